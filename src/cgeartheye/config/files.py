@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cgeartheye.config import schema
 from cgeartheye.config.schema import Config
 from cgeartheye.errors import UserError, nearest
 
@@ -88,11 +89,12 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _sentence(path: Path, error: ValidationError) -> str:
     """Tell the first mistake of a validation in one sentence."""
-    first = error.errors()[0]
+    # A misspelt field often leaves its rightful owner missing: tell of the misspelling.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        fields = _fields_beside(Config, place[:-1])
+        fields = _fields_beside(getattr(schema, error.title, Config), place[:-1])
         message = f"no such field{nearest(place[-1], fields)}"
     where = ".".join(place) or error.title
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -122,6 +124,8 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"),
+    re.compile(
+        r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"
+    ),
     list("-+0123456789."),
 )

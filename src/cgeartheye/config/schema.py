@@ -132,7 +132,7 @@ class Training(Section):
     )
     weight_decay: float = Field(0.05, ge=0, description="none on norms, biases and tokens")
     betas: tuple[float, float] = (0.9, 0.999)
-    warmup_epochs: float = Field(5.0, ge=0)
+    warmup_epochs: float = Field(5.0, ge=0, description="at most half of the epochs")
     warmup_from: float = Field(0.25, gt=0, le=1, description="share of lr at the first step")
     clip_norm: float | None = Field(None, gt=0)
     accumulate: Positive = Field(1, description="micro-batches a step")
@@ -146,8 +146,9 @@ class Training(Section):
         None, description="stop after this many evaluations without a better one"
     )
     checkpoint_minutes: float = Field(
-        10.0, ge=0, description="a checkpoint at least this often, beside one an epoch"
+        5.0, ge=0, description="at most so much is lost when a training is killed"
     )
+    log_every: Positive = Field(10, description="steps between two lines of metrics.jsonl")
     seed: int = 0
     tensorboard: bool = False
 

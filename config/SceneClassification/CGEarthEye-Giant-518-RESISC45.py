@@ -1,0 +1,19 @@
+"""Giant at 518 px, frozen, on a fifth of RESISC45."""
+
+from cgeartheye.config import Backbone, Normalisation, SceneClassification, SceneData
+
+config = SceneClassification(
+    backbone=Backbone(
+        name="giant",
+        weights="weights/CGEarthEye-Giant-518.pth",
+        normalisation=Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        gsd=0.75,
+    ),
+    data=SceneData(
+        root="datasets/SceneClassification/NWPU_RESISC45",
+        catalog="RESISC45",
+        train="val_20per.txt",  # the usual protocol: a fifth is trained on, the rest is tested
+        val="train_80per.txt",
+        image_size=518,
+    ),
+)

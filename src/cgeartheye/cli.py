@@ -1,0 +1,174 @@
+"""The command line: each command parses, calls one function and prints.
+
+Everything heavy is imported inside the commands, so that `--help` answers at once.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cgeartheye.errors import UserError
+
+app = typer.Typer(
+    name="cgeartheye",
+    help="A vision foundation model for sub-metre satellite imagery.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(help="Look into weights files and convert them.", no_args_is_help=True)
+config_app = typer.Typer(help="Show what a config file says.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+app.add_typer(config_app, name="config")
+
+ConfigFile = Annotated[Path, typer.Argument(help="A config file, .py or .yaml.", metavar="CONFIG")]
+RunOrModel = Annotated[
+    Path, typer.Argument(help="A run directory or its model.safetensors.", metavar="RUN")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Override a field, e.g. data.batch_size=16. Repeat."
+    ),
+]
+WorkDir = Annotated[
+    Path | None, typer.Option("--work-dir", help="The run directory [runs/<config name>].")
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from cgeartheye import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    set_: Overrides = None,
+    work_dir: WorkDir = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run directory's last checkpoint.")
+    ] = False,
+    resume_from: Annotated[
+        Path | None, typer.Option(help="Go on with this checkpoint.", metavar="CHECKPOINT")
+    ] = None,
+) -> None:
+    """Train, evaluate after every epoch, test the best model and write its report."""
+    from cgeartheye.tasks import runs
+
+    runs.train(_load(config, set_, work_dir), resume=resume, checkpoint=resume_from)
+
+
+@app.command()
+def test(
+    target: Annotated[
+        Path, typer.Argument(help="A run directory, or a config file.", metavar="RUN|CONFIG")
+    ],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(help="A run directory, model.safetensors, checkpoint or published .pth."),
+    ] = None,
+    set_: Overrides = None,
+    work_dir: WorkDir = None,
+    out: Annotated[Path | None, typer.Option(help="Write every prediction: .csv or .json.")] = None,
+    show_dir: Annotated[
+        Path | None, typer.Option(help="Save every image with its prediction here.")
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over an image and its mirror image.")
+    ] = False,
+) -> None:
+    """Test a trained model: figures in the terminal, test.json and report.html."""
+    from cgeartheye.tasks import runs
+
+    if target.is_dir():
+        config, checkpoint = target / "config.yaml", checkpoint or target
+    else:
+        config = target
+    runs.test(_load(config, set_, work_dir), checkpoint, out=out, show_dir=show_dir, tta=tta)
+
+
+@app.command()
+def predict(
+    run: RunOrModel,
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option(help="A .csv, .json or .geojson file.")],
+    set_: Overrides = None,
+) -> None:
+    """Classify images."""
+    from cgeartheye.tasks import runs
+
+    runs.predict(run, inputs, out, set_ or [])
+
+
+@app.command()
+def probe(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
+    """Measure a frozen backbone: kNN and linear probe, with all labels and with 1, 5, 10 a class."""
+    from cgeartheye.tasks.probe import probe
+
+    probe(_load(config, set_, work_dir))
+
+
+@app.command()
+def check(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
+    """Examine the data that a config names before training on them."""
+    from cgeartheye.tasks import runs
+
+    if not runs.check(_load(config, set_, work_dir)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the world, the run and the report go.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Draw a small world, train a classifier on it, test it and write the report."""
+    from cgeartheye.demo import demo
+
+    demo(out)
+
+
+@config_app.command("show")
+def config_show(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
+    """Print the resolved config as YAML, itself a valid config file."""
+    from cgeartheye.config import to_yaml
+
+    print(to_yaml(_load(config, set_, work_dir)), end="")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a user's mistake is one sentence and exit code 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        app([argument for argument in arguments if argument != "--debug"])
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _load(path: Path, overrides: list[str] | None, work_dir: Path | None):  # type: ignore[no-untyped-def]
+    from cgeartheye.config import load
+
+    overrides = list(overrides or [])
+    if work_dir is not None:
+        overrides.append(f"work_dir={work_dir}")
+    return load(path, overrides)

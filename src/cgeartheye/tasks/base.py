@@ -1,0 +1,137 @@
+"""The model that a training leaves: `model.safetensors` and `model.json`.
+
+They hold what the backbone's own weights file does not: the decoder, LoRA's matrices or the tuned
+backbone, and the classes, normalisation and sizes that `test`, `predict` and mapping need.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from cgeartheye.backbone import Built
+from cgeartheye.backbone.weights import read_tensors, save_tensors
+from cgeartheye.config import Config, Normalisation
+from cgeartheye.errors import UserError
+from cgeartheye.files import write_text
+from cgeartheye.training import distributed
+from cgeartheye.training.state import all_tensors, tuned_tensors
+
+WEIGHTS, FACTS = "model.safetensors", "model.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model as it is read from its files.
+
+    Attributes:
+        path: of the weights.
+        config: that it was trained with; its backbone is built with it.
+        classes: names by index.
+        tensors: by name in the task.
+        backbone_fingerprint: of the weights beneath, or none if they are among the tensors.
+    """
+
+    path: Path
+    config: Config
+    classes: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    backbone_fingerprint: str | None
+
+
+def is_self_contained(config: Config) -> bool:
+    """Whether the model's file must hold the whole backbone."""
+    return config.backbone.weights is None or config.backbone.tuning == "full"
+
+
+def write_facts(folder: Path, config: Config, classes: tuple[str, ...], built: Built) -> None:
+    """Write `model.json`; the first process only."""
+    if not distributed.is_main():
+        return
+    whole = is_self_contained(config)
+    backbone = config.backbone.model_copy(
+        update={
+            "weights": None if whole else config.backbone.weights.resolve(),  # type: ignore[union-attr]
+            "normalisation": built.normalisation,
+            "gsd": built.gsd,
+            "registers": built.registers,
+        }
+    )
+    facts = {
+        "format": FORMAT,
+        "classes": classes,
+        "backbone_fingerprint": None if whole else built.fingerprint,
+        "config": config.model_copy(update={"backbone": backbone}).model_dump(mode="json"),
+    }
+    write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+
+
+def write_weights(folder: Path, model: nn.Module, config: Config) -> None:
+    """Write `model.safetensors`; every process must call it."""
+    tensors = all_tensors(model) if is_self_contained(config) else tuned_tensors(model)
+    failure = None
+    if distributed.is_main():
+        try:
+            save_tensors(folder / WEIGHTS, tensors, {"format": str(FORMAT)})
+        except UserError as error:
+            failure = error
+    distributed.main_first(failure)
+
+
+def read_model(path: Path) -> Model:
+    """Read a run directory or its `model.safetensors`.
+
+    Raises:
+        UserError: a file is missing or is not ours.
+    """
+    weights = path / WEIGHTS if path.is_dir() else path
+    facts_path = weights.parent / FACTS
+    for needed in (weights, facts_path):
+        if not needed.is_file():
+            raise UserError(f"no trained model in {path}: {needed} is missing")
+    try:
+        facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
+        config = Config.model_validate(facts["config"])
+        classes = tuple(facts["classes"])
+        fingerprint = facts["backbone_fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{facts_path} is not the description of a model: {' '.join(str(error).split())[:200]}"
+        ) from error
+    return Model(weights, config, classes, read_tensors(weights)[0], fingerprint)
+
+
+def load_into(task: nn.Module, model: Model, built: Built) -> None:
+    """Put a model's tensors into a task; every tensor must find its place.
+
+    Raises:
+        UserError: tensors that are missing, left over or of another shape; or backbone weights
+            other than those the model was trained on.
+    """
+    if model.backbone_fingerprint and model.backbone_fingerprint != built.fingerprint:
+        raise UserError(
+            f"{model.path} was trained on other backbone weights than those in "
+            f"{model.config.backbone.weights}: name the right file with --set backbone.weights=FILE"
+        )
+    expected = task.state_dict()
+    beneath = (
+        {name for name in expected if name.startswith("backbone.") and "lora" not in name}
+        if model.backbone_fingerprint
+        else set()
+    )
+    wrong = [
+        *(f"{name} is missing" for name in expected.keys() - model.tensors.keys() - beneath),
+        *(f"{name} is left over" for name in model.tensors.keys() - expected.keys()),
+        *(
+            f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
+            for name, tensor in model.tensors.items()
+            if name in expected and tensor.shape != expected[name].shape
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"{model.path} does not fit: {'; '.join(sorted(wrong)[:3])}{more}")
+    task.load_state_dict(model.tensors, strict=False)

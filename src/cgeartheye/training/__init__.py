@@ -1,0 +1,1 @@
+"""The one loop, its state, and everything that feeds it."""

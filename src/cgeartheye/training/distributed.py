@@ -1,0 +1,134 @@
+"""Several processes as one, through torchrun; every function also works in a single process."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.nn.parallel import DistributedDataParallel
+
+from cgeartheye.errors import UserError
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[torch.device]:
+    """Join the processes that torchrun started, if it did; yield the device of this one.
+
+    Args:
+        device: `auto` takes CUDA, then MPS, then the CPU; `cuda` takes the card of the local rank.
+
+    Raises:
+        UserError: the device does not exist.
+    """
+    local = _local_device(device)
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        yield local
+        return
+    if local.type == "cuda":
+        torch.cuda.set_device(local)
+    backend = "nccl" if local.type == "cuda" else "gloo"
+    # Another run may be encoding the features that this one waits for.
+    dist.init_process_group(backend, timeout=timedelta(hours=2))
+    try:
+        yield local
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, 0 the first."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process prints and writes."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def all_sum(tensor: Tensor) -> Tensor:
+    """Return the sum of `tensor` over the processes; exact for integers."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def gather(value: Any) -> list[Any]:
+    """Return the `value` of every process, by rank."""
+    if not dist.is_initialized():
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def main_first(failure: BaseException | None) -> None:
+    """Let every process end with what made the first fail, instead of waiting for it for ever."""
+    first = gather(failure)[0]
+    if first is not None:
+        # Told once is enough.
+        raise first if is_main() else SystemExit(2)
+
+
+def wrap(task: nn.Module, blocks: nn.ModuleList, sharding: str) -> nn.Module:
+    """Make `task` train on all processes.
+
+    Args:
+        task: on its device; its `forward` computes the losses, its `predict` predicts.
+        blocks: the backbone's blocks, the unit of sharding.
+        sharding: `ddp` keeps a copy in each process; `fsdp` shards parameters and optimiser
+            (FSDP2, `fully_shard`).
+    """
+    if world_size() == 1:
+        return task
+    if sharding == "fsdp":
+        for block in blocks:
+            fully_shard(block)
+        fully_shard(task)
+        register_fsdp_forward_method(task, "predict")
+        return task
+    return DistributedDataParallel(task)
+
+
+@contextmanager
+def sync_gradients(model: nn.Module, sync: bool) -> Iterator[None]:
+    """Average gradients over processes in this backward pass, or keep them for a later one."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(sync)
+        yield
+    elif isinstance(model, DistributedDataParallel) and not sync:
+        with model.no_sync():
+            yield
+    else:
+        yield
+
+
+def _local_device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            name = "cuda"
+        else:
+            name = "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"training.device: there is no device '{name}' here") from error
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device

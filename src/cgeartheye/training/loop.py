@@ -1,0 +1,288 @@
+"""The one training loop, and the one evaluation."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cgeartheye.config import Training
+from cgeartheye.errors import UserError
+from cgeartheye.training import distributed, state
+from cgeartheye.training.batches import TrainingOrder, derive_seed, test_order
+from cgeartheye.training.optimizer import adamw, learning_rate
+from cgeartheye.training.progress import Bar, bar, say
+from cgeartheye.training.run import Run
+from cgeartheye.training.sources import Batch, Source
+
+
+class Metrics(Protocol):
+    """Figures made of integer sums, so that they add up exactly over processes."""
+
+    def state(self) -> Tensor:
+        """Return all sums as one int64 vector."""
+
+    def load_state(self, state: Tensor) -> None:
+        """Replace the sums, by those of all processes."""
+
+    def compute(self) -> dict[str, float]:
+        """Return the figures."""
+
+
+class Task(Protocol):
+    """What the loop knows of a task, which is an `nn.Module` besides."""
+
+    monitor: str  # the figure whose highest value marks the best model
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return losses, means over the samples of the batch; their sum is minimised."""
+
+    def predict(self, batch: Batch) -> Any:
+        """Return predictions for a batch."""
+
+    def metrics(self) -> Metrics:
+        """Return new, empty metrics."""
+
+    def measure(self, metrics: Any, prediction: Any, batch: Batch) -> None:
+        """Add the predictions for a batch to the metrics."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on and what is evaluated on, with the samples a process and batch."""
+
+    train: Source
+    train_batch: int
+    val: Source
+    val_batch: int
+
+
+class Trainer:
+    """Trains a task; the figures go to the run's log, the best model to `export`."""
+
+    def __init__(
+        self,
+        task: Any,
+        blocks: nn.ModuleList,
+        data: Data,
+        config: Training,
+        run: Run,
+        export: Callable[[nn.Module], None],
+        resume: Path | None = None,
+    ):
+        """Get ready to train, from the start or from a checkpoint.
+
+        Args:
+            task: a `Task`, on its device.
+            blocks: the backbone's blocks, the unit of sharding.
+            data: sources of batches.
+            config: optimiser, schedule, precision.
+            run: where the log and the checkpoints go.
+            export: called in every process with the model whenever it is the best so far.
+            resume: a checkpoint.
+        """
+        self.task, self.data, self.config, self.run, self.export = task, data, config, run, export
+        self.device = next(task.parameters()).device
+        self.order = TrainingOrder(
+            count=len(data.train),
+            batch_size=data.train_batch,
+            accumulate=config.accumulate,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            seed=config.seed,
+        )
+        self.model = distributed.wrap(task, blocks, config.sharding)
+        self.optimizer = adamw(self.model, config)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        self.position = state.Position()
+        if resume:
+            self.position = state.load(resume, self.model, self.optimizer, self.scaler)
+            say(f"resuming from {resume} at step {self.position.step}")
+        run.forget_after(self.position.step)
+        self.meter = _Meter(self.device)
+        self.saved = time.monotonic()
+
+    def train(self) -> None:
+        """Train to the end of the schedule, or until the early stop.
+
+        Raises:
+            UserError: the loss is not finite, a sample cannot be read, a file cannot be written.
+        """
+        config, order, position = self.config, self.order, self.position
+        total = config.epochs * order.steps
+        with bar("training", total, "steps", done=position.step) as progress:
+            for epoch in range(position.step // order.steps, config.epochs):
+                if config.patience and position.stale >= config.patience:
+                    say(f"stopped early: no better {self.task.monitor} in {position.stale} times")
+                    break
+                self._epoch(epoch, progress)
+                if (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs:
+                    self._evaluate(epoch)
+                self._save_if_due()
+        self._save()
+
+    def _epoch(self, epoch: int, progress: Bar) -> None:
+        first = self.position.step - epoch * self.order.steps
+        batches = self.data.train.load(self.order.epoch(epoch, first))
+        self.model.train()
+        self.meter.start()
+        for step in range(first, self.order.steps):
+            rate = self._step(batches, step)
+            progress.advance(1, self.meter.text)
+            last = step == self.order.steps - 1
+            if last or self.position.step % self.config.log_every == 0:
+                self._log(rate)
+                # At the end of an epoch the evaluation belongs into the checkpoint.
+                if not last:
+                    self._save_if_due()
+
+    def _step(self, batches: Iterator[Batch], step: int) -> float:
+        """Do one optimiser step; return its learning rate."""
+        config, order = self.config, self.order
+        # Every random draw of the step follows from its number: resuming needs no generator state.
+        torch.manual_seed(derive_seed(config.seed, "step", self.position.step, distributed.rank()))
+        rate = learning_rate(self.position.step, order.steps, order.step_size, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for micro in range(config.accumulate):
+            batch = self.meter.wait(batches)
+            with (
+                distributed.sync_gradients(self.model, micro == config.accumulate - 1),
+                autocast(self.device, config.precision),
+            ):
+                losses = self.model(batch)
+                loss = torch.stack(list(losses.values())).sum() * order.weight(step, micro)
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        self.meter.add(total, order.samples(step))
+        if config.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.position.step += 1
+        return rate
+
+    def _log(self, rate: float) -> None:
+        figures = self.meter.read()
+        step = self.position.step
+        epoch = step / self.order.steps
+        self.run.log({"kind": "train", "step": step, "epoch": epoch, "lr": rate, **figures})
+        if not math.isfinite(figures["loss"]):
+            raise UserError(
+                f"the loss became {figures['loss']} by step {step}: lower training.lr, set "
+                "training.clip_norm=1.0 or training.precision=fp32, and check the images; the "
+                f"last good checkpoint is kept in {self.run.last.parent}"
+            )
+
+    def _evaluate(self, epoch: int) -> None:
+        position, monitor = self.position, self.task.monitor
+        metrics = evaluate(self.task, self.data.val, self.data.val_batch, self.config.precision)
+        figures = metrics.compute()
+        self.run.log({"kind": "val", "step": position.step, "epoch": epoch + 1, **figures})
+        if position.best is None or figures[monitor] > position.best:
+            position.best, position.stale = figures[monitor], 0
+            self.export(self.model)
+        else:
+            position.stale += 1
+
+    def _save_if_due(self) -> None:
+        due = time.monotonic() - self.saved >= 60 * self.config.checkpoint_minutes
+        # The clock of the first process decides for all.
+        if distributed.gather(due)[0]:
+            self._save()
+
+    def _save(self) -> None:
+        state.save(self.run.last, self.model, self.optimizer, self.scaler, self.position)
+        self.saved = time.monotonic()
+
+
+@torch.no_grad()
+def evaluate(
+    task: Any,
+    source: Source,
+    batch_size: int,
+    precision: str,
+    keep: Callable[[Any, Batch], None] | None = None,
+) -> Any:
+    """Return the metrics of a task over a whole data set, the same for any number of processes.
+
+    Args:
+        task: a `Task`.
+        source: the data set.
+        batch_size: samples a process and batch.
+        precision: fp32, bf16 or fp16.
+        keep: called with the predictions for each batch and the batch.
+    """
+    task.eval()
+    device = next(task.parameters()).device
+    order = test_order(len(source), batch_size, distributed.rank(), distributed.world_size())
+    metrics = task.metrics()
+    with bar("evaluating", len(order), "batches") as progress:
+        for batch in source.load(order):
+            with autocast(device, precision):
+                prediction = task.predict(batch)
+            task.measure(metrics, prediction, batch)
+            if keep:
+                keep(prediction, batch)
+            progress.advance()
+    metrics.load_state(distributed.all_sum(metrics.state().to(device)).cpu())
+    return metrics
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Mixed precision: matrix products in `bf16` or `fp16`, the rest in float32."""
+    if precision == "fp32":
+        return nullcontext()
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype)
+
+
+class _Meter:
+    """Loss, speed and waiting since the last reading."""
+
+    def __init__(self, device: torch.device):
+        self.text = ""
+        self._device = device
+        self.start()
+
+    def start(self) -> None:
+        self._loss = torch.zeros((), device=self._device)
+        self._samples = self._steps = 0
+        self._waited = 0.0
+        self._begin = time.perf_counter()
+
+    def wait(self, batches: Iterator[Batch]) -> Batch:
+        begin = time.perf_counter()
+        batch = next(batches)
+        self._waited += time.perf_counter() - begin
+        return batch
+
+    def add(self, loss: Tensor, samples: int) -> None:
+        """Note a step: its loss in this process, its samples in all processes."""
+        self._loss += loss
+        self._samples += samples
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        """Return mean loss over all processes, images/s and share of time waited for data."""
+        loss = distributed.all_sum(self._loss).item() / self._steps / distributed.world_size()
+        seconds = time.perf_counter() - self._begin
+        figures = {
+            "loss": loss,
+            "images_per_s": self._samples / seconds,
+            "data_wait": self._waited / seconds,
+        }
+        self.text = (
+            f"loss {loss:.4f}  {figures['images_per_s']:,.0f} images/s  "
+            f"data wait {figures['data_wait']:.0%}"
+        )
+        self.start()
+        return figures

@@ -1,0 +1,62 @@
+"""Progress on the terminal: a bar where there is one, a line now and then where there is not."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cgeartheye.training import distributed
+
+console = Console(highlight=False)
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Bar:
+    """Counts work that is done; made by `bar`."""
+
+    def __init__(self, title: str, total: int, done: int, unit: str, display: Progress | None):
+        self._title, self._total, self._done, self._unit = title, total, done, unit
+        self._first = done
+        self._start = self._last_line = time.monotonic()
+        self._display = display
+        self._row = display.add_task(title, total=total, completed=done, more="") if display else 0
+
+    def advance(self, count: int = 1, more: str = "") -> None:
+        """Note that `count` more are done; `more` is shown behind the rate."""
+        self._done += count
+        now = time.monotonic()
+        rate = (self._done - self._first) / max(now - self._start, 1e-9)
+        more = f"{rate:,.1f} {self._unit}/s  {more}".rstrip()
+        if self._display:
+            self._display.update(self._row, completed=self._done, more=more)
+        elif distributed.is_main() and now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            left = timedelta(seconds=round((self._total - self._done) / max(rate, 1e-9)))
+            say(f"{self._title}: {self._done}/{self._total}  {more}  {left} left")
+
+
+@contextmanager
+def bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
+    """Show rate and time left while the block runs, in the first process only."""
+    if not (distributed.is_main() and console.is_terminal):
+        yield Bar(title, total, done, unit, None)
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[more]}"),
+        console=console,
+    ) as display:
+        yield Bar(title, total, done, unit, display)
+
+
+def say(text: str) -> None:
+    """Print a line, in the first process only."""
+    if distributed.is_main():
+        console.print(text, markup=False, soft_wrap=True)

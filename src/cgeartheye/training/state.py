@@ -1,0 +1,108 @@
+"""What a training needs to go on as if it had never stopped."""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_state_dict,
+)
+from torch.optim import Optimizer
+
+from cgeartheye.errors import UserError
+from cgeartheye.files import replacing
+from cgeartheye.training import distributed
+
+# Whole tensors in the first process, so that a checkpoint fits any number of processes; what is
+# frozen is in the weights file already.
+_TUNED = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+
+
+@dataclass
+class Position:
+    """How far a training is.
+
+    Attributes:
+        step: optimiser steps done.
+        best: the best value of the monitored metric so far.
+        stale: evaluations since the best one.
+    """
+
+    step: int = 0
+    best: float | None = None
+    stale: int = 0
+
+
+def tuned_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that are trained, unsharded, on the CPU of the first process."""
+    return dict(get_model_state_dict(model, options=_TUNED))
+
+
+def all_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return the whole state of a model, unsharded, on the CPU of the first process."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return dict(get_model_state_dict(model, options=options))
+
+
+def save(
+    path: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    position: Position,
+) -> None:
+    """Write a checkpoint whole or not at all; every process must call it.
+
+    The order of samples, their augmentation and every random draw of a step follow from the step's
+    number (see `batches.py` and `loop.py`), so no generator's state is kept.
+    """
+    weights, moments = get_state_dict(model, optimizer, options=_TUNED)
+    failure = None
+    if distributed.is_main():
+        try:
+            with replacing(path) as temporary:
+                content = {
+                    "model": weights,
+                    "optimizer": moments,
+                    "scaler": scaler.state_dict(),
+                    "position": asdict(position),
+                }
+                torch.save(content, temporary)
+        except UserError as error:
+            failure = error
+        except RuntimeError as error:  # how torch.save tells of a full disk
+            failure = UserError(f"cannot write {path}: {error}")
+    distributed.main_first(failure)
+
+
+def load(
+    path: Path, model: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler
+) -> Position:
+    """Put a checkpoint back; the number of processes may have changed since.
+
+    Raises:
+        UserError: not a checkpoint, or one of another model.
+    """
+    if not path.is_file():
+        raise UserError(f"no checkpoint {path}")
+    try:
+        # Tensors and plain containers only: no code runs from the file.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        position = Position(**content["position"])
+        set_state_dict(
+            model,
+            optimizer,
+            model_state_dict=content["model"],
+            optim_state_dict=content["optimizer"],
+            options=StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False),
+        )
+        scaler.load_state_dict(content["scaler"])
+    except (KeyError, TypeError, RuntimeError, OSError, ValueError, EOFError) as error:
+        reason = str(error).strip().split(os.linesep)[0]
+        raise UserError(f"{path} is not a checkpoint of this training: {reason}") from error
+    return position
