@@ -105,6 +105,11 @@ def wrap(task: nn.Module, blocks: nn.ModuleList, sharding: str) -> nn.Module:
     return DistributedDataParallel(task)
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process holds only a part of every parameter."""
+    return isinstance(model, FSDPModule)
+
+
 @contextmanager
 def sync_gradients(model: nn.Module, sync: bool) -> Iterator[None]:
     """Average gradients over processes in this backward pass, or keep them for a later one."""

@@ -225,10 +225,14 @@ def evaluate(
     device = next(task.parameters()).device
     order = test_order(len(source), batch_size, distributed.rank(), distributed.world_size())
     metrics = task.metrics()
+    # Sharded processes compute together: one that has no batch left repeats a sample.
+    repeats = max(distributed.gather(len(order))) - len(order) if distributed.is_sharded(task) else 0
     with bar("evaluating", len(order), "batches") as progress:
-        for batch in source.load(order):
+        for done, batch in enumerate(source.load(order + [[0]] * repeats)):
             with autocast(device, precision):
                 prediction = task.predict(batch)
+            if done >= len(order):
+                continue
             task.measure(metrics, prediction, batch)
             if keep:
                 keep(prediction, batch)
