@@ -141,6 +141,39 @@ def demo(
     demo(out)
 
 
+@weights_app.command("inspect")
+def weights_inspect(file: Annotated[Path, typer.Argument(help="A weights file.")]) -> None:
+    """Say what a weights file holds; no code runs from it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from cgeartheye.backbone import inspect
+
+    table = Table(show_header=False, title=str(file))
+    for label, value in inspect(file).items():
+        table.add_row(label, value)
+    Console().print(table)
+
+
+@weights_app.command("convert")
+def weights_convert(
+    file: Annotated[Path, typer.Argument(help="Weights in any published naming.")],
+    out: Annotated[Path, typer.Argument(help="A .safetensors file.")],
+    mean: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Of the pixels, 0..255.")
+    ] = None,
+    std: Annotated[
+        tuple[float, float, float] | None, typer.Option(help="Of the pixels, 0..255.")
+    ] = None,
+    gsd: Annotated[float | None, typer.Option(help="Metres a pixel.")] = None,
+) -> None:
+    """Write the backbone of a weights file as safetensors in our own naming."""
+    from cgeartheye.backbone import Facts, convert
+
+    weights = convert(file, out, Facts(mean=mean, std=std, gsd=gsd))
+    print(f"{out}: {len(weights.state)} tensors from {file}")
+
+
 @config_app.command("show")
 def config_show(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
     """Print the resolved config as YAML, itself a valid config file."""

@@ -27,8 +27,9 @@ def replacing(path: Path) -> Iterator[Path]:
         )
         os.close(handle)
         temporary = Path(name)
-        os.chmod(temporary, 0o666 & ~_umask())
         yield temporary
+        # The temporary file is for its owner alone; some writers replace it besides.
+        os.chmod(temporary, 0o666 & ~_umask())
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

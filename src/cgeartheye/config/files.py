@@ -31,13 +31,18 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
     if not path.is_file():
         raise UserError(f"no config file {path}")
     values = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
-    for override in overrides or []:
-        _apply(values, override)
+    for text in overrides or []:
+        _apply(values, text)
     values["work_dir"] = values.get("work_dir") or Path("runs") / path.stem
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise UserError(_sentence(path, error)) from error
+    return _validated(values, str(path))
+
+
+def override(config: Config, overrides: list[str]) -> Config:
+    """Return a config with some fields changed; see `load`."""
+    values = config.model_dump(exclude_unset=True)
+    for text in overrides:
+        _apply(values, text)
+    return _validated(values, "--set")
 
 
 def to_yaml(config: Config) -> str:
@@ -49,7 +54,7 @@ def _read_python(path: Path) -> dict[str, Any]:
     try:
         config = runpy.run_path(str(path)).get("config")
     except ValidationError as error:
-        raise UserError(_sentence(path, error)) from error
+        raise UserError(_sentence(str(path), error)) from error
     except Exception as error:
         raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
     if not isinstance(config, BaseModel):
@@ -63,7 +68,7 @@ def _read_python(path: Path) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -71,12 +76,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def _validated(values: dict[str, Any], source: str) -> Config:
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_sentence(source, error)) from error
+
+
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise UserError(f"an override is written field.subfield=value, not '{override}'")
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UserError(f"the value of '{override}' is not YAML") from error
     *parents, last = key.split(".")
@@ -87,7 +99,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _sentence(path: Path, error: ValidationError) -> str:
+def _sentence(source: str, error: ValidationError) -> str:
     """Tell the first mistake of a validation in one sentence."""
     # A misspelt field often leaves its rightful owner missing: tell of the misspelling.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
@@ -98,7 +110,7 @@ def _sentence(path: Path, error: ValidationError) -> str:
         message = f"no such field{nearest(place[-1], fields)}"
     where = ".".join(place) or error.title
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{path}: {where}: {message[:1].lower()}{message[1:]}{more}"
+    return f"{source}: {where}: {message[:1].lower()}{message[1:]}{more}"
 
 
 def _fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:

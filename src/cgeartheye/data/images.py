@@ -1,8 +1,8 @@
 """Image files of every common kind become uint8 tensors `[3, H, W]`."""
 
 import contextlib
-import io
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +14,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.transform import from_gcps
+from rasterio.transform import from_gcps, xy
 from rasterio.warp import transform_geom
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from cgeartheye.errors import UserError
 
@@ -81,16 +80,11 @@ def read_image(
     with _one_sentence(path):
         if _needs_gdal(path):
             return torch.from_numpy(_read_gdal(path, bands, stretch))
-        data = bytearray(path.read_bytes())
-        with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
+        with Image.open(path, formats=_PILLOW_FORMATS) as image:
             _refuse_bomb(path, image.width, image.height)
-            if image.format != "PNG" and image.format != "BMP":  # JPEG, and MPO as cameras write it
-                # The same pixels as Pillow's, in half the time: no copy on the way to a tensor.
-                colours = torch.frombuffer(data, dtype=torch.uint8)
-                pixels = decode_jpeg(colours, mode=ImageReadMode.RGB)
-            else:
-                pixels = torch.from_numpy(_pillow_pixels(image)).permute(2, 0, 1)
-    if bands == (1, 2, 3):
+            grey = image.mode in ("1", "L", "LA")
+            pixels = torch.from_numpy(_pillow_pixels(image)).permute(2, 0, 1)
+    if grey or bands == (1, 2, 3):
         return pixels[:3]
     return pixels[_zero_based(path, bands, pixels.shape[0])]
 
@@ -125,11 +119,15 @@ def read_georeference(path: Path) -> Georeference | None:
             crs, transform = points_crs, from_gcps(points)
         if crs is None:
             return None
-        width, height = source.width, source.height
-        corners = [(0, 0), (0, height), (width, height), (width, 0), (0, 0)]
+        rows, columns = (
+            [0, source.height, source.height, 0, 0],
+            [0, 0, source.width, source.width, 0],
+        )
+        eastings, northings = xy(transform, rows, columns, offset="ul")
+        ring = list(zip(eastings, northings, strict=True))
         if transform.determinant > 0:  # GeoJSON wants its rings counter-clockwise
-            corners.reverse()
-        outline = {"type": "Polygon", "coordinates": [[transform * corner for corner in corners]]}
+            ring.reverse()
+        outline = {"type": "Polygon", "coordinates": [ring]}
         return Georeference(crs.to_string(), transform_geom(crs, "EPSG:4326", outline))
 
 
@@ -168,8 +166,7 @@ def _one_sentence(path: Path) -> Iterator[None]:
         ) from error
     except Image.DecompressionBombError as error:
         raise UserError(_too_large(path)) from error
-    except (OSError, RasterioError, SyntaxError, RuntimeError, ValueError) as error:
-        # Pillow raises SyntaxError for broken PNG chunks, torchvision RuntimeError.
+    except (OSError, RasterioError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow, PNG
         raise UserError(
             f"{path} is truncated or damaged: replace it or take it out of the data"
         ) from error
@@ -177,9 +174,7 @@ def _one_sentence(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out the warning that an image is a plain image, not a map."""
-    import warnings
-
+    """Leave out the warning that an image is not a map."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
@@ -205,11 +200,11 @@ def _too_large(path: Path) -> str:
 
 def _zero_based(path: Path, bands: tuple[int, int, int], count: int) -> list[int]:
     """Indices of the chosen bands in an image of `count` bands."""
-    if max(bands) <= count:
-        return [band - 1 for band in bands]
     if count <= 2:
         return [0, 0, 0]
-    raise UserError(f"{path} has {count} bands, so no band {max(bands)}: change data.bands")
+    if max(bands) > count:
+        raise UserError(f"{path} has {count} bands, so no band {max(bands)}: change data.bands")
+    return [band - 1 for band in bands]
 
 
 def _pillow_pixels(image: Image.Image) -> _Array:
@@ -228,13 +223,14 @@ def _read_gdal(
     with _quiet(), rasterio.open(path) as source:
         _refuse_bomb(path, source.width, source.height)
         if source.colorinterp[0] == ColorInterp.palette:
-            chosen = [1]
-            pixels = _resolve_palette(source.read(1), source.colormap(1))
+            colours = _resolve_palette(source.read(1), source.colormap(1))
+            pixels = colours[_zero_based(path, bands, 3)]
+            valid = source.read_masks(1) > 0
         else:
             chosen = [index + 1 for index in _zero_based(path, bands, source.count)]
             pixels = source.read(chosen)
-        # A pixel is valid where any band is: with nodata 255, a red roof has 255 in its red band.
-        valid = source.read_masks(chosen).any(axis=0)
+            # Valid where any band is: with nodata 255, a red roof has 255 in its red band.
+            valid = source.read_masks(chosen).any(axis=0)
     if pixels.dtype == np.uint8:
         return pixels if valid.all() else pixels * valid
     if np.iscomplexobj(pixels):
@@ -247,7 +243,7 @@ def _resolve_palette(indices: _Array, colours: dict[int, tuple[int, int, int, in
     table = np.zeros((np.iinfo(indices.dtype).max + 1, 3), dtype=np.uint8)
     for index, colour in colours.items():
         table[index] = colour[:3]
-    return np.ascontiguousarray(table[indices].transpose(2, 0, 1))
+    return table[indices].transpose(2, 0, 1)
 
 
 def _to_8_bits(pixels: _Array, valid: _Array, stretch: tuple[float, float] | None) -> _Array:
@@ -261,7 +257,11 @@ def _to_8_bits(pixels: _Array, valid: _Array, stretch: tuple[float, float] | Non
     usable = np.isfinite(pixels) & valid
     if not usable.any():
         return np.zeros(pixels.shape, dtype=np.uint8)
-    low, high = stretch or np.percentile(pixels[usable], (1, 99))
+    if stretch is None:
+        ordered = np.sort(pixels[usable])  # a quarter of the time of np.percentile
+        last = ordered.size - 1
+        stretch = float(ordered[round(0.01 * last)]), float(ordered[round(0.99 * last)])
+    low, high = stretch
     scale = 255 / (high - low) if high > low else 0.0  # one value everywhere tells nothing
-    scaled = np.where(usable, (pixels - low) * scale, 0)
+    scaled = (np.where(usable, pixels, low) - low) * scale
     return scaled.clip(0, 255).round().astype(np.uint8)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cgeartheye.backbone import Built
-from cgeartheye.backbone.weights import read_tensors, save_tensors
+from cgeartheye.backbone.weights import check_fit, read_tensors, save_tensors
 from cgeartheye.config import Config, Normalisation
 from cgeartheye.errors import UserError
 from cgeartheye.files import write_text
@@ -117,21 +117,11 @@ def load_into(task: nn.Module, model: Model, built: Built) -> None:
             f"{model.config.backbone.weights}: name the right file with --set backbone.weights=FILE"
         )
     expected = task.state_dict()
-    beneath = (
-        {name for name in expected if name.startswith("backbone.") and "lora" not in name}
-        if model.backbone_fingerprint
-        else set()
-    )
-    wrong = [
-        *(f"{name} is missing" for name in expected.keys() - model.tensors.keys() - beneath),
-        *(f"{name} is left over" for name in model.tensors.keys() - expected.keys()),
-        *(
-            f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}"
-            for name, tensor in model.tensors.items()
-            if name in expected and tensor.shape != expected[name].shape
-        ),
-    ]
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"{model.path} does not fit: {'; '.join(sorted(wrong)[:3])}{more}")
+    if model.backbone_fingerprint:
+        expected = {
+            name: tensor
+            for name, tensor in expected.items()
+            if not name.startswith("backbone.") or name.endswith((".lora_a", ".lora_b"))
+        }
+    check_fit(expected, model.tensors, model.path)
     task.load_state_dict(model.tensors, strict=False)

@@ -1,45 +1,35 @@
 """What the commands do with a scene classifier: train, test, predict, check."""
 
-import platform
+import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-import cgeartheye
 from cgeartheye import backbone
 from cgeartheye.backbone import Built
 from cgeartheye.backbone.weights import read_tensors
-from cgeartheye.config import SceneClassification, to_yaml
+from cgeartheye.config import SceneClassification
+from cgeartheye.config.files import override
+from cgeartheye.data import SceneChips, load_parts
 from cgeartheye.data import check as doctor
-from cgeartheye.data.scenes import load_parts
 from cgeartheye.errors import UserError
-from cgeartheye.evaluation.metrics import ClassificationMetrics
-from cgeartheye.tasks import base
-from cgeartheye.tasks.inputs import scene_source
+from cgeartheye.evaluation.report import summary_table
+from cgeartheye.files import write_text
+from cgeartheye.tasks import base, tables
+from cgeartheye.tasks.inputs import Images, find_images, scene_source
 from cgeartheye.tasks.scene import ScenePrediction, SceneTask
+from cgeartheye.tasks.scene_report import save_pictures, write_report
 from cgeartheye.training import distributed
-from cgeartheye.training.loop import Data, Trainer, evaluate
-from cgeartheye.training.progress import console, say
-from cgeartheye.training.run import Run, read_history
-from cgeartheye.training.sources import Batch
+from cgeartheye.training.batches import test_order
+from cgeartheye.training.loop import Data, Trainer, autocast, evaluate
+from cgeartheye.training.progress import bar, console, say
+from cgeartheye.training.run import Run
+from cgeartheye.training.sources import Batch, FileSource, Source
 
-
-@dataclass(frozen=True)
-class Predictions:
-    """Predictions for a whole data set, in its order.
-
-    Attributes:
-        probabilities: float32 `[N, classes]`.
-        features: class tokens float32 `[N, C]`.
-    """
-
-    probabilities: np.ndarray
-    features: np.ndarray
+Piece = tuple[np.ndarray, ...]
 
 
 def train(config: SceneClassification, resume: bool = False, checkpoint: Path | None = None) -> None:
@@ -55,9 +45,9 @@ def train(config: SceneClassification, resume: bool = False, checkpoint: Path | 
         parts = load_parts(config.data)
         task, built = build(config, parts.classes, device)
         data = Data(
-            train=scene_source(config, built, task, parts.train),
+            train=scene_source(config, built, task, parts.train, config.cache.views),
             train_batch=config.data.batch_size,
-            val=scene_source(config, built, task, parts.val),
+            val=scene_source(config, built, task, parts.val, views=0),
             val_batch=config.data.batch_size,
         )
         base.write_facts(run.folder, config, parts.classes, built)
@@ -153,12 +143,100 @@ def test(
     started = time.monotonic()
     folder = config.work_dir
     assert folder is not None
+    if out:
+        tables.check_ending(out, (".csv", ".json"))
     with distributed.process_group(config.training.device) as device:
         task, built = load(config, checkpoint or folder, device, tta)
         chips = load_parts(config.data).test
         if chips.classes != task.classes:
             raise UserError(
-                f"the classes of {config.data.root} are not those of the model: "
-                f"{_difference(chips.classes, task.classes)}; name data.classes in its order"
+                f"the model knows other classes than {config.data.root}, or in another order: "
+                f"{', '.join(task.classes)[:200]}; set data.classes to these"
             )
-        ...
+        if tta:
+            source: Source = FileSource(chips, config.data.workers, device)
+        else:
+            source = scene_source(config, built, task, chips, views=0)
+        pieces: list[Piece] = []
+
+        def keep(prediction: ScenePrediction, batch: Batch) -> None:
+            tensors = batch["index"], prediction.probabilities, prediction.features.float()
+            pieces.append(tuple(tensor.cpu().numpy() for tensor in tensors))
+
+        metrics = evaluate(task, source, config.data.batch_size, config.training.precision, keep)
+        figures = metrics.compute()
+        everything = [piece for share in distributed.gather(pieces) for piece in share]
+        if distributed.is_main():
+            order = np.argsort(np.concatenate([piece[0] for piece in everything]))
+            probabilities = np.concatenate([piece[1] for piece in everything])[order]
+            features = np.concatenate([piece[2] for piece in everything])[order]
+            console.print(summary_table(figures))
+            write_text(folder / "test.json", json.dumps(figures, indent=1))
+            if out:
+                tables.write_rows(out, _rows(chips, probabilities), chips.classes)
+            if show_dir:
+                save_pictures(show_dir, chips, probabilities)
+            report = folder / "report.html"
+            write_report(report, config, task, chips, metrics, probabilities, features, started)
+            say(f"report: {report}")
+        distributed.barrier()
+    return figures
+
+
+def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> None:
+    """Classify images and write a table; see `tables.write_rows` for the formats.
+
+    Args:
+        run: a run directory or its `model.safetensors`.
+        inputs: images, or folders of images.
+        out: the table.
+        overrides: `field=value` for the model's config, e.g. another `data.batch_size`.
+
+    Raises:
+        UserError: no images, an unreadable image, a model that is not there.
+    """
+    tables.check_ending(out, (".csv", ".json", ".geojson"))
+    paths = find_images(inputs)
+    config = override(base.read_model(run).config, overrides)
+    with distributed.process_group(config.training.device) as device:
+        task, _ = load(config, run, device)
+        images = Images(paths, config.data)
+        source = FileSource(images, config.data.workers, device)
+        order = test_order(len(images), config.data.batch_size, 0, 1)
+        rows = []
+        task.eval()
+        with bar("classifying", len(images), "images") as progress, torch.no_grad():
+            for batch in source.load(order):
+                with autocast(device, config.training.precision):
+                    probabilities = task.predict(batch).probabilities.cpu().numpy()
+                rows += [
+                    tables.Row(paths[index], scores)
+                    for index, scores in zip(batch["index"].tolist(), probabilities, strict=True)
+                ]
+                progress.advance(len(probabilities))
+        tables.write_rows(out, rows, task.classes)
+    counts = Counter(task.classes[int(row.probabilities.argmax())] for row in rows)
+    say(f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}")
+    say(f"predictions: {out}")
+
+
+def check(config: SceneClassification) -> bool:
+    """Examine a config's data; print what was found and write `check.json` and a contact sheet.
+
+    Returns:
+        Whether nothing is wrong.
+    """
+    assert config.work_dir is not None
+    with bar("examining", 1, "images") as progress:
+        result = doctor.check_scenes(config, config.backbone.normalisation, progress.reach)
+    console.print(doctor.render(result))
+    doctor.write(result, config.work_dir / "check")
+    say(f"contact sheet and every example: {config.work_dir / 'check'}")
+    return result.ok
+
+
+def _rows(chips: SceneChips, probabilities: np.ndarray) -> list[tables.Row]:
+    return [
+        tables.Row(Path(name), scores, chips.classes[label])
+        for name, scores, label in zip(chips.names, probabilities, chips.labels, strict=True)
+    ]

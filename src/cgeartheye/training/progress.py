@@ -25,6 +25,11 @@ class Bar:
         self._display = display
         self._row = display.add_task(title, total=total, completed=done, more="") if display else 0
 
+    def reach(self, done: int, total: int) -> None:
+        """Note that `done` of `total` are done."""
+        self._total = total
+        self.advance(done - self._done)
+
     def advance(self, count: int = 1, more: str = "") -> None:
         """Note that `count` more are done; `more` is shown behind the rate."""
         self._done += count
@@ -32,7 +37,9 @@ class Bar:
         rate = (self._done - self._first) / max(now - self._start, 1e-9)
         more = f"{rate:,.1f} {self._unit}/s  {more}".rstrip()
         if self._display:
-            self._display.update(self._row, completed=self._done, more=more)
+            self._display.update(
+                self._row, completed=self._done, total=self._total, more=more
+            )
         elif distributed.is_main() and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = timedelta(seconds=round((self._total - self._done) / max(rate, 1e-9)))

@@ -1,0 +1,283 @@
+"""The vision transformer (Dosovitskiy et al. 2021) in the form of DINOv2 (Oquab et al. 2023)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cgeartheye.backbone.linear import Linear, linear
+from cgeartheye.backbone.sizes import Size
+from cgeartheye.errors import UserError
+
+PATCH = 14
+
+
+class VisionTransformer(nn.Module):
+    """Turns images into a class token and feature maps.
+
+    Parameters carry the names of DINOv2's official release.
+
+    Attributes:
+        embed_dim: C, channels of the class token and of every map.
+        depth: number of layers.
+        patch_size: side of a patch in pixels.
+        grid: rows (and columns) of patches that the position embeddings are kept for.
+        blocks: the layers.
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        grid: int = 37,
+        registers: int = 0,
+        drop_path: float = 0.0,
+        checkpoint_activations: bool = False,
+    ):
+        """Build a network with random weights.
+
+        Args:
+            size: width, depth, heads, MLP.
+            grid: patches a side for which position embeddings are learned; 37 is 518 pixels.
+            registers: extra tokens that only take part in the attention (Darcet et al. 2024).
+            drop_path: probability that a sample skips the last layer's branches in training; it
+                grows linearly from 0 at the first layer (Huang et al. 2016).
+            checkpoint_activations: compute each block again in the backward pass instead of
+                keeping its activations.
+        """
+        super().__init__()
+        self.embed_dim, self.depth, self.patch_size = size.width, size.depth, PATCH
+        self.grid = grid
+        self.drop_path = drop_path
+        self.checkpoint_activations = checkpoint_activations
+        self.cls_token = nn.Parameter(torch.empty(1, 1, size.width))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + grid**2, size.width))
+        self.mask_token = nn.Parameter(torch.empty(1, size.width))
+        if registers:
+            self.register_tokens = nn.Parameter(torch.empty(1, registers, size.width))
+        self.registers = registers
+        self.patch_embed = PatchEmbed(size.width)
+        self.blocks = nn.ModuleList(Block(size) for _ in range(size.depth))
+        self.norm = nn.LayerNorm(size.width, eps=1e-6)
+        self.reset_parameters()
+
+    def forward(
+        self, images: Tensor, layers: Sequence[int] | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Encode images.
+
+        Args:
+            images: float `[B, 3, H, W]`, normalised; H and W multiples of 14.
+            layers: indices of the layers whose feature maps are wanted; -1 is the last.
+            mask: bool `[B, H/14, W/14]`, true where the mask token replaces the patch (iBOT, Zhou
+                et al. 2022).
+
+        Returns:
+            The class token after the final norm, `[B, C]`, and a map `[B, C, H/14, W/14]` for each
+            of `layers`: after the final norm for the last layer, as it leaves the layer for others.
+
+        Raises:
+            UserError: a side that is no multiple of 14, or a layer that does not exist.
+        """
+        wanted = resolve_layers(layers, self.depth)
+        tokens, grid = self._embed(images, mask)
+        maps: dict[int, Tensor] = {}
+        last = self.depth - 1
+        for index, block in enumerate(self.blocks):
+            # Without a map of the last layer only the class token is needed of it.
+            queries = 1 if index == last and last not in wanted else None
+            survival = self._survival(index, tokens)
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                # No block draws random numbers.
+                tokens = checkpoint(
+                    block, tokens, queries, survival, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                tokens = block(tokens, queries, survival)
+            if index == last:
+                tokens = self.norm(tokens)
+            if index in wanted:
+                maps[index] = tokens[:, 1 + self.registers :].transpose(1, 2).unflatten(2, grid)
+        return tokens[:, 0], [maps[index] for index in wanted]
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw new random weights."""
+        for token in (self.cls_token, self.pos_embed, self.mask_token):
+            nn.init.trunc_normal_(token, std=0.02)
+        if self.registers:
+            nn.init.trunc_normal_(self.register_tokens, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.LayerNorm | ScaledResidual):
+                module.reset_parameters()
+
+    def _embed(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
+        height, width = images.shape[-2:]
+        if height % PATCH or width % PATCH:
+            raise UserError(
+                f"images of {height} x {width} pixels do not divide into patches: their sides must "
+                f"be multiples of {PATCH}"
+            )
+        grid = height // PATCH, width // PATCH
+        patches = self.patch_embed(images)
+        if mask is not None:
+            token = self.mask_token.to(patches.dtype)
+            patches = torch.where(mask.flatten(1).unsqueeze(-1), token, patches)
+        positions = resample_positions(self.pos_embed, grid)
+        cls = (self.cls_token + positions[:, :1]).expand(len(images), -1, -1)
+        tokens = [cls, patches + positions[:, 1:]]
+        if self.registers:
+            tokens.insert(1, self.register_tokens.expand(len(images), -1, -1))
+        return torch.cat(tokens, dim=1), grid
+
+    def _survival(self, index: int, tokens: Tensor) -> Tensor | None:
+        """Draw which samples keep the two branches of a block, `[2, B, 1, 1]`.
+
+        The draw is made outside of the block, so that all blocks share one compiled graph and
+        recomputation sees the same draw.
+        """
+        if not (self.training and self.drop_path and index):
+            return None
+        keep = 1 - self.drop_path * index / (self.depth - 1)
+        return tokens.new_empty(2, len(tokens), 1, 1).bernoulli_(keep) / keep
+
+
+class PatchEmbed(nn.Module):
+    """Maps patches to tokens linearly."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, kernel_size=PATCH, stride=PATCH)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images `[B, 3, H, W]` to tokens `[B, H/14 * W/14, C]`."""
+        batch, bands, height, width = images.shape
+        patches = images.reshape(batch, bands, height // PATCH, PATCH, width // PATCH, PATCH)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        # The matrix product is what the convolution is, and faster on CPUs.
+        return linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class Block(nn.Module):
+    """A layer: attention, then an MLP, each beside a residual connection."""
+
+    def __init__(self, size: Size):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(size.width, eps=1e-6)
+        self.attn = Attention(size.width, size.heads)
+        self.ls1 = ScaledResidual(size.width)
+        self.norm2 = nn.LayerNorm(size.width, eps=1e-6)
+        self.mlp = (SwiGLU if size.swiglu else MLP)(size.width, size.hidden)
+        self.ls2 = ScaledResidual(size.width)
+
+    def forward(
+        self, x_BNC: Tensor, queries: int | None = None, survival: Tensor | None = None
+    ) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x_BNC: tokens.
+            queries: return only the first so many tokens; they attend to all.
+            survival: factors of the two branches for each sample, `[2, B, 1, 1]` (drop path).
+        """
+        first, second = (None, None) if survival is None else survival
+        x_BNC = self.ls1(x_BNC[:, :queries], self.attn(self.norm1(x_BNC), queries), first)
+        return self.ls2(x_BNC, self.mlp(self.norm2(x_BNC)), second)  # type: ignore[no-any-return]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
+
+    def forward(self, x_BNC: Tensor, queries: int | None = None) -> Tensor:
+        """Let the first `queries` tokens (none: all) attend to all tokens."""
+        qkv = self.qkv(x_BNC).unflatten(2, (3, self.heads, -1))  # [B, N, 3, heads, C / heads]
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q[:, :, :queries], k, v)
+        return self.proj(x.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., C]` to `[..., C]`."""
+        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class SwiGLU(nn.Module):
+    """A gated MLP (Shazeer 2020): `w3(silu(a) * b)` where `a, b = w12(x)`."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.w12 = Linear(width, 2 * hidden)
+        self.w3 = Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[..., C]` to `[..., C]`."""
+        gate, value = self.w12(x).chunk(2, dim=-1)
+        return self.w3(F.silu(gate) * value)  # type: ignore[no-any-return]
+
+
+class ScaledResidual(nn.Module):
+    """A residual connection with LayerScale (Touvron et al. 2021): `x + gamma * branch`."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.empty(width))
+
+    def reset_parameters(self) -> None:
+        """Start almost as the identity."""
+        nn.init.constant_(self.gamma, 1e-5)
+
+    def forward(self, x: Tensor, branch: Tensor, survival: Tensor | None = None) -> Tensor:
+        """Add a branch, scaled by channel and by sample."""
+        scale = self.gamma if survival is None else self.gamma * survival
+        return torch.addcmul(x, branch, scale)
+
+
+def resolve_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
+    """Return indices of layers counted from the first.
+
+    Raises:
+        UserError: a layer that does not exist.
+    """
+    for index in layers or ():
+        if not -depth <= index < depth:
+            raise UserError(f"layer {index} does not exist: the backbone has {depth} layers")
+    return [index % depth for index in layers or ()]
+
+
+def resample_positions(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Resample position embeddings to another grid, as mmpretrain does.
+
+    Args:
+        pos_embed: `[1, 1 + n * n, C]`, the class token's first.
+        grid: rows and columns.
+
+    Returns:
+        `[1, 1 + rows * columns, C]`; the class token's is as before.
+    """
+    side = round((pos_embed.shape[1] - 1) ** 0.5)
+    if grid == (side, side):
+        return pos_embed
+    square = pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    # Bicubic weights in half precision would shift the embeddings.
+    resampled = F.interpolate(square.float(), grid, mode="bicubic", align_corners=False)
+    patches = resampled.to(pos_embed.dtype).flatten(2).transpose(1, 2)
+    return torch.cat([pos_embed[:, :1], patches], dim=1)

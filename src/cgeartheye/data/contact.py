@@ -1,0 +1,40 @@
+"""A contact sheet: a few images of every class on one page."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+THUMBNAIL = 96  # pixels a side
+
+_GAP = 4
+_TITLE = 22
+_PAPER, _INK = (255, 255, 255), (20, 20, 20)
+
+
+def contact_sheet(rows: dict[str, list[npt.NDArray[np.uint8]]]) -> Image.Image:
+    """Draw a strip of thumbnails below the name of each class.
+
+    Args:
+        rows: for each class, uint8 `[THUMBNAIL, THUMBNAIL, 3]`.
+
+    Returns:
+        A page of about 4:3, its strips in columns, read downwards.
+    """
+    images = max((len(thumbnails) for thumbnails in rows.values()), default=0)
+    wide = max(1, images) * (THUMBNAIL + _GAP) + 4 * _GAP
+    high = _TITLE + THUMBNAIL + 2 * _GAP
+    columns = max(1, round(math.sqrt(len(rows) * high / wide * 4 / 3)))
+    lines = max(1, math.ceil(len(rows) / columns))
+    page = Image.new("RGB", (columns * wide, lines * high + 2 * _GAP), _PAPER)
+    draw = ImageDraw.Draw(page)
+    font = ImageFont.load_default(size=15)
+    for number, (name, thumbnails) in enumerate(rows.items()):
+        column, line = divmod(number, lines)
+        left, top = column * wide + 2 * _GAP, line * high + _GAP
+        draw.text((left, top), name, fill=_INK, font=font)
+        for place, thumbnail in enumerate(thumbnails):
+            at = left + place * (THUMBNAIL + _GAP), top + _TITLE
+            page.paste(Image.fromarray(thumbnail), at)
+    return page

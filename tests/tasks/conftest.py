@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CLASSES = ("brick", "field", "water", "wood")
+
+
+def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
+    """A texture whose colour and stripes tell the class, with noise."""
+    random = np.random.default_rng([label, seed])
+    colour = np.array([(170, 90, 70), (190, 180, 90), (40, 80, 140), (40, 90, 40)][label])
+    stripes = np.sin(np.arange(side) * (label + 1) * 0.6 + random.uniform(0, 6)) * 25
+    chip = colour + stripes[:, None, None] + random.normal(0, 25, (side, side, 3))
+    return chip.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def chips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of class folders: 4 classes with 11 images each, so that nothing divides by two."""
+    root = tmp_path_factory.mktemp("chips")
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for seed in range(11):
+            Image.fromarray(draw_chip(label, seed)).save(root / name / f"{name}_{seed}.png")
+    return root
+
+
+@pytest.fixture
+def config_file(chips: Path, tmp_path: Path) -> Path:
+    """A config for these chips that trains in a second."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"""
+backbone: {{name: tiny}}
+data: {{root: {chips}, image_size: 28, batch_size: 8, workers: 0, train_fraction: 0.7}}
+training: {{epochs: 3, lr: 1e-2, lr_batch: null, log_every: 1, device: cpu}}
+cache: {{views: 2}}
+work_dir: {tmp_path / "run"}
+"""
+    )
+    return path
