@@ -364,3 +364,14 @@ def test_aid_in_its_published_layout():
     assert not set(parts.train.names) & set(parts.val.names)
     assert load(SHARED / "AID-150", **fields).classes == parts.classes
     assert all(name.startswith(label + "/") for name, label in labelled(parts.val).items())
+
+
+def test_views_of_one_image_are_the_views_one_by_one(tmp_path, make_folders):
+    make_folders(tmp_path, {"a": 4, "b": 4})
+    chips = load_parts(SceneData(root=tmp_path, image_size=28)).train
+    views = chips.load_views(1, [5, 6, 5])
+    assert torch.equal(views[0], chips[1, 5]["image"])
+    assert torch.equal(views[1], chips[1, 6]["image"])
+    assert torch.equal(views[2], views[0])
+    assert not torch.equal(views[0], views[1])
+    assert torch.equal(chips.load_views(1, [])[0], chips[1]["image"])

@@ -137,11 +137,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[st
             head = file.read(64)
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror}") from error
-    if head.startswith(ZIP_MAGIC) or head[:1] == b"\x80":
+    # A safetensors file begins with the length of a JSON object.
+    if head[4:9] != b"\0\0\0\0{":
+        if not head.startswith((ZIP_MAGIC, b"\x80")):
+            raise UserError(f"{path} is {_kind(head)}, not a weights file: download it again")
         tensors, foreign = read_pickled(path)
         return tensors, {}, foreign
-    if head[8:9] != b"{":
-        raise UserError(f"{path} is {_kind(head)}, not a weights file: download it again")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

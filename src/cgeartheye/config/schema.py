@@ -85,7 +85,7 @@ class SceneData(Section):
     resize: Positive | None = Field(
         None, description="short side before the centre crop of a test; none: image_size * 532/518"
     )
-    crop_area: tuple[Fraction, float] = Field(
+    crop_area: tuple[float, float] = Field(
         (0.08, 1.0), description="share of the image that a random training crop covers"
     )
     bands: tuple[Positive, Positive, Positive] = Field(
@@ -105,6 +105,16 @@ class SceneData(Section):
             raise ValueError("train and val go together: name both, or neither for a random split")
         if self.test is not None and self.train is None:
             raise ValueError("test needs train and val beside it")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> "SceneData":
+        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            raise ValueError("crop_area must be two rising shares of the image, above 0 and up to 1")
+        if self.stretch and not self.stretch[0] < self.stretch[1]:
+            raise ValueError("stretch must be two rising values")
+        if self.resize_to < self.image_size:
+            raise ValueError("resize must not be smaller than image_size, which is cut out of it")
         return self
 
     @property

@@ -50,16 +50,28 @@ class SceneChips(Dataset[dict[str, Any]]):
         return len(self.paths)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        index, seed = key if isinstance(key, tuple) else (key, None)
+        index, seeds = (key[0], [key[1]]) if isinstance(key, tuple) else (key, [])
+        view = self.load_views(index, seeds)[0]
+        return {"image": view, "label": self.labels[index], "index": index}
+
+    def load_views(self, index: int, seeds: Sequence[int]) -> Tensor:
+        """Return the augmented view of each seed, or, without seeds, the one that tests see.
+
+        The image is decoded once.
+
+        Returns:
+            uint8 `[views, 3, S, S]`.
+        """
         image = tv_tensors.Image(self.load_picture(index))
-        if seed is None:
-            view = self.test_view(image)
-        else:
-            with torch.random.fork_rng(devices=[]):
+        if not seeds:
+            return torch.stack([self.test_view(image)])
+        views = []
+        with torch.random.fork_rng(devices=[]):
+            for seed in seeds:
                 # torch.manual_seed also queues a seed for every GPU, which takes 40 times as long.
                 torch.default_generator.manual_seed(seed)
-                view = self.train_view(image)
-        return {"image": view, "label": self.labels[index], "index": index}
+                views.append(self.train_view(image))
+        return torch.stack(views)
 
     def load_picture(self, index: int) -> Tensor:
         """Return an image as it is on disk: uint8 `[3, H, W]`."""

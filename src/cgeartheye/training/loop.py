@@ -144,8 +144,6 @@ class Trainer:
     def _step(self, batches: Iterator[Batch], step: int) -> float:
         """Do one optimiser step; return its learning rate."""
         config, order = self.config, self.order
-        # Every random draw of the step follows from its number: resuming needs no generator state.
-        torch.manual_seed(derive_seed(config.seed, "step", self.position.step, distributed.rank()))
         rate = learning_rate(self.position.step, order.steps, order.step_size, config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -153,6 +151,10 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for micro in range(config.accumulate):
             batch = self.meter.wait(batches)
+            # Every random draw follows from the step's number, so resuming needs no generator's
+            # state. A loader that has just started draws too: this comes after it.
+            step_seed = derive_seed(config.seed, self.position.step, micro, distributed.rank())
+            torch.manual_seed(step_seed)
             with (
                 distributed.sync_gradients(self.model, micro == config.accumulate - 1),
                 autocast(self.device, config.precision),
