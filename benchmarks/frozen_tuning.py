@@ -1,4 +1,4 @@
-"""Frozen tuning by the published 100-epoch schedule: the feature cache against encoding every epoch.
+"""Frozen tuning by the published 100-epoch schedule: the cache against encoding every epoch.
 
 Ours is `cgeartheye train` as a user runs it: encoding, 100 epochs with an evaluation after each,
 the final test and the report. The peer is the plain loop that one writes with timm: the same
@@ -111,9 +111,7 @@ def main() -> None:
     given = parser.parse_args()
     with TemporaryDirectory() as folder:
         config = SceneClassification(
-            backbone=Backbone(
-                name="tiny", weights=given.weights, normalisation={}, gsd=0.75
-            ),
+            backbone=Backbone(name="tiny", weights=given.weights, normalisation={}, gsd=0.75),
             data=SceneData(
                 root=given.data,
                 train=given.train,

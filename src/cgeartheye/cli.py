@@ -67,7 +67,11 @@ def train(
     """Train, evaluate after every epoch, test the best model and write its report."""
     from cgeartheye.tasks import runs
 
-    runs.train(_load(config, set_, work_dir), resume=resume, checkpoint=resume_from)
+    try:
+        runs.train(_load(config, set_, work_dir), resume=resume, checkpoint=resume_from)
+    except KeyboardInterrupt:
+        print("interrupted: --resume goes on from the last checkpoint", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -114,7 +118,7 @@ def predict(
 
 @app.command()
 def probe(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
-    """Measure a frozen backbone: kNN and linear probe, with all labels and with 1, 5, 10 a class."""
+    """Measure a frozen backbone: kNN and linear probe, with all labels and with few."""
     from cgeartheye.tasks.probe import probe
 
     probe(_load(config, set_, work_dir))
@@ -193,9 +197,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
 
 
 def _load(path: Path, overrides: list[str] | None, work_dir: Path | None):  # type: ignore[no-untyped-def]

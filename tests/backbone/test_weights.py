@@ -5,17 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import timm
 import torch
+from backbone_peers import timm_model, transformers_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (
-    Dinov2Config,
-    Dinov2ForImageClassification,
-    Dinov2Model,
-    Dinov2WithRegistersConfig,
-    Dinov2WithRegistersModel,
-)
+from transformers import Dinov2Config, Dinov2ForImageClassification
 
 from cgeartheye.backbone.sizes import SIZES, Size
 from cgeartheye.backbone.vit import VisionTransformer
@@ -58,18 +52,11 @@ def native(randomise: Randomise) -> dict[str, Tensor]:
     return dict(vit.state_dict())
 
 
-def timm_model(size: Size, registers: int, grid: int = 4) -> nn.Module:
-    kind = "giant" if size.swiglu else "base"
-    name = f"vit_{kind}_patch14_{'reg4_' if registers else ''}dinov2"
-    shape = {"embed_dim": size.width, "depth": size.depth, "num_heads": size.heads}
-    return timm.create_model(name, num_classes=0, img_size=14 * grid, **shape).eval()
-
-
 @pytest.mark.parametrize("registers", [0, 4])
 @pytest.mark.parametrize("name", SIZES)
 @torch.no_grad()
 def test_agrees_with_timm(name, registers, tmp_path, randomise):
-    theirs = timm_model(SHORT[name], registers)
+    theirs = timm_model(SHORT[name], 4, registers)
     randomise(theirs)
     save_file(theirs.state_dict(), tmp_path / "timm.safetensors")
     images = torch.randn(2, 3, 56, 56)
@@ -83,33 +70,11 @@ def test_agrees_with_timm(name, registers, tmp_path, randomise):
     assert read_weights(tmp_path / "timm.safetensors").naming == "timm"
 
 
-def transformers_model(size: Size, registers: int, grid: int = 4) -> nn.Module:
-    config, model = (
-        (Dinov2WithRegistersConfig, Dinov2WithRegistersModel)
-        if registers
-        else (Dinov2Config, Dinov2Model)
-    )
-    # With SwiGLU, mlp_ratio is that of the MLP whose size it stands for.
-    ratio = 4 if size.swiglu else size.hidden // size.width
-    return model(
-        config(
-            hidden_size=size.width,
-            num_hidden_layers=size.depth,
-            num_attention_heads=size.heads,
-            mlp_ratio=ratio,
-            use_swiglu_ffn=size.swiglu,
-            image_size=14 * grid,
-            patch_size=14,
-            **({"num_register_tokens": registers} if registers else {}),
-        )
-    ).eval()
-
-
 @pytest.mark.parametrize("registers", [0, 4])
 @pytest.mark.parametrize("name", SIZES)
 @torch.no_grad()
 def test_agrees_with_transformers(name, registers, tmp_path, randomise):
-    theirs = transformers_model(SHORT[name], registers)
+    theirs = transformers_model(SHORT[name], 4, registers)
     randomise(theirs)
     theirs.save_pretrained(tmp_path)  # writes the published names
     vit = loaded(tmp_path / "model.safetensors", SHORT[name], 4, registers)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -79,7 +81,7 @@ def test_any_split_over_ranks_gives_the_same_figures(
     order.shuffle(shuffled)  # type: ignore[attr-defined]
     edges = sorted({0, samples, *(cut for cut in cuts if cut < samples)})
     total = torch.zeros_like(whole.state())
-    for first, end in zip(edges, edges[1:], strict=False):
+    for first, end in pairwise(edges):
         rank = ClassificationMetrics(4)
         share = shuffled[first:end]
         rank.update(probabilities[share], labels[share])

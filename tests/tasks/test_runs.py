@@ -47,7 +47,7 @@ def figures(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def trained(config_file: Path) -> Path:
-    return train(config_file, "backbone.tuning=full", "training.lr=3e-3", "training.epochs=6")[0]
+    return train(config_file, "backbone.tuning=full", "training.lr=1e-3", "training.epochs=12")[0]
 
 
 def test_full_tuning_learns_and_leaves_a_whole_run(trained: Path) -> None:
@@ -77,6 +77,7 @@ def test_adapting_a_backbone_leaves_it_as_it_was(
         config_file,
         f"backbone.weights={weights}",
         f"backbone.tuning={tuning}",
+        "training.epochs=20",
         f"work_dir={tmp_path / tuning}",
     )
     assert tested["top1"] > 60
@@ -114,9 +115,7 @@ def test_the_cache_gives_what_encoding_gives(
     assert losses(cached) == pytest.approx(losses(plain), rel=0.2)
 
 
-def test_test_predicts_what_predict_predicts(
-    trained: Path, chips: Path, tmp_path: Path
-) -> None:
+def test_test_predicts_what_predict_predicts(trained: Path, chips: Path, tmp_path: Path) -> None:
     config = load(trained / "config.yaml")
     shown = tmp_path / "shown"
     runs.test(config, None, out=tmp_path / "test.csv", show_dir=shown)
@@ -184,9 +183,11 @@ def test_two_processes_give_the_figures_of_one(
     images = len(load_rows(trained, tmp_path))
     assert images % 2 == 1  # or this shows nothing of padding
     subprocess.run(
-        ["bash", TOOLS / "dist_test_sc.sh", trained / "config.yaml", "2"]
-        + ["--out", tmp_path / "two.csv", "--work-dir", trained]
-        + ["--cfg-options", "data.batch_size=4"],
+        [
+            *("bash", TOOLS / "dist_test_sc.sh", trained / "config.yaml", "2"),
+            *("--out", tmp_path / "two.csv", "--work-dir", trained),
+            *("--cfg-options", "data.batch_size=4"),
+        ],
         check=True,
         env=ENVIRONMENT,
         timeout=180,
@@ -209,8 +210,10 @@ def test_two_processes_train_as_one(config_file: Path, tmp_path: Path, tuning: s
     one, _ = train(config_file, *common, "data.batch_size=8", f"work_dir={tmp_path / 'one'}")
     two = tmp_path / "two"
     subprocess.run(
-        ["bash", TOOLS / "dist_train_sc.sh", config_file, "2", "--work-dir", two]
-        + ["--cfg-options", *common, "data.batch_size=4"],
+        [
+            *("bash", TOOLS / "dist_train_sc.sh", config_file, "2", "--work-dir", two),
+            *("--cfg-options", *common, "data.batch_size=4"),
+        ],
         check=True,
         env=ENVIRONMENT,
         timeout=180,

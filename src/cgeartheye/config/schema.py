@@ -110,7 +110,9 @@ class SceneData(Section):
     @model_validator(mode="after")
     def _limits_are_in_order(self) -> "SceneData":
         if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            raise ValueError("crop_area must be two rising shares of the image, above 0 and up to 1")
+            raise ValueError(
+                "crop_area must be two rising shares of the image, above 0 and up to 1"
+            )
         if self.stretch and not self.stretch[0] < self.stretch[1]:
             raise ValueError("stretch must be two rising values")
         if self.resize_to < self.image_size:

@@ -32,15 +32,15 @@ class ConfusionMatrix:
         """
         classes = len(self.counts)
         labelled = truth != NOT_LABELLED
-        pairs = truth[labelled].long() * classes + predicted[labelled].long()
-        assert len(pairs) == 0 or (0 <= int(pairs.min()) and int(pairs.max()) < classes**2)
-        counts = torch.bincount(pairs, minlength=classes**2).view(classes, classes)
-        self.counts += counts.to(self.counts.device)
+        truth, predicted = truth[labelled].long(), predicted[labelled].long()
+        assert bool(((truth >= 0) & (truth < classes)).all()), "a label that is no class"
+        counts = torch.bincount(truth * classes + predicted, minlength=classes**2)
+        self.counts += counts.view(classes, classes).to(self.counts.device)
 
     @property
     def support(self) -> Array:
         """Labelled samples of each class, `[K]`."""
-        return self._array.sum(1)
+        return np.asarray(self._array.sum(1))
 
     @property
     def recall(self) -> Array:
@@ -49,7 +49,7 @@ class ConfusionMatrix:
 
     @property
     def precision(self) -> Array:
-        """Share of each predicted class that is right, 0..1 `[K]`; NaN if it never was predicted."""
+        """Share of each predicted class that is right, 0..1 `[K]`; NaN if never predicted."""
         return _ratio(self._hits, self._array.sum(0))
 
     @property
@@ -120,9 +120,7 @@ class ClassificationMetrics:
     def load_state(self, state: Tensor) -> None:
         """Replace the sums, by those of all processes."""
         parts = [self.confusion.counts, self.top5, self.bins]
-        for part, values in zip(
-            parts, state.split([part.numel() for part in parts]), strict=True
-        ):
+        for part, values in zip(parts, state.split([part.numel() for part in parts]), strict=True):
             part.copy_(values.view_as(part))
 
     def compute(self) -> dict[str, float]:

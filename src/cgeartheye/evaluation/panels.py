@@ -35,8 +35,8 @@ def curves(history: Sequence[dict[str, Any]], figure: str, label: str) -> bytes:
     """
     train = [record for record in history if record["kind"] == "train"]
     val = [record for record in history if record["kind"] == "val"]
-    canvas = Figure(figsize=(10, 3.4))
-    left, right = canvas.subplots(1, 2)
+    canvas = Figure(figsize=(11, 3.4))
+    left, right = canvas.subplots(1, 2, gridspec_kw={"wspace": 0.42})
     epochs, losses = [r["epoch"] for r in train], np.array([r["loss"] for r in train])
     left.plot(epochs, losses, color=BLUE, alpha=0.25, linewidth=1)
     left.plot(epochs, _smooth(losses), color=BLUE, linewidth=2)
@@ -73,8 +73,8 @@ def confusion_matrix(counts: Array, classes: Sequence[str]) -> bytes:
     axes = canvas.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 9 if classes_count <= 20 else 7
-    for ticks, setter in ((axes.set_xticks, {"rotation": 90}), (axes.set_yticks, {})):
-        ticks(range(classes_count), labels=list(classes), fontsize=size, **setter)
+    axes.set_xticks(range(classes_count), labels=list(classes), fontsize=size, rotation=90)
+    axes.set_yticks(range(classes_count), labels=list(classes), fontsize=size)
     axes.set(xlabel="predicted", ylabel="true class")
     for row, column in zip(*np.nonzero(counts), strict=True):
         if classes_count <= 15 or (row != column and shares[row, column] >= 0.1):

@@ -23,7 +23,7 @@ NAMES = {
     "macro_f1": "macro F1",
     "ece": "calibration error",
 }
-GALLERY = 8  # pictures of a kind
+GALLERY = 10  # pictures of a kind
 
 
 class Report:
@@ -59,10 +59,11 @@ class Report:
         """Add one picture: PNG, JPEG or SVG."""
         self._parts.append(_figure(image, caption, "plot"))
 
-    def gallery(self, images: Sequence[tuple[bytes, str, str]]) -> None:
+    def gallery(self, images: Sequence[tuple[bytes, str, str]], wide: bool = False) -> None:
         """Add small pictures, each with its caption and a mark: good, bad or none."""
         figures = (_figure(image, caption, mark) for image, caption, mark in images)
-        self._parts.append(f'<div class="gallery">{"".join(figures)}</div>')
+        kind = "gallery pairs" if wide else "gallery"
+        self._parts.append(f'<div class="{kind}">{"".join(figures)}</div>')
 
     def code(self, title: str, text: str) -> None:
         """Add a text that is folded away."""
@@ -130,7 +131,9 @@ def scene_report(
     report = Report(title, f"Scene classification: {len(labels):,} images, {len(classes)} classes")
     report.tiles({NAMES[name]: f"{value:.2f} %" for name, value in figures.items()})
     if any(r["kind"] == "train" for r in history) and any(r["kind"] == "val" for r in history):
-        report.section("Training", "Loss of the training images; accuracy of the validation images.")
+        report.section(
+            "Training", "Loss of the training images; accuracy of the validation images."
+        )
         report.picture(panels.curves(history, "top1", "top-1 %"), "Loss and accuracy by epoch")
 
     report.section("Classes", "A click on a column's name sorts by it.")
@@ -193,7 +196,7 @@ def scene_report(
         "computed over these images together: equal colours mean equal features.",
     )
     pairs = panels.patch_features(feature_views, feature_maps)
-    report.gallery([(pair, "", "none") for pair in pairs])
+    report.gallery([(pair, "", "none") for pair in pairs], wide=True)
 
     report.section("Run")
     report.table(["", ""], [[name, value] for name, value in environment.items()])
@@ -277,7 +280,7 @@ figure.plot { margin: 12px 0; }
 figure.plot img { max-width: 100%; height: auto; padding: 10px; background: #fff;
   border-radius: 10px; border: 1px solid var(--line); }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(190px, 1fr)); gap: 16px; }
-.gallery figure.none { grid-column: span 2; }
+.pairs { grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); }
 .gallery img { display: block; width: 100%; border-radius: 6px; image-rendering: auto; }
 .gallery figcaption { font-size: .85rem; line-height: 1.35; padding-top: 5px; }
 .gallery small { display: block; font-size: .75rem; overflow-wrap: anywhere; }
@@ -287,8 +290,8 @@ pre { padding: 14px; background: var(--shade); border-radius: 10px; overflow: au
   font-size: .85rem; }
 summary { cursor: pointer; color: var(--link); margin: 12px 0; }
 footer { height: 60px; }
-@media (max-width: 480px) { .gallery figure.none { grid-column: auto; }
-  .gallery { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); } }
+@media (max-width: 480px) {
+  .gallery:not(.pairs) { grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); } }
 """
 
 _SCRIPT = """

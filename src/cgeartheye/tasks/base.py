@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cgeartheye.backbone import Built
 from cgeartheye.backbone.weights import check_fit, read_tensors, save_tensors
-from cgeartheye.config import Config, Normalisation
+from cgeartheye.config import Config
 from cgeartheye.errors import UserError
 from cgeartheye.files import write_text
 from cgeartheye.training import distributed

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import torch
 from rich.table import Table
 
 from cgeartheye.config import SceneClassification
@@ -67,7 +66,7 @@ def probe(config: SceneClassification) -> dict[str, float]:
 
 def _features(config: SceneClassification, task: SceneTask, chips: SceneChips) -> np.ndarray:
     """Return float32 `[chips, C]`, encoded anew: half precision would favour some backbones."""
-    features = torch.empty(len(chips), task.backbone.embed_dim)
+    features = np.empty((len(chips), task.backbone.embed_dim), np.float32)
     for indices, tokens in encode(config, task, chips, views=0):
-        features[indices] = tokens[:, 0].cpu()
-    return features.numpy()
+        features[indices] = tokens[:, 0].cpu().numpy()
+    return features

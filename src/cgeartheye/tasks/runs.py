@@ -32,7 +32,9 @@ from cgeartheye.training.sources import Batch, FileSource, Source
 Piece = tuple[np.ndarray, ...]
 
 
-def train(config: SceneClassification, resume: bool = False, checkpoint: Path | None = None) -> None:
+def train(
+    config: SceneClassification, resume: bool = False, checkpoint: Path | None = None
+) -> None:
     """Train a classifier, then test the best model; see `Trainer` for what may go wrong.
 
     Args:
@@ -164,7 +166,7 @@ def test(
             pieces.append(tuple(tensor.cpu().numpy() for tensor in tensors))
 
         metrics = evaluate(task, source, config.data.batch_size, config.training.precision, keep)
-        figures = metrics.compute()
+        figures: dict[str, float] = metrics.compute()
         everything = [piece for share in distributed.gather(pieces) for piece in share]
         if distributed.is_main():
             order = np.argsort(np.concatenate([piece[0] for piece in everything]))
@@ -229,7 +231,8 @@ def check(config: SceneClassification) -> bool:
     assert config.work_dir is not None
     with bar("examining", 1, "images") as progress:
         result = doctor.check_scenes(config, config.backbone.normalisation, progress.reach)
-    console.print(doctor.render(result))
+    for part in doctor.render(result).renderables:
+        console.print(part, soft_wrap=True)
     doctor.write(result, config.work_dir / "check")
     say(f"contact sheet and every example: {config.work_dir / 'check'}")
     return result.ok

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cgeartheye.backbone import Model
 from cgeartheye.config import Normalisation, SceneClassification
 from cgeartheye.data.transforms import Normalise
 from cgeartheye.decoders import LinearClassifier
@@ -35,10 +36,11 @@ class SceneTask(nn.Module):
     """
 
     monitor = "top1"
+    backbone: Model
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Model,
         normalisation: Normalisation,
         classes: tuple[str, ...],
         config: SceneClassification,
@@ -72,7 +74,7 @@ class SceneTask(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Map images uint8 `[B, 3, H, W]` to class tokens `[B, C]`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            cls, _ = self.backbone(self.normalise(images))
+            cls: Tensor = self.backbone(self.normalise(images))[0]
         return cls
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -108,4 +110,5 @@ class SceneTask(nn.Module):
         return batch["features"] if "features" in batch else self.encode(batch["image"])
 
     def _classify(self, features: Tensor) -> Tensor:
-        return self.decoder(features).float().softmax(-1)
+        logits: Tensor = self.decoder(features)
+        return logits.float().softmax(-1)

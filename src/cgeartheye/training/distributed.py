@@ -1,7 +1,7 @@
 """Several processes as one, through torchrun; every function also works in a single process."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -85,7 +85,7 @@ def main_first(failure: BaseException | None) -> None:
         raise first if is_main() else SystemExit(2)
 
 
-def wrap(task: nn.Module, blocks: nn.ModuleList, sharding: str) -> nn.Module:
+def wrap(task: nn.Module, blocks: Iterable[nn.Module], sharding: str) -> nn.Module:
     """Make `task` train on all processes.
 
     Args:
@@ -125,15 +125,13 @@ def sync_gradients(model: nn.Module, sync: bool) -> Iterator[None]:
 
 def _local_device(name: str) -> torch.device:
     if name == "auto":
-        if torch.cuda.is_available():
-            name = "cuda"
-        else:
-            name = "mps" if torch.backends.mps.is_available() else "cpu"
+        accelerator = torch.accelerator.current_accelerator()
+        name = accelerator.type if accelerator and torch.accelerator.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"training.device: there is no device '{name}' here") from error
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return device

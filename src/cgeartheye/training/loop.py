@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ class Trainer:
     def __init__(
         self,
         task: Any,
-        blocks: nn.ModuleList,
+        blocks: Iterable[nn.Module],
         data: Data,
         config: Training,
         run: Run,
@@ -228,7 +228,9 @@ def evaluate(
     order = test_order(len(source), batch_size, distributed.rank(), distributed.world_size())
     metrics = task.metrics()
     # Sharded processes compute together: one that has no batch left repeats a sample.
-    repeats = max(distributed.gather(len(order))) - len(order) if distributed.is_sharded(task) else 0
+    repeats = (
+        max(distributed.gather(len(order))) - len(order) if distributed.is_sharded(task) else 0
+    )
     with bar("evaluating", len(order), "batches") as progress:
         for done, batch in enumerate(source.load(order + [[0]] * repeats)):
             with autocast(device, precision):

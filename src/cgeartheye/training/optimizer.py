@@ -1,6 +1,7 @@
 """AdamW with the published parameter groups and schedule."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ def adamw(model: nn.Module, config: Training) -> torch.optim.AdamW:
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     decayed = [p for name, p in trained if _decays(name, p)]
     free = [p for name, p in trained if not _decays(name, p)]
-    groups = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=config.lr,

@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from cgeartheye.training import distributed
 
@@ -23,7 +30,9 @@ class Bar:
         self._first = done
         self._start = self._last_line = time.monotonic()
         self._display = display
-        self._row = display.add_task(title, total=total, completed=done, more="") if display else 0
+        self._row = (
+            display.add_task(title, total=total, completed=done, more="") if display else TaskID(0)
+        )
 
     def reach(self, done: int, total: int) -> None:
         """Note that `done` of `total` are done."""
@@ -37,9 +46,7 @@ class Bar:
         rate = (self._done - self._first) / max(now - self._start, 1e-9)
         more = f"{rate:,.1f} {self._unit}/s  {more}".rstrip()
         if self._display:
-            self._display.update(
-                self._row, completed=self._done, total=self._total, more=more
-            )
+            self._display.update(self._row, completed=self._done, total=self._total, more=more)
         elif distributed.is_main() and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = timedelta(seconds=round((self._total - self._done) / max(rate, 1e-9)))

@@ -1,6 +1,6 @@
 """Where batches come from: image files, or features that were encoded before."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Number of samples."""
 
-    def load(self, batches: Iterable[list[Key]]) -> Iterator[Batch]:
+    def load(self, batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
         """Yield one batch for each list of keys, in order, on the device.
 
         Raises:
@@ -48,7 +48,7 @@ class FileSource:
     def __len__(self) -> int:
         return len(self._samples)
 
-    def load(self, batches: Iterable[list[Key]]) -> Iterator[Batch]:
+    def load(self, batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
         """Yield the batches; see `Source`."""
         self._keys.batches = batches
         for batch in self._loader:
@@ -68,7 +68,7 @@ class FeatureSource:
     def __len__(self) -> int:
         return len(self._features)
 
-    def load(self, batches: Iterable[list[Key]]) -> Iterator[Batch]:
+    def load(self, batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
         """Yield `features` float32 `[B, C]`, `label` and `index`; a seed picks one of the views."""
         views = self._features.shape[1]
         for keys in batches:
@@ -91,10 +91,10 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 class _Keys:
     """The batch sampler of a loader whose workers outlive an epoch."""
 
-    batches: Iterable[list[Key]] = ()
+    batches: Iterable[Sequence[Key]] = ()
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches)
+    def __iter__(self) -> Iterator[list[Any]]:
+        return map(list, self.batches)
 
 
 class _ErrorsAsValues(Dataset[Any]):

@@ -1,8 +1,10 @@
 """What a training needs to go on as if it had never stopped."""
 
 import os
+import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,13 +42,13 @@ class Position:
 
 def tuned_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the parameters that are trained, unsharded, on the CPU of the first process."""
-    return dict(get_model_state_dict(model, options=_TUNED))
+    return _tensors(get_model_state_dict(model, options=_TUNED))
 
 
 def all_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the whole state of a model, unsharded, on the CPU of the first process."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return dict(get_model_state_dict(model, options=options))
+    return _tensors(get_model_state_dict(model, options=options))
 
 
 def save(
@@ -102,7 +104,14 @@ def load(
             options=StateDictOptions(full_state_dict=True, ignore_frozen_params=True, strict=False),
         )
         scaler.load_state_dict(content["scaler"])
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} is damaged, or holds more than tensors: it was not read") from error
     except (KeyError, TypeError, RuntimeError, OSError, ValueError, EOFError) as error:
         reason = str(error).strip().split(os.linesep)[0]
         raise UserError(f"{path} is not a checkpoint of this training: {reason}") from error
     return position
+
+
+def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+    assert all(isinstance(value, Tensor) for value in state.values())
+    return state
