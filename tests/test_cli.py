@@ -12,7 +12,7 @@ from PIL import Image
 
 from cgeartheye.cli import main
 
-COMMAND = [sys.executable, "-c", "from cgeartheye.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "cgeartheye"]
 
 
 def run(*arguments: object) -> tuple[int, str]:

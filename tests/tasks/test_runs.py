@@ -24,7 +24,7 @@ from cgeartheye.tasks.probe import probe
 from cgeartheye.training.run import read_history
 
 TOOLS = Path(__file__).parents[2] / "tools"
-COMMAND = [sys.executable, "-c", "from cgeartheye.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "cgeartheye"]
 FACTS = Facts(Normalisation().mean, Normalisation().std, gsd=0.75, image_size=28)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
 

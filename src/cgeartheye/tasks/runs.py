@@ -10,8 +10,8 @@ import torch
 
 from cgeartheye import backbone
 from cgeartheye.backbone import Built
-from cgeartheye.backbone.weights import read_tensors
-from cgeartheye.config import SceneClassification
+from cgeartheye.backbone.weights import read_tensors, read_weights
+from cgeartheye.config import Normalisation, SceneClassification
 from cgeartheye.config.files import override
 from cgeartheye.data import SceneChips, load_parts
 from cgeartheye.data import check as doctor
@@ -229,8 +229,13 @@ def check(config: SceneClassification) -> bool:
         Whether nothing is wrong.
     """
     assert config.work_dir is not None
+    normalisation = config.backbone.normalisation
+    if normalisation is None and config.backbone.weights:
+        facts = read_weights(config.backbone.weights).facts
+        if facts.mean and facts.std:
+            normalisation = Normalisation(mean=facts.mean, std=facts.std)
     with bar("examining", 1, "images") as progress:
-        result = doctor.check_scenes(config, config.backbone.normalisation, progress.reach)
+        result = doctor.check_scenes(config, normalisation or Normalisation(), progress.reach)
     for part in doctor.render(result).renderables:
         console.print(part, soft_wrap=True)
     doctor.write(result, config.work_dir / "check")
