@@ -228,7 +228,9 @@ def test_a_file_without_a_state_dict(save, content, told):
     assert str(path) in str(error.value)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
 @given(data=st.data())
 def test_a_truncated_file_is_told(save, data):
     path = save(STATE)
@@ -239,7 +241,9 @@ def test_a_truncated_file_is_told(save, data):
         read_pickled(path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
 @given(data=st.data())
 def test_damage_is_told_or_does_no_harm(save, data):
     path = save(STATE)

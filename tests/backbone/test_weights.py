@@ -233,6 +233,13 @@ def test_nothing_may_be_missing_but_the_mask_token(native, tmp_path, name):
         load_into(VisionTransformer(SMALL, grid=4), read_weights(path))
 
 
+def test_two_tensors_of_one_name(native, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(native | {"blocks.7.1.norm1.bias": torch.ones(48)}, path)
+    with pytest.raises(UserError, match=r"holds blocks\.1\.norm1\.bias twice"):
+        read_weights(path)
+
+
 def test_weights_of_another_size(tmp_path):
     path = tmp_path / "weights.pth"
     with torch.device("meta"):

@@ -316,3 +316,33 @@ def test_weights_that_changed_under_a_decoder(
     save_tensors(weights, tensors, FACTS.to_metadata())
     with pytest.raises(UserError, match="other backbone weights"):
         runs.test(load(run / "config.yaml"), run)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_accumulation_and_tensorboard(config_file: Path, precision: str) -> None:
+    run, tested = train(
+        config_file,
+        f"training.precision={precision}",
+        "backbone.tuning=full",
+        "backbone.checkpoint_activations=true",
+        "training.lr=1e-3",
+        "training.epochs=6",
+        "training.accumulate=2",
+        "training.clip_norm=1.0",
+        "training.tensorboard=true",
+    )
+    assert tested["top1"] > 50
+    assert list((run / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("tuning", ["frozen", "lora", "full"])
+def test_a_timm_backbone_stands_in(config_file: Path, tmp_path: Path, tuning: str) -> None:
+    run, _ = train(
+        config_file,
+        "backbone.name=timm/vit_tiny_patch16_224",
+        "data.image_size=32",
+        f"backbone.tuning={tuning}",
+        "training.epochs=1",
+    )
+    before = json.loads((run / "test.json").read_text())
+    assert runs.test(load(run / "config.yaml"), run) == before
