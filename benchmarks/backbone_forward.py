@@ -40,31 +40,34 @@ def main() -> None:
     Console().print(table)
 
 
-@torch.inference_mode()
 def on_cpu(names: list[str], repeats: int) -> Table:
-    """Time ours and timm's in turn."""
+    """Compare ours with timm's."""
     title = f"float32, {torch.get_num_threads()} threads, median of {repeats}"
     table = Table("size", "px", "batch", "output", "ours", "timm", "timm / ours", title=title)
     for name, side in track([(n, s) for n in names for s in SIDES], "measuring", transient=True):
-        size, batch = SIZES[name], CPU_BATCH[side]
-        peer = timm_model(size, side // PATCH)
-        randomise(peer)
-        vit = ours_like(peer, size, side // PATCH)
-        images = torch.randn(batch, 3, side, side)
-        last = size.depth - 1
-        assert torch.allclose(vit(images)[0], peer(images), rtol=1e-3, atol=1e-3)
-        for output, ours, theirs in (
-            ("class token", lambda: vit(images), lambda: peer(images)),
-            (
-                "last map",
-                lambda: vit(images, [last]),
-                lambda: peer.forward_intermediates(images, indices=[last], norm=True),
-            ),
-        ):
-            a, b = in_turn(ours, theirs, repeats)
-            times = f"{a * 1e3:.0f} ms", f"{b * 1e3:.0f} ms", f"{b / a:.2f}"
-            table.add_row(name, str(side), str(batch), output, *times)
+        for output, (ours, theirs) in cpu_seconds(SIZES[name], side, repeats).items():
+            times = f"{ours * 1e3:.0f} ms", f"{theirs * 1e3:.0f} ms", f"{theirs / ours:.2f}"
+            table.add_row(name, str(side), str(CPU_BATCH[side]), output, *times)
     return table
+
+
+@torch.inference_mode()
+def cpu_seconds(size: Size, side: int, repeats: int) -> dict[str, tuple[float, float]]:
+    """Return our seconds and timm's for a batch, by output."""
+    peer = timm_model(size, side // PATCH)
+    randomise(peer)
+    vit = ours_like(peer, size, side // PATCH)
+    images = torch.randn(CPU_BATCH[side], 3, side, side)
+    assert torch.allclose(vit(images)[0], peer(images), rtol=1e-3, atol=1e-3)
+    last = [size.depth - 1]
+    return {
+        "class token": in_turn(lambda: vit(images), lambda: peer(images), repeats),
+        "last map": in_turn(
+            lambda: vit(images, last),
+            lambda: peer.forward_intermediates(images, indices=last, norm=True),
+            repeats,
+        ),
+    }
 
 
 def in_turn(
@@ -80,27 +83,30 @@ def in_turn(
     return statistics.median(seconds[0][1:]), statistics.median(seconds[1][1:])
 
 
-@torch.inference_mode()
 def on_gpu(names: list[str], repeats: int, device: str = "cuda") -> Table:
-    """Time our compiled network and compare with the card's measured matrix rate."""
+    """Compare our compiled networks with the card's measured matrix rate."""
     rate = matrix_rate(device, repeats)
     card = torch.cuda.get_device_name() if device == "cuda" else device
     title = f"{card}, bfloat16, {rate / 1e12:.0f} TFLOP/s measured for matrices"
     table = Table("size", "px", "batch", "images/s", "TFLOP/s", "of the rate", title=title)
-    for name in names:
-        for side in SIDES:
-            size, batch = SIZES[name], GPU_BATCH[side]
-            torch.compiler.reset()
-            with torch.device(device):
-                vit = VisionTransformer(size, grid=side // PATCH).eval().bfloat16()
-                images = torch.randn(batch, 3, side, side, dtype=torch.bfloat16)
-            for block in vit.blocks:
-                block.compile()
-            speed = batch / median_seconds(lambda: vit(images), device, repeats)
-            done = speed * operations(size, side)
-            figures = f"{speed:,.0f}", f"{done / 1e12:.0f}", f"{done / rate:.0%}"
-            table.add_row(name, str(side), str(batch), *figures)
+    for name, side in track([(n, s) for n in names for s in SIDES], "measuring", transient=True):
+        speed = GPU_BATCH[side] / gpu_seconds(SIZES[name], side, device, repeats)
+        done = speed * operations(SIZES[name], side)
+        figures = f"{speed:,.0f}", f"{done / 1e12:.0f}", f"{done / rate:.0%}"
+        table.add_row(name, str(side), str(GPU_BATCH[side]), *figures)
     return table
+
+
+@torch.inference_mode()
+def gpu_seconds(size: Size, side: int, device: str, repeats: int) -> float:
+    """Return our seconds for a batch, from images to class tokens."""
+    torch.compiler.reset()
+    with torch.device(device):
+        vit = VisionTransformer(size, grid=side // PATCH).eval().bfloat16()
+        images = torch.randn(GPU_BATCH[side], 3, side, side, dtype=torch.bfloat16)
+    for block in vit.blocks:
+        block.compile()
+    return median_seconds(lambda: vit(images), device, repeats)
 
 
 def matrix_rate(device: str, repeats: int, side: int = 8192) -> float:

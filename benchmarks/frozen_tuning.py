@@ -16,14 +16,15 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import timm
 import torch
+from backbone_peers import timm_model
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from cgeartheye import backbone
+from cgeartheye.backbone import SIZES
 from cgeartheye.config import Backbone, Config, SceneClassification, SceneData, Training
 from cgeartheye.data.scenes import SceneChips, load_parts
 from cgeartheye.tasks import runs
@@ -49,14 +50,7 @@ def plain_loop(config: Config, state: dict, validate_every: int) -> tuple[float,
     size, data, training = config.data.image_size, config.data, config.training
     begin = time.perf_counter()
     torch.manual_seed(training.seed)
-    network = timm.create_model(
-        "vit_tiny_patch16_224",
-        patch_size=14,
-        img_size=size,
-        init_values=1e-5,
-        num_classes=0,
-        global_pool="token",
-    )
+    network = timm_model(SIZES[config.backbone.name], size // 14)
     network.load_state_dict(state)
     network.eval().requires_grad_(False)
     head = nn.Linear(network.num_features, len(parts.classes))
@@ -129,10 +123,8 @@ def main() -> None:
 
         torch.manual_seed(config.training.seed)
         built = backbone.build(config.backbone, given.size)
-        grid = (given.size // 14) ** 2 + 1
-        state = {k: v for k, v in built.module.state_dict().items() if k != "mask_token"}
-        if state["pos_embed"].shape[1] != grid:
-            state["pos_embed"] = built.module.position_embedding(given.size, given.size)
+        state = built.module.state_dict()
+        del state["mask_token"]  # only pre-training has it
         peer_top1, peer, validation = plain_loop(config, state, given.validate_every)
 
     table = Table("", "top-1 %", "seconds", "of which validation", "speed-up of ours")

@@ -154,6 +154,8 @@ def weights_inspect(file: Annotated[Path, typer.Argument(help="A weights file.")
     from cgeartheye.backbone import inspect
 
     table = Table(show_header=False, title=str(file))
+    table.add_column()
+    table.add_column(overflow="fold")
     for label, value in inspect(file).items():
         table.add_row(label, value)
     Console().print(table)

@@ -68,7 +68,7 @@ def to_native(
         name keeps its own.
 
     Raises:
-        UserError: no class token or no position embeddings.
+        UserError: no class token, no position embeddings, or a tensor twice.
     """
     prefix = _prefix(tensors, path)
     inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -80,6 +80,8 @@ def to_native(
     for name, tensor in inside.items():
         for pattern, replacement in _RENAMED[naming]:
             name = re.sub(pattern, replacement, name)
+        if name in state:
+            raise UserError(f"{path} holds {name} twice: name the weights of one backbone")
         state[name] = tensor
     _join(state, ("attn.q", "attn.k", "attn.v"), "attn.qkv")
     _join(state, ("mlp.w1", "mlp.w2"), "mlp.w12")

@@ -165,8 +165,12 @@ def _view(stored: _StoredTensor, data: Tensor) -> Tensor:
     return elements.as_strided(stored.shape, stored.stride, stored.offset)
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    """Makes plain containers, descriptions of tensors, and placeholders for everything else."""
+class _TensorUnpickler(pickle._Unpickler):
+    """Makes plain containers, descriptions of tensors, and placeholders for everything else.
+
+    It is the standard library's unpickler in Python: to the one in C a single damaged byte can be an
+    order for gigabytes.
+    """
 
     def __init__(self, file: BinaryIO):
         super().__init__(file, encoding="utf-8")

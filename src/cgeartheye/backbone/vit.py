@@ -24,6 +24,7 @@ class VisionTransformer(nn.Module):
         depth: number of layers.
         patch_size: side of a patch in pixels.
         grid: rows (and columns) of patches that the position embeddings are kept for.
+        registers: number of register tokens.
         blocks: the layers.
     """
 

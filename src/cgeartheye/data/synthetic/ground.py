@@ -3,14 +3,14 @@
 import copy
 import math
 from dataclasses import dataclass, fields
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from cgeartheye.data.synthetic.materials import Material
-from cgeartheye.data.synthetic.shapes import Boxes, Floats, Pixels, pixels_of
+from cgeartheye.data.synthetic.materials import LEVEL_OF, Material
+from cgeartheye.data.synthetic.shapes import Boxes, Floats, Ints, Pixels, pixels_of
 
 GSD = 0.75  # metres a pixel
 
@@ -60,32 +60,36 @@ class Ground:
         """A ground that can be drawn on without changing this one."""
         return Ground(*(copy.copy(getattr(self, field.name)) for field in fields(self)))
 
-    def cover(self, where: "Window", material: Material, tint: npt.ArrayLike = 128) -> None:
+    def cover(self, index: Ints, material: Material | Bytes, tint: npt.ArrayLike = 128) -> None:
         """Lay a material, and take away what stood there.
 
         Args:
-            where: the pixels.
-            material: what they are made of from now on.
-            tint: 0..255, one value or one for each pixel of the window.
+            index: `[P]` places in the flattened world.
+            material: what they are made of from now on, one or `[P]`.
+            tint: 0..255, one or `[P]`.
         """
-        rows, columns, inside = where
-        self.material[rows, columns][inside] = material
-        tints = np.broadcast_to(np.asarray(tint), inside.shape)
-        self.tint[rows, columns][inside] = np.clip(tints[inside], 0, 255)
-        self.stripe[rows, columns][inside] = 0
-        self.height[rows, columns][inside] = 0
-        self.slope[:, rows, columns][:, inside] = 0
-        self.paint[rows, columns][inside] = 0
+        self.material.ravel()[index] = material
+        self.tint.ravel()[index] = np.clip(tint, 0, 255)
+        self.stripe.ravel()[index] = 0
+        self.height.ravel()[index] = LEVEL_OF[material]
+        self.slope.reshape(2, -1)[:, index] = 0
+        self.paint.reshape(-1, 4)[index] = 0
 
-    def raise_to(self, pixels: Pixels, height: Floats | Reals, slope_u: Reals | float = 0.0,
-                 slope_v: Reals | float = 0.0, angle: Floats | float = 0.0) -> None:
+    def raise_to(
+        self,
+        pixels: Pixels,
+        height: Floats | Reals,
+        slope_u: Floats | Reals | float = 0.0,
+        slope_v: Floats | Reals | float = 0.0,
+        angle: Floats | float = 0.0,
+    ) -> None:
         """Set the height in metres and the slope, given along and across the heading `angle`."""
         self.height.ravel()[pixels.index] = height
         cos, sin = np.cos(angle), np.sin(angle)
         self.slope[0].ravel()[pixels.index] = slope_u * cos - slope_v * sin
         self.slope[1].ravel()[pixels.index] = slope_u * sin + slope_v * cos
 
-    def blend(self, index: npt.NDArray[np.intp], colour: npt.ArrayLike, opacity: Reals) -> None:
+    def blend(self, index: Ints, colour: npt.ArrayLike, opacity: Reals) -> None:
         """Paint pixels over what is painted there.
 
         Args:
@@ -109,14 +113,6 @@ class Ground:
         self.blend(pixels.index, colours[pixels.box], share)
 
 
-class Window(NamedTuple):
-    """A set of pixels: `inside` bool `[h, w]`, in the window `[rows, columns]` of the world."""
-
-    rows: slice
-    columns: slice
-    inside: npt.NDArray[np.bool_]
-
-
 def coverage(pixels: Pixels, boxes: Boxes) -> Reals:
     """How much of each pixel its box covers, `[P]` 0..1."""
     a, b = boxes.half[pixels.box].T
@@ -126,23 +122,25 @@ def coverage(pixels: Pixels, boxes: Boxes) -> Reals:
     return np.asarray(share, np.float32)
 
 
-def window_of(outline: Floats, size: int) -> Window:
-    """Find the pixels inside a polygon `[K, 2]`, the part of it that lies in the world."""
+def polygon(outline: Floats, size: int) -> Ints:
+    """List the pixels inside a polygon `[K, 2]`, as `[P]` places in the flattened world."""
     low = np.clip(np.floor(outline.min(0)).astype(int) - 1, 0, size)
     high = np.clip(np.ceil(outline.max(0)).astype(int) + 1, 0, size)
-    wide, tall = np.maximum(high - low, 0)
-    mask = Image.new("L", (max(1, wide), max(1, tall)))
+    wide, tall = np.maximum(high - low, 1)
+    mask = Image.new("1", (wide, tall))
     # Pillow's first pixel has its centre at (0, 0), ours at (0.5, 0.5).
     ImageDraw.Draw(mask).polygon([tuple(point) for point in outline - low - 0.5], fill=1)
-    inside = np.asarray(mask, bool)[:tall, :wide]
-    return Window(slice(low[1], high[1]), slice(low[0], high[0]), inside)
+    row, column = np.nonzero(np.asarray(mask)[: size - low[1], : size - low[0]])
+    return np.asarray((row + low[1]) * size + column + low[0])
 
 
 def noise(rng: np.random.Generator, size: int, grain: float) -> Reals:
-    """Smooth random hills, float32 `[size, size]`, about -2..2, `grain` pixels from hill to hill."""
+    """Smooth random hills `[size, size]`, about -2..2, `grain` pixels from hill to hill."""
     knots = math.ceil(size / grain) + 3
     coarse = Image.fromarray(rng.standard_normal((knots, knots)).astype(np.float32))
-    fine = coarse.resize((size, size), Image.Resampling.BICUBIC, (1, 1, 1 + size / grain, 1 + size / grain))
+    fine = coarse.resize(
+        (size, size), Image.Resampling.BICUBIC, (1, 1, 1 + size / grain, 1 + size / grain)
+    )
     return np.asarray(fine, np.float32) * 1.4  # the interpolation takes away from the variance
 
 

@@ -50,6 +50,7 @@ class Look:
         mottle: how much patches of some ten metres differ, 0..1.
         grain: how much neighbouring pixels differ, relative to the brightness.
         stripe: how strongly rows (of crops, of mowing) show, relative to the brightness.
+        level: metres above the plain; water lies below it.
     """
 
     cover: str
@@ -57,6 +58,7 @@ class Look:
     mottle: float = 0.2
     grain: float = 0.04
     stripe: float = 0.0
+    level: float = 0.0
 
 
 def _all_year(low: _Colour, high: _Colour) -> tuple[_Span, _Span, _Span, _Span]:
@@ -80,7 +82,7 @@ LOOKS = {
         "field",
         (
             ((178, 170, 62), (206, 194, 74)),
-            ((128, 124, 76), (152, 142, 90)),
+            ((104, 120, 64), (130, 136, 76)),
             ((88, 112, 58), (114, 132, 74)),
             ((94, 100, 64), (116, 114, 80)),
         ),
@@ -105,11 +107,11 @@ LOOKS = {
         (
             ((88, 118, 52), (126, 148, 76)),
             ((48, 76, 34), (80, 106, 50)),
-            ((98, 96, 42), (172, 108, 46)),
-            ((100, 88, 72), (128, 114, 96)),
+            ((92, 100, 46), (156, 106, 50)),
+            ((90, 82, 68), (118, 106, 88)),
         ),
         mottle=0.25,
-        grain=0.10,
+        grain=0.13,
     ),
     Material.CONIFER: Look(
         "tree",
@@ -159,7 +161,7 @@ LOOKS = {
     Material.SOIL: Look(
         "bare", _all_year((142, 112, 84), (196, 164, 126)), mottle=0.8, grain=0.05, stripe=0.04
     ),
-    Material.GRAVEL: Look("bare", _all_year((160, 150, 134), (208, 198, 180)), 0.7, 0.06),
+    Material.GRAVEL: Look("bare", _all_year((150, 132, 108), (198, 182, 156)), 0.7, 0.06),
     Material.TRACK: Look("bare", _all_year((150, 130, 102), (178, 158, 128)), 0.4, 0.05),
     Material.RUBBLE: Look("bare", _all_year((128, 118, 106), (170, 152, 134)), 0.9, 0.16),
     Material.RIVER: Look(
@@ -172,6 +174,7 @@ LOOKS = {
         ),
         mottle=0.25,
         grain=0.025,
+        level=-2.0,
     ),
     Material.LAKE: Look(
         "water",
@@ -183,6 +186,7 @@ LOOKS = {
         ),
         mottle=0.15,
         grain=0.02,
+        level=-0.5,
     ),
     Material.DOCK: Look(
         "water",
@@ -194,6 +198,7 @@ LOOKS = {
         ),
         mottle=0.3,
         grain=0.025,
+        level=-3.0,
     ),
     Material.ROAD: Look("road", _all_year((98, 98, 99), (134, 132, 128)), 0.3, 0.03),
     Material.MOTORWAY: Look("road", _all_year((116, 115, 114), (140, 138, 134)), 0.3, 0.025),
@@ -209,3 +214,8 @@ COVER_OF: npt.NDArray[np.uint8] = np.array(
     [LAND_COVER.index(LOOKS[material].cover) for material in Material], np.uint8
 )
 """The class of `LAND_COVER` of each material, uint8 `[len(Material)]`."""
+
+LEVEL_OF: npt.NDArray[np.float16] = np.array(
+    [LOOKS[material].level for material in Material], np.float16
+)
+"""Metres above the plain of each material, float16 `[len(Material)]`."""

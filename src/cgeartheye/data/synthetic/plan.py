@@ -1,7 +1,8 @@
 """The plan of a world: a river, motorways, and between them cells of one scene class each."""
 
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import Voronoi
 
-from cgeartheye.data.synthetic.ground import Window, window_of
-from cgeartheye.data.synthetic.shapes import Floats, ribbon
+from cgeartheye.data.synthetic.ground import polygon
+from cgeartheye.data.synthetic.shapes import Floats, Ints, ribbon
 
 SCENES = (
     "bare land",
@@ -28,7 +29,7 @@ SCENES = (
 
 # Shares of the land between river and motorways.
 _SHARES = {
-    "harbour": 0.10,
+    "harbour": 0.08,
     "lake": 0.10,
     "parking": 0.09,
     "industrial": 0.12,
@@ -36,15 +37,15 @@ _SHARES = {
     "bare land": 0.09,
     "meadow": 0.10,
     "forest": 0.11,
-    "farmland": 0.14,
+    "farmland": 0.16,
 }
 _URBAN = ("parking", "residential", "industrial")
 _RURAL = ("farmland", "forest", "meadow", "bare land")
 
 _CELL = 430.0  # pixels from one cell to the next
-_BANK = 55.0  # pixels from the water's edge to the end of the river's strip
+_BANK = 65.0  # pixels from the water's edge to the end of the river's strip
 MOTORWAY_HALF = 21.0  # pixels from the middle to the edge of the asphalt
-_VERGE_HALF = 85.0
+VERGE_HALF = 85.0  # pixels from the middle to the end of its strip
 ROAD_HALF = 4.5
 
 
@@ -53,16 +54,18 @@ class Cell:
     """A patch of land of one scene class.
 
     Attributes:
+        number: its place among the cells, and its value in `Plan.owner`.
         outline: `[K, 2]` pixels.
         scene: index into `SCENES`.
         angle: heading of its longest side, radians; fields and streets follow it.
-        window: its pixels.
+        pixels: `[P]` places in the flattened world.
     """
 
+    number: int
     outline: Floats
     scene: int
     angle: float
-    window: Window
+    pixels: Ints
 
     @cached_property
     def centre(self) -> Floats:
@@ -79,10 +82,11 @@ class Cell:
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         return np.asarray((points - self.centre) @ np.array([[cos, -sin], [sin, cos]]))
 
-    def to_world(self, points: npt.ArrayLike) -> Floats:
-        """Pixels along and across the heading from the centre as world coordinates `[..., 2]`."""
+    def to_world(self, u: npt.ArrayLike, v: npt.ArrayLike) -> Floats:
+        """World coordinates `[..., 2]` of u and v pixels along and across the heading."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
-        return np.asarray(points) @ np.array([[cos, sin], [-sin, cos]]) + self.centre
+        local = np.stack(np.broadcast_arrays(u, v), -1)
+        return np.asarray(local @ np.array([[cos, sin], [-sin, cos]]) + self.centre)
 
     def shrunk(self, by: float) -> Floats:
         """The outline moved inwards by at least `by` pixels."""
@@ -104,6 +108,7 @@ class Plan:
         motorways: `[K, 2]` each; a later one crosses over an earlier one.
         roads: `[K, 2]` each, between the cells.
         scene: uint8 `[H, W]`, indices into `SCENES`.
+        owner: int16 `[H, W]`, the number of the cell, -1 in the strips of river and motorways.
     """
 
     size: int
@@ -113,6 +118,7 @@ class Plan:
     motorways: list[Floats]
     roads: list[Floats]
     scene: npt.NDArray[np.uint8]
+    owner: npt.NDArray[np.int16]
 
     @property
     def banks(self) -> Floats:
@@ -141,22 +147,23 @@ def make_plan(size: int, rng: np.random.Generator) -> Plan:
     motorways = _motorways(size, along, river, rng)
     bend = _bend(rng)
     sites, outlines, ridges = _patchwork(size, rng)
-    windows = [window_of(bend(outline), size) for outline in outlines]
+    pixels = [polygon(bend(outline), size) for outline in outlines]
 
-    strips = np.zeros((size, size), bool)  # what belongs to no cell
-    _mark(strips, window_of(ribbon(river, river_half + _BANK), size), True)
+    land = np.ones(size * size, bool)
+    land[polygon(ribbon(river, river_half + _BANK), size)] = False
     for motorway in motorways:
-        _mark(strips, window_of(ribbon(motorway, _VERGE_HALF), size), True)
-    areas = np.array([(w.inside & ~strips[w.rows, w.columns]).sum() for w in windows])
+        land[polygon(ribbon(motorway, VERGE_HALF), size)] = False
+    areas = np.array([land[inside].sum() for inside in pixels])
     scenes = _assign(sites, areas, river, size, rng)
 
     cells = [
-        Cell(bend(outline), SCENES.index(scene), _longest_side(outline), window)
-        for outline, scene, window in zip(outlines, scenes, windows, strict=True)
+        Cell(number, bend(outline), SCENES.index(scenes[number]), _longest_side(outline), inside)
+        for number, (outline, inside) in enumerate(zip(outlines, pixels, strict=True))
     ]
     roads = [bend(_fine(ridge)) for ridge in ridges]
     roads = [road for road in roads if _can_be_built(road, river, river_half, motorways)]
-    plan = Plan(size, cells, river, river_half, motorways, roads, np.zeros((size, size), np.uint8))
+    scene, owner = np.zeros((size, size), np.uint8), np.zeros((size, size), np.int16)
+    plan = Plan(size, cells, river, river_half, motorways, roads, scene, owner)
     _draw_scenes(plan)
     return plan
 
@@ -176,9 +183,7 @@ def _river(size: int, along: Floats, rng: np.random.Generator) -> tuple[Floats, 
     return np.stack([x, along], 1) * size, half
 
 
-def _motorways(
-    size: int, along: Floats, river: Floats, rng: np.random.Generator
-) -> list[Floats]:
+def _motorways(size: int, along: Floats, river: Floats, rng: np.random.Generator) -> list[Floats]:
     phase = rng.uniform(0, 2 * math.pi, 2)
     y = rng.uniform(0.56, 0.62) + 0.05 * np.sin(2 * math.pi * 0.8 * along + phase[0])
     motorways = [np.stack([along, y], 1) * size]
@@ -188,7 +193,7 @@ def _motorways(
     return motorways
 
 
-def _bend(rng: np.random.Generator):  # type: ignore[no-untyped-def]
+def _bend(rng: np.random.Generator) -> Callable[[Floats], Floats]:
     """A gentle warp of the plane, so that no road is quite straight."""
     phase = rng.uniform(0, 2 * math.pi, 4)
 
@@ -201,9 +206,7 @@ def _bend(rng: np.random.Generator):  # type: ignore[no-untyped-def]
     return bend
 
 
-def _patchwork(
-    size: int, rng: np.random.Generator
-) -> tuple[Floats, list[Floats], list[Floats]]:
+def _patchwork(size: int, rng: np.random.Generator) -> tuple[Floats, list[Floats], list[Floats]]:
     """Cut the plane into Voronoi cells: sites `[N, 2]`, outlines, and the sides between them."""
     count = max(4, round(size / _CELL))
     step = size / count
@@ -232,7 +235,7 @@ def _patchwork(
 def _fine(path: Floats, step: float = 12.0) -> Floats:
     """The same line with a corner at least every `step` pixels."""
     parts = []
-    for start, end in zip(path[:-1], path[1:], strict=True):
+    for start, end in itertools.pairwise(path):
         count = max(1, math.ceil(float(np.hypot(*(end - start))) / step))
         parts.append(start + np.arange(count)[:, None] / count * (end - start))
     return np.concatenate([*parts, path[-1:]])
@@ -246,12 +249,10 @@ def _longest_side(outline: Floats) -> float:
     return float(values[np.bincount(back, np.hypot(*sides.T)).argmax()])
 
 
-def _can_be_built(
-    road: Floats, river: Floats, river_half: Floats, motorways: list[Floats]
-) -> bool:
+def _can_be_built(road: Floats, river: Floats, river_half: Floats, motorways: list[Floats]) -> bool:
     """A road may bridge the river, but neither follow it nor end in it or on a motorway."""
     ends = road[[0, -1]]
-    if any(distance(ends, motorway).min() < _VERGE_HALF * 0.6 for motorway in motorways):
+    if any(distance(ends, motorway).min() < VERGE_HALF * 0.6 for motorway in motorways):
         return False
     wet = distance(road, river) < river_half.max() + 15
     return bool(not wet[[0, -1]].any() and wet.mean() < 0.45)
@@ -261,47 +262,41 @@ def _assign(
     sites: Floats, areas: npt.NDArray[np.intp], river: Floats, size: int, rng: np.random.Generator
 ) -> list[str]:
     """Give each cell a scene: harbours on the river, the town in one place, the rest around it."""
-    total = areas.sum()
     nominal = (size / max(4, round(size / _CELL))) ** 2
     scenes = [""] * len(sites)
-    filled = dict.fromkeys(_SHARES, 0)
-    reach = distance(sites, river) / math.sqrt(nominal)
-    centre = np.array([0.62, 0.38]) * size
-    far = np.linalg.norm(sites - centre, axis=1) / size + rng.normal(0, 0.05, len(sites))
+    wanted = {name: share * float(areas.sum()) for name, share in _SHARES.items()}
 
-    def give(name: str, order: Iterable[int]) -> None:
-        for cell in order:
-            if not scenes[cell] and filled[name] < 0.93 * _SHARES[name] * total:
+    def deal(names: tuple[str, ...], cells: Iterable[int], enough: float = 0.0) -> None:
+        """Give each free cell to the scene that wants land most, until all have enough."""
+        for cell in cells:
+            name = max(names, key=wanted.__getitem__)
+            if not scenes[cell] and wanted[name] > enough * nominal:
                 scenes[cell] = name
-                filled[name] += areas[cell]
+                wanted[name] -= areas[cell]
 
-    on_river = (reach < 0.62) & (areas > 0.25 * nominal)
-    give("harbour", np.argsort(reach + far, kind="stable")[on_river[np.argsort(reach + far, kind="stable")]])
-    whole = areas > 0.8 * nominal
+    centre = np.array([0.62, 0.3]) * size
+    far = np.linalg.norm(sites - centre, axis=1) / size + rng.normal(0, 0.05, len(sites))
     outwards = np.argsort(far, kind="stable")
-    give("lake", outwards[::-1][whole[outwards[::-1]]])
-    order = [cell for cell in outwards if areas[cell] > 0.3 * nominal]
-    for turn, cell in enumerate([c for c in order if not scenes[c]]):
-        for name in (_URBAN[(turn + k) % 3] for k in range(3)):
-            give(name, [cell])
-    for turn, cell in enumerate(rng.permutation([c for c in order if not scenes[c]])):
-        for name in (_RURAL[(turn + k) % 4] for k in range(4)):
-            give(name, [cell])
-    return [scene or str(rng.choice(_RURAL)) for scene in scenes]
+    along_river = np.argsort(np.abs(sites[:, 1] - centre[1]), kind="stable")
+    on_river = (distance(sites, river) < 0.62 * math.sqrt(nominal)) & (areas > 0.25 * nominal)
+    deal(("harbour",), along_river[on_river[along_river]], 0.2)
+    deal(("lake",), outwards[::-1][areas[outwards[::-1]] > 0.8 * nominal], 0.2)
+    deal(_URBAN, outwards[areas[outwards] > 0.3 * nominal], 0.2)
+    deal(_RURAL, rng.permutation(len(sites)), -math.inf)
+    return scenes
 
 
 def _draw_scenes(plan: Plan) -> None:
+    scene, owner = plan.scene.ravel(), plan.owner.ravel()
+
+    def mark(index: Ints, value: int, cell: int = -1) -> None:
+        scene[index], owner[index] = value, cell
+
     for cell in plan.cells:
-        _mark(plan.scene, cell.window, cell.scene)
-    river = SCENES.index("river")
-    _mark(plan.scene, window_of(plan.banks, plan.size), river)
+        mark(cell.pixels, cell.scene, cell.number)
+    mark(polygon(plan.banks, plan.size), SCENES.index("river"))
     for cell in plan.of_scene("harbour"):
-        _mark(plan.scene, cell.window, cell.scene)
-    _mark(plan.scene, window_of(plan.water, plan.size), river)
+        mark(cell.pixels, cell.scene, cell.number)
+    mark(polygon(plan.water, plan.size), SCENES.index("river"))
     for motorway in plan.motorways:
-        strip = window_of(ribbon(motorway, _VERGE_HALF), plan.size)
-        _mark(plan.scene, strip, SCENES.index("highway"))
-
-
-def _mark(mask: npt.NDArray[np.generic], where: Window, value: int) -> None:
-    mask[where.rows, where.columns][where.inside] = value
+        mark(polygon(ribbon(motorway, VERGE_HALF), plan.size), SCENES.index("highway"))

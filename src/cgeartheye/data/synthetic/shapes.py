@@ -6,7 +6,7 @@ down, and the centre of the first pixel at (0.5, 0.5).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,8 @@ class Boxes:
         """World coordinates `[N, 2]` of (u, v) pixels along and across each box's heading."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         along, across = np.asarray(u, float), np.asarray(v, float)
-        return self.centre + np.stack([along * cos - across * sin, along * sin + across * cos], -1)
+        turned = np.stack([along * cos - across * sin, along * sin + across * cos], -1)
+        return np.asarray(self.centre + turned)
 
     def corners(self) -> Floats:
         """The four corners `[N, 4, 2]`, front left first, then round with the sun."""
@@ -73,7 +74,8 @@ class Boxes:
         return np.concatenate([corners.min(1), corners.max(1)], 1)
 
 
-class Pixels(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Pixels:
     """The pixels near a set of boxes, one entry for each pixel of each box.
 
     Attributes:
@@ -88,7 +90,8 @@ class Pixels(NamedTuple):
     u: npt.NDArray[np.float32]
     v: npt.NDArray[np.float32]
 
-    def __getitem__(self, which: Bools) -> "Pixels":  # type: ignore[override]
+    def those(self, which: Bools) -> "Pixels":
+        """Only the entries for which `which` [P] is true."""
         return Pixels(self.box[which], self.index[which], self.u[which], self.v[which])
 
 
@@ -124,12 +127,13 @@ def pixels_of(boxes: Boxes, size: int, margin: float = 0.0) -> Pixels:
 
 
 def stand_on(boxes: Boxes, allowed: Bools, margin: float = 0.0) -> Bools:
-    """Tell which boxes, with a margin in pixels, lie wholly in the world and on `allowed` [H, W]."""
+    """Tell which boxes lie wholly in the world and on `allowed` [H, W], with a margin in pixels."""
     size = len(allowed)
     pixels = pixels_of(boxes, size, margin)
     spoilt = np.bincount(pixels.box, ~allowed.ravel()[pixels.index], len(boxes)) > 0
     bounds = boxes.grown(margin).bounds()
-    return ~spoilt & (bounds.min(1) >= 0) & (bounds.max(1) <= size)
+    inside = (bounds.min(1) >= 0) & (bounds.max(1) <= size)
+    return np.asarray(inside & ~spoilt)
 
 
 def stand_apart(boxes: Boxes, size: int, margin: float = 0.5) -> Bools:
@@ -138,7 +142,8 @@ def stand_apart(boxes: Boxes, size: int, margin: float = 0.5) -> Bools:
     first = np.full(size * size, len(boxes))
     # Of several values for one place the last one stays: go backwards, and the first box does.
     first[pixels.index[::-1]] = pixels.box[::-1]
-    return np.bincount(pixels.box, first[pixels.index] != pixels.box, len(boxes)) == 0
+    touched = np.bincount(pixels.box, first[pixels.index] != pixels.box, len(boxes))
+    return np.asarray(touched == 0)
 
 
 def places_along(path: Floats, spacing: float, offset: float = 0.0) -> tuple[Floats, Floats]:

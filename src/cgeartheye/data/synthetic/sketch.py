@@ -1,0 +1,85 @@
+"""The sketch of a world: its bare ground, and lists of what is to stand and move on it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cgeartheye.data.synthetic.ground import Ground, Reals, fractal
+from cgeartheye.data.synthetic.materials import Material
+from cgeartheye.data.synthetic.plan import Cell, Plan
+from cgeartheye.data.synthetic.shapes import Bools, Boxes, Floats, Ints
+from cgeartheye.data.synthetic.things import Buildings, Kind, Slots
+
+
+@dataclass(eq=False)
+class Sketch:
+    """What is known of a world while its parts are drawn one after the other.
+
+    Attributes:
+        plan: where everything lies.
+        ground: drawn on by every part.
+        rng: what every part draws its chance from.
+        hills: float32 `[H, W]`, about -2..2: patches of some hundred metres.
+        patches: the same, of some ten metres.
+        buildings: wished for; those that would stand on a road or in the water are left out.
+        crowns: single trees wished for, likewise: their boxes, and which are conifers.
+        slots: places for vehicles and ships.
+    """
+
+    plan: Plan
+    ground: Ground
+    rng: np.random.Generator
+    hills: Reals
+    patches: Reals
+    buildings: list[Buildings] = field(default_factory=list)
+    crowns: list[tuple[Boxes, Bools]] = field(default_factory=list)
+    slots: list[Slots] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, plan: Plan, rng: np.random.Generator) -> "Sketch":
+        """An empty plain for a plan."""
+        hills, patches = fractal(rng, plan.size, 140), fractal(rng, plan.size, 28)
+        return cls(plan, Ground.blank(plan.size), rng, hills, patches)
+
+    def tints(self, index: Ints) -> Reals:
+        """Tints that vary over the land, for `[P]` places in the flattened world."""
+        hills, patches = self.hills.ravel()[index], self.patches.ravel()[index]
+        return np.asarray(128 + 42 * hills + 22 * patches)
+
+    def own(self, cell: Cell, index: Ints) -> Ints:
+        """Those of `[P]` places in the flattened world that belong to a cell."""
+        return np.asarray(index[self.plan.owner.ravel()[index] == cell.number])
+
+    def local(self, cell: Cell, index: Ints) -> tuple[Floats, Floats]:
+        """Pixels along and across a cell's heading, of `[P]` places in the flattened world."""
+        row, column = np.divmod(index, self.plan.size)
+        u, v = cell.to_local(np.stack([column + 0.5, row + 0.5], 1)).T
+        return u, v
+
+    def plant(self, at: Floats, radius: tuple[float, float], conifers: float) -> None:
+        """Wish for trees at `[N, 2]`, a share of them conifers, of radii in pixels."""
+        radii = self.rng.uniform(*radius, len(at))
+        crowns = Boxes.of(at, np.repeat(radii[:, None], 2, 1), np.zeros(len(at)))
+        self.crowns.append((crowns, self.rng.random(len(at)) < conifers))
+
+    def park(
+        self,
+        at: Floats,
+        heading: npt.ArrayLike,
+        kind: Kind,
+        on: Material,
+        taken: float,
+        stray: float,
+    ) -> None:
+        """Offer places at `[N, 2]` to vehicles or ships; see `Slots`."""
+        angle = np.broadcast_to(np.asarray(heading, float), len(at))
+        self.slots.append(Slots(at, angle, kind, on, taken, stray))
+
+    def scatter(self, cell: Cell, spacing: float, above: float) -> Floats:
+        """Places `[N, 2]` in a cell, one in `spacing`² pixels, where `hills` exceeds `above`."""
+        count = max(1, int(len(cell.pixels) / spacing**2))
+        index = self.rng.choice(cell.pixels, count)
+        index = index[self.hills.ravel()[index] > above]
+        row, column = np.divmod(index, self.plan.size)
+        return np.stack([column, row], 1) + self.rng.random((len(index), 2))
