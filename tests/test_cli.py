@@ -53,7 +53,7 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    for command in "train test predict probe check config weights demo".split():
+    for command in ["train", "test", "predict", "probe", "check", "config", "weights", "demo"]:
         assert command in result.stdout
 
 

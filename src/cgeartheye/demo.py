@@ -14,13 +14,14 @@ from cgeartheye.training.progress import say
 
 WORLD_SIZE = 3072  # pixels a side: 2.3 km
 CHIP = 96  # pixels a side: 72 m
+RUN = "scene-classification"
 
 
 def demo(folder: Path) -> None:
     """Draw a world, cut chips from it, train on two thirds of them, test on the rest.
 
     Everything goes below `folder`: `world/` (GeoTIFFs, exact masks and boxes), `chips/` (a folder
-    of class folders), `run/` (the model and `report.html`).
+    of class folders), `scene-classification/` (the model and `report.html`).
 
     Raises:
         UserError: the folder holds something else, or cannot be written to.
@@ -28,7 +29,7 @@ def demo(folder: Path) -> None:
     marker = folder / "world"
     if folder.exists() and any(folder.iterdir()) and not marker.exists():
         raise UserError(f"{folder} holds other files: name an empty folder with --out")
-    for part in ("world", "chips", "run", "features"):
+    for part in ("world", "chips", RUN):
         shutil.rmtree(folder / part, ignore_errors=True)
     say(f"drawing a world of {WORLD_SIZE} x {WORLD_SIZE} pixels at 0.75 m")
     world = make_world(WORLD_SIZE, seed=0)
@@ -37,8 +38,8 @@ def demo(folder: Path) -> None:
     say(f"{count} chips of {CHIP} x {CHIP} pixels in {len(SCENES)} classes")
     runs.train(_config(folder))
     say("what to open:")
-    say(f"  {folder / 'run' / 'report.html'}   figures and pictures of the test")
-    say(f"  {folder / 'world' / 'images'}   the world, four seasons and two dates, as GeoTIFFs")
+    say(f"  {folder / RUN / 'report.html'}  figures and pictures of the test")
+    say(f"  {folder / 'world'}  the world as GeoTIFFs: four seasons, two dates, exact labels")
 
 
 def _config(folder: Path) -> SceneClassification:
@@ -53,8 +54,8 @@ def _config(folder: Path) -> SceneClassification:
             batch_size=32,
             workers=1,
         ),
-        training=Training(epochs=10, lr=1e-3, lr_batch=None, clip_norm=1.0, warmup_epochs=2),
-        work_dir=folder / "run",
+        training=Training(epochs=20, lr=1e-3, lr_batch=None, clip_norm=1.0, warmup_epochs=2),
+        work_dir=folder / RUN,
     )
 
 

@@ -123,7 +123,7 @@ def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
 def test_a_broken_checkpoint_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.pt"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="not a checkpoint|not read") as caught:
+    with pytest.raises(UserError, match=r"not a checkpoint|not read") as caught:
         train_toy(toy_config(tmp_path / "run"), resume=path)
     assert "\n" not in str(caught.value)
 

@@ -168,8 +168,8 @@ def _view(stored: _StoredTensor, data: Tensor) -> Tensor:
 class _TensorUnpickler(pickle._Unpickler):
     """Makes plain containers, descriptions of tensors, and placeholders for everything else.
 
-    It is the standard library's unpickler in Python: to the one in C a single damaged byte can be an
-    order for gigabytes.
+    It is the standard library's unpickler written in Python: from the one written in C a single
+    damaged byte can demand gigabytes.
     """
 
     def __init__(self, file: BinaryIO):

@@ -47,8 +47,12 @@ class Report:
             self._parts.append(f'<p class="note">{_text(note)}</p>')
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """Add a table; a click on a column's name sorts by it."""
-        head = "".join(f"<th>{_text(column)}</th>" for column in columns)
+        """Add a table of at least one row; a click on a column's name sorts by it."""
+        numbers = [not isinstance(cell, str) for cell in rows[0]]
+        head = "".join(
+            f'<th class="number">{_text(column)}</th>' if number else f"<th>{_text(column)}</th>"
+            for column, number in zip(columns, numbers, strict=True)
+        )
         body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
         self._parts.append(
             f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
@@ -199,7 +203,7 @@ def scene_report(
     report.gallery([(pair, "", "none") for pair in pairs], wide=True)
 
     report.section("Run")
-    report.table(["", ""], [[name, value] for name, value in environment.items()])
+    report.table(["what", "value"], [[name, value] for name, value in environment.items()])
     report.code("config.yaml", config_yaml)
     report.write(path)
 
@@ -274,7 +278,7 @@ nav a { margin-right: 20px; color: var(--link); text-decoration: none; font-size
 table { border-collapse: collapse; font-size: .92rem; min-width: 50%; }
 th { position: sticky; top: 0; background: var(--shade); cursor: pointer; }
 th, td { padding: 5px 14px; text-align: left; border-bottom: 1px solid var(--line); }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 0; }
 figure.plot { margin: 12px 0; }
 figure.plot img { max-width: 100%; height: auto; padding: 10px; background: #fff;

@@ -127,10 +127,10 @@ def _local_device(name: str) -> torch.device:
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator()
         name = accelerator.type if accelerator and torch.accelerator.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         device = torch.device(name)
-        if device.type == "cuda" and device.index is None:
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"training.device: there is no device '{name}' here") from error

@@ -105,7 +105,9 @@ def load(
         )
         scaler.load_state_dict(content["scaler"])
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is damaged, or holds more than tensors: it was not read") from error
+        raise UserError(
+            f"{path} is damaged, or holds more than tensors: it was not read"
+        ) from error
     except (KeyError, TypeError, RuntimeError, OSError, ValueError, EOFError) as error:
         reason = str(error).strip().split(os.linesep)[0]
         raise UserError(f"{path} is not a checkpoint of this training: {reason}") from error

@@ -209,10 +209,10 @@ def river_banks(sketch: Sketch) -> None:
     kind = np.where(sandy, Material.GRAVEL, Material.REED)
     sketch.ground.cover(shore, kind, sketch.tints(shore))
     for side in (-1, 1):
-        at, _ = places_along(plan.river, 9.0, side * (plan.river_half.mean() + 32))
-        at = at + rng.normal(0, 11, at.shape)
+        at, _ = places_along(plan.river, 9.0, side * (plan.river_half.mean() + 38))
+        at = at + rng.normal(0, 14, at.shape)
         sketch.plant(at[rng.random(len(at)) < 0.6], (2.5, 5.5), 0.05)
-        path = places_along(plan.river, 10.0, side * (plan.river_half.max() + 42))[0]
+        path = places_along(plan.river, 10.0, side * (plan.river_half.max() + 50))[0]
         sketch.ground.cover(polygon(ribbon(path, 1.5), plan.size), Material.TRACK, 150)
 
 

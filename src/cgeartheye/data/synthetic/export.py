@@ -126,13 +126,13 @@ def _write(
 def _geojson(objects: Objects) -> str:
     """The boxes of one date as a feature collection."""
     ring = objects.corners[:, [0, 1, 2, 3, 0]]
-    x, y = TRANSFORM * (ring[..., 0], ring[..., 1])
-    on_map = np.stack([x, y], -1).round(3).tolist()
+    on_map = ring * (GSD, -GSD) + (TRANSFORM.c, TRANSFORM.f)
+    rings = on_map.round(3).tolist()
     corners, horizontal = objects.corners.round(3).tolist(), objects.horizontal.round(3).tolist()
     features = [
         {
             "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [on_map[n]]},
+            "geometry": {"type": "Polygon", "coordinates": [rings[n]]},
             "properties": {
                 "class": OBJECTS[label],
                 "corners": corners[n],

@@ -7,7 +7,8 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image
+from rasterio.features import rasterize
 
 from cgeartheye.data.synthetic.materials import LEVEL_OF, Material
 from cgeartheye.data.synthetic.shapes import Boxes, Floats, Ints, Pixels, pixels_of
@@ -123,14 +124,15 @@ def coverage(pixels: Pixels, boxes: Boxes) -> Reals:
 
 
 def polygon(outline: Floats, size: int) -> Ints:
-    """List the pixels inside a polygon `[K, 2]`, as `[P]` places in the flattened world."""
+    """List the pixels with their centres in a polygon `[K, 2]`, as places in the flattened world.
+    """
     low = np.clip(np.floor(outline.min(0)).astype(int) - 1, 0, size)
     high = np.clip(np.ceil(outline.max(0)).astype(int) + 1, 0, size)
     wide, tall = np.maximum(high - low, 1)
-    mask = Image.new("1", (wide, tall))
-    # Pillow's first pixel has its centre at (0, 0), ours at (0.5, 0.5).
-    ImageDraw.Draw(mask).polygon([tuple(point) for point in outline - low - 0.5], fill=1)
-    row, column = np.nonzero(np.asarray(mask)[: size - low[1], : size - low[0]])
+    ring = np.concatenate([outline, outline[:1]]) - low
+    shape = {"type": "Polygon", "coordinates": [ring.tolist()]}
+    mask = rasterize([shape], (tall, wide), dtype="uint8")
+    row, column = np.nonzero(mask[: size - low[1], : size - low[0]])
     return np.asarray((row + low[1]) * size + column + low[0])
 
 

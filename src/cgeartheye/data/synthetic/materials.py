@@ -163,7 +163,7 @@ LOOKS = {
     ),
     Material.GRAVEL: Look("bare", _all_year((150, 132, 108), (198, 182, 156)), 0.7, 0.06),
     Material.TRACK: Look("bare", _all_year((150, 130, 102), (178, 158, 128)), 0.4, 0.05),
-    Material.RUBBLE: Look("bare", _all_year((128, 118, 106), (170, 152, 134)), 0.9, 0.16),
+    Material.RUBBLE: Look("bare", _all_year((128, 118, 106), (170, 152, 134)), 0.9, 0.10),
     Material.RIVER: Look(
         "water",
         (

@@ -29,7 +29,7 @@ SCENES = (
 
 # Shares of the land between river and motorways.
 _SHARES = {
-    "harbour": 0.08,
+    "harbour": 0.055,
     "lake": 0.10,
     "parking": 0.09,
     "industrial": 0.12,
@@ -37,13 +37,13 @@ _SHARES = {
     "bare land": 0.09,
     "meadow": 0.10,
     "forest": 0.11,
-    "farmland": 0.16,
+    "farmland": 0.175,
 }
 _URBAN = ("parking", "residential", "industrial")
 _RURAL = ("farmland", "forest", "meadow", "bare land")
 
 _CELL = 430.0  # pixels from one cell to the next
-_BANK = 65.0  # pixels from the water's edge to the end of the river's strip
+_BANK = 78.0  # pixels from the water's edge to the end of the river's strip
 MOTORWAY_HALF = 21.0  # pixels from the middle to the edge of the asphalt
 VERGE_HALF = 85.0  # pixels from the middle to the end of its strip
 ROAD_HALF = 4.5
@@ -179,7 +179,7 @@ def _river(size: int, along: Floats, rng: np.random.Generator) -> tuple[Floats, 
     x = rng.uniform(0.36, 0.42)
     x = x + 0.075 * np.sin(2 * math.pi * 1.2 * along + first)
     x = x + 0.025 * np.sin(2 * math.pi * 2.9 * along + second)
-    half = 46 + 9 * np.sin(2 * math.pi * 1.7 * along + third)
+    half = 52 + 9 * np.sin(2 * math.pi * 1.7 * along + third)
     return np.stack([x, along], 1) * size, half
 
 

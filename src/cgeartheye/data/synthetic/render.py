@@ -105,15 +105,14 @@ def _sunlight(ground: Ground, season: str, light: Light) -> Reals:
 def _shadow(height: Reals, east: float, south: float, rise: float) -> Reals:
     """How deep in shadow each pixel lies, metres `[H, W]`.
 
-    After step k, `roof` holds for each pixel the highest of what stands in the 2^k pixels towards
-    the sun, less what the sun's ray has risen on the way there.
+    After step k, `roof` holds for each pixel the highest of what stands in the 2^(k + 1) pixels
+    towards the sun, less what the sun's ray has risen on the way there.
     """
     roof = height.copy()
     for step in range(_SHADOW_STEPS):
-        length = 2**step
-        dx, dy = round(length * east), round(length * south)
-        ahead = _shifted(roof, dx, dy)
-        np.maximum(roof, ahead - length * GSD * rise, out=roof)
+        dx, dy = round(2**step * east), round(2**step * south)
+        way = (dx * east + dy * south) * GSD
+        np.maximum(roof, _shifted(roof, dx, dy) - way * rise, out=roof)
     return np.asarray(roof - height)
 
 

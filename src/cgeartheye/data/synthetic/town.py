@@ -93,7 +93,7 @@ def _houses(sketch: Sketch, cell: Cell, street: float, side: int, growth: float)
     drives = Boxes.of(cell.to_world(u, street + side * 12.5), (8.5, 1.9), cell.angle + _ACROSS)
     _pave(sketch, cell, drives, Material.DRIVE)
     sketch.park(drives.centre, cell.angle + side * _ACROSS, Kind.CAR, Material.DRIVE, 0.45, 3.5)
-    behind = cell.to_world(u, street + side * 26.0)[rng.random(count) < 0.45]
+    behind = cell.to_world(u, street + side * 28.5)[rng.random(count) < 0.45]
     garages = Boxes.of(behind, (4.2, 2.5), cell.angle + _ACROSS)
     roof = np.full(len(behind), Roof.FLAT)
     _wish(sketch, cell, garages, rng.uniform(2.5, 3, len(behind)), roof, _FELT, growth)
@@ -125,7 +125,7 @@ def industrial(sketch: Sketch, cell: Cell) -> None:
         index = pixels_of(Boxes.of(cell.to_world(*middle), half, cell.angle), ground.size).index
         index = index[inside[index]]
         ground.cover(index, Material.YARD, sketch.tints(index) + rng.uniform(-60, 60))
-        draw = _tank_farm if rng.random() < 0.2 else _halls
+        draw = _tank_farm if rng.random() < 0.25 else _halls
         draw(sketch, cell, middle, half - 8)
         rim = middle[0] + np.arange(-half[0] + 8, half[0] - 8, 5.5)
         at = cell.to_world(rim, middle[1] + half[1] - 9.0)
