@@ -14,6 +14,7 @@ from cgeartheye.training.progress import say
 
 WORLD_SIZE = 3072  # pixels a side: 2.3 km
 CHIP = 96  # pixels a side: 72 m
+EPOCHS = 20
 RUN = "scene-classification"
 
 
@@ -54,7 +55,7 @@ def _config(folder: Path) -> SceneClassification:
             batch_size=32,
             workers=1,
         ),
-        training=Training(epochs=20, lr=1e-3, lr_batch=None, clip_norm=1.0, warmup_epochs=2),
+        training=Training(epochs=EPOCHS, lr=1e-3, lr_batch=None, clip_norm=1.0, warmup_epochs=2),
         work_dir=folder / RUN,
     )
 

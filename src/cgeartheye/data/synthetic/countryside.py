@@ -256,10 +256,9 @@ def motorways(sketch: Sketch) -> None:
         for side in (-1, 1):
             for offset, chance in ((60, 0.75), (72, 0.6)):
                 at, _ = places_along(motorway, 8.0, side * offset)
-                keep = (sketch.hills.ravel()[_index(at, size)] > -0.6) & (
-                    rng.random(len(at)) < chance
-                )
-                sketch.plant(at[keep] + rng.normal(0, 2, (keep.sum(), 2)), (2.5, 4.8), 0.3)
+                wooded = sketch.hills.ravel()[_index(at, size)] > -0.6
+                at = at[wooded & (rng.random(len(at)) < chance)]
+                sketch.plant(at + rng.normal(0, 2, at.shape), (2.5, 4.8), 0.3)
     for number, motorway in enumerate(sketch.plan.motorways):
         _asphalt(sketch, motorway, MOTORWAY_HALF, Material.MOTORWAY, verge=1.5)
         median = polygon(ribbon(motorway, 2.2), size)

@@ -1,6 +1,5 @@
 """What lies at each pixel of the world: material, height, slope, paint; and how it is drawn."""
 
-import copy
 import math
 from dataclasses import dataclass, fields
 from typing import Self
@@ -59,7 +58,7 @@ class Ground:
 
     def copy(self) -> "Ground":
         """A ground that can be drawn on without changing this one."""
-        return Ground(*(copy.copy(getattr(self, field.name)) for field in fields(self)))
+        return Ground(*(getattr(self, field.name).copy() for field in fields(self)))
 
     def cover(self, index: Ints, material: Material | Bytes, tint: npt.ArrayLike = 128) -> None:
         """Lay a material, and take away what stood there.
@@ -124,8 +123,7 @@ def coverage(pixels: Pixels, boxes: Boxes) -> Reals:
 
 
 def polygon(outline: Floats, size: int) -> Ints:
-    """List the pixels with their centres in a polygon `[K, 2]`, as places in the flattened world.
-    """
+    """List the pixels whose centres a polygon `[K, 2]` holds, as places in the flattened world."""
     low = np.clip(np.floor(outline.min(0)).astype(int) - 1, 0, size)
     high = np.clip(np.ceil(outline.max(0)).astype(int) + 1, 0, size)
     wide, tall = np.maximum(high - low, 1)

@@ -144,7 +144,7 @@ def make_plan(size: int, rng: np.random.Generator) -> Plan:
     """
     along = np.linspace(-0.08, 1.08, 200)
     river, river_half = _river(size, along, rng)
-    motorways = _motorways(size, along, river, rng)
+    motorways = _motorways(size, along, rng)
     bend = _bend(rng)
     sites, outlines, ridges = _patchwork(size, rng)
     pixels = [polygon(bend(outline), size) for outline in outlines]
@@ -183,7 +183,7 @@ def _river(size: int, along: Floats, rng: np.random.Generator) -> tuple[Floats, 
     return np.stack([x, along], 1) * size, half
 
 
-def _motorways(size: int, along: Floats, river: Floats, rng: np.random.Generator) -> list[Floats]:
+def _motorways(size: int, along: Floats, rng: np.random.Generator) -> list[Floats]:
     phase = rng.uniform(0, 2 * math.pi, 2)
     y = rng.uniform(0.56, 0.62) + 0.05 * np.sin(2 * math.pi * 0.8 * along + phase[0])
     motorways = [np.stack([along, y], 1) * size]
@@ -280,7 +280,7 @@ def _assign(
     along_river = np.argsort(np.abs(sites[:, 1] - centre[1]), kind="stable")
     on_river = (distance(sites, river) < 0.62 * math.sqrt(nominal)) & (areas > 0.25 * nominal)
     deal(("harbour",), along_river[on_river[along_river]], 0.2)
-    deal(("lake",), outwards[::-1][areas[outwards[::-1]] > 0.8 * nominal], 0.2)
+    deal(("lake",), outwards[::-1][areas[outwards[::-1]] > 0.9 * nominal], 0.2)
     deal(_URBAN, outwards[areas[outwards] > 0.3 * nominal], 0.2)
     deal(_RURAL, rng.permutation(len(sites)), -math.inf)
     return scenes

@@ -200,11 +200,8 @@ def draw_trees(ground: Ground, crowns: Boxes, conifer: Bools, rng: np.random.Gen
     reach = (crowns.half[pixels.box, 0] * (1 + 0.12 * np.sin(lobes))).astype(np.float32)
     inside = np.hypot(pixels.u, pixels.v) <= reach
     pixels, reach = pixels.those(inside), reach[inside]
-    kind = np.where(conifer, Material.CONIFER, Material.BROADLEAF)
-    ground.material.ravel()[pixels.index] = kind[pixels.box]
-    ground.tint.ravel()[pixels.index] = tint[pixels.box]
-    ground.stripe.ravel()[pixels.index] = 0
-    ground.paint.reshape(-1, 4)[pixels.index] = 0
+    kind = np.where(conifer, Material.CONIFER, Material.BROADLEAF).astype(np.uint8)
+    ground.cover(pixels.index, kind[pixels.box], tint[pixels.box])
     raise_crowns(ground, pixels, reach, conifer[pixels.box])
 
 

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+import rasterio
+
+from cgeartheye import demo
+from cgeartheye.data.synthetic import SCENES
+from cgeartheye.errors import UserError
+
+
+def test_the_demo_leaves_a_world_a_run_and_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "WORLD_SIZE", 2048)
+    monkeypatch.setattr(demo, "EPOCHS", 1)
+    demo.demo(tmp_path)
+    run = tmp_path / demo.RUN
+    report = (run / "report.html").read_text()
+    assert all(scene in report for scene in SCENES)
+    assert "http" not in report.replace("http://www.w3.org", "")  # nothing to load
+    assert (run / "model.safetensors").exists()
+    chips = list((tmp_path / "chips").rglob("*.png"))
+    assert {path.parent.name for path in chips} == set(SCENES)
+    with rasterio.open(next((tmp_path / "world" / "images").glob("*.tif"))) as image:
+        assert image.shape == (2048, 2048)
+        assert image.crs.to_epsg() == 32650
+
+
+def test_the_demo_touches_no_other_files(tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("years of work")
+    with pytest.raises(UserError, match="empty folder"):
+        demo.demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
