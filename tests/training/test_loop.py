@@ -12,6 +12,7 @@ from toy import CHIPS, ToySource, ToyTask, toy_config, train_toy
 
 from cgeartheye.errors import UserError
 from cgeartheye.training.loop import Trainer
+from cgeartheye.training.run import Run
 
 
 def losses(history: list[dict[str, Any]]) -> list[float]:
@@ -132,3 +133,19 @@ def test_a_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write"):
         train_toy(toy_config(tmp_path / "file" / "run"))
+
+
+def test_a_checkpoint_of_other_steps_is_refused(tmp_path: Path) -> None:
+    train_toy(toy_config(tmp_path, epochs=1), batch=12)
+    last = tmp_path / "checkpoints" / "last.pt"
+    with pytest.raises(UserError, match=r"53 images, 12 a step, this one has 53 and 6"):
+        train_toy(toy_config(tmp_path, epochs=2), batch=6, resume=last)
+    train_toy(toy_config(tmp_path, epochs=2, accumulate=2), batch=6, resume=last)
+
+
+def test_two_trainings_do_not_share_a_directory(tmp_path: Path) -> None:
+    first = Run(toy_config(tmp_path), resume=False)
+    with pytest.raises(UserError, match="another training is at work"):
+        Run(toy_config(tmp_path), resume=True)
+    del first
+    Run(toy_config(tmp_path), resume=True)

@@ -99,9 +99,11 @@ class Trainer:
         self.model = distributed.wrap(task, blocks, config.sharding)
         self.optimizer = adamw(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.position = state.Position()
+        self.position = state.Position(self.order.count, self.order.step_size)
         if resume:
-            self.position = state.load(resume, self.model, self.optimizer, self.scaler)
+            self.position = state.load(
+                resume, self.model, self.optimizer, self.scaler, self.position
+            )
             say(f"resuming from {resume} at step {self.position.step}")
         run.forget_after(self.position.step)
         self.meter = _Meter(self.device)

@@ -1,5 +1,6 @@
 """The run directory: the config, the log, the checkpoints."""
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Run:
         distributed.main_first(failure)
 
     def _open(self, config: Config, resume: bool) -> None:
+        self._lock()
         if not resume and (self.last.exists() or self._metrics.exists()):
             raise UserError(
                 f"{self.folder} already holds a run: add --resume to go on with it, "
@@ -58,6 +60,20 @@ class Run:
                     "training.tensorboard=true needs: pip install 'cgeartheye[tensorboard]'"
                 ) from error
             self._board = SummaryWriter(str(self.folder / "tensorboard"))
+
+    def _lock(self) -> None:
+        """Keep other trainings out of the directory for as long as this process lives."""
+        path = self.folder / ".lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._locked = path.open("w")
+            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another training is at work in {self.folder}: name another --work-dir"
+            ) from error
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def forget_after(self, step: int) -> None:
         """Drop the log's records after `step`: they are about to be made again."""

@@ -30,11 +30,15 @@ class Position:
     """How far a training is.
 
     Attributes:
+        samples: in the training data.
+        step_size: samples a step, over all processes.
         step: optimiser steps done.
         best: the best value of the monitored metric so far.
         stale: evaluations since the best one.
     """
 
+    samples: int
+    step_size: int
     step: int = 0
     best: float | None = None
     stale: int = 0
@@ -83,19 +87,30 @@ def save(
 
 
 def load(
-    path: Path, model: nn.Module, optimizer: Optimizer, scaler: torch.amp.GradScaler
+    path: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scaler: torch.amp.GradScaler,
+    position: Position,
 ) -> Position:
     """Put a checkpoint back; the number of processes may have changed since.
 
+    Args:
+        path: of the checkpoint.
+        model: takes the weights.
+        optimizer: takes the moments.
+        scaler: takes its state.
+        position: the start of the training that goes on.
+
     Raises:
-        UserError: not a checkpoint, or one of another model.
+        UserError: not a checkpoint, or one of another model or of other steps.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}")
     try:
         # Tensors and plain containers only: no code runs from the file.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        position = Position(**content["position"])
+        found = Position(**content["position"])
         set_state_dict(
             model,
             optimizer,
@@ -111,7 +126,13 @@ def load(
     except (KeyError, TypeError, RuntimeError, OSError, ValueError, EOFError) as error:
         reason = str(error).strip().split(os.linesep)[0]
         raise UserError(f"{path} is not a checkpoint of this training: {reason}") from error
-    return position
+    if (found.samples, found.step_size) != (position.samples, position.step_size):
+        raise UserError(
+            f"{path} is of a training with {found.samples} images, {found.step_size} a step, this "
+            f"one has {position.samples} and {position.step_size}: keep the data, and "
+            f"data.batch_size * training.accumulate * processes at {found.step_size}"
+        )
+    return found
 
 
 def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:
