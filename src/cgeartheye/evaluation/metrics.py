@@ -1,4 +1,4 @@
-"""Figures made of integer sums: they add up exactly over any number of processes."""
+"""What is measured: sums of integers, which add up exactly over any number of processes."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from cgeartheye.errors import UserError
 
-NOT_LABELLED = 255
+NOT_LABELLED = 255  # in a mask: counts nowhere
 ECE_BINS = 15
-_FIXED_POINT = 2**20  # confidences are summed as integers, so the order of adding tells nothing
+_ONE = 2**20  # confidences are summed in fixed point: 2^-20, so that no order of adding matters
 
 Array = np.ndarray
 
@@ -25,51 +25,60 @@ class ConfusionMatrix:
     def __init__(self, classes: int):
         self.counts = torch.zeros(classes, classes, dtype=torch.int64)
 
-    def update(self, predicted: Tensor, truth: Tensor) -> None:
-        """Count predictions; both are integers 0..K-1 of any one shape.
+    def update(self, predicted: Tensor, truth: Tensor, ignore: int | None = NOT_LABELLED) -> None:
+        """Count predictions.
 
-        Where `truth` is 255 (not labelled) nothing is counted.
+        Args:
+            predicted: integers 0..K-1 of any shape, on any device.
+            truth: the same; or `ignore`, where nothing is counted.
+            ignore: none: every truth is a class.
+
+        Raises:
+            ValueError: a class outside 0..K-1.
         """
         classes = len(self.counts)
-        labelled = truth != NOT_LABELLED
-        truth, predicted = truth[labelled].long(), predicted[labelled].long()
-        assert bool(((truth >= 0) & (truth < classes)).all()), "a label that is no class"
-        counts = torch.bincount(truth * classes + predicted, minlength=classes**2)
-        self.counts += counts.view(classes, classes).to(self.counts.device)
+        truth, predicted = truth.flatten().long(), predicted.flatten().long()
+        if ignore is not None:
+            labelled = truth != ignore
+            truth, predicted = truth[labelled], predicted[labelled]
+        for name, values in (("true", truth), ("predicted", predicted)):
+            if len(values) and not 0 <= int(values.min()) <= int(values.max()) < classes:
+                raise ValueError(
+                    f"{name} classes {int(values.min())}..{int(values.max())} "
+                    f"are not all within 0..{classes - 1}"
+                )
+        pairs = torch.bincount(truth * classes + predicted, minlength=classes**2)
+        self.counts += pairs.view(classes, classes).cpu()
 
     @property
     def support(self) -> Array:
-        """Labelled samples of each class, `[K]`."""
-        return np.asarray(self._array.sum(1))
+        """Samples of each true class, `[K]`."""
+        return self.counts.sum(1).numpy()
 
     @property
     def recall(self) -> Array:
-        """Share of each true class that was found, 0..1 `[K]`; NaN for a class without samples."""
+        """Share of each true class that is found, `[K]`, 0..1; NaN for a class without samples."""
         return _ratio(self._hits, self.support)
 
     @property
     def precision(self) -> Array:
-        """Share of each predicted class that is right, 0..1 `[K]`; NaN if never predicted."""
-        return _ratio(self._hits, self._array.sum(0))
+        """Share of each predicted class that is right, `[K]`, 0..1; NaN for one never predicted."""
+        return _ratio(self._hits, self.counts.sum(0).numpy())
 
     @property
     def f1(self) -> Array:
-        """Harmonic mean of the two, 0..1 `[K]`; NaN for a class without samples."""
-        f1 = _ratio(2 * self._hits, self.support + self._array.sum(0))
+        """Harmonic mean of the two, `[K]`, 0..1; NaN for a class without samples."""
+        f1 = _ratio(2 * self._hits, self.support + self.counts.sum(0).numpy())
         return np.where(self.support > 0, f1, np.nan)
 
     @property
     def accuracy(self) -> float:
-        """Share of samples that are right, 0..1."""
-        return float(_ratio(self._hits.sum(), self._array.sum()))
-
-    @property
-    def _array(self) -> Array:
-        return self.counts.cpu().numpy()
+        """Share of all samples that are right, 0..1; NaN without samples."""
+        return float(_ratio(self._hits.sum(), self.support.sum()))
 
     @property
     def _hits(self) -> Array:
-        return np.diag(self._array)
+        return self.counts.diagonal().numpy()
 
 
 class ClassificationMetrics:
@@ -77,9 +86,9 @@ class ClassificationMetrics:
 
     Attributes:
         confusion: the confusion matrix.
-        top5: hits among the five most probable classes (all, where there are fewer).
-        bins: int64 `[ECE_BINS, 3]`: samples, hits and the sum of confidences in 2^-20, by
-            confidence in equal steps.
+        top5: int64 `[1]`, samples whose class is among the five most probable ones.
+        bins: int64 `[ECE_BINS, 3]`: samples, hits and summed confidence in 2^-20, in equal steps
+            of confidence that hold their upper edge: (0, 1/15], (1/15, 2/15], ...
     """
 
     def __init__(self, classes: int):
@@ -91,64 +100,67 @@ class ClassificationMetrics:
         """Add predictions.
 
         Args:
-            probabilities: `[B, K]`, rows sum to 1. Of equal ones the lowest class is predicted.
+            probabilities: float `[B, K]`, rows sum to 1. Of equal ones the lower class comes first.
             labels: int `[B]`, 0..K-1.
 
         Raises:
-            UserError: probabilities that are not finite: the training has diverged.
+            UserError: probabilities that are not finite.
+            ValueError: a label outside 0..K-1.
         """
-        probabilities, labels = probabilities.detach().float().cpu(), labels.cpu()
+        probabilities, labels = probabilities.detach().cpu().double(), labels.cpu().long()
         if not probabilities.isfinite().all():
             raise UserError(
-                "the predictions are not finite: the training has diverged, lower training.lr, set "
+                "the predictions are not finite: the training has diverged; lower training.lr, set "
                 "training.clip_norm=1.0 or training.precision=fp32"
             )
         order = probabilities.argsort(dim=1, descending=True, stable=True)
-        hits = order[:, 0] == labels
-        self.confusion.update(order[:, 0], labels)
-        self.top5 += (order[:, :5] == labels[:, None]).any(1).sum()
-        confidence = probabilities.max(1).values.clamp(0, 1)
-        # A bin holds its upper edge: (0, 1/15], (1/15, 2/15], ... (Guo et al. 2017).
-        place = ((confidence * ECE_BINS).ceil().long() - 1).clamp(0, ECE_BINS - 1)
-        fixed = (confidence.double() * _FIXED_POINT).round().long()
-        self.bins.index_add_(0, place, torch.stack([torch.ones_like(fixed), hits, fixed], 1))
+        self.confusion.update(order[:, 0], labels, ignore=None)
+        self.top5 += (order[:, :5] == labels[:, None]).sum()
+        confidence = (probabilities.amax(1) * _ONE).round().long()
+        place = (confidence * ECE_BINS - 1) // _ONE
+        samples, hits = torch.ones_like(labels), (order[:, 0] == labels).long()
+        self.bins.index_add_(0, place, torch.stack([samples, hits, confidence], dim=1))
 
     def state(self) -> Tensor:
-        """Return all sums as one int64 vector."""
-        return torch.cat([self.confusion.counts.flatten(), self.top5, self.bins.flatten()])
+        """Return all sums as one int64 vector; those of several processes add up."""
+        return torch.cat([part.flatten() for part in self._parts])
 
     def load_state(self, state: Tensor) -> None:
         """Replace the sums, by those of all processes."""
-        parts = [self.confusion.counts, self.top5, self.bins]
-        for part, values in zip(parts, state.split([part.numel() for part in parts]), strict=True):
+        pieces = torch.split(state, [part.numel() for part in self._parts])
+        for part, values in zip(self._parts, pieces, strict=True):
             part.copy_(values.view_as(part))
 
     def compute(self) -> dict[str, float]:
-        """Return the figures, all in percent.
+        """Return the figures in percent, 0..100; NaN without samples.
 
-        `mean_accuracy` and `macro_f1` are means over the classes that have samples. `ece` is the
-        expected calibration error (Guo et al. 2017, eq. 3).
+        `mean_accuracy` (the mean recall) and `macro_f1` are means over the classes that have
+        samples: scikit-learn's with `labels=` those classes. A prediction of any other class
+        counts as a miss of the true one. `top5` is 100 where there are no more than five classes.
+        `ece` is the expected calibration error in 15 equal steps (Guo et al. 2017, eq. 3).
         """
-        confusion = self.confusion
-        samples = max(1, int(confusion.counts.sum()))
-        _, accuracy, confidence = self.calibration()
-        share = self.bins[:, 0].numpy() / samples
+        samples, hits, confidence = self.bins.numpy().T
         figures = {
-            "top1": confusion.accuracy,
-            "top5": int(self.top5) / samples,
-            "mean_accuracy": _mean(confusion.recall),
-            "macro_f1": _mean(confusion.f1),
-            "ece": float(np.nansum(share * np.abs(accuracy - confidence))),
+            "top1": self.confusion.accuracy,
+            "top5": float(_ratio(self.top5.numpy().sum(), samples.sum())),
+            "mean_accuracy": _mean_of_known(self.confusion.recall),
+            "macro_f1": _mean_of_known(self.confusion.f1),
+            "ece": float(_ratio(np.abs(hits - confidence / _ONE).sum(), samples.sum())),
         }
-        return {name: 100 * float(value) for name, value in figures.items()}
+        return {name: 100 * value for name, value in figures.items()}
 
     def calibration(self) -> tuple[Array, Array, Array]:
-        """Return, for each bin, samples, accuracy and mean confidence (0..1, NaN if empty)."""
-        count, hits, fixed = self.bins.numpy().T
-        return count, _ratio(hits, count), _ratio(fixed / _FIXED_POINT, count)
+        """Return each bin's samples, accuracy and mean confidence (0..1; NaN where it is empty)."""
+        samples, hits, confidence = self.bins.numpy().T
+        return samples, _ratio(hits, samples), _ratio(confidence / _ONE, samples)
 
-    def per_class(self, classes: Sequence[str]) -> list[dict[str, float | str | int]]:
-        """Return a row for each class: name, images, accuracy, precision and F1 in percent."""
+    def per_class(self, classes: Sequence[str]) -> list[dict[str, str | int | float]]:
+        """Return a row for each class: its name, its images, and figures in percent.
+
+        Accuracy is the share of the class's images that are recognised (recall, or producer's
+        accuracy), precision the share of the images taken for it that are right (user's accuracy).
+        What is not defined is NaN.
+        """
         confusion = self.confusion
         columns = (confusion.support, confusion.recall, confusion.precision, confusion.f1)
         return [
@@ -162,12 +174,16 @@ class ClassificationMetrics:
             for name, support, recall, precision, f1 in zip(classes, *columns, strict=True)
         ]
 
+    @property
+    def _parts(self) -> list[Tensor]:
+        return [self.confusion.counts, self.top5, self.bins]
+
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.divide(numerator, denominator, dtype=np.float64))
+        return np.asarray(np.true_divide(numerator, denominator))
 
 
-def _mean(values: Array) -> float:
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if len(present) else float("nan")
+def _mean_of_known(values: Array) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
