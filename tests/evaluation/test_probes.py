@@ -38,3 +38,12 @@ def test_few_per_class() -> None:
     assert (chosen == few_per_class(labels, 5, seed=1)).all()
     assert not np.array_equal(chosen, few_per_class(labels, 5, seed=2))
     assert linear_probe(np.eye(6)[[0, 1, 2]], np.array([0, 1, 2])).classes_.tolist() == [0, 1, 2]
+
+
+def test_knn_sees_small_differences() -> None:
+    """As between the features of a random ViT, whose LayerScale starts at 1e-5."""
+    alike = 1 + 1e-5 * CENTRES[LABELS] + 1e-7 * random.normal(size=(200, 8))
+    predicted = knn_predict(
+        alike[:150].astype(np.float32), LABELS[:150], alike[150:].astype(np.float32), 5, 4
+    )
+    assert (predicted == LABELS[150:]).mean() > 0.9

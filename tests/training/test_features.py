@@ -87,7 +87,7 @@ def test_a_full_disk_is_told_before_encoding(
 
 
 def test_a_really_full_disk(tmp_path: Path) -> None:
-    """/dev/shm of a test machine is small enough to ask too much of; nothing stays behind."""
+    """A cache larger than the disk; nothing is written, nothing stays behind."""
     free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
     rows = free // (2 * 1024 * 1024) + 1_000_000
     with pytest.raises(UserError, match="make room"):

@@ -149,3 +149,22 @@ def test_two_trainings_do_not_share_a_directory(tmp_path: Path) -> None:
         Run(toy_config(tmp_path), resume=True)
     del first
     Run(toy_config(tmp_path), resume=True)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config(tmp_path, epochs=1)
+    train_toy(config)
+    last = tmp_path / "checkpoints" / "last.pt"
+    before = last.read_bytes()
+
+    def full(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc] unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="disk seems to be full"):
+        train_toy(toy_config(tmp_path, epochs=2), resume=last)
+    assert last.read_bytes() == before
+    assert [path.name for path in last.parent.iterdir()] == ["last.pt"]

@@ -90,7 +90,10 @@ def _fill(partial: Path, encode: Encoder) -> None:
 def _allocate(partial: Path, shape: tuple[int, int, int]) -> None:
     """Make the file with all its blocks, so that a full disk shows now and not half-way."""
     size = int(np.prod(shape)) * 2
+    free = shutil.disk_usage(partial.parent).free
     try:
+        if free < size:
+            raise OSError(errno.ENOSPC, "no space left")
         rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
         offset = partial.stat().st_size - size
         del rows
@@ -99,7 +102,6 @@ def _allocate(partial: Path, shape: tuple[int, int, int]) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(partial.parent).free
             raise UserError(
                 f"the feature cache in {partial.parent} needs {size / 1e9:.2f} GB and "
                 f"{free / 1e9:.2f} GB are free: make room, name another cache.folder, lower "

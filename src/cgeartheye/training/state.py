@@ -81,8 +81,10 @@ def save(
                 torch.save(content, temporary)
         except UserError as error:
             failure = error
-        except RuntimeError as error:  # how torch.save tells of a full disk
-            failure = UserError(f"cannot write {path}: {error}")
+        except RuntimeError:  # how torch.save tells of a full disk
+            failure = UserError(
+                f"cannot write {path}, the disk seems to be full: the last good checkpoint stays"
+            )
     distributed.main_first(failure)
 
 
