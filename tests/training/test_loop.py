@@ -144,11 +144,24 @@ def test_a_checkpoint_of_other_steps_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_trainings_do_not_share_a_directory(tmp_path: Path) -> None:
-    first = Run(toy_config(tmp_path), resume=False)
-    with pytest.raises(UserError, match="another training is at work"):
+    with (
+        Run(toy_config(tmp_path), resume=False),
+        pytest.raises(UserError, match="another training is at work"),
+    ):
         Run(toy_config(tmp_path), resume=True)
-    del first
-    Run(toy_config(tmp_path), resume=True)
+    Run(toy_config(tmp_path), resume=True).close()
+
+
+def test_a_training_that_failed_lets_the_next_one_in(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="broken") as kept, Run(toy_config(tmp_path), False):
+        raise ValueError("broken")
+    # Whoever keeps the error keeps its frames, and with them everything that they refer to.
+    assert kept.tb is not None
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(UserError, match="already holds a run") as refused:
+        Run(toy_config(tmp_path), resume=False)
+    assert refused.tb is not None
+    Run(toy_config(tmp_path), resume=True).close()
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(

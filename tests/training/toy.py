@@ -124,12 +124,12 @@ def train_toy(
     """Return the final weights and the log."""
     task = task or ToyTask()
     assert config.work_dir is not None
-    run = Run(config, resume is not None)
     data = Data(train=train or ToySource(), train_batch=batch, val=ToySource(), val_batch=batch)
-    trainer = Trainer(
-        task, task.blocks, data, config.training, run, export=lambda model: None, resume=resume
-    )
-    trainer.train()
+    with Run(config, resume is not None) as run:
+        trainer = Trainer(
+            task, task.blocks, data, config.training, run, export=lambda model: None, resume=resume
+        )
+        trainer.train()
     return all_tensors(trainer.model), read_history(config.work_dir)
 
 

@@ -7,11 +7,21 @@ Every field that a user can set is here, with its default, its unit and its reas
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Triple = tuple[float, float, float]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+
+
+def _in_order(shares: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < shares[0] <= shares[1] <= 1:
+        raise ValueError("must be two rising shares of the image, above 0 and up to 1")
+    return shares
+
+
+Shares = Annotated[tuple[float, float], AfterValidator(_in_order)]
 
 
 class Section(BaseModel):
@@ -34,8 +44,8 @@ class Lora(Section):
     alpha: float = Field(16.0, gt=0)
 
 
-class Backbone(Section):
-    """The network that turns an image into tokens, its weights, and how far they are tuned."""
+class Network(Section):
+    """The network that turns an image into tokens."""
 
     name: str = Field(
         description="tiny, small, base, large, huge or giant; or timm/<model> for a timm backbone"
@@ -43,8 +53,6 @@ class Backbone(Section):
     weights: Path | None = Field(
         None, description="safetensors or .pth in any published naming; none: random weights"
     )
-    tuning: Literal["frozen", "lora", "full"] = "frozen"
-    lora: Lora = Lora()
     normalisation: Normalisation | None = Field(
         None, description="what the weights were trained with, where their file does not say it"
     )
@@ -57,8 +65,15 @@ class Backbone(Section):
     drop_path: float = Field(0.0, ge=0, lt=1)
     compile: bool = Field(False, description="torch.compile every block")
     checkpoint_activations: bool = Field(
-        False, description="trade a second forward pass for memory while tuning"
+        False, description="trade a second forward pass for memory in training"
     )
+
+
+class Backbone(Network):
+    """A network, and how far it is tuned."""
+
+    tuning: Literal["frozen", "lora", "full"] = "frozen"
+    lora: Lora = Lora()
 
 
 class SceneData(Section):
@@ -85,7 +100,7 @@ class SceneData(Section):
     resize: Positive | None = Field(
         None, description="short side before the centre crop of a test; none: image_size * 532/518"
     )
-    crop_area: tuple[float, float] = Field(
+    crop_area: Shares = Field(
         (0.08, 1.0), description="share of the image that a random training crop covers"
     )
     bands: tuple[Positive, Positive, Positive] = Field(
@@ -109,10 +124,6 @@ class SceneData(Section):
 
     @model_validator(mode="after")
     def _limits_are_in_order(self) -> "SceneData":
-        if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
-            raise ValueError(
-                "crop_area must be two rising shares of the image, above 0 and up to 1"
-            )
         if self.stretch and not self.stretch[0] < self.stretch[1]:
             raise ValueError("stretch must be two rising values")
         if self.resize_to < self.image_size:
@@ -174,6 +185,135 @@ class SceneClassification(Section):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     training: Training = Training()
     cache: FeatureCache = FeatureCache()
+    work_dir: Path | None = Field(
+        None, description="the run directory; none: runs/<name of the config file>"
+    )
+
+
+class Views(Section):
+    """What teacher and student see of a sample (see `pretraining/views.py`)."""
+
+    global_size: Positive = Field(224, description="pixels a side of the 2 global crops")
+    global_area: Shares = Field((0.32, 1.0), description="share of the image that one covers")
+    local_crops: int = Field(8, ge=0)
+    local_size: Positive = Field(98, description="pixels a side of a local crop")
+    local_area: Shares = Field((0.05, 0.32), description="share of the image that one covers")
+    brightness: float = Field(0.4, ge=0, lt=1, description="jitter: factor from 1 - x to 1 + x")
+    contrast: float = Field(0.4, ge=0, lt=1, description="likewise")
+    saturation: float = Field(0.4, ge=0, lt=1, description="likewise")
+    jitter_probability: float = Field(0.8, ge=0, le=1, description="share of crops with jitter")
+    masked_share: Shares = Field(
+        (0.1, 0.5), description="share of the patches that is masked, in one global crop of two"
+    )
+    seasons: Literal["replace", "extra", "off"] = Field(
+        "replace",
+        description="crops of the place's other seasons replace local crops, or are added to them",
+    )
+    season_crops: Positive = Field(3, description="crops of other seasons a sample, at most")
+    season_area: Shares = Field((0.05, 1.0), description="share of the image that one covers")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Views":
+        if self.seasons == "replace" and self.season_crops > self.local_crops:
+            raise ValueError("season_crops replace local_crops, so they cannot be more")
+        return self
+
+
+class PretrainingData(Section):
+    """Unlabelled images, packed by `cgeartheye pretrain pack`."""
+
+    store: Path
+    batch_size: Positive = Field(64, description="samples a process and step")
+    workers: int = Field(2, ge=0, description="loader processes a training process")
+    hold: Literal["disk", "memory", "device"] = Field(
+        "disk",
+        description="where images are read from: the store; memory, decoded once; or the "
+        "accelerator, decoded once, where the crops are then made in batches",
+    )
+
+
+class Heads(Section):
+    """The projection heads of DINO and iBOT."""
+
+    prototypes: Positive = 65536
+    hidden: Positive = 2048
+    bottleneck: Positive = 256
+    shared: bool = Field(False, description="one head for class tokens and for patches")
+
+
+class Objective(Section):
+    """Losses and teacher."""
+
+    masked_weight: float = Field(1.0, ge=0, description="of iBOT's loss beside DINO's; 0: without")
+    koleo_weight: float = Field(0.0, ge=0, description="of KoLeo's loss; 0: without")
+    centring: Literal["softmax", "sinkhorn"] = "softmax"
+    centre_momentum: float = Field(0.9, ge=0, lt=1)
+    student_temperature: float = Field(0.1, gt=0)
+    teacher_temperature: tuple[float, float] = Field(
+        (0.04, 0.07), description="at the first step and after the warm-up"
+    )
+    teacher_warmup: Share = Field(0.1, description="share of the steps in which it rises")
+    momentum: float = Field(0.992, ge=0, le=1, description="of the teacher, an EMA of the student")
+    momentum_end: float = Field(
+        0.992, ge=0, le=1, description="at the last step; a cosine leads there"
+    )
+
+
+class PretrainingSchedule(Section):
+    """Optimiser (AdamW), schedule, precision and what is written when."""
+
+    steps: Positive = 125_000
+    lr: float = Field(2e-3, gt=0)
+    lr_batch: Positive | None = Field(
+        1024, description="global batch that lr is meant for; scaled by the root of the ratio"
+    )
+    lr_end: float = Field(1e-6, ge=0)
+    warmup: Share = Field(0.1, description="share of the steps in which lr rises from 0")
+    layer_decay: float = Field(
+        0.9, gt=0, le=1, description="of lr from each layer to the one below"
+    )
+    patch_embed_lr: float = Field(0.2, gt=0, description="factor of lr for the patch embedding")
+    weight_decay: tuple[float, float] = Field((0.04, 0.2), description="at the first and last step")
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float | None = Field(3.0, gt=0)
+    freeze_prototypes: Share = Field(
+        0.01, description="share of the steps in which the heads' last layer stays as it is"
+    )
+    freeze_backbone: Share = Field(
+        0.02,
+        description="share of the steps in which only the heads learn, where the backbone has "
+        "weights to begin with",
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    sharding: Literal["ddp", "fsdp"] = "ddp"
+    log_every: Positive = Field(10, description="steps between two lines of metrics.jsonl")
+    checkpoint_every: Positive = Field(1000, description="steps; the last two are kept")
+    keep_every: Positive | None = Field(
+        None, description="steps; these checkpoints are kept for good"
+    )
+    seed: int = 0
+    tensorboard: bool = False
+
+
+class Watch(Section):
+    """A labelled set on which the teacher's features are measured while it learns."""
+
+    data: SceneData
+    every: Positive = Field(1000, description="steps")
+
+
+class Pretraining(Section):
+    """Learning a backbone without labels: DINO, masked patches (iBOT), seasons."""
+
+    task: Literal["pretraining"] = "pretraining"
+    backbone: Network
+    data: PretrainingData
+    views: Views = Views()
+    heads: Heads = Heads()
+    objective: Objective = Objective()
+    training: PretrainingSchedule = PretrainingSchedule()
+    watch: Watch | None = None
     work_dir: Path | None = Field(
         None, description="the run directory; none: runs/<name of the config file>"
     )

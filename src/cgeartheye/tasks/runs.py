@@ -42,8 +42,8 @@ def train(
         resume: go on with the run directory's last checkpoint, if there is one.
         checkpoint: go on with this one instead.
     """
-    with distributed.process_group(config.training.device) as device:
-        run = Run(config, resume or checkpoint is not None)
+    resume = resume or checkpoint is not None
+    with distributed.process_group(config.training.device) as device, Run(config, resume) as run:
         parts = load_parts(config.data)
         task, built = build(config, parts.classes, device)
         data = Data(

@@ -3,7 +3,7 @@
 import fcntl
 import json
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
 from cgeartheye.config import Config, to_yaml
 from cgeartheye.errors import UserError
@@ -15,7 +15,10 @@ Record = dict[str, Any]
 
 
 class Run:
-    """A run directory that this training writes to; all processes make one, the first writes."""
+    """A run directory that this training writes to; all processes make one, the first writes.
+
+    A context: no other training can open the directory until it ends.
+    """
 
     def __init__(self, config: Config, resume: bool):
         """Make the directory, or find it again.
@@ -32,13 +35,26 @@ class Run:
         self.last = self.folder / "checkpoints" / "last.pt"
         self._metrics = self.folder / "metrics.jsonl"
         self._board: Any = None
+        self._locked: IO[str] | None = None
         failure = None
         if distributed.is_main():
             try:
                 self._open(config, resume)
             except UserError as error:
                 failure = error
+                self.close()
         distributed.main_first(failure)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others into the directory."""
+        if self._locked:
+            self._locked.close()
 
     def _open(self, config: Config, resume: bool) -> None:
         self._lock()
@@ -62,7 +78,7 @@ class Run:
             self._board = SummaryWriter(str(self.folder / "tensorboard"))
 
     def _lock(self) -> None:
-        """Keep other trainings out of the directory for as long as this process lives."""
+        """Keep other trainings out of the directory."""
         path = self.folder / ".lock"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

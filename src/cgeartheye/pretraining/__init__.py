@@ -1,0 +1,1 @@
+"""Learning a backbone without labels: store, views, losses, student and teacher."""
