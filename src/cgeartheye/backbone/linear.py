@@ -1,20 +1,20 @@
 """Linear layers that are fast on every vendor's CPU."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 # What torch.compile itself calls on CPUs; not in every build of PyTorch.
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
-    torch.ops.mkldnn, "_linear_pointwise"
-)
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `x @ weight.T + bias`.
 
-    Without gradients, on a CPU, in float32 it is oneDNN that multiplies: PyTorch would take MKL,
-    whose AVX-512 kernels run on Intel's CPUs only, so that it is half as fast on others.
+    On a CPU, in float32, it is oneDNN that multiplies: PyTorch would take MKL, whose AVX-512
+    kernels run on Intel's CPUs only, so that it is half as fast on others.
 
     Args:
         x: `[..., in]`.
@@ -22,16 +22,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bias: `[out]`, or none.
     """
     if (
-        _ONEDNN
-        and x.is_cpu
-        and x.dtype == weight.dtype == torch.float32
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
+        not _ONEDNN
+        or not x.is_cpu
+        or not x.dtype == weight.dtype == torch.float32
+        or torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
     ):
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        product: Tensor = _Linear.apply(x, weight, bias)
         return product
-    return F.linear(x, weight, bias)
+    return _multiply(x, weight, bias)
 
 
 class Linear(nn.Linear):
@@ -40,3 +41,26 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., in]` to `[..., out]`."""
         return linear(x, self.weight, self.bias)
+
+
+class _Linear(torch.autograd.Function):
+    """The product and its gradients, all three by oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _multiply(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        rows = gradient.flatten(0, -2)
+        of_x = _multiply(gradient, weight.T, None) if ctx.needs_input_grad[0] else None
+        of_weight = _multiply(rows.T, x.flatten(0, -2).T, None) if ctx.needs_input_grad[1] else None
+        of_bias = rows.sum(0) if ctx.needs_input_grad[2] else None
+        return of_x, of_weight, of_bias
+
+
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return product

@@ -1,6 +1,6 @@
 """The vision transformer (Dosovitskiy et al. 2021) in the form of DINOv2 (Oquab et al. 2023)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ from cgeartheye.backbone.sizes import Size
 from cgeartheye.errors import UserError
 
 PATCH = 14
+
+Groups = tuple[tuple[int, int], ...]  # for crops of each size how many, and the tokens of one
+Samples = tuple[Tensor, ...]  # for crops of each size the indices of some
 
 
 class VisionTransformer(nn.Module):
@@ -42,8 +45,9 @@ class VisionTransformer(nn.Module):
             size: width, depth, heads, MLP.
             grid: patches a side for which position embeddings are learned; 37 is 518 pixels.
             registers: extra tokens that only take part in the attention (Darcet et al. 2024).
-            drop_path: probability that a sample skips the last layer's branches in training; it
-                grows linearly from 0 at the first layer (Huang et al. 2016).
+            drop_path: share of the images that pass a branch of a layer by in training (Huang et
+                al. 2016), drawn anew for each; it is computed for the others only (Oquab et al.
+                2023).
             checkpoint_activations: compute each block again in the backward pass instead of
                 keeping its activations.
         """
@@ -82,25 +86,38 @@ class VisionTransformer(nn.Module):
             UserError: a side that is no multiple of 14, or a layer that does not exist.
         """
         wanted = resolve_layers(layers, self.depth)
-        tokens, grid = self._embed(images, mask)
+        embedded, grid = self._embed(images, mask)
+        shape = embedded.shape[:2]
         maps: dict[int, Tensor] = {}
-        last = self.depth - 1
-        for index, block in enumerate(self.blocks):
-            # Without a map of the last layer only the class token is needed of it.
-            queries = 1 if index == last and last not in wanted else None
-            survival = self._survival(index, tokens)
-            if self.checkpoint_activations and torch.is_grad_enabled():
-                # No block draws random numbers.
-                tokens = checkpoint(
-                    block, tokens, queries, survival, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                tokens = block(tokens, queries, survival)
-            if index == last:
-                tokens = self.norm(tokens)
+        # Without a map of the last layer only the class token is needed of it.
+        class_only = self.depth - 1 not in wanted
+        for index, tokens_TC in enumerate(self._layers([embedded], class_only)):
             if index in wanted:
-                maps[index] = tokens[:, 1 + self.registers :].transpose(1, 2).unflatten(2, grid)
-        return tokens[:, 0], [maps[index] for index in wanted]
+                tokens = tokens_TC.unflatten(0, shape)[:, 1 + self.registers :]
+                maps[index] = tokens.transpose(1, 2).unflatten(2, grid)
+        cls = tokens_TC.unflatten(0, (len(images), -1))[:, 0]
+        return cls, [maps[index] for index in wanted]
+
+    def forward_crops(
+        self, crops: Sequence[Tensor], masks: Sequence[Tensor | None]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Encode images of several sizes in one pass.
+
+        All but the attention works on the tokens of all crops at once.
+
+        Args:
+            crops: batches `[B, 3, H, W]` as `forward` takes them, each of its own size.
+            masks: a mask for each, or none.
+
+        Returns:
+            For each batch class tokens `[B, C]` and patch tokens `[B, H/14 * W/14, C]`, after the
+            final norm.
+        """
+        embedded = [self._embed(*pair)[0] for pair in zip(crops, masks, strict=True)]
+        *_, tokens_TC = self._layers(embedded, class_only=False)
+        parts = tokens_TC.split([len(x) * x.shape[1] for x in embedded])
+        tokens = [part.view_as(x) for part, x in zip(parts, embedded, strict=True)]
+        return [(x[:, 0], x[:, 1 + self.registers :]) for x in tokens]
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -136,16 +153,43 @@ class VisionTransformer(nn.Module):
             tokens.insert(1, self.register_tokens.expand(len(images), -1, -1))
         return torch.cat(tokens, dim=1), grid
 
-    def _survival(self, index: int, tokens: Tensor) -> Tensor | None:
-        """Draw which samples keep the two branches of a block, `[2, B, 1, 1]`.
+    def _layers(self, embedded: list[Tensor], class_only: bool) -> Iterator[Tensor]:
+        """Yield what leaves each layer, tokens of all groups `[T, C]`; the last after its norm."""
+        groups = tuple((x.shape[0], x.shape[1]) for x in embedded)
+        x_TC = torch.cat([x.flatten(0, 1) for x in embedded])
+        for index, block in enumerate(self.blocks):
+            last = index == self.depth - 1
+            kept = self._draw_kept(groups, x_TC.device)
+            queries = 1 if last and class_only and kept is None else None
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                # No block draws random numbers.
+                x_TC = checkpoint(
+                    block,
+                    x_TC,
+                    groups,
+                    queries,
+                    kept,
+                    use_reentrant=False,
+                    preserve_rng_state=False,
+                )
+            else:
+                x_TC = block(x_TC, groups, queries, kept)
+            yield self.norm(x_TC) if last else x_TC
+
+    def _draw_kept(self, groups: Groups, device: torch.device) -> tuple[Samples, Samples] | None:
+        """Draw which images of each group a block's two branches work on; none: all.
 
         The draw is made outside of the block, so that all blocks share one compiled graph and
         recomputation sees the same draw.
         """
-        if not (self.training and self.drop_path and index):
+        if not (self.training and self.drop_path):
             return None
-        keep = 1 - self.drop_path * index / (self.depth - 1)
-        return tokens.new_empty(2, len(tokens), 1, 1).bernoulli_(keep) / keep
+        counts = [(images, max(1, round(images * (1 - self.drop_path)))) for images, _ in groups]
+        first, second = (
+            tuple(torch.randperm(images, device=device)[:count] for images, count in counts)
+            for _ in range(2)
+        )
+        return first, second
 
 
 class PatchEmbed(nn.Module):
@@ -177,22 +221,32 @@ class Block(nn.Module):
         self.ls2 = ScaledResidual(size.width)
 
     def forward(
-        self, x_BNC: Tensor, queries: int | None = None, survival: Tensor | None = None
+        self,
+        x_TC: Tensor,
+        groups: Groups,
+        queries: int | None = None,
+        kept: tuple[Samples, Samples] | None = None,
     ) -> Tensor:
         """Apply the layer.
 
         Args:
-            x_BNC: tokens.
-            queries: return only the first so many tokens; they attend to all.
-            survival: factors of the two branches for each sample, `[2, B, 1, 1]` (drop path).
+            x_TC: the tokens of all images, one after the other.
+            groups: how they divide into images.
+            queries: return only the first so many tokens of each image; they attend to all.
+            kept: the images that the attention and the MLP work on (drop path); others pass by.
         """
-        first, second = (None, None) if survival is None else survival
-        x_BNC = self.ls1(x_BNC[:, :queries], self.attn(self.norm1(x_BNC), queries), first)
-        return self.ls2(x_BNC, self.mlp(self.norm2(x_BNC)), second)  # type: ignore[no-any-return]
+        if kept is None:
+            x_QC = _first_tokens(x_TC, groups, queries)
+            x_QC = self.ls1(x_QC, self.attn(self.norm1(x_TC), groups, queries))
+            return self.ls2(x_QC, self.mlp(self.norm2(x_QC)))  # type: ignore[no-any-return]
+        rows, part, factor = _choose(groups, kept[0])
+        x_TC = self.ls1.add_to_rows(x_TC, rows, self.attn(self.norm1(x_TC[rows]), part), factor)
+        rows, part, factor = _choose(groups, kept[1])
+        return self.ls2.add_to_rows(x_TC, rows, self.mlp(self.norm2(x_TC[rows])), factor)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention."""
+    """Multi-head self-attention within each image."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -200,12 +254,17 @@ class Attention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
 
-    def forward(self, x_BNC: Tensor, queries: int | None = None) -> Tensor:
-        """Let the first `queries` tokens (none: all) attend to all tokens."""
-        qkv = self.qkv(x_BNC).unflatten(2, (3, self.heads, -1))  # [B, N, 3, heads, C / heads]
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q[:, :, :queries], k, v)
-        return self.proj(x.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+    def forward(self, x_TC: Tensor, groups: Groups, queries: int | None = None) -> Tensor:
+        """Let the first `queries` tokens of an image (none: all) attend to all of its tokens."""
+        mixed = []
+        for qkv, shape in zip(
+            self.qkv(x_TC).split([b * n for b, n in groups]), groups, strict=True
+        ):
+            # [3, B, heads, N, C / heads]
+            q, k, v = qkv.view(*shape, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            x = F.scaled_dot_product_attention(q[:, :, :queries], k, v)
+            mixed.append(x.transpose(1, 2).flatten(2).flatten(0, 1))
+        return self.proj(torch.cat(mixed))  # type: ignore[no-any-return]
 
 
 class MLP(nn.Module):
@@ -246,10 +305,37 @@ class ScaledResidual(nn.Module):
         """Start almost as the identity."""
         nn.init.constant_(self.gamma, 1e-5)
 
-    def forward(self, x: Tensor, branch: Tensor, survival: Tensor | None = None) -> Tensor:
-        """Add a branch, scaled by channel and by sample."""
-        scale = self.gamma if survival is None else self.gamma * survival
-        return torch.addcmul(x, branch, scale)
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Add a branch, scaled by channel."""
+        return torch.addcmul(x, branch, self.gamma)
+
+    def add_to_rows(self, x_TC: Tensor, rows: Tensor, branch: Tensor, factor: Tensor) -> Tensor:
+        """Add a branch to some of the tokens, scaled by channel and by token."""
+        return x_TC.index_add(0, rows, (branch * self.gamma * factor).to(x_TC.dtype))
+
+
+def _first_tokens(x_TC: Tensor, groups: Groups, count: int | None) -> Tensor:
+    if count is None:
+        return x_TC
+    parts = x_TC.split([images * tokens for images, tokens in groups])
+    return torch.cat(
+        [x.view(*g, -1)[:, :count].flatten(0, 1) for x, g in zip(parts, groups, strict=True)]
+    )
+
+
+def _choose(groups: Groups, kept: Samples) -> tuple[Tensor, Groups, Tensor]:
+    """Return the rows of the images that are kept, how they divide, and the rows' factors.
+
+    The factors keep the expected sum what it is without drop path.
+    """
+    rows, part, factors, start = [], [], [], 0
+    for (images, tokens), samples in zip(groups, kept, strict=True):
+        inside = torch.arange(tokens, device=samples.device)
+        rows.append((start + samples.unsqueeze(1) * tokens + inside).flatten())
+        part.append((len(samples), tokens))
+        factors.append(torch.full_like(rows[-1], images / len(samples), dtype=torch.float))
+        start += images * tokens
+    return torch.cat(rows), tuple(part), torch.cat(factors).unsqueeze(1)
 
 
 def resolve_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
