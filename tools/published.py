@@ -9,8 +9,12 @@ import argparse
 from cgeartheye.cli import main
 
 
-def train() -> None:
-    """`train_*.py CONFIG [--amp] [--work-dir D] [--resume [CKPT]] [--cfg-options k=v ...]`."""
+def train(verb: str = "train") -> None:
+    """`train_*.py CONFIG [--amp] [--work-dir D] [--resume [CKPT]] [--cfg-options k=v ...]`.
+
+    Args:
+        verb: `train`, or `pretrain`, whose program takes the same arguments.
+    """
     parser = argparse.ArgumentParser(description="Train a model.")
     _add_common(parser)
     parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16)")
@@ -22,7 +26,7 @@ def train() -> None:
         help="go on with a checkpoint, by default the last one of the run directory",
     )
     given = parser.parse_args()
-    command = ["train", given.config, *_common(given)]
+    command = [verb, given.config, *_common(given)]
     if given.amp:
         command += ["--set", "training.precision=bf16"]
     if given.resume == "auto":

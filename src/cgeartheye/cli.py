@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,23 @@ weights_app = typer.Typer(help="Look into weights files and convert them.", no_a
 config_app = typer.Typer(help="Show what a config file says.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(config_app, name="config")
+
+
+class _ConfigOrCommand(typer.core.TyperGroup):
+    """Takes `pretrain CONFIG` for `pretrain run CONFIG`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+pretrain_app = typer.Typer(
+    cls=_ConfigOrCommand,
+    help="Learn a backbone from unlabelled images: pretrain CONFIG.",
+    no_args_is_help=True,
+)
+app.add_typer(pretrain_app, name="pretrain")
 
 ConfigFile = Annotated[Path, typer.Argument(help="A config file, .py or .yaml.", metavar="CONFIG")]
 RunOrModel = Annotated[
@@ -145,6 +162,79 @@ def demo(
     demo(out)
 
 
+@pretrain_app.command("run")
+def pretrain_run(
+    config: ConfigFile,
+    set_: Overrides = None,
+    work_dir: WorkDir = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run directory's last checkpoint.")
+    ] = False,
+    resume_from: Annotated[
+        Path | None, typer.Option(help="Go on with this checkpoint, a folder step-...")
+    ] = None,
+) -> None:
+    """Learn a backbone from a store of unlabelled images."""
+    from cgeartheye.pretraining.train import pretrain
+
+    read = _read(config, set_, work_dir)
+    if read.task != "pretraining":
+        raise UserError(f"{config} is the config of a task: cgeartheye train {config}")
+    pretrain(read, resume, resume_from)
+
+
+@pretrain_app.command("pack")
+def pretrain_pack(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder of images, a table (.csv, .parquet) with columns path, place and "
+            "season, or GeoTIFFs.",
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The store; images are added to one that exists.")] = (
+        Path("store")
+    ),
+    chip: Annotated[
+        int | None, typer.Option(min=14, help="Cut rasters into chips of so many pixels a side.")
+    ] = None,
+    gsd: Annotated[
+        float | None, typer.Option(min=0.001, help="Metres a pixel of the chips [the raster's].")
+    ] = None,
+    bands: Annotated[
+        tuple[int, int, int], typer.Option(help="Which bands are red, green and blue.")
+    ] = (1, 2, 3),
+    season: Annotated[
+        str | None, typer.Option(help="Of all images [the table's, or a raster's file name].")
+    ] = None,
+    max_side: Annotated[int | None, typer.Option(min=14, help="Make longer images smaller.")] = (
+        None
+    ),
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Encode every image anew, as JPEG.")
+    ] = None,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="Leave damaged images out and list them.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read and encode.")] = 2,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read and decode every image of the store.")
+    ] = False,
+) -> None:
+    """Pack unlabelled images into a store; what is already there is not packed again."""
+    from cgeartheye.pretraining import pack
+    from cgeartheye.pretraining.sources import Settings
+    from cgeartheye.pretraining.summary import show_packed, show_problems
+
+    if source is None and not verify:
+        raise UserError("name a folder, a table or a raster to pack, or --verify a store")
+    if source is not None:
+        settings = Settings(chip, gsd, bands, season, max_side, quality)
+        show_packed(out, pack.pack(source, out, settings, skip_damaged, workers))
+    if verify and not show_problems(out, pack.verify(out)):
+        raise typer.Exit(1)
+
+
 @weights_app.command("inspect")
 def weights_inspect(file: Annotated[Path, typer.Argument(help="A weights file.")]) -> None:
     """Say what a weights file holds; no code runs from it."""
@@ -185,7 +275,7 @@ def config_show(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = 
     """Print the resolved config as YAML, itself a valid config file."""
     from cgeartheye.config import to_yaml
 
-    print(to_yaml(_load(config, set_, work_dir)), end="")
+    print(to_yaml(_read(config, set_, work_dir)), end="")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -201,10 +291,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _load(path: Path, overrides: list[str] | None, work_dir: Path | None):  # type: ignore[no-untyped-def]
+def _read(path: Path, overrides: list[str] | None, work_dir: Path | None):  # type: ignore[no-untyped-def]
     from cgeartheye.config import load
 
     overrides = list(overrides or [])
     if work_dir is not None:
         overrides.append(f"work_dir={work_dir}")
     return load(path, overrides)
+
+
+def _load(path: Path, overrides: list[str] | None, work_dir: Path | None):  # type: ignore[no-untyped-def]
+    """Read the config of a task."""
+    config = _read(path, overrides, work_dir)
+    if config.task == "pretraining":
+        raise UserError(f"{path} is the config of a pre-training: cgeartheye pretrain {path}")
+    return config

@@ -182,6 +182,8 @@ def test_blocks_compile_without_graph_breaks_and_share_their_graphs(vit):
     actual = compiled(images, [1])[0]
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     assert counter.frame_count == 1
+    compiled.forward_crops([images, images[:, :, :14]], [None, None])
+    assert counter.frame_count == 2
     assert compiled.state_dict().keys() == vit.state_dict().keys()
 
 

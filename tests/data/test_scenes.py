@@ -15,7 +15,7 @@ from cgeartheye.config import SceneData
 from cgeartheye.data.catalog import CATALOG
 from cgeartheye.data.images import read_image
 from cgeartheye.data.scenes import SceneParts, fingerprint, load_parts
-from cgeartheye.data.survey import _split, survey
+from cgeartheye.data.survey import split, survey
 from cgeartheye.errors import UserError
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -130,7 +130,7 @@ class_sizes = st.dictionaries(
 )
 def test_a_split_is_stratified_and_independent_of_order(sizes, fraction, seed, random):
     by_class = {name: [f"{name}/{n}.png" for n in range(size)] for name, size in sizes.items()}
-    parts = _split(by_class, fraction, seed)
+    parts = split(by_class, fraction, seed)
     for name, images in by_class.items():
         train, val = parts["train"][name], parts["val"][name]
         assert sorted(train + val) == sorted(images)
@@ -143,7 +143,7 @@ def test_a_split_is_stratified_and_independent_of_order(sizes, fraction, seed, r
         name: random.sample(images, len(images))
         for name, images in random.sample(list(by_class.items()), len(by_class))
     }
-    assert _split(shuffled, fraction, seed) == parts
+    assert split(shuffled, fraction, seed) == parts
 
 
 def test_another_seed_draws_other_images(tmp_path, make_folders):

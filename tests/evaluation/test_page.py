@@ -38,6 +38,7 @@ def everything(text: str) -> Report:
     report.table([text, "x"], [[text, 1.0]])
     report.charts({text: "<svg></svg>"})
     report.pictures([Picture(PIXELS[:4, :4], text, text, True)])
+    report.legend({text: (1, 2, 3)})
     report.code(text, text)
     report.facts({text: text})
     return report
@@ -51,7 +52,7 @@ def test_every_text_is_read_as_it_was_written(write: Write, text: str) -> None:
     # Nothing of it became a tag, apart from the breaks that are offered after slashes.
     tags = [tag for tag, _ in page.tags if tag != "wbr"]
     assert tags == [tag for tag, _ in plain.tags]
-    for tag in ("title", "h1", "h2", "h3", "dt", "dd", "button", "td", "summary", "pre", "a"):
+    for tag in ("title", "h1", "h2", "h3", "dt", "dd", "li", "button", "td", "summary", "pre", "a"):
         assert text in page.texts[tag], tag
     assert "".join(page.texts["small"]) == text
     assert text in page.values("alt")

@@ -87,6 +87,7 @@ def _own(config: Backbone, image_size: int) -> tuple[Model, Facts, str, list[str
             registers=registers,
             drop_path=config.drop_path,
             checkpoint_activations=config.checkpoint_activations,
+            layer_scale=config.layer_scale,
         )
     if weights is None:
         return vit, Facts(), fingerprint(vit.state_dict()), []

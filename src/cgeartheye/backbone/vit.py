@@ -38,6 +38,7 @@ class VisionTransformer(nn.Module):
         registers: int = 0,
         drop_path: float = 0.0,
         checkpoint_activations: bool = False,
+        layer_scale: float = 1e-5,
     ):
         """Build a network with random weights.
 
@@ -50,12 +51,15 @@ class VisionTransformer(nn.Module):
                 2023).
             checkpoint_activations: compute each block again in the backward pass instead of
                 keeping its activations.
+            layer_scale: what every branch is multiplied by at first (LayerScale, Touvron et al.
+                2021); small values start almost as the identity.
         """
         super().__init__()
         self.embed_dim, self.depth, self.patch_size = size.width, size.depth, PATCH
         self.grid = grid
         self.drop_path = drop_path
         self.checkpoint_activations = checkpoint_activations
+        self.layer_scale = layer_scale
         self.cls_token = nn.Parameter(torch.empty(1, 1, size.width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + grid**2, size.width))
         self.mask_token = nn.Parameter(torch.empty(1, size.width))
@@ -131,8 +135,10 @@ class VisionTransformer(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.LayerNorm | ScaledResidual):
+            elif isinstance(module, nn.LayerNorm):
                 module.reset_parameters()
+            elif isinstance(module, ScaledResidual):
+                nn.init.constant_(module.gamma, self.layer_scale)
 
     def _embed(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
         height, width = images.shape[-2:]
@@ -262,7 +268,7 @@ class Attention(nn.Module):
         ):
             # [3, B, heads, N, C / heads]
             q, k, v = qkv.view(*shape, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            x = F.scaled_dot_product_attention(q[:, :, :queries], k, v)
+            x = _attend(q[:, :, :queries], k, v)
             mixed.append(x.transpose(1, 2).flatten(2).flatten(0, 1))
         return self.proj(torch.cat(mixed))  # type: ignore[no-any-return]
 
@@ -301,10 +307,6 @@ class ScaledResidual(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.empty(width))
 
-    def reset_parameters(self) -> None:
-        """Start almost as the identity."""
-        nn.init.constant_(self.gamma, 1e-5)
-
     def forward(self, x: Tensor, branch: Tensor) -> Tensor:
         """Add a branch, scaled by channel."""
         return torch.addcmul(x, branch, self.gamma)
@@ -312,6 +314,15 @@ class ScaledResidual(nn.Module):
     def add_to_rows(self, x_TC: Tensor, rows: Tensor, branch: Tensor, factor: Tensor) -> Tensor:
         """Add a branch to some of the tokens, scaled by channel and by token."""
         return x_TC.index_add(0, rows, (branch * self.gamma * factor).to(x_TC.dtype))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention, tensors `[B, heads, N, C / heads]`."""
+    if q.is_cpu and q.dtype == torch.bfloat16 and torch.is_grad_enabled():
+        # PyTorch's fused kernel takes several times as long for the gradient.
+        scores: Tensor = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
+        return scores.softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 def _first_tokens(x_TC: Tensor, groups: Groups, count: int | None) -> Tensor:

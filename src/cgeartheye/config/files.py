@@ -9,12 +9,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cgeartheye.config import schema
-from cgeartheye.config.schema import Config
+from cgeartheye.config.schema import KINDS, Config, Pretraining
 from cgeartheye.errors import UserError, nearest
 
 
-def load(path: Path, overrides: list[str] | None = None) -> Config:
+def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining:
     """Read a config file and apply overrides.
+
+    A file that names no `task` is one of scene classification.
 
     Args:
         path: a `.py` file that binds the name `config` (it is run), or `.yaml` / `.yml` (no code
@@ -42,10 +44,12 @@ def override(config: Config, overrides: list[str]) -> Config:
     values = config.model_dump(exclude_unset=True)
     for text in overrides:
         _apply(values, text)
-    return _validated(values, "--set")
+    changed = _validated(values | {"task": config.task}, "--set")
+    assert isinstance(changed, Config)
+    return changed
 
 
-def to_yaml(config: Config) -> str:
+def to_yaml(config: Config | Pretraining) -> str:
     """Return the resolved config as YAML that `load` reads back to an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
@@ -76,9 +80,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _validated(values: dict[str, Any], source: str) -> Config:
+def _validated(values: dict[str, Any], source: str) -> Config | Pretraining:
+    task = values.get("task") or "scene_classification"
+    if task not in KINDS:
+        raise UserError(
+            f"{source}: task: '{task}' is none of {', '.join(KINDS)}"
+            f"{nearest(str(task), list(KINDS))}"
+        )
     try:
-        return Config.model_validate(values)
+        return KINDS[task].model_validate(values | {"task": task})
     except ValidationError as error:
         raise UserError(_sentence(source, error)) from error
 

@@ -21,6 +21,7 @@ def _in_order(shares: tuple[float, float]) -> tuple[float, float]:
     return shares
 
 
+Colour = tuple[int, int, int]
 Shares = Annotated[tuple[float, float], AfterValidator(_in_order)]
 
 
@@ -63,6 +64,9 @@ class Network(Section):
         None, ge=0, description="register tokens; none: as many as the weights have"
     )
     drop_path: float = Field(0.0, ge=0, lt=1)
+    layer_scale: float = Field(
+        1e-5, gt=0, description="of random weights; short trainings learn faster from 0.1 to 1"
+    )
     compile: bool = Field(False, description="torch.compile every block")
     checkpoint_activations: bool = Field(
         False, description="trade a second forward pass for memory in training"
@@ -134,6 +138,110 @@ class SceneData(Section):
     def resize_to(self) -> int:
         """Short side in pixels that a test image is resized to before its centre is cropped."""
         return self.resize or round(self.image_size * 532 / 518)
+
+
+class SegmentationData(Section):
+    """Images with a mask each: a class for every pixel.
+
+    A part (`train`, `val`, `test`) is a folder of images and one of masks below `root`: `images`
+    and `masks`, where `{part}` stands for its name and `*` for any folder, the same in both.
+    Without `{part}` the images are split with `train_fraction` and `split_seed`. The mask of
+    `<stem><image_ending>` is `<stem><mask_ending>`, whatever the types of the two files.
+
+    Masks hold an index, grey or with a palette, or, where `colours` are given, are pictures in
+    these colours.
+    """
+
+    root: Path
+    catalog: Literal["iSAID", "cropland", "LoveDA", "Potsdam"] | None = Field(
+        None, description="a published data set: fixes classes, mask values, colours and layout"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="class names by index, where there is no catalogue entry"
+    )
+    values: tuple[int, ...] | None = Field(
+        None, description="mask value of each class; none: the catalogue's, or 0, 1, 2 and so on"
+    )
+    colours: tuple[Colour, ...] | None = Field(
+        None, description="of the classes, where masks are pictures; none: masks hold values"
+    )
+    unlabelled: tuple[int | Colour, ...] | None = Field(
+        None,
+        description="mask values or colours that mean: not labelled; none: the catalogue's, or "
+        "255 if no class has it",
+    )
+    images: str | None = Field(None, description="none: the catalogue's, or {part}/Img")
+    masks: str | None = Field(None, description="none: the catalogue's, or {part}/Label")
+    image_ending: str = Field("", description="of an image's name behind the stem, e.g. _sat")
+    mask_ending: str | None = Field(
+        None, description="of a mask's name behind the stem, e.g. _RGB; none: the catalogue's"
+    )
+    train: str = "train"
+    val: str = "val"
+    test: str | None = Field(None, description="none: the same as val")
+    train_fraction: Fraction = 0.8
+    split_seed: int = 0
+    image_size: Positive = Field(518, description="pixels a side of the network's input")
+    scale: tuple[float, float] = Field(
+        (0.5, 2.0), description="range of the random resizing before a training crop"
+    )
+    largest_class: Share = Field(
+        0.75, description="a training crop is drawn again while one class covers more of it"
+    )
+    distortion: bool = Field(True, description="random brightness, contrast, saturation and hue")
+    bands: tuple[Positive, Positive, Positive] = (1, 2, 3)
+    stretch: tuple[float, float] | None = Field(
+        None, description="values that become 0 and 255, as for scene classification"
+    )
+    batch_size: Positive = Field(8, description="crops a process and micro-batch")
+    workers: int = Field(2, ge=0, description="loader processes a training process")
+
+    @model_validator(mode="after")
+    def _classes_are_clear(self) -> "SegmentationData":
+        if (self.classes is None) == (self.catalog is None):
+            raise ValueError("name the classes, or the catalogue's data set that has them")
+        if self.values and self.colours:
+            raise ValueError("masks hold values or colours: give one of the two")
+        for name in ("classes", "values", "colours"):
+            given = getattr(self, name) or ()
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name} has something twice: each class has its own")
+            if self.classes and given and len(given) != len(self.classes):
+                raise ValueError(f"{name} must have one for each of {len(self.classes)} classes")
+            if len(given) > 254:
+                raise ValueError("a mask has at most 254 classes")
+        both = {*(self.values or ()), *(self.colours or ())} & {*(self.unlabelled or ())}
+        if both:
+            raise ValueError(f"{both.pop()} cannot be a class and unlabelled at once")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> "SegmentationData":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be two rising factors above 0")
+        if self.stretch and not self.stretch[0] < self.stretch[1]:
+            raise ValueError("stretch must be two rising values")
+        return self
+
+
+class SegmentationDecoder(Section):
+    """What turns feature maps into classes."""
+
+    kind: Literal["upernet", "light"] = "upernet"
+    layers: tuple[int, ...] | None = Field(
+        None, description="of the backbone; none: four, evenly spaced, the last among them"
+    )
+    channels: Positive = Field(512, description="inside UPerNet; the light head uses half")
+    auxiliary: float = Field(0.4, ge=0, description="weight of UPerNet's FCN head; 0: without")
+    dice: float = Field(0.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
+    class_weights: tuple[float, ...] | None = Field(None, description="of the cross-entropy")
+
+
+class SlidingWindow(Section):
+    """How an image larger than the network's input is predicted."""
+
+    overlap: float = Field(1 / 3, ge=0, lt=1, description="share of a window's side")
+    batch_size: Positive = Field(8, description="windows a forward pass")
 
 
 class FeatureCache(Section):
@@ -214,6 +322,9 @@ class Views(Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "Views":
+        for side in (self.global_size, self.local_size):
+            if side % 14:
+                raise ValueError(f"global_size and local_size must be multiples of 14, not {side}")
         if self.seasons == "replace" and self.season_crops > self.local_crops:
             raise ValueError("season_crops replace local_crops, so they cannot be more")
         return self
@@ -313,10 +424,25 @@ class Pretraining(Section):
     heads: Heads = Heads()
     objective: Objective = Objective()
     training: PretrainingSchedule = PretrainingSchedule()
+    start_from: Path | None = Field(
+        None,
+        description="run or checkpoint of an earlier stage: student, teacher and heads go on; "
+        "backbone.weights instead starts from a backbone alone, with new heads",
+    )
     watch: Watch | None = None
     work_dir: Path | None = Field(
         None, description="the run directory; none: runs/<name of the config file>"
     )
 
+    @model_validator(mode="after")
+    def _gsd_is_known(self) -> "Pretraining":
+        if self.backbone.gsd is None:
+            raise ValueError("backbone.gsd is needed: metres a pixel of the images, about")
+        return self
 
-Config = SceneClassification
+
+Config = SceneClassification  # what a task's commands take
+KINDS: dict[str, type[SceneClassification] | type[Pretraining]] = {
+    "scene_classification": SceneClassification,
+    "pretraining": Pretraining,
+}

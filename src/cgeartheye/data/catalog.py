@@ -1,6 +1,10 @@
 """The published data sets by name: what their files do not say themselves."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from cgeartheye.config.schema import Colour
+from cgeartheye.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,39 @@ class DataSet:
 
     classes: tuple[str, ...]
     folders: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MaskedDataSet(DataSet):
+    """A published data set with a class for every pixel.
+
+    Attributes:
+        colours: of the classes, in masks that are pictures and wherever masks are drawn.
+        values: of the classes, in masks that hold indices.
+        unlabelled: mask values and colours that mean: not labelled.
+        images: the folder of a part's images, as in `SegmentationData`.
+        masks: the folder of its masks.
+        mask_ending: of a mask's name, behind its image's stem.
+    """
+
+    colours: tuple[Colour, ...]
+    values: tuple[int, ...]
+    unlabelled: tuple[int | Colour, ...] = (255,)
+    images: str = "img_dir/{part}"
+    masks: str = "ann_dir/{part}"
+    mask_ending: str = ""
+
+
+def find_root(root: Path, folders: tuple[str, ...]) -> Path:
+    """Return the root of a data set, or the folder beside it with another of its spellings.
+
+    Raises:
+        UserError: there is none.
+    """
+    for candidate in (root, *(root.parent / spelling for spelling in folders)):
+        if candidate.is_dir():
+            return candidate
+    raise UserError(f"no folder {root}: correct data.root or put the images there")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -54,3 +91,84 @@ Proceedings of the IEEE 105(10), 2017.
 """
 
 CATALOG = {"AID": AID, "RESISC45": RESISC45}
+
+ISAID = MaskedDataSet(
+    classes=_names(
+        "background ship store_tank baseball_diamond tennis_court basketball_court "
+        "Ground_Track_Field Bridge Large_Vehicle Small_Vehicle Helicopter Swimming_pool "
+        "Roundabout Soccer_ball_field plane Harbor"
+    ),
+    folders=("ISAID", "iSAID"),
+    colours=(
+        (0, 0, 0),
+        (0, 0, 63),
+        (0, 63, 63),
+        (0, 63, 0),
+        (0, 63, 127),
+        (0, 63, 191),
+        (0, 63, 255),
+        (0, 127, 63),
+        (0, 127, 127),
+        (0, 0, 127),
+        (0, 0, 191),
+        (0, 0, 255),
+        (0, 191, 127),
+        (0, 127, 191),
+        (0, 127, 255),
+        (0, 100, 155),
+    ),
+    values=tuple(range(16)),
+    mask_ending="_instance_color_RGB",
+)
+"""iSAID: 2,806 aerial images, cut into patches of 896 pixels; 15 object classes and background.
+
+Waqas Zamir et al., "iSAID: A large-scale dataset for instance segmentation in aerial images",
+CVPR workshops 2019. The colours are those of its masks.
+"""
+
+CROPLAND = MaskedDataSet(
+    classes=_names("background cropland"),
+    folders=("cropland",),
+    colours=((0, 0, 0), (255, 211, 0)),
+    values=(0, 1),
+    images="{part}/Img",
+    masks="{part}/Label",
+)
+"""CGEarthEye's cropland: images of 512 pixels. The colours are ours."""
+
+LOVEDA = MaskedDataSet(
+    classes=_names("background building road water barren forest agriculture"),
+    folders=("LoveDA", "loveDA"),
+    colours=(
+        (255, 255, 255),
+        (255, 0, 0),
+        (255, 255, 0),
+        (0, 0, 255),
+        (159, 129, 183),
+        (0, 255, 0),
+        (255, 195, 128),
+    ),
+    values=tuple(range(1, 8)),
+    unlabelled=(0, 255),
+)
+"""LoveDA: 5,987 images of 1,024 pixels, 0.3 m, urban and rural; in its masks 0 means no data.
+
+Wang et al., "LoveDA: A remote sensing land-cover dataset for domain adaptive semantic
+segmentation", NeurIPS datasets and benchmarks 2021. The layout is mmsegmentation's.
+"""
+
+POTSDAM = MaskedDataSet(
+    classes=_names("impervious_surface building low_vegetation tree car clutter"),
+    folders=("Potsdam", "potsdam"),
+    colours=((255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0)),
+    values=tuple(range(1, 7)),
+    unlabelled=(0, 255, (0, 0, 0)),
+)
+"""ISPRS Potsdam: 38 tiles of 6,000 pixels, 0.05 m; in masks of mmsegmentation's layout, 0, and in
+the published pictures black, marks the boundaries that do not count.
+
+Rottensteiner et al., "The ISPRS benchmark on urban object classification and 3D building
+reconstruction", ISPRS Annals I-3, 2012.
+"""
+
+MASKED = {"iSAID": ISAID, "cropland": CROPLAND, "LoveDA": LOVEDA, "Potsdam": POTSDAM}

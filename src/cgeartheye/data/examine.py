@@ -1,20 +1,24 @@
-"""What the pixels of every image say, gathered by several processes."""
+"""What the pixels of every file say, gathered by several processes."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from cgeartheye.config import SceneData
 from cgeartheye.data.contact import THUMBNAIL
 from cgeartheye.data.images import read_header, read_image
 from cgeartheye.errors import UserError
+
+T = TypeVar("T")
+F = TypeVar("F")
 
 
 @dataclass(frozen=True)
@@ -41,69 +45,83 @@ class Facts:
 
 
 def examine(
-    root: Path,
-    names: list[str],
-    wanted: set[str],
-    data: SceneData,
+    items: Sequence[T],
+    look: Callable[[T], F],
+    workers: int,
     progress: Callable[[int, int], None],
-) -> tuple[dict[str, Facts], dict[str, str]]:
-    """Decode every image once, in `data.workers` processes.
+) -> list[F | str]:
+    """Look at every item once, in `workers` processes.
 
     Args:
-        root: the folder that the names are below.
-        names: of the images.
-        wanted: the names of those that need a thumbnail.
-        data: how they are read.
-        progress: called with the number of images examined so far and in all.
+        items: what to look at.
+        look: what it returns of an item; it can be pickled.
+        workers: processes; 0: this one.
+        progress: called with the number of items examined so far and in all.
 
     Returns:
-        By name, the facts of each image, and the sentence for each that cannot be read.
+        In order, what `look` returned, or the sentence of the `UserError` that it raised.
     """
-    facts: dict[str, Facts] = {}
-    unreadable: dict[str, str] = {}
-    examiner = _Examiner(root, names, wanted, data)
+    seen: list[F | str] = []
+    examiner = _Examiner(items, look)
     # The loader brings the processes with it; `list` keeps it from stacking what is no tensor.
-    for batch in DataLoader(examiner, batch_size=16, num_workers=data.workers, collate_fn=list):
-        for name, seen in batch:
-            if isinstance(seen, Facts):
-                facts[name] = seen
-            else:
-                unreadable[name] = seen
-        progress(len(facts) + len(unreadable), len(names))
-    return facts, unreadable
+    for batch in DataLoader(examiner, batch_size=16, num_workers=workers, collate_fn=list):
+        seen += batch
+        progress(len(seen), len(items))
+    return seen
 
 
-class _Examiner(Dataset[tuple[str, Facts | str]]):
-    """Examines an image when it is asked for it."""
+class _Examiner(Dataset[Any]):
+    """Looks at an item when it is asked for it."""
 
-    def __init__(self, root: Path, names: list[str], wanted: set[str], data: SceneData) -> None:
-        self._root, self._names, self._wanted, self._data = root, names, wanted, data
+    def __init__(self, items: Sequence[T], look: Callable[[T], F]) -> None:
+        self._items, self._look = items, look
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._items)
 
-    def __getitem__(self, index: int) -> tuple[str, Facts | str]:
-        name = self._names[index]
-        path = self._root / name
+    def __getitem__(self, index: int) -> Any:
         try:
-            bits = read_header(path).bits
-            image = read_image(path, self._data.bands, self._data.stretch)
+            return self._look(self._items[index])
         except UserError as error:
-            return name, str(error)
-        _, height, width = image.shape
-        digest = hashlib.sha256(f"{width} {height} ".encode())
-        digest.update(image.permute(1, 2, 0).contiguous().numpy().data)
-        values = image.flatten(1).to(torch.float64)  # exact: no sum comes near 2**53
-        thumbnail = None
-        if name in self._wanted:
-            square = center_crop(resize(image, [THUMBNAIL]), [THUMBNAIL])
-            thumbnail = square.permute(1, 2, 0).contiguous().numpy()
-        return name, Facts(
-            width,
-            height,
-            bits,
-            digest.digest(),
-            values.sum(1).tolist(),
-            values.square().sum(1).tolist(),
-            thumbnail,
-        )
+            return str(error)
+
+
+def image_facts(
+    path: Path,
+    bands: tuple[int, int, int],
+    stretch: tuple[float, float] | None,
+    thumbnail: bool = False,
+) -> Facts:
+    """Decode an image, as `read_image` does, and return what it is.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    bits = read_header(path).bits
+    image = read_image(path, bands, stretch)
+    _, height, width = image.shape
+    values = image.flatten(1).to(torch.float64)  # exact: no sum comes near 2**53
+    return Facts(
+        width,
+        height,
+        bits,
+        digest_of(image.permute(1, 2, 0)),
+        values.sum(1).tolist(),
+        values.square().sum(1).tolist(),
+        shrink(image) if thumbnail else None,
+    )
+
+
+def digest_of(pixels: Tensor) -> bytes:
+    """Return the SHA-256 of pixels `[H, W, ...]`, and of their shape."""
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(f"{width} {height} ".encode())
+    digest.update(pixels.contiguous().numpy().data)
+    return digest.digest()
+
+
+def shrink(image: Tensor, side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
+    """Return the central square of an image, uint8 `[3, H, W]`, as `[side, side, 3]`."""
+    square = center_crop(resize(image, [side]), [side])
+    pixels: npt.NDArray[np.uint8] = square.permute(1, 2, 0).contiguous().numpy()
+    return pixels

@@ -25,9 +25,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 # Where Pillow refuses an image as a decompression bomb; as RGB it would take 0.5 GB.
 MAX_PIXELS = 178_956_970
 
-_PILLOW_FORMATS = ("JPEG", "PNG", "BMP")  # others stay closed: EPS, for one, runs a program
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PNG = b"\x89PNG\r\n\x1a\n"
+PILLOW_FORMATS = ("JPEG", "PNG", "BMP")  # others stay closed: EPS, for one, runs a program
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PNG = b"\x89PNG\r\n\x1a\n"
 
 _Array = npt.NDArray[Any]
 
@@ -77,11 +77,11 @@ def read_image(
         UserError: a missing, empty, truncated, damaged or foreign file, more than `MAX_PIXELS`
             pixels, a band that is not there, or complex values.
     """
-    with _one_sentence(path):
+    with one_sentence(path):
         if _needs_gdal(path):
             return torch.from_numpy(_read_gdal(path, bands, stretch))
-        with Image.open(path, formats=_PILLOW_FORMATS) as image:
-            _refuse_bomb(path, image.width, image.height)
+        with Image.open(path, formats=PILLOW_FORMATS) as image:
+            refuse_bomb(path, image.width, image.height)
             grey = image.mode in ("1", "L", "LA")
             pixels = torch.from_numpy(_pillow_pixels(image)).permute(2, 0, 1)
     if grey or bands == (1, 2, 3):
@@ -95,11 +95,11 @@ def read_header(path: Path) -> Header:
     Raises:
         UserError: as `read_image`, where the head of the file shows it.
     """
-    with _one_sentence(path):
+    with one_sentence(path):
         if _needs_gdal(path):
-            with _quiet(), rasterio.open(path) as source:
+            with quiet(), rasterio.open(path) as source:
                 return Header(source.width, source.height, np.dtype(source.dtypes[0]).itemsize * 8)
-        with Image.open(path, formats=_PILLOW_FORMATS) as image:
+        with Image.open(path, formats=PILLOW_FORMATS) as image:
             return Header(image.width, image.height, 8)
 
 
@@ -112,7 +112,7 @@ def read_georeference(path: Path) -> Georeference | None:
     Raises:
         UserError: a missing or unreadable file.
     """
-    with _one_sentence(path), _quiet(), rasterio.open(path) as source:
+    with one_sentence(path), quiet(), rasterio.open(path) as source:
         crs, transform = source.crs, source.transform
         points, points_crs = source.gcps
         if crs is None and points:
@@ -149,7 +149,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _one_sentence(path: Path) -> Iterator[None]:
+def one_sentence(path: Path) -> Iterator[None]:
     """Turn what the decoders raise into a sentence for the user."""
     try:
         yield
@@ -173,7 +173,7 @@ def _one_sentence(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Leave out the warning that an image is not a map."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -186,10 +186,11 @@ def _needs_gdal(path: Path) -> bool:
         head = file.read(25)
     if not head:
         raise UserError(f"{path} is empty: replace it or take it out of the data")
-    return head[:4] in _TIFF or (head[:8] == _PNG and head[24:] == b"\x10")
+    return head[:4] in TIFF or (head[:8] == PNG and head[24:] == b"\x10")
 
 
-def _refuse_bomb(path: Path, width: int, height: int) -> None:
+def refuse_bomb(path: Path, width: int, height: int) -> None:
+    """Raise a `UserError` if an image has more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         raise UserError(_too_large(path))
 
@@ -220,10 +221,10 @@ def _read_gdal(
     path: Path, bands: tuple[int, int, int], stretch: tuple[float, float] | None
 ) -> _Array:
     """Decode to uint8 `[3, H, W]`."""
-    with _quiet(), rasterio.open(path) as source:
-        _refuse_bomb(path, source.width, source.height)
+    with quiet(), rasterio.open(path) as source:
+        refuse_bomb(path, source.width, source.height)
         if source.colorinterp[0] == ColorInterp.palette:
-            colours = _resolve_palette(source.read(1), source.colormap(1))
+            colours = resolve_palette(source.read(1), source.colormap(1))
             pixels = colours[_zero_based(path, bands, 3)]
             valid = source.read_masks(1) > 0
         else:
@@ -238,7 +239,7 @@ def _read_gdal(
     return _to_8_bits(pixels.astype(np.float32), valid, stretch)
 
 
-def _resolve_palette(indices: _Array, colours: dict[int, tuple[int, int, int, int]]) -> _Array:
+def resolve_palette(indices: _Array, colours: dict[int, tuple[int, int, int, int]]) -> _Array:
     """Look indices `[H, W]` up to uint8 `[3, H, W]`."""
     table = np.zeros((np.iinfo(indices.dtype).max + 1, 3), dtype=np.uint8)
     for index, colour in colours.items():

@@ -13,9 +13,8 @@ from torchvision import tv_tensors
 
 from cgeartheye.config import SceneData
 from cgeartheye.data.images import read_image
-from cgeartheye.data.survey import Entry, survey
-from cgeartheye.data.transforms import eval_transform, train_transform
-from cgeartheye.errors import UserError
+from cgeartheye.data.survey import Entry, refuse, survey
+from cgeartheye.data.transforms import eval_transform, seeded, train_transform
 
 
 class SceneChips(Dataset[dict[str, Any]]):
@@ -66,10 +65,8 @@ class SceneChips(Dataset[dict[str, Any]]):
         if not seeds:
             return torch.stack([self.test_view(image)])
         views = []
-        with torch.random.fork_rng(devices=[]):
-            for seed in seeds:
-                # torch.manual_seed also queues a seed for every GPU, which takes 40 times as long.
-                torch.default_generator.manual_seed(seed)
+        for seed in seeds:
+            with seeded(seed):
                 views.append(self.train_view(image))
         return torch.stack(views)
 
@@ -96,10 +93,7 @@ def load_parts(data: SceneData) -> SceneParts:
             bad line, a label out of range, class names that do not fit, an empty part.
     """
     found = survey(data)
-    if found.problems:
-        others = len(found.problems) - 1
-        hint = f" (and {others} more: `cgeartheye check` tells all)" if others else ""
-        raise UserError(found.problems[0].sentence + hint)
+    refuse(found.problems)
     chips = {
         part: SceneChips(found.root, entries, found.classes, data)
         for part, entries in found.parts.items()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgeartheye.config import SceneData
-from cgeartheye.data.catalog import CATALOG
+from cgeartheye.data.catalog import CATALOG, find_root
 from cgeartheye.data.images import images_below
 from cgeartheye.errors import UserError, nearest
 
@@ -61,13 +61,25 @@ class Survey:
     problems: list[Problem]
 
 
+def refuse(problems: list[Problem]) -> None:
+    """Raise the first problem, if there is one, and count the others.
+
+    Raises:
+        UserError: there is a problem.
+    """
+    if problems:
+        others = len(problems) - 1
+        hint = f" (and {others} more: `cgeartheye check` tells all)" if others else ""
+        raise UserError(problems[0].sentence + hint)
+
+
 def survey(data: SceneData) -> Survey:
     """Find the images, labels and class names that a config describes, going on past mistakes.
 
     Raises:
         UserError: there is no root, so nothing can be looked at.
     """
-    root = _find_root(data)
+    root = find_root(data.root, CATALOG[data.catalog].folders if data.catalog else ())
     problems: list[Problem] = []
     lists: dict[str, list[Entry]] = {}
     folders: dict[str, ClassFolders] = {}
@@ -88,7 +100,7 @@ def survey(data: SceneData) -> Survey:
             problems.append(Problem(f"no list file or folder {path}{hint}: correct data.{part}"))
     if data.train is None:
         whole = _class_folders(root, root, problems)
-        folders = _split(whole, data.train_fraction, data.split_seed)
+        folders = split(whole, data.train_fraction, data.split_seed)
 
     if data.classes:
         classes, source = data.classes, "data.classes"
@@ -127,16 +139,6 @@ def misplaced(entries: list[Entry], classes: tuple[str, ...]) -> list[Entry]:
     return found
 
 
-def _find_root(data: SceneData) -> Path:
-    """Return the root, or the catalogue's other spelling of it."""
-    spellings = CATALOG[data.catalog].folders if data.catalog else ()
-    candidates = [data.root, *(data.root.parent / spelling for spelling in spellings)]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    raise UserError(f"no folder {data.root}: correct data.root or put the images there")
-
-
 def _class_folders(root: Path, folder: Path, problems: list[Problem]) -> ClassFolders:
     """Find the class folders in `folder`; hidden ones and those without images do not count."""
     by_class = {}
@@ -155,7 +157,7 @@ def _class_folders(root: Path, folder: Path, problems: list[Problem]) -> ClassFo
     return by_class
 
 
-def _split(by_class: ClassFolders, train_fraction: float, seed: int) -> dict[str, ClassFolders]:
+def split(by_class: ClassFolders, train_fraction: float, seed: int) -> dict[str, ClassFolders]:
     """Share every class out between `train` and `val`; both get one where it has two or more.
 
     An image's turn in the draw is a hash of its path: neither the file system's order nor a
@@ -189,7 +191,7 @@ def _read_list(path: Path, problems: list[Problem]) -> list[Entry]:
     if bad:
         problems.append(
             Problem(
-                f"{bad[0]}{_more(bad)} is not a path and a label, as in 'Port/port_1.jpg 20'", bad
+                f"{bad[0]}{more(bad)} is not a path and a label, as in 'Port/port_1.jpg 20'", bad
             )
         )
     return entries
@@ -226,7 +228,7 @@ def _labelled(
     if strays:
         problems.append(
             Problem(
-                f"{strays[0]}{_more(strays)} is out of range: {source} names {count} classes, so "
+                f"{strays[0]}{more(strays)} is out of range: {source} names {count} classes, so "
                 f"labels run from 0 to {count - 1}; correct the label or the classes",
                 strays,
             )
@@ -245,7 +247,7 @@ def _present(root: Path, entries: list[Entry], problems: list[Problem]) -> list[
     if missing:
         problems.append(
             Problem(
-                f"{missing[0]}{_more(missing)} is not in {root}: {len(missing)} of "
+                f"{missing[0]}{more(missing)} is not in {root}: {len(missing)} of "
                 f"{len(entries)} images are missing; restore them or take their lines out",
                 missing,
             )
@@ -266,7 +268,7 @@ def _label_folders(
     if unknown:
         problems.append(
             Problem(
-                f"the class folder '{unknown[0]}'{_more(unknown)} in {root} is not among the "
+                f"the class folder '{unknown[0]}'{more(unknown)} in {root} is not among the "
                 f"{len(classes)} classes of {source}{nearest(unknown[0], list(classes))}: "
                 "rename the folder or correct the classes",
                 unknown,
@@ -316,5 +318,6 @@ def _class_problems(
     return problems
 
 
-def _more(cases: list[str]) -> str:
+def more(cases: list[str]) -> str:
+    """Return " (and 3 more)" for four cases, and nothing for one."""
     return f" (and {len(cases) - 1} more)" if len(cases) > 1 else ""

@@ -1,12 +1,29 @@
 """From a decoded image to the network's input: augmented, or as tested, then normalised."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
+from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from cgeartheye.config.schema import Triple
 
 _BICUBIC = v2.InterpolationMode.BICUBIC
+_BILINEAR = v2.InterpolationMode.BILINEAR
+_NEAREST = v2.InterpolationMode.NEAREST_EXACT
+_DRAWS = 10  # of a crop, until no class covers too much of it
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let torch's global generator draw from `seed` in this block, and go on as before after it."""
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed also queues a seed for every GPU, which takes 40 times as long.
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 def train_transform(image_size: int, crop_area: tuple[float, float]) -> v2.Transform:
@@ -40,6 +57,115 @@ def eval_transform(image_size: int, resize_to: int) -> v2.Transform:
     """
     assert resize_to >= image_size, "the crop would have black borders"
     return v2.Compose([v2.Resize(resize_to, interpolation=_BICUBIC), v2.CenterCrop(image_size)])
+
+
+def segmentation_transform(
+    image_size: int, scale: tuple[float, float], largest_class: float, distortion: bool
+) -> v2.Transform:
+    """Return the published augmentation of an image and its mask, with quarter turns besides.
+
+    A random resize and crop, photometric distortion, padding where that is smaller (0 in the
+    image, 255 in the mask), both flips and a quarter turn: all 8 symmetries are equally likely.
+
+    Args:
+        image_size: pixels a side of the result.
+        scale: the image is resized by a factor between these before it is cropped.
+        largest_class: a crop is drawn again, up to 10 times, while one class covers more of its
+            labelled pixels, or none is labelled.
+        distortion: whether colours are distorted.
+
+    Returns:
+        A transform of `tv_tensors.Image` uint8 `[3, H, W]` and `tv_tensors.Mask` uint8 `[H, W]`,
+        together, to the same of `image_size`. It draws from torch's global generator.
+    """
+    return v2.Compose(
+        [
+            RandomWindow(image_size, scale, largest_class),
+            *([PhotometricDistortion()] if distortion else []),
+            v2.RandomCrop(
+                image_size, pad_if_needed=True, fill={tv_tensors.Image: 0, tv_tensors.Mask: 255}
+            ),
+            v2.RandomHorizontalFlip(0.5),
+            v2.RandomVerticalFlip(0.5),
+            v2.RandomApply([v2.RandomRotation((90, 90))], 0.5),
+        ]
+    )
+
+
+class RandomWindow(nn.Module):
+    """A random resize by one factor, then a random crop, of at most `size` pixels a side.
+
+    Only the window that the crop shows is resized, so its place is rounded to whole pixels of the
+    image. A crop is drawn again as mmsegmentation's RandomCrop does with `cat_max_ratio`.
+    """
+
+    def __init__(self, size: int, scale: tuple[float, float], largest_class: float) -> None:
+        super().__init__()
+        self._size, self._scale, self._largest_class = size, scale, largest_class
+
+    def forward(
+        self, image: tv_tensors.Image, mask: tv_tensors.Mask
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """Cut the same window out of both."""
+        factor = _uniform(*self._scale)
+        sides = mask.shape
+        to = [max(1, min(self._size, round(side * factor))) for side in sides]
+        extent = [
+            side if side * factor <= self._size else max(1, round(self._size / factor))
+            for side in sides
+        ]
+        for _ in range(_DRAWS):
+            top, left = (
+                int(torch.randint(side - length + 1, ()))
+                for side, length in zip(sides, extent, strict=True)
+            )
+            window = (top, left, *extent, to)
+            # As a plain tensor: for masks torchvision insists on its older nearest neighbour,
+            # which is half a pixel off from where images are.
+            labels = F.resized_crop(mask.as_subclass(Tensor)[None], *window, _NEAREST)[0]
+            pixels = torch.bincount(labels.flatten(), minlength=256)[:255]
+            if pixels.any() and pixels.max() <= self._largest_class * pixels.sum():
+                break
+        return F.resized_crop(image, *window, _BILINEAR, antialias=True), tv_tensors.Mask(labels)
+
+
+class PhotometricDistortion(nn.Module):
+    """mmsegmentation's PhotoMetricDistortion: four changes of colour, each half of the time.
+
+    Brightness adds -32 to 32. Contrast multiplies by 0.5 to 1.5, before or after the rest.
+    Saturation and hue are those of HSV: one is multiplied by 0.5 to 1.5, the other is turned by up
+    to a tenth of the circle.
+    """
+
+    def forward(
+        self, image: tv_tensors.Image, mask: tv_tensors.Mask
+    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+        """Change the colours of an image, uint8 `[3, H, W]`; the mask stays as it is."""
+        lighter, contrast, coloured, turned, contrast_first = (torch.rand(5) < 0.5).tolist()
+        gain = _uniform(0.5, 1.5) if contrast else 1.0
+        pixels = image.as_subclass(Tensor).float()
+        if lighter:
+            pixels = (pixels + _uniform(-32, 32)).clamp_(0, 255)
+        if contrast_first:
+            pixels = (pixels * gain).clamp_(0, 255)
+        if coloured:
+            pixels = _saturate(pixels, _uniform(0.5, 1.5))
+        if turned:
+            pixels = F.adjust_hue(pixels / 255, _uniform(-0.1, 0.1)) * 255
+        if not contrast_first:
+            pixels = (pixels * gain).clamp_(0, 255)
+        return tv_tensors.Image(pixels.round().to(torch.uint8)), mask
+
+
+def _saturate(pixels: Tensor, factor: float) -> Tensor:
+    """Multiply the saturation of HSV, which is (value - least) / value, up to 1."""
+    value = pixels.amax(dim=0)
+    most = value / (value - pixels.amin(dim=0)).clamp(min=1e-3)
+    return value - (value - pixels) * most.clamp(max=factor)
+
+
+def _uniform(low: float, high: float) -> float:
+    return float(torch.empty(()).uniform_(low, high))
 
 
 class Normalise(nn.Module):

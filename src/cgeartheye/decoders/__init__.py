@@ -1,5 +1,8 @@
 """The small networks that are trained on top of a backbone."""
 
+from cgeartheye.decoders.light import LightDecoder
 from cgeartheye.decoders.linear import LinearClassifier
+from cgeartheye.decoders.losses import cross_entropy, dice
+from cgeartheye.decoders.upernet import UPerNet
 
-__all__ = ["LinearClassifier"]
+__all__ = ["LightDecoder", "LinearClassifier", "UPerNet", "cross_entropy", "dice"]

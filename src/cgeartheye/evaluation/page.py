@@ -96,6 +96,14 @@ class Report:
         figures = "".join(_figure(picture, width) for picture in pictures)
         self._parts.append(f'<div class="pictures" style="--least: {width}px">{figures}</div>')
 
+    def legend(self, colours: Mapping[str, tuple[int, int, int]]) -> None:
+        """Add what colours (red, green, blue) mean, by name."""
+        items = (
+            f'<li><span style="background: rgb{colour}"></span>{_text(name)}</li>'
+            for name, colour in colours.items()
+        )
+        self._parts.append(f'<ul class="legend">{"".join(items)}</ul>')
+
     def code(self, title: str, text: str) -> None:
         """Add a text that is folded away."""
         self._parts.append(
@@ -241,6 +249,10 @@ figcaption { font-size: .85rem; line-height: 1.4; }
 .right figcaption::before { content: "\\2713\\00a0"; color: var(--blue); font-weight: 700; }
 .wrong figcaption::before { content: "\\2717\\00a0"; color: var(--orange); font-weight: 700; }
 .wrong img { outline: 2px solid var(--orange); outline-offset: -2px; }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: .75rem 0; padding: 0;
+  list-style: none; font-size: .85rem; }
+.legend span { display: inline-block; width: .9rem; height: .9rem; margin-right: .4rem;
+  vertical-align: -.1rem; border: 1px solid var(--line); border-radius: .2rem; }
 small { display: block; color: var(--soft); font-size: .75rem; }
 .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr));
   gap: .75rem 2rem; margin: 1rem 0; font-size: .9rem; }

@@ -104,7 +104,7 @@ def curves(
 
 
 @matplotlib.rc_context(_STYLE)
-def confusion_matrix(counts: Array, classes: Sequence[str]) -> str:
+def confusion_matrix(counts: Array, classes: Sequence[str], as_shares: bool = False) -> str:
     """Draw a confusion matrix, right in blue and wrong in orange, by the share of the row.
 
     Up to 15 classes the counts are written in the cells.
@@ -112,6 +112,7 @@ def confusion_matrix(counts: Array, classes: Sequence[str]) -> str:
     Args:
         counts: int `[K, K]`, a row for each true class.
         classes: K names.
+        as_shares: write percent of the row in place of counts.
 
     Returns:
         SVG markup.
@@ -134,7 +135,7 @@ def confusion_matrix(counts: Array, classes: Sequence[str]) -> str:
             axes.text(
                 column,
                 row,
-                f"{counts[row, column]}",
+                f"{100 * share:.0f}" if as_shares else f"{counts[row, column]}",
                 size=max(8.5, min(13, cell / 3.4)),
                 color=PAPER if share > 0.5 else INK,
                 ha="center",
@@ -282,12 +283,12 @@ def patch_features(maps: Array, side: int) -> Array:
     low, high = np.percentile(components, (2, 98), axis=0)
     scaled = ((components - low) / np.maximum(high - low, 1e-12)).clip(0, 1)
     small = np.round(255 * scaled).astype(np.uint8).reshape(count, height, width, 3)
-    return np.stack([_resized(picture, side) for picture in small])
+    return np.stack([resized(picture, side) for picture in small])
 
 
 def beside(view: Array, features: Array) -> Array:
     """Join an image uint8 `[H, W, 3]` and the square picture of its features."""
-    return np.concatenate([_resized(view, len(features)), features], axis=1)
+    return np.concatenate([resized(view, len(features)), features], axis=1)
 
 
 def _principal_components(rows: Array, number: int) -> Array:
@@ -303,7 +304,8 @@ def _principal_components(rows: Array, number: int) -> Array:
     return np.pad(components, ((0, 0), (0, number - components.shape[1])))
 
 
-def _resized(picture: Array, side: int) -> Array:
+def resized(picture: Array, side: int) -> Array:
+    """Return a picture uint8 `[H, W, 3]` as a square of `side` pixels."""
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.markup import escape
@@ -11,17 +10,18 @@ from rich.table import Table
 from cgeartheye.evaluation import panels
 from cgeartheye.evaluation.metrics import ClassificationMetrics
 from cgeartheye.evaluation.page import Cell, Picture, Report, as_text
+from cgeartheye.evaluation.sections import (
+    FIGURES,
+    Record,
+    add_classes,
+    add_confusions,
+    add_figures,
+    add_run,
+    add_training,
+)
 
 Array = np.ndarray
-Record = Mapping[str, Any]
 
-FIGURES = {
-    "top1": "top-1 accuracy",
-    "top5": "top-5 accuracy",
-    "mean_accuracy": "mean class accuracy",
-    "macro_f1": "macro F1",
-    "ece": "calibration error",
-}
 GALLERY = 12  # images of a kind
 PATCHES = 280  # pixels a side of a picture of patch features
 
@@ -69,28 +69,17 @@ def scene_report(
     figures = metrics.compute()
     if len(classes) <= 5:
         del figures["top5"]
-    report.figures({FIGURES[name]: f"{value:.2f} %" for name, value in figures.items()})
-    if history:
-        report.section("Training")
-        report.charts(_training_curves(history))
-
-    report.section(
-        "Classes",
-        "Accuracy: the share of a class's images that are recognised (recall). Precision: the "
-        "share of the images taken for it that are right. A click on a column's name sorts by it.",
+    add_figures(report, figures)
+    add_training(report, history, {"top1": "top-1", "macro_f1": "macro F1"})
+    add_classes(
+        report,
+        metrics.per_class(classes),
+        by="accuracy",
+        bars=["accuracy"],
+        note="Accuracy: the share of a class's images that are recognised (recall). Precision: the "
+        "share of the images taken for it that are right.",
     )
-    rows = metrics.per_class(classes)
-    worst_first = np.argsort(metrics.confusion.recall, kind="stable")  # NaN comes last
-    report.table(list(rows[0]), [list(rows[i].values()) for i in worst_first], bars=["accuracy"])
-
-    report.section("Confusions")
-    counts = metrics.confusion.counts.numpy()
-    caption = "Each row holds all images of a true class; a stronger colour is more of them"
-    report.charts({caption: panels.confusion_matrix(counts, classes)})
-    confusions = _frequent_confusions(counts, classes)
-    if confusions:
-        report.heading("Most frequent confusions")
-        report.table(["true class", "taken for", "images", "% of the class"], confusions)
+    add_confusions(report, metrics.confusion.counts.numpy(), classes, "images")
 
     report.section(
         "Calibration",
@@ -123,9 +112,7 @@ def scene_report(
         pairs = map(panels.beside, feature_views, features)
         report.pictures((Picture(pair) for pair in pairs), width=330)
 
-    report.section("Run")
-    report.facts(environment)
-    report.code("config.yaml", config_yaml)
+    add_run(report, environment, config_yaml)
     report.write(path)
 
 
@@ -140,51 +127,13 @@ def summary_table(figures: Mapping[str, float]) -> Table:
 
 
 def class_table(rows: Sequence[Mapping[str, Cell]]) -> Table:
-    """Lay the rows of `ClassificationMetrics.per_class` out for the terminal."""
+    """Lay the rows of `per_class` out for the terminal."""
     table = Table()
     for name, value in rows[0].items():
         table.add_column(name, justify="left" if isinstance(value, str) else "right")
     for row in rows:
         table.add_row(*(escape(as_text(value)) for value in row.values()))
     return table
-
-
-def _training_curves(history: Sequence[Record]) -> dict[str, str]:
-    train = [record for record in history if record["kind"] == "train"]
-    val = [record for record in history if record["kind"] == "val"]
-
-    def draw(records: Sequence[Record], smooth: bool, **names: str) -> str:
-        epochs = [record["epoch"] for record in records]
-        lines = {label: (epochs, [r[name] for r in records]) for name, label in names.items()}
-        return panels.curves(lines, "epoch", smooth)
-
-    charts = {}
-    if train:
-        charts["Training loss"] = draw(train, True, loss="loss")
-    if val:
-        best = max(val, key=lambda record: record["top1"])
-        caption = f"Validation: best top-1 {best['top1']:.2f} % after epoch {best['epoch']}"
-        charts[caption] = draw(val, False, top1="top-1 %", macro_f1="macro F1 %")
-    if train:
-        charts["Learning rate"] = draw(train, False, lr="learning rate")
-        charts["Speed"] = draw(train, True, images_per_s="images/s")
-    return charts
-
-
-def _frequent_confusions(counts: Array, classes: Sequence[str]) -> list[list[Cell]]:
-    """Return the ten most frequent: true class, predicted class, images, percent of the class."""
-    wrong = counts * ~np.eye(len(counts), dtype=bool)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:10]
-    return [
-        [
-            classes[row],
-            classes[column],
-            int(wrong[row, column]),
-            100 * float(wrong[row, column] / counts[row].sum()),
-        ]
-        for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[row, column]
-    ]
 
 
 def _examples(probabilities: Array, labels: Array) -> dict[tuple[str, str], Array]:

@@ -1,6 +1,5 @@
 """The pictures of a test of a scene classifier."""
 
-import platform
 import time
 from pathlib import Path
 
@@ -8,16 +7,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-import cgeartheye
 from cgeartheye.config import SceneClassification, to_yaml
 from cgeartheye.data import SceneChips
 from cgeartheye.evaluation.metrics import ClassificationMetrics
 from cgeartheye.evaluation.report import scene_report
 from cgeartheye.files import replacing
 from cgeartheye.tasks.scene import SceneTask
-from cgeartheye.training import distributed
 from cgeartheye.training.progress import bar
-from cgeartheye.training.run import read_history
+from cgeartheye.training.run import environment, read_history
 
 FEATURE_PICTURES = 6
 CAPTION = 20  # pixels
@@ -66,11 +63,7 @@ def write_report(
         feature_maps=maps.float().cpu().numpy(),
         config_yaml=to_yaml(config),
         environment={
-            "CGEarthEye": cgeartheye.__version__,
-            "PyTorch": torch.__version__,
-            "Python": platform.python_version(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "processes": str(distributed.world_size()),
+            **environment(device),
             "test": f"{time.monotonic() - started:.1f} s",
         },
     )

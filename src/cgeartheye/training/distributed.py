@@ -79,30 +79,46 @@ def gather(value: Any) -> list[Any]:
 
 def main_first(failure: BaseException | None) -> None:
     """Let every process end with what made the first fail, instead of waiting for it for ever."""
-    first = gather(failure)[0]
-    if first is not None:
+    _end_with(gather(failure)[0])
+
+
+def any_failed(failure: BaseException | None) -> None:
+    """Let every process end with what made one of them fail."""
+    _end_with(next((found for found in gather(failure) if found is not None), None))
+
+
+def _end_with(failure: BaseException | None) -> None:
+    if failure is not None:
         # Told once is enough.
-        raise first if is_main() else SystemExit(2)
+        raise failure if is_main() else SystemExit(2)
 
 
-def wrap(task: nn.Module, blocks: Iterable[nn.Module], sharding: str) -> nn.Module:
-    """Make `task` train on all processes.
+def wrap(
+    module: nn.Module, blocks: Iterable[nn.Module], sharding: str, method: str = "predict"
+) -> nn.Module:
+    """Make a module train on all processes.
 
     Args:
-        task: on its device; its `forward` computes the losses, its `predict` predicts.
+        module: on its device.
         blocks: the backbone's blocks, the unit of sharding.
         sharding: `ddp` keeps a copy in each process; `fsdp` shards parameters and optimiser
             (FSDP2, `fully_shard`).
+        method: of the module that computes too, beside `forward`.
     """
     if world_size() == 1:
-        return task
+        return module
     if sharding == "fsdp":
-        for block in blocks:
-            fully_shard(block)
-        fully_shard(task)
-        register_fsdp_forward_method(task, "predict")
-        return task
-    return DistributedDataParallel(task)
+        shard(module, blocks, method)
+        return module
+    return DistributedDataParallel(module)
+
+
+def shard(module: nn.Module, blocks: Iterable[nn.Module], method: str) -> None:
+    """Shard a module over the processes, block by block; see `wrap` for the arguments."""
+    for block in blocks:
+        fully_shard(block)
+    fully_shard(module)
+    register_fsdp_forward_method(module, method)
 
 
 def is_sharded(model: nn.Module) -> bool:

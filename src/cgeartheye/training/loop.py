@@ -15,6 +15,7 @@ from cgeartheye.config import Training
 from cgeartheye.errors import UserError
 from cgeartheye.training import distributed, state
 from cgeartheye.training.batches import TrainingOrder, derive_seed, test_order
+from cgeartheye.training.meter import Meter
 from cgeartheye.training.optimizer import adamw, learning_rate
 from cgeartheye.training.progress import Bar, bar, say
 from cgeartheye.training.run import Run
@@ -106,7 +107,7 @@ class Trainer:
             )
             say(f"resuming from {resume} at step {self.position.step}")
         run.forget_after(self.position.step)
-        self.meter = _Meter(self.device)
+        self.meter = Meter()
         self.saved = time.monotonic()
 
     def train(self) -> None:
@@ -165,7 +166,7 @@ class Trainer:
                 loss = torch.stack(list(losses.values())).sum() * order.weight(step, micro)
             self.scaler.scale(loss).backward()
             total += loss.detach()
-        self.meter.add(total, order.samples(step))
+        self.meter.add({"loss": total}, order.samples(step))
         if config.clip_norm:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
@@ -253,46 +254,3 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
         return nullcontext()
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.type, dtype)
-
-
-class _Meter:
-    """Loss, speed and waiting since the last reading."""
-
-    def __init__(self, device: torch.device):
-        self.text = ""
-        self._device = device
-        self.start()
-
-    def start(self) -> None:
-        self._loss = torch.zeros((), device=self._device)
-        self._samples = self._steps = 0
-        self._waited = 0.0
-        self._begin = time.perf_counter()
-
-    def wait(self, batches: Iterator[Batch]) -> Batch:
-        begin = time.perf_counter()
-        batch = next(batches)
-        self._waited += time.perf_counter() - begin
-        return batch
-
-    def add(self, loss: Tensor, samples: int) -> None:
-        """Note a step: its loss in this process, its samples in all processes."""
-        self._loss += loss
-        self._samples += samples
-        self._steps += 1
-
-    def read(self) -> dict[str, float]:
-        """Return mean loss over all processes, images/s and share of time waited for data."""
-        loss = distributed.all_sum(self._loss).item() / self._steps / distributed.world_size()
-        seconds = time.perf_counter() - self._begin
-        figures = {
-            "loss": loss,
-            "images_per_s": self._samples / seconds,
-            "data_wait": self._waited / seconds,
-        }
-        self.text = (
-            f"loss {loss:.4f}  {figures['images_per_s']:,.0f} images/s  "
-            f"data wait {figures['data_wait']:.0%}"
-        )
-        self.start()
-        return figures

@@ -15,8 +15,8 @@ def adamw(model: nn.Module, config: Training) -> torch.optim.AdamW:
     Weight decay acts on matrices only: norms, biases, LayerScale and tokens have none.
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in trained if _decays(name, p)]
-    free = [p for name, p in trained if not _decays(name, p)]
+    decayed = [p for name, p in trained if decays(name, p)]
+    free = [p for name, p in trained if not decays(name, p)]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
@@ -43,6 +43,7 @@ def learning_rate(step: int, steps_an_epoch: int, global_batch: int, config: Tra
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
-def _decays(name: str, parameter: nn.Parameter) -> bool:
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay acts on a parameter: on matrices, not on norms, biases and tokens."""
     token = name.rsplit(".", 1)[-1] in {"cls_token", "pos_embed", "register_tokens", "mask_token"}
     return parameter.ndim > 1 and not token

@@ -2,10 +2,14 @@
 
 import fcntl
 import json
+import platform
 from pathlib import Path
 from typing import IO, Any, Self
 
-from cgeartheye.config import Config, to_yaml
+import torch
+
+import cgeartheye
+from cgeartheye.config import Config, Pretraining, to_yaml
 from cgeartheye.errors import UserError
 from cgeartheye.files import write_text
 from cgeartheye.training import distributed
@@ -20,7 +24,7 @@ class Run:
     A context: no other training can open the directory until it ends.
     """
 
-    def __init__(self, config: Config, resume: bool):
+    def __init__(self, config: Config | Pretraining, resume: bool):
         """Make the directory, or find it again.
 
         Args:
@@ -56,7 +60,7 @@ class Run:
         if self._locked:
             self._locked.close()
 
-    def _open(self, config: Config, resume: bool) -> None:
+    def _open(self, config: Config | Pretraining, resume: bool) -> None:
         self._lock()
         if not resume and (self.last.exists() or self._metrics.exists()):
             raise UserError(
@@ -110,6 +114,17 @@ class Run:
             for name, value in record.items():
                 if isinstance(value, float):
                     self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Return what a report says of where a run took place."""
+    return {
+        "CGEarthEye": cgeartheye.__version__,
+        "PyTorch": torch.__version__,
+        "Python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processes": str(distributed.world_size()),
+    }
 
 
 def read_history(folder: Path) -> list[Record]:

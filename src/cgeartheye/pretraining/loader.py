@@ -1,0 +1,175 @@
+"""Batches of views, from the store to the network."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cgeartheye.backbone.vit import PATCH
+from cgeartheye.config.schema import Normalisation, Pretraining, Views
+from cgeartheye.errors import UserError
+from cgeartheye.pretraining.augment import augment
+from cgeartheye.pretraining.crops import Images, cut
+from cgeartheye.pretraining.held import Held
+from cgeartheye.pretraining.views import GLOBAL_CROPS, Plan, draw
+from cgeartheye.training.batches import derive_seed
+
+# Number in the run of the first sample of a batch, and the images of its samples.
+_Key = tuple[int, npt.NDArray[np.int64]]
+_Crops = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class ViewBatch:
+    """The views of B samples on the device, view by view: the first of all samples, the second...
+
+    Attributes:
+        globals: float32 `[2 * B, 3, G, G]`, jittered and normalised.
+        locals: float32 `[L * B, 3, S, S]`, likewise.
+        masks: bool `[2 * B, g, g]`, true where a patch of a global crop is masked.
+        seasonal: bool `[L * B]`, which local crops show another season.
+        index: int64 `[B]`, the samples' images in the store.
+    """
+
+    globals: Tensor
+    locals: Tensor
+    masks: Tensor
+    seasonal: Tensor
+    index: Tensor
+
+
+class Loader:
+    """Makes the batches of one process, ahead of their use.
+
+    The order is a new permutation of the images for every pass over them, batches run over the
+    border of two passes. A step takes `batch_size * world_size` samples and each process its
+    share, so all processes together see the same whatever their number.
+    """
+
+    def __init__(
+        self,
+        store: Images,
+        config: Pretraining,
+        normalisation: Normalisation,
+        device: torch.device,
+        rank: int,
+        world_size: int,
+    ):
+        """Decode the images first, where they are held.
+
+        Args:
+            store: the images.
+            config: `data`, `views` and the seed are used.
+            normalisation: what the network expects.
+            device: where the batches go.
+            rank: this process.
+            world_size: number of processes.
+
+        Raises:
+            UserError: the images do not fit where they are to be held, or one is damaged.
+        """
+        self._views, self._data = config.views, config.data
+        self._seed, self._normalisation, self._device = config.training.seed, normalisation, device
+        self._rank, self._world_size = rank, world_size
+        self._held: Held | None = None
+        images = store
+        if config.data.hold == "memory":
+            images = Held(store, torch.device("cpu"))
+        elif config.data.hold == "device":
+            self._held = Held(store, device)
+        self._samples = _Samples(images, self._views, self._seed, self._held is None)
+
+    def batches(self, first_step: int, last_step: int) -> Iterator[ViewBatch]:
+        """Yield the batches of steps `first_step` up to, but without, `last_step`.
+
+        Raises:
+            UserError: an image cannot be decoded.
+        """
+        loader: DataLoader[Any] = DataLoader(
+            self._samples,
+            batch_size=None,
+            sampler=self._keys(first_step, last_step),
+            num_workers=self._data.workers,
+            collate_fn=_unchanged,
+            pin_memory=self._device.type == "cuda",
+        )
+        for made in loader:
+            if isinstance(made, UserError):
+                raise made
+            yield self._finish(*made)
+
+    def _keys(self, first_step: int, last_step: int) -> Iterator[_Key]:
+        for step in range(first_step, last_step):
+            first = (step * self._world_size + self._rank) * self._data.batch_size
+            yield first, shuffled(len(self._samples), self._seed, first, self._data.batch_size)
+
+    def _finish(self, plan: Plan, crops: _Crops | None) -> ViewBatch:
+        """Do what is done on the device."""
+        if crops is None:
+            assert self._held
+            crops = self._held.cut(plan, self._views)
+        jitter, masks, seasonal, index = (
+            torch.from_numpy(values).to(self._device, non_blocking=True)
+            for values in (plan.jitter, plan.masks, plan.seasonal, plan.images[0])
+        )
+        large, small = (
+            augment(
+                part.to(self._device, non_blocking=True), factors.flatten(0, 1), self._normalisation
+            )
+            for part, factors in zip(crops, jitter.tensor_split([GLOBAL_CROPS]), strict=True)
+        )
+        return ViewBatch(
+            large, small, masks.flatten(0, 1), seasonal[GLOBAL_CROPS:].flatten(), index
+        )
+
+
+def shuffled(count: int, seed: int, first: int, length: int) -> npt.NDArray[np.int64]:
+    """Return the images of samples `first`... of a run.
+
+    Args:
+        count: images in the store.
+        seed: of the run.
+        first: number of the first sample in the run.
+        length: how many samples.
+    """
+    images: list[npt.NDArray[np.int64]] = []
+    end = first + length
+    while first < end:
+        turn, start = divmod(first, count)
+        images.append(_permutation(count, seed, turn)[start : start + end - first])
+        first += len(images[-1])
+    return np.concatenate(images)
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, turn: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(derive_seed(seed, "order", turn)).permutation(count)
+
+
+class _Samples(Dataset[Any]):
+    """Whole batches, as worker processes make them: a plan, and its crops as uint8."""
+
+    def __init__(self, images: Images, views: Views, seed: int, cuts: bool):
+        self._images, self._views, self._seed, self._cuts = images, views, seed, cuts
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, key: _Key) -> tuple[Plan, _Crops | None] | UserError:
+        first, anchors = key
+        try:
+            grid = self._views.global_size // PATCH
+            plan = draw(self._views, grid, self._seed, first, anchors, self._images.seasons)
+            return plan, cut(self._images, plan, self._views) if self._cuts else None
+        except UserError as error:  # as a value it comes without the worker's traceback
+            return UserError(str(error))
+
+
+def _unchanged(made: Any) -> Any:
+    return made
