@@ -3,7 +3,8 @@
 The peer is the recipe as one assembles it from lightly: its DINO transform (without blur,
 solarisation, greys and hues, which ours has not), its masked ViT around timm's, its heads, block
 masks, losses and EMA, and AdamW. Both read the same folder of JPEGs into the same crops (2 of 98
-px, 6 of 42 px) for the same network, prototypes and batch, in float32.
+px, 6 of 42 px) for the same network, prototypes and batch, in float32; ours besides with mixed
+precision.
 
 Each side lives in a process of its own and works while the other waits, in turns; the first steps
 of a turn, for which the loader has batches in store, are not counted. Shown is the median over
@@ -14,12 +15,15 @@ turns.
 """
 
 import argparse
+import functools
 import multiprocessing
 import statistics
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 from lightly.data import LightlyDataset
@@ -34,6 +38,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from cgeartheye.backbone import SIZES
+from cgeartheye.config import (
+    Heads,
+    Network,
+    Pretraining,
+    PretrainingData,
+    PretrainingSchedule,
+    Views,
+)
+from cgeartheye.pretraining.pack import pack
+from cgeartheye.pretraining.sources import Settings
+from cgeartheye.pretraining.store import Store
+from cgeartheye.pretraining.train import Pretrainer
+from cgeartheye.training.run import Run
 
 PATCH = 14
 GLOBAL, LOCAL, LOCAL_CROPS = 98, 42, 6
@@ -146,8 +163,39 @@ def lightly_steps(given: argparse.Namespace, size: str, clock: Clock) -> Iterato
         yield
 
 
-# What does one step at each `next`, and says where the time goes if it can.
-SIDES = {"lightly": lightly_steps}
+def our_steps(
+    given: argparse.Namespace, size: str, clock: Clock, precision: str = "fp32"
+) -> Iterator[None]:
+    """Do one step at each `next`: the product's own trainer, on a store of the folder's images."""
+    with tempfile.TemporaryDirectory() as folder:
+        work_dir, store = Path(folder) / "run", Path(folder) / "store"
+        pack(Path(given.folder), store, Settings(), workers=0)
+        config = Pretraining(
+            backbone=Network(name=size, gsd=1.0),
+            data=PretrainingData(store=store, batch_size=given.batch, workers=given.workers),
+            views=Views(global_size=GLOBAL, local_size=LOCAL, local_crops=LOCAL_CROPS),
+            heads=Heads(prototypes=given.prototypes),
+            training=PretrainingSchedule(
+                lr=1e-4, clip_norm=CLIP, freeze_prototypes=0.0, precision=precision, device="cpu"
+            ),
+            work_dir=work_dir,
+        )
+        with Run(config, resume=False) as run:
+            trainer = Pretrainer(config, Store(store), run, torch.device("cpu"))
+            batches = trainer.loader.batches(0, config.training.steps)
+            while True:
+                with clock.measure("loader"):
+                    views = next(batches)
+                trainer.step(views)
+                yield
+
+
+# What does one step at each `next`, and says where the time goes as far as it can.
+SIDES = {
+    "lightly": lightly_steps,
+    "ours": our_steps,
+    "ours, bf16": functools.partial(our_steps, precision="bf16"),
+}
 
 
 def endless(loader: DataLoader) -> Iterator[list[Tensor]]:

@@ -159,14 +159,13 @@ class Pretrainer:
         self.meter.start()
         with bar("pre-training", training.steps, "steps", done=position.step) as progress:
             while position.step < training.steps:
-                self._step(self.meter.wait(batches))
-                position.step += 1
+                self.step(self.meter.wait(batches))
                 self._look(progress)
                 if self._due(training.checkpoint_every):
                     self._save()
                     self.meter.start()
 
-    def _step(self, views: ViewBatch) -> None:
+    def step(self, views: ViewBatch) -> None:
         """Do one step of the student, then of the teacher."""
         step, training = self.position.step, self.config.training
         rate, decay = self.schedule.lr(step), self.schedule.weight_decay(step)
@@ -196,6 +195,7 @@ class Pretrainer:
             self.position.skipped += 1
             say(f"note: the loss of step {step} is not finite: the step was skipped")
         self.optimizer.zero_grad(set_to_none=True)
+        self.position.step += 1
 
     def _is_finite(self, loss: torch.Tensor) -> bool:
         """Whether the loss is finite in every process.

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# bash tools/default_backbone.sh DATA OUT [FIELD=VALUE ...]
+# Makes the weights of the default backbone from a folder of public imagery: packs what may be used
+# unlabelled into OUT/store (under 64 MiB, so that it travels to a machine with a GPU), pre-trains
+# config/Pretraining/CGEarthEye-Tiny-98.py on it, then measures kNN and linear probes.
+# With a store that travelled: bash tools/default_backbone.sh - OUT
+set -euo pipefail
+data=$1 out=$2
+shift 2
+here=$(dirname "$0")
+python=${PYTHON:-python}
+eye() { "$python" -m cgeartheye "$@"; }
+pack() { eye pretrain pack "$@" --out "$out/store"; }
+
+if [[ $data != - ]]; then
+    mkdir -p "$out"
+    # The 8,000 images of AID's larger part; each a place of its own.
+    {
+        echo path,place,season
+        awk -v root="$(realpath "$data/AID-150")" '{print root "/" $1 ",AID/" $1 ",0"}' \
+            "$data/AID-150/train_80per.txt"
+    } >"$out/aid.csv"
+    pack "$out/aid.csv"
+    pack "$data/NAIP-trees/places.csv" --quality 40
+    pack "$data/NAIP-3" --chip 256 --quality 60
+    pack "$data/Landsat-Pucallpa" --chip 256 --bands 3 4 2 --quality 60
+    for folder in EPFL-roads/train/Img GSI-roads/train/Img GSI-solar/train/Img \
+        LEVIR-CD-20/train/Image1 LEVIR-CD-20/train/Image2 NWPU-VHR10/images/trainval; do
+        pack "$data/$folder" --max-side 400 --quality 50
+    done
+fi
+options=()
+for option in "data.store=$out/store" "$@"; do
+    options+=(--set "$option")
+done
+eye pretrain "$here/../config/Pretraining/CGEarthEye-Tiny-98.py" --work-dir "$out/run" "${options[@]}"
