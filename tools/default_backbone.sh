@@ -26,7 +26,7 @@ if [[ $data != - ]]; then
     pack "$data/Landsat-Pucallpa" --chip 256 --bands 3 4 2 --quality 60
     for folder in EPFL-roads/train/Img GSI-roads/train/Img GSI-solar/train/Img \
         LEVIR-CD-20/train/Image1 LEVIR-CD-20/train/Image2 NWPU-VHR10/images/trainval; do
-        pack "$data/$folder" --max-side 400 --quality 50
+        pack "$data/$folder" --max-side 320 --quality 40
     done
 fi
 options=()

@@ -1,0 +1,83 @@
+"""Which rows of windows are finished: a small SQLite file beside the unfinished map."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cgeartheye.errors import UserError
+
+
+class Ledger:
+    """Finished rows of windows, numbered in the order in which they are mapped.
+
+    One process at a time may hold it; the lock goes with the process, however that ends.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]):
+        """Open or begin a ledger.
+
+        Args:
+            path: of the file; its folder must exist.
+            settings: all that the map depends on.
+
+        Raises:
+            UserError: another process maps into this folder, or it was begun with other settings.
+        """
+        self._path = path
+        self._db = sqlite3.connect(path, timeout=0.5, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            with self._db:
+                self._db.execute("CREATE TABLE IF NOT EXISTS settings (text TEXT)")
+                self._db.execute(
+                    "CREATE TABLE IF NOT EXISTS finished "
+                    "(number INTEGER PRIMARY KEY, windows INTEGER, pixels INTEGER)"
+                )
+                begun = self._db.execute("SELECT text FROM settings").fetchone()
+                if begun is None:
+                    self._db.execute("INSERT INTO settings VALUES (?)", (json.dumps(settings),))
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            if "locked" in str(error):
+                raise UserError(f"another process is mapping into {path.parent.parent}") from error
+            raise UserError(
+                f"{path} is damaged ({error}): delete {path.parent} and map again"
+            ) from error
+        if begun is not None:
+            try:
+                check_same(json.loads(begun[0]), settings, path.parent)
+            except UserError:
+                self._db.close()
+                raise
+
+    def finished(self) -> tuple[int, int]:
+        """Return how many rows of windows are finished, and how many pixels of the map they are."""
+        rows, pixels = self._db.execute("SELECT COUNT(*), TOTAL(pixels) FROM finished").fetchone()
+        return rows, int(pixels)
+
+    def note(self, rows: list[tuple[int, int, int]]) -> None:
+        """Note rows as finished: number, windows and pixels of each."""
+        with self._db:
+            self._db.executemany("INSERT INTO finished VALUES (?, ?, ?)", rows)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+
+def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
+    """Refuse to go on with other settings.
+
+    Raises:
+        UserError: it names the first setting that differs.
+    """
+    now = json.loads(json.dumps(now))
+    for name in [*now, *begun]:
+        if begun.get(name) != now.get(name):
+            was, is_now = (json.dumps(s.get(name))[:120] for s in (begun, now))
+            raise UserError(
+                f"{place} was begun with {name} = {was}, now it is {is_now}: say the same, or map "
+                "into another folder"
+            )

@@ -1,0 +1,180 @@
+"""What a finished map is handed on as: GeoTIFFs, polygons, a preview and `map.json`."""
+
+import colorsys
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from rasterio.enums import Resampling
+
+from cgeartheye import __version__
+from cgeartheye.files import write_text
+from cgeartheye.mapping import vector
+from cgeartheye.mapping.blend import NODATA
+from cgeartheye.mapping.grid import Grid
+from cgeartheye.mapping.planes import RGB, Look, Plane, write_geotiff
+from cgeartheye.mapping.preview import Entry, write_preview
+from cgeartheye.mapping.scene import Scene
+from cgeartheye.mapping.writing import PREVIEW_SIDE
+
+MAP, PROBABILITIES, PREVIEW, FACTS = "map.tif", "probabilities.tif", "preview.html", "map.json"
+
+# Colours that differ in hue and in lightness, for classes that have none of their own.
+_COLOURS: tuple[RGB, ...] = (
+    (66, 133, 244),
+    (46, 125, 50),
+    (251, 192, 45),
+    (211, 47, 47),
+    (142, 68, 173),
+    (255, 138, 101),
+    (0, 172, 193),
+    (141, 110, 99),
+    (174, 213, 129),
+    (240, 98, 146),
+    (96, 125, 139),
+    (57, 73, 171),
+)
+
+
+def colours_of(count: int) -> list[RGB]:
+    """Return so many distinct colours."""
+    colours = list(_COLOURS[:count])
+    for n in range(count - len(colours)):
+        red, green, blue = colorsys.hsv_to_rgb(n * 0.618 % 1, 0.75, 0.8)
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return colours
+
+
+def finish(
+    out: Path,
+    planes: Mapping[str, Plane],
+    scene: Scene,
+    grid: Grid,
+    names: Sequence[str],
+    colours: Sequence[RGB],
+    vectors: Sequence[str],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write all that a map consists of; the same planes give the same GeoTIFFs, to the byte.
+
+    Args:
+        out: the folder.
+        planes: `classes`, `confidence`, `scene`, and `probabilities` if asked for.
+        scene: that was mapped.
+        grid: it was mapped with.
+        names: of the classes.
+        colours: of the classes.
+        vectors: endings of the files of polygons.
+        settings: all that the map depends on.
+
+    Returns:
+        What `map.json` holds, which is written last.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    rows, columns = grid.shape
+    cell = grid.cell
+    transform = scene.transform @ Affine.scale(cell[1], cell[0])
+    classes = planes["classes"]
+    tags = {"GENERATOR": f"CGEarthEye {__version__}"}
+    look = Look(transform, scene.crs, names, colours, tags)
+    write_geotiff(classes, out / MAP, look)
+    if "probabilities" in planes:
+        write_geotiff(planes["probabilities"], out / PROBABILITIES, look)
+    if vectors:
+        _write_polygons(out, planes, scene, grid, names, vectors)
+    counts = _count(classes)
+    pixel = scene.ground[0] * scene.ground[1] * cell[0] * cell[1]
+    mapped = int(counts[: len(names)].sum())
+    legend = [
+        Entry(name, colour, 100 * count / max(mapped, 1), count * pixel / 1e6)
+        for name, colour, count in zip(names, colours, counts.tolist(), strict=False)
+    ]
+    place = (scene.transform, scene.crs.to_string()) if scene.crs else None
+    write_preview(
+        out / PREVIEW,
+        Path(scene.name).name,
+        np.stack([planes["scene"].read((0, planes["scene"].height), b) for b in range(3)], -1),
+        _shrunk(out / MAP, rows, columns),
+        legend,
+        place,
+        (scene.height, scene.width),
+        (rows * cell[0], columns * cell[1]),
+    )
+    facts = {
+        "format": 1,
+        "cgeartheye": __version__,
+        "settings": settings,
+        "scene": {
+            "width": scene.width,
+            "height": scene.height,
+            "crs": scene.crs.to_string() if scene.crs else None,
+            "transform": list(scene.transform[:6]),
+            "metres_a_pixel": scene.ground,
+            "bands": scene.bands,
+            "stretch": scene.stretch,
+        },
+        "model_grid": {
+            "rows": grid.rows.model,
+            "columns": grid.columns.model,
+            "resampled": grid.resampled,
+            "metres_a_pixel": [
+                scene.ground[0] * grid.columns.scene / grid.columns.model,
+                scene.ground[1] * grid.rows.scene / grid.rows.model,
+            ],
+            "windows": len(grid.starts) * sum(len(band.starts) for band in grid.bands),
+        },
+        "kind": "pixels" if grid.dense else "cells",
+        "nodata": NODATA,
+        "mapped_pixels": mapped,
+        "classes": [
+            {"value": value, "name": e.name, "colour": e.colour, "pixels": count, "km2": e.area}
+            for value, (e, count) in enumerate(zip(legend, counts.tolist(), strict=False))
+        ],
+    }
+    write_text(out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    return facts
+
+
+def _write_polygons(
+    out: Path,
+    planes: Mapping[str, Plane],
+    scene: Scene,
+    grid: Grid,
+    names: Sequence[str],
+    endings: Sequence[str],
+) -> None:
+    classes, confidence = planes["classes"], planes["confidence"]
+    if grid.dense:
+        found = vector.polygonise(classes, confidence)
+    else:
+        shape = scene.height, scene.width
+        found = vector.cells(classes, confidence, shape, grid.cell)
+    pixel = scene.ground[0] * scene.ground[1]
+    frame = vector.frame_of(found, names, scene.transform, scene.crs, pixel)
+    for ending in endings:
+        vector.write_vectors(frame, out / f"map.{ending}", classes.path.parent)
+
+
+def _count(classes: Plane) -> npt.NDArray[np.int64]:
+    """How many pixels each value has, `[256]`."""
+    step = max(1, 2**24 // classes.width)
+    total = np.zeros(256, np.int64)
+    for top in range(0, classes.height, step):
+        rows = classes.read((top, min(top + step, classes.height)))
+        total += np.bincount(rows.ravel(), minlength=256)
+    return total
+
+
+def _shrunk(path: Path, rows: int, columns: int) -> npt.NDArray[np.uint8]:
+    """The map at the size of the preview."""
+    factor = max(1.0, max(rows, columns) / PREVIEW_SIDE)
+    shape = max(1, round(rows / factor)), max(1, round(columns / factor))
+    with rasterio.open(path) as file:
+        return np.asarray(file.read(1, out_shape=shape, resampling=Resampling.mode))

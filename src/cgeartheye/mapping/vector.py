@@ -1,0 +1,300 @@
+"""A map of classes as polygons: simplified, without gaps or overlaps between neighbours.
+
+The map is cut into strips of whole rows. In each, connected pixels of a class become a polygon,
+and all polygons are simplified together (`shapely.coverage_simplify`: Visvalingam-Whyatt on the
+shared edges), except along the cuts; there, polygons of two strips are then joined. The map's
+pixels are held strip by strip, the simplified polygons all at once: some 2 kB each.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+import pandas
+import shapely
+from affine import Affine
+from pyogrio.errors import DataSourceError
+from pyproj import Geod
+from rasterio.crs import CRS
+from rasterio.features import shapes
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from cgeartheye.errors import UserError
+from cgeartheye.mapping.blend import NODATA
+from cgeartheye.mapping.planes import Plane
+from cgeartheye.mapping.scene import Bools, Bytes
+
+FORMATS = {"gpkg": "GPKG", "parquet": "", "geojson": "GeoJSON", "fgb": "FlatGeobuf"}
+"""Endings, and the drivers of those that GDAL writes."""
+
+_STRIP = 2**24  # pixels
+_TOLERANCE = 1.0  # pixels; steps of single pixels (their triangle has an area of 0.5) go
+
+Ints = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
+Polygons = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Polygons of one or more strips, in pixels.
+
+    Attributes:
+        polygons: `[N]`.
+        classes: `[N]` values of the map.
+        pixels: `[N]` how many the polygons were made of.
+        confidence: `[N]` their sum over those pixels, percent.
+    """
+
+    polygons: Polygons
+    classes: Ints
+    pixels: Ints
+    confidence: Reals
+
+
+def polygonise(
+    classes: Plane, confidence: Plane, strip: int = _STRIP, tolerance: float = _TOLERANCE
+) -> Shapes:
+    """Turn a map into polygons.
+
+    Args:
+        classes: the map, one band.
+        confidence: percent, one band.
+        strip: pixels that are held at a time.
+        tolerance: in pixels; the square root of the area of triangles that are simplified away.
+
+    Returns:
+        Polygons in pixels that cover all that is not nodata and share their vertices with their
+        neighbours.
+    """
+    parts: list[Shapes] = []
+    pairs: list[Ints] = []
+    count, last = 0, None
+    height = max(1, strip // classes.width)
+    for top in range(0, classes.height, height):
+        rows = top, min(top + height, classes.height)
+        above, values, below = _with_neighbours(classes, rows)
+        labels, number = _label(values)
+        part = _polygonise_strip(
+            labels, number, values, (above, below), confidence.read(rows), top, tolerance
+        )
+        if last is not None:
+            joined = (above == values[0]) & (values[0] != NODATA)
+            met = np.stack([last[joined], labels[0][joined] + count], 1)
+            pairs.append(np.unique(met, axis=0))
+        last = labels[-1] + count
+        parts.append(part)
+        count += number
+    together = Shapes(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("polygons", "classes", "pixels", "confidence")
+        )
+    )
+    return _join(together, np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64))
+
+
+def cells(
+    classes: Plane, confidence: Plane, shape: tuple[int, int], cell: tuple[float, float]
+) -> Shapes:
+    """Turn a map of cells into one rectangle each, cut at the scene's ends.
+
+    Args:
+        classes: of the cells.
+        confidence: percent.
+        shape: rows and columns of the scene.
+        cell: rows and columns of the scene that a cell has.
+    """
+    values = classes.read((0, classes.height))
+    rows, columns = np.nonzero(values != NODATA)
+    boxes = shapely.box(
+        columns * cell[1],
+        rows * cell[0],
+        np.minimum((columns + 1) * cell[1], shape[1]),
+        np.minimum((rows + 1) * cell[0], shape[0]),
+        ccw=False,
+    )
+    score = confidence.read((0, classes.height))[rows, columns].astype(float)
+    found = values[rows, columns].astype(np.int64)
+    return Shapes(boxes, found, np.ones(len(found), np.int64), score)
+
+
+def frame_of(
+    found: Shapes, names: Sequence[str], transform: Affine, crs: CRS | None, pixel: float
+) -> geopandas.GeoDataFrame:
+    """Return polygons on the map, with their class, area (m², geodesic) and mean confidence.
+
+    Args:
+        found: in pixels.
+        names: of the classes.
+        transform: from pixels to the map.
+        crs: of the map; without one, areas are counted in pixels.
+        pixel: m² of a pixel.
+    """
+    on_map = shapely.transform(found.polygons, lambda xy: _apply(transform, xy))
+    geometry = geopandas.GeoSeries(on_map, crs=crs.to_wkt() if crs else None)
+    if crs is None:
+        area = shapely.area(found.polygons) * pixel
+    else:
+        geod = Geod(ellps="WGS84")
+        # The area of a hole counts against that of its polygon if it runs the other way round.
+        globe = shapely.orient_polygons(geometry.to_crs("EPSG:4326").to_numpy())
+        area = np.array([geod.geometry_area_perimeter(polygon)[0] for polygon in globe])
+    return geopandas.GeoDataFrame(
+        {
+            "class": pandas.Series([names[value] for value in found.classes], dtype="str"),
+            "value": found.classes.astype(np.int32),
+            "area_m2": np.asarray(area, float).round(3),
+            "confidence": (found.confidence / np.maximum(found.pixels, 1) / 100).round(4),
+        },
+        geometry=geometry,
+    )
+
+
+def write_vectors(frame: geopandas.GeoDataFrame, path: Path, folder: Path) -> None:
+    """Write polygons in the format of the file's ending; whole or not at all.
+
+    Args:
+        frame: of `frame_of`.
+        path: where to. GeoJSON is in longitude and latitude (RFC 7946).
+        folder: on the same disk, for the unfinished file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    unfinished = folder / path.name
+    unfinished.unlink(missing_ok=True)
+    try:
+        ending = path.suffix[1:]
+        if ending == "parquet":
+            frame.to_parquet(unfinished)
+        else:
+            if ending == "geojson" and frame.crs is not None:
+                frame = frame.to_crs("EPSG:4326")
+            options = {"layer": "map"} if ending == "gpkg" else {}
+            frame.to_file(unfinished, driver=FORMATS[ending], engine="pyogrio", **options)
+        os.replace(unfinished, path)
+    except (DataSourceError, OSError) as error:
+        raise UserError(f"cannot write {path}: {error}") from error
+
+
+def _with_neighbours(classes: Plane, rows: tuple[int, int]) -> tuple[Bytes, Bytes, Bytes]:
+    """The row above, the rows, the row below; beyond the map nodata."""
+    nothing = np.full(classes.width, NODATA, np.uint8)
+    above = classes.read((rows[0] - 1, rows[0]))[0] if rows[0] else nothing
+    below = classes.read((rows[1], rows[1] + 1))[0] if rows[1] < classes.height else nothing
+    return above, classes.read(rows), below
+
+
+def _label(values: Bytes) -> tuple[npt.NDArray[np.int32], int]:
+    """Number the connected areas (by edges) of all classes and of nodata, from 0."""
+    labels = np.zeros(values.shape, np.int32)
+    count = 0
+    for value in np.unique(values):
+        inside = values == value
+        own, number = ndimage.label(inside)
+        labels[inside] = own[inside] + (count - 1)
+        count += number
+    return labels, count
+
+
+def _polygonise_strip(
+    labels: npt.NDArray[np.int32],
+    count: int,
+    values: Bytes,
+    neighbours: tuple[Bytes, Bytes],
+    confidence: Bytes,
+    top: int,
+    tolerance: float,
+) -> Shapes:
+    """Polygons of all areas of a strip, nodata too, by their number."""
+    polygons = np.empty(count, object)
+    for geometry, label in shapes(labels):
+        polygons[int(label)] = shapely.geometry.shape(geometry)
+    polygons = _with_junctions(polygons, _junctions(values, *neighbours))
+    if tolerance:
+        polygons = shapely.coverage_simplify(polygons, tolerance, simplify_boundary=False)
+    flat = labels.ravel()
+    pixels = np.bincount(flat, minlength=count)
+    confidences = np.bincount(flat, weights=confidence.ravel(), minlength=count)
+    first = np.zeros(count, np.int64)
+    first[flat] = values.ravel()
+    down = shapely.transform(polygons, lambda xy: xy + np.array([0, top]))
+    return Shapes(down, first, pixels, confidences.astype(np.float64))
+
+
+def _junctions(values: Bytes, above: Bytes, below: Bytes) -> Bools:
+    """Which corners of pixels, `[H + 1, W + 1]`, all polygons that pass them must have as vertices.
+
+    Those where three or more polygons meet, and along the strip's cuts every corner between
+    two columns that differ in either strip.
+    """
+    padded = np.full((values.shape[0] + 2, values.shape[1] + 2), -1, np.int16)
+    padded[1:-1, 1:-1] = values
+    padded[0, 1:-1], padded[-1, 1:-1] = above, below
+    across = padded[:, 1:] != padded[:, :-1]
+    down = padded[1:] != padded[:-1]
+    edges = across[1:].astype(np.uint8) + across[:-1] + down[:, 1:].astype(np.uint8) + down[:, :-1]
+    found = edges >= 3
+    for row in (0, -1):
+        found[row] |= across[row] | across[1 if row == 0 else -2]
+    return np.asarray(found)
+
+
+def _with_junctions(polygons: Polygons, junctions: Bools) -> Polygons:
+    """Give polygons along pixels' edges a vertex at each junction on their sides.
+
+    GDAL leaves out vertices in a straight side, also where the other side of it has two
+    neighbours.
+    """
+    _, flat, offsets = shapely.to_ragged_array(polygons)
+    xy = flat.astype(np.int64)
+    step = np.diff(xy, axis=0)
+    # From the last vertex of a ring nothing leads on.
+    ring_ends = offsets[0][1:] - 1
+    length = np.append(np.abs(step).sum(1), 1)
+    length[ring_ends] = 1
+    first = np.concatenate([[0], np.cumsum(length)])
+    owner = np.repeat(np.arange(len(xy)), length)
+    along = np.arange(first[-1]) - first[owner]
+    direction = np.append(np.sign(step), [[0, 0]], axis=0)
+    points = xy[owner] + along[:, None] * direction[owner]
+    keep = (along == 0) | junctions[points[:, 1], points[:, 0]]
+    kept_before = np.concatenate([[0], np.cumsum(keep)])
+    new_rings = kept_before[first[offsets[0]]]
+    return np.asarray(
+        shapely.from_ragged_array(
+            shapely.GeometryType.POLYGON, points[keep].astype(float), (new_rings, offsets[1])
+        )
+    )
+
+
+def _join(found: Shapes, pairs: Ints) -> Shapes:
+    """Join polygons that continue over cuts, and leave out nodata."""
+    count = len(found.polygons)
+    ones = np.ones(len(pairs), bool)
+    graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    number, group = connected_components(graph, directed=False)
+    order = np.argsort(group, kind="stable")
+    bounds = np.searchsorted(group[order], np.arange(number + 1))
+    first = order[bounds[:-1]]
+    polygons = found.polygons[first]
+    for index in np.flatnonzero(np.diff(bounds) > 1):
+        members = order[bounds[index] : bounds[index + 1]]
+        polygons[index] = shapely.union_all(found.polygons[members])
+    pixels = np.bincount(group, weights=found.pixels, minlength=number).astype(np.int64)
+    confidence = np.bincount(group, weights=found.confidence, minlength=number)
+    classes = found.classes[first]
+    data = classes != NODATA
+    return Shapes(polygons[data], classes[data], pixels[data], confidence[data])
+
+
+def _apply(transform: Affine, xy: Reals) -> Reals:
+    a, b, c, d, e, f = transform[:6]
+    return np.stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f], axis=1)

@@ -1,0 +1,171 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_map import NORTH_UP, Toy, picture, read, run_toy, write_scene
+
+from cgeartheye.errors import UserError
+from cgeartheye.mapping import outputs, writing
+from cgeartheye.mapping.ledger import Ledger
+
+NAMES = ("map.tif", "probabilities.tif", "map.json", "map.tif.aux.xml", "preview.html")
+
+
+def test_killed_three_times_the_map_has_the_same_bytes(tmp_path: Path) -> None:
+    pixels = picture(160, 90)
+    pixels[:, 40:70, 20:60] = 0
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
+    script = [sys.executable, str(Path(__file__).with_name("toy_map.py")), str(scene)]
+    subprocess.run([*script, tmp_path / "whole"], check=True, timeout=60)
+    out = tmp_path / "killed"
+    written = out / "unfinished/classes.raw"
+    known = np.count_nonzero(read(tmp_path / "whole/map.tif"))  # a new file holds zeros
+    killed = 0
+    for share in (0.15, 0.45, 0.8):
+        process = subprocess.Popen([*script, out])
+        while process.poll() is None:
+            if (
+                written.exists()
+                and np.count_nonzero(np.fromfile(written, np.uint8)) > share * known
+            ):
+                os.kill(process.pid, signal.SIGKILL)
+                killed += 1
+                break
+            time.sleep(0.005)
+        process.wait()
+        assert not (out / "map.tif").exists()
+    assert killed == 3
+    subprocess.run([*script, out], check=True, timeout=60)
+    for name in NAMES:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not (out / "unfinished").exists()
+
+
+@pytest.mark.parametrize("gsd", [None, 0.5, 1.1])
+@pytest.mark.parametrize("overlap", [0.0, 1 / 3, 0.7])
+def test_stopped_after_every_row_the_map_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gsd: float | None, overlap: float
+) -> None:
+    """Stopped at each row of windows in turn; only what is not finished is predicted again."""
+    monkeypatch.setattr(writing, "_SECONDS_BETWEEN_NOTES", -1)
+    scene = write_scene(tmp_path / "scene.tif", picture(90, 40))
+    run_toy(scene, tmp_path / "whole", Toy(gsd=gsd), overlap=overlap, probabilities=True)
+
+    class Stop(Exception):
+        pass
+
+    note = Ledger.note
+    count = 0
+
+    def note_and_stop(self: Ledger, rows: list[tuple[int, int, int]]) -> None:
+        nonlocal count
+        note(self, rows)
+        if rows:
+            count += 1
+            raise Stop
+
+    monkeypatch.setattr(Ledger, "note", note_and_stop)
+    while True:
+        try:
+            run_toy(
+                scene,
+                tmp_path / "map",
+                Toy(gsd=gsd),
+                overlap=overlap,
+                probabilities=True,
+                resume=True,
+            )
+            break
+        except Stop:
+            assert count < 40
+    assert count >= 3
+    for name in ("map.tif", "probabilities.tif", "map.json"):
+        assert (tmp_path / "map" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "step", ["write_geotiff", "_write_polygons", "write_preview", "write_text"]
+)
+def test_stopped_while_finishing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    scene = write_scene(tmp_path / "scene.tif", picture(60, 40))
+    options = {"vector": ("gpkg",), "probabilities": True}
+    run_toy(scene, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs, step, lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_toy(scene, tmp_path / "map", **options)
+    toy = Toy()
+    run_toy(scene, tmp_path / "map", toy, resume=True, **options)
+    assert toy.calls == 1  # a look at the model
+    for name in NAMES:
+        assert (tmp_path / "map" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_read_failure_names_the_place_and_leaves_no_hole(tmp_path: Path) -> None:
+    pixels = picture(300, 300)
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+    scene = write_scene(tmp_path / "scene.tif", pixels, **options)
+    whole = scene.read_bytes()
+    run_toy(scene, tmp_path / "whole")
+    times = os.stat(scene)
+    scene.write_bytes(whole[: len(whole) // 2] + bytes(0))
+    with pytest.raises(UserError, match=r"scene.tif cannot be read in rows 0-299, columns 0-299"):
+        run_toy(scene, tmp_path / "map")
+    assert not (tmp_path / "map/map.tif").exists()
+    scene.write_bytes(whole)
+    os.utime(scene, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(UserError, match="unfinished map: finish it with --resume"):
+        run_toy(scene, tmp_path / "map")
+
+
+def test_a_mosaic_whose_file_is_gone_is_an_error(tmp_path: Path) -> None:
+    a = write_scene(tmp_path / "a.tif", picture(40, 40))
+    b = write_scene(tmp_path / "b.tif", picture(40, 40), NORTH_UP @ NORTH_UP.translation(40, 0))
+    size = b.stat().st_size
+    with b.open("rb+") as file:
+        file.truncate(size // 2)
+    with pytest.raises(UserError, match=r"cannot be (read|opened)"):
+        run_toy([a, b], tmp_path / "map")
+
+
+def test_other_settings_are_refused(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", picture(60, 60))
+    run_toy(scene, tmp_path / "map")
+    with pytest.raises(UserError, match="holds a map already"):
+        run_toy(scene, tmp_path / "map")
+    before = (tmp_path / "map/map.tif").stat().st_mtime_ns
+    toy = Toy()
+    run_toy(scene, tmp_path / "map", toy, resume=True)
+    assert (tmp_path / "map/map.tif").stat().st_mtime_ns == before
+    assert toy.calls == 0
+    with pytest.raises(UserError, match=r"begun with overlap = 0.33.*, now it is 0.5"):
+        run_toy(scene, tmp_path / "map", overlap=0.5, resume=True)
+    write_scene(scene, picture(60, 60, 1))
+    with pytest.raises(UserError, match="begun with scenes"):
+        run_toy(scene, tmp_path / "map", resume=True)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").mkdir()
+    path = tmp_path / "unfinished/ledger.sqlite"
+    first = Ledger(path, {"a": 1})
+    with pytest.raises(UserError, match="another process is mapping"):
+        Ledger(path, {"a": 1})
+    first.close()
+    path.write_bytes(b"no data base, but long enough to be looked at" * 30)
+    with pytest.raises(UserError, match="is damaged"):
+        Ledger(path, {"a": 1})
+
+
+def test_a_damaged_scene_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "scene.tif"
+    path.write_bytes(b"II*\0nothing more")
+    with pytest.raises(UserError, match=r"scene.tif cannot be opened as a raster"):
+        run_toy(path, tmp_path / "map")

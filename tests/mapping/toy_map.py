@@ -1,0 +1,111 @@
+"""Models in closed form, and small scenes to map with them; run as a program it maps one."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+import torch.nn.functional as F
+from affine import Affine
+from rasterio.crs import CRS
+from torch import Tensor
+
+from cgeartheye.mapping import writing
+from cgeartheye.mapping.run import Options, map_scene
+
+UTM = CRS.from_epsg(32650)
+NORTH_UP = Affine(0.75, 0, 500_000, 0, -0.75, 4_400_000)
+
+
+class Toy:
+    """The mean of each colour over `2 radius + 1` pixels squared, as shares of three classes."""
+
+    classes: Sequence[str] = ("red", "green", "blue")
+    device = torch.device("cpu")
+
+    def __init__(self, window: int = 28, radius: int = 1, gsd: float | None = None):
+        self.window, self.radius, self.gsd = window, radius, gsd
+        self.calls = 0
+
+    def predict(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        assert images.dtype == torch.uint8
+        assert images.shape[1:] == (3, self.window, self.window)
+        return smooth(images, self.radius)
+
+
+class ToyCells(Toy):
+    """The same for whole windows."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        return super().predict(images).mean((2, 3))
+
+
+class SlowToy(Toy):
+    """Leaves the time to be killed."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        time.sleep(0.02)
+        return super().predict(images)
+
+
+def smooth(images: Tensor, radius: int) -> Tensor:
+    """Shares of the three colours around each pixel, zeros around the image."""
+    means = F.avg_pool2d(images.double() + 1, 2 * radius + 1, 1, radius)
+    return (means / means.sum(1, keepdim=True)).float()
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Soft blobs of colour, uint8 `[3, H, W]`, never 0."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.integers(1, 256, (1, 3, height // 6 + 2, width // 6 + 2))).float()
+    soft = F.interpolate(coarse, size=(height, width), mode="bilinear")[0].numpy()
+    return (soft + rng.uniform(-10, 10, soft.shape)).clip(1, 255).astype(np.uint8)
+
+
+def write_scene(
+    path: Path, pixels: np.ndarray, transform: Affine = NORTH_UP, crs: Any = UTM, **options: Any
+) -> Path:
+    count, height, width = pixels.shape
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=width,
+        height=height,
+        count=count,
+        dtype=pixels.dtype,
+        transform=transform,
+        crs=crs,
+        **options,
+    ) as file:
+        file.write(pixels)
+    return path
+
+
+def run_toy(scene: Path | Sequence[Path], out: Path, toy: Toy | None = None, **options: Any) -> Any:
+    resume = options.pop("resume", False)
+    scenes = [scene] if isinstance(scene, Path) else scene
+    return map_scene(toy or Toy(), scenes, out, {"name": "toy"}, Options(**options), resume=resume)
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as file:
+        return file.read()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    writing._SECONDS_BETWEEN_NOTES = 0
+    run_toy(
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        SlowToy(gsd=0.47),
+        resume=True,
+        batch_size=4,
+        probabilities=True,
+    )
