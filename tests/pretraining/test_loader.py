@@ -69,7 +69,7 @@ def loader(
     **views: object,
 ) -> Loader:
     config = Pretraining(
-        backbone=Network(name="tiny"),
+        backbone=Network(name="tiny", gsd=1.0),
         data=PretrainingData(
             store=Path("unused"), batch_size=batch_size, workers=workers, hold=hold
         ),

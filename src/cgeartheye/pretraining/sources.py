@@ -16,20 +16,23 @@ import pyarrow.parquet
 import rasterio
 from affine import Affine
 from PIL import Image, UnidentifiedImageError
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import aligned_target, calculate_default_transform
 from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from cgeartheye.data import images_below
-from cgeartheye.data.images import SUFFIXES, read_header, read_image
+from cgeartheye.data.images import SUFFIXES, one_sentence, quiet, read_header, read_image
 from cgeartheye.errors import UserError
 
 METRES_A_DEGREE = 111_320.0
 LEAST_VALID = 0.95  # of a chip's pixels; others are left out
 SAMPLE = 1024  # pixels a side on which a scene's stretch is measured
+
+RESERVED = {"source", "digest", "shard", "key", "place_first", "place_count"}
 
 Row = dict[str, Any]
 
@@ -68,7 +71,7 @@ class Item:
     @property
     def source(self) -> str:
         """Tells it from every other image on this machine."""
-        part = f"#{self.chip.row}_{self.chip.column}" if self.chip else ""
+        part = f"#{self.row['place']}" if self.chip else ""
         return f"{self.path.resolve()}{part}"
 
 
@@ -78,7 +81,7 @@ class Settings:
 
     Attributes:
         chip: pixels a side of the chips that rasters are cut into; none: images stay whole.
-        gsd: metres a pixel of the chips; none: the raster's own.
+        gsd: metres a pixel of the chips; none, or a raster without a reference system: its own.
         bands: which are red, green and blue.
         season: of all images; none: the table's, or a raster's file name.
         max_side: longer images are made smaller.
@@ -116,8 +119,11 @@ def find_items(source: Path, settings: Settings) -> list[Item]:
         settings: with `chip`, images larger than it are cut.
 
     Raises:
-        UserError: no such source, no images in it, or a table without its columns.
+        UserError: no such source, no images in it, a table without its columns, or with a column
+            that the store calls its own.
     """
+    if settings.gsd and not settings.chip:
+        raise UserError("--gsd is of chips: name their size with --chip")
     if not source.exists():
         raise UserError(f"no image, folder or table {source}")
     if source.suffix.lower() in {".csv", ".parquet"}:
@@ -141,13 +147,12 @@ def find_items(source: Path, settings: Settings) -> list[Item]:
 def encode(item: Item, settings: Settings) -> Encoded:
     """Read an image, check it by decoding it, and encode it for the store."""
     try:
-        if item.chip is None:
-            return _encode_file(item, settings)
-        return _encode_chip(item, item.chip, settings)
+        with one_sentence(item.path):
+            if item.chip is None:
+                return _encode_file(item, settings)
+            return _encode_chip(item, item.chip, settings)
     except UserError as error:
         return Encoded(item, problem=str(error))
-    except RasterioError as error:
-        return Encoded(item, problem=f"cannot read {item.path}: {error}")
 
 
 def _from_table(source: Path) -> Iterator[Item]:
@@ -157,6 +162,8 @@ def _from_table(source: Path) -> Iterator[Item]:
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{source} cannot be read as a table: {reason}") from error
+    for name in RESERVED.intersection(rows[0] if rows else ()):
+        raise UserError(f"{source}: the store has a column {name} of its own, call it otherwise")
     for number, row in enumerate(rows, start=1):
         missing = [name for name in ("path", "place", "season") if row.get(name) in (None, "")]
         if missing:
@@ -179,7 +186,8 @@ def _is_plain(path: Path) -> bool:
     """Whether a file is a JPEG or PNG of three bands with 8 bits."""
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
-            return image.mode == "RGB" and read_header(path).bits == 8
+            plain = image.mode == "RGB" and not image.has_transparency_data
+            return plain and read_header(path).bits == 8
     except UnidentifiedImageError:
         return False
 
@@ -194,30 +202,39 @@ def _encoded(item: Item, pixels: np.ndarray, settings: Settings, row: Row) -> En
 
 
 def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
-    """Yield the chips of rasters, and smaller images whole.
+    """Yield the chips of rasters; smaller images, and what cannot be read, whole.
 
-    The rasters of one reference system are cut along one grid, which begins at the corner of all
-    of them together, so that the same ground on several dates makes chips of one place.
+    The rasters of one reference system and resolution are cut along one grid, which begins at the
+    corner of all rasters of the system together, so that the same ground on several dates makes
+    chips of one place.
     """
     assert settings.chip
     corners: dict[str, tuple[float, float]] = {}
+    readable = []
     for item in items:
-        raster = _opened(item.path, settings.gsd)
+        try:
+            raster = _opened(item.path, settings.gsd)
+        except UserError:  # told when it is encoded, like every other damaged image
+            yield item
+            continue
+        readable.append(item)
         if _is_north_up(raster):
             crs, bounds = raster.crs.to_string(), raster.bounds
             left, top = corners.get(crs, (math.inf, -math.inf))
             # South-up rasters name their lower edge first.
             corners[crs] = min(left, bounds.left), max(top, bounds.top, bounds.bottom)
-    for item in items:
+    for item in readable:
         raster = _opened(item.path, settings.gsd)
-        if max(raster.width, raster.height) <= settings.chip:
+        sides = sorted((raster.width, raster.height))
+        if sides[0] < settings.chip or sides[1] == settings.chip:
             yield item
             continue
         season = settings.season or item.row["season"] or item.path.stem
         where = raster.crs.to_string() if _is_north_up(raster) else _alone(item.path)
         for chip in _cells(raster, settings.chip, corners.get(where)):
             left, top = corners.get(where, (0.0, 0.0))
-            place = f"{where}/{settings.chip}/{left:.10g}_{top:.10g}/{chip.row}_{chip.column}"
+            grid = f"{where}/{raster.res[0]:.6g}/{settings.chip}/{left:.10g}_{top:.10g}"
+            place = f"{grid}/{chip.row}_{chip.column}"
             name = f"{item.name}#{chip.row}_{chip.column}"
             yield Item(item.path, name, item.row | {"place": place, "season": season}, chip)
 
@@ -250,13 +267,15 @@ def _range(start: float, length: int, side: int) -> range:
 
 def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
     raster, side = _opened(item.path, settings.gsd), settings.chip
-    bands = settings.bands if raster.count >= 3 else (1, 1, 1)
-    if max(bands) > raster.count:
-        raise UserError(f"{item.path} has {raster.count} bands, not band {max(bands)}: name others")
+    count = raster.src_dataset.count if isinstance(raster, WarpedVRT) else raster.count
+    bands = settings.bands if count >= 3 else (1, 1, 1)
+    if max(bands) > count:
+        raise UserError(f"{item.path} has {count} bands, not band {max(bands)}: name others")
     window, shape = Window(*chip.window), (len(bands), side, side)
     resampling = Resampling.nearest if _whole(chip.window) else Resampling.bilinear
     pixels = raster.read(list(bands), window=window, out_shape=shape, resampling=resampling)
-    valid = raster.read_masks(list(bands), window=window, out_shape=shape).all(0)
+    # Valid where any band is: with nodata 0, deep water has 0 in its red band.
+    valid = raster.read_masks(list(bands), window=window, out_shape=shape).any(0)
     valid &= np.isfinite(pixels).all(0)
     if valid.mean() < LEAST_VALID:
         return Encoded(item, empty=True)
@@ -291,13 +310,25 @@ def _stretch(path: Path, gsd: float | None, bands: tuple[int, ...]) -> tuple[flo
 def _opened(path: Path, gsd: float | None) -> DatasetReader:
     """Open a raster, on a grid of `gsd` metres where one is asked for."""
     try:
-        raster = rasterio.open(path)
+        with quiet():
+            raster = rasterio.open(path)
     except RasterioError as error:
         raise UserError(f"cannot read {path}: {error}") from error
     if gsd is None or raster.crs is None:
         return raster
-    target = raster.crs if raster.crs.is_projected else _utm(raster)
-    return WarpedVRT(raster, crs=target, resolution=gsd, resampling=Resampling.average)
+    crs = raster.crs if raster.crs.is_projected else _utm(raster)
+    own = calculate_default_transform(raster.crs, crs, raster.width, raster.height, *raster.bounds)
+    transform, width, height = aligned_target(*own, gsd)
+    return WarpedVRT(
+        raster,
+        crs=crs,
+        transform=transform,
+        width=width,
+        height=height,
+        resampling=Resampling.average if gsd > own[0].a else Resampling.bilinear,
+        # Otherwise what lies outside of the raster would be black ground.
+        add_alpha=ColorInterp.alpha not in raster.colorinterp,
+    )
 
 
 def _alone(path: Path) -> str:

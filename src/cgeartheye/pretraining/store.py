@@ -3,10 +3,12 @@
     STORE/index.arrow         a row an image, the images of a place side by side
     STORE/shards/00000.lmdb   key: number in the shard, 8 bytes; value: a JPEG or PNG file
 
-The index is memory-mapped, so all processes of a machine share its pages.
+The index is memory-mapped, so all processes of a machine share its pages. A shard that the index
+names is never written again, so that a store may be read while images are added to it.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,6 +26,7 @@ from torchvision.io import ImageReadMode, decode_image
 from cgeartheye.errors import UserError
 
 INDEX, SHARDS = "index.arrow", "shards"
+SHARD_SIZES = b"shard_sizes"  # in the index: JSON, shard to bytes of its file
 
 
 class Store:
@@ -31,6 +34,10 @@ class Store:
 
     Attributes:
         folder: of the store.
+        table: the index, memory-mapped: shard, key, path (the image's name in its source), place,
+            season, height, width, bytes (of the file), digest; lon, lat and gsd (metres a pixel)
+            where they are known; and whatever columns a packed table had.
+        shard_sizes: bytes of each shard's file, as the index says.
     """
 
     def __init__(self, folder: Path):
@@ -48,9 +55,11 @@ class Store:
             )
         try:
             self.table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            self._size = np.stack([self._column("height"), self._column("width")], axis=1)
+            self._height, self._width = self._column("height"), self._column("width")
             self._shard, self._key = self._column("shard"), self._column("key")
             self._first, self._count = self._column("place_first"), self._column("place_count")
+            sizes = json.loads((self.table.schema.metadata or {}).get(SHARD_SIZES, b"{}"))
+            self.shard_sizes = {int(shard): int(size) for shard, size in sizes.items()}
         except (pa.ArrowInvalid, KeyError, OSError) as error:
             raise UserError(f"{path} is damaged: pack again, images already packed stay") from error
         if not len(self):
@@ -69,14 +78,15 @@ class Store:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the images and their order."""
-        digests = np.ascontiguousarray(self._column("digest"))
-        return hashlib.blake2b(digests.tobytes(), digest_size=16).hexdigest()
+        """Of the images, their order and which of them share a place."""
+        seen = hashlib.blake2b(digest_size=16)
+        for column in (self._column("digest"), self._first):
+            seen.update(np.ascontiguousarray(column).data)
+        return seen.hexdigest()
 
     def size(self, index: int) -> tuple[int, int]:
         """Height and width of an image."""
-        height, width = self._size[index].tolist()
-        return height, width
+        return int(self._height[index]), int(self._width[index])
 
     def seasons(self, index: int) -> Sequence[int]:
         """Indices of the other images of its place."""
@@ -104,14 +114,14 @@ class Store:
         Raises:
             UserError: it is missing or damaged.
         """
+        encoded = torch.frombuffer(bytearray(self.read(index)), dtype=torch.uint8)
         try:
-            encoded = torch.frombuffer(bytearray(self.read(index)), dtype=torch.uint8)
             image: Tensor = decode_image(encoded, ImageReadMode.RGB)
             return image
         except (RuntimeError, ValueError) as error:
             raise UserError(
-                f"{self.name(index)} is damaged: find what else is with cgeartheye pretrain verify "
-                f"{self.folder}"
+                f"{self.name(index)} is damaged: find what else is with cgeartheye pretrain pack "
+                f"--verify --out {self.folder}"
             ) from error
 
     def name(self, index: int) -> str:
@@ -123,22 +133,38 @@ class Store:
         return column
 
     def _open(self, shard: int) -> lmdb.Environment:
-        # An environment must not be used after a fork, nor opened twice in a process.
+        # An environment must not be used after a fork.
         if self._process != os.getpid():
             self._shards, self._process = {}, os.getpid()
         if shard not in self._shards:
             path = shard_path(self.folder, shard)
-            shared = self._process, str(path.resolve())
-            environment = _OPEN.get(shared)
-            if environment is None:
-                environment = _OPEN[shared] = lmdb.open(
-                    str(path), subdir=False, readonly=True, lock=False, readahead=False
-                )
-            self._shards[shard] = environment
+            self._shards[shard] = open_shard(path, self.shard_sizes.get(shard, 0))
         return self._shards[shard]
 
 
 _OPEN: WeakValueDictionary[tuple[int, str], lmdb.Environment] = WeakValueDictionary()
+
+
+def open_shard(path: Path, size: int = 0) -> lmdb.Environment:
+    """Open a shard for reading; closed when nobody holds it any more.
+
+    Args:
+        path: of the shard.
+        size: bytes that its file has at least.
+
+    Raises:
+        UserError: it is shorter. Reading what is missing would end the process by a signal.
+        lmdb.Error: it cannot be opened.
+    """
+    if size and path.is_file() and path.stat().st_size < size:
+        raise UserError(f"{path} is cut off: copy it again, or pack into a new store")
+    mine = os.getpid(), str(path.resolve())  # must not be opened twice in a process
+    environment = _OPEN.get(mine)
+    if environment is None:
+        environment = _OPEN[mine] = lmdb.open(
+            str(path), subdir=False, readonly=True, lock=False, readahead=False
+        )
+    return environment
 
 
 def shard_path(folder: Path, shard: int) -> Path:
