@@ -45,7 +45,9 @@ def test() -> None:
         nargs="?",
         help="run directory, model.safetensors or published .pth; by default that of the config",
     )
-    parser.add_argument("--out", help="write every prediction to this .csv or .json file")
+    parser.add_argument(
+        "--out", help="write every prediction: a .csv or .json file, or a folder of masks"
+    )
     parser.add_argument("--show-dir", help="save every image with its prediction here")
     parser.add_argument("--tta", action="store_true", help="average over mirror images")
     given = parser.parse_args()

@@ -102,12 +102,16 @@ def test(
     ] = None,
     set_: Overrides = None,
     work_dir: WorkDir = None,
-    out: Annotated[Path | None, typer.Option(help="Write every prediction: .csv or .json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write every prediction: a .csv or .json file, or a folder of masks."),
+    ] = None,
     show_dir: Annotated[
         Path | None, typer.Option(help="Save every image with its prediction here.")
     ] = None,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Average over an image and its mirror image.")
+        bool,
+        typer.Option("--tta", help="Average over mirror images and the config's scales."),
     ] = False,
 ) -> None:
     """Test a trained model: figures in the terminal, test.json and report.html."""
@@ -124,10 +128,12 @@ def test(
 def predict(
     run: RunOrModel,
     inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
-    out: Annotated[Path, typer.Option(help="A .csv, .json or .geojson file.")],
+    out: Annotated[
+        Path, typer.Option(help="A .csv, .json or .geojson file, or a folder of masks.")
+    ],
     set_: Overrides = None,
 ) -> None:
-    """Classify images."""
+    """Classify images, or every pixel of them."""
     from cgeartheye.tasks import runs
 
     runs.predict(run, inputs, out, set_ or [])
@@ -138,7 +144,10 @@ def probe(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) 
     """Measure a frozen backbone: kNN and linear probe, with all labels and with few."""
     from cgeartheye.tasks.probe import probe
 
-    probe(_load(config, set_, work_dir))
+    read = _load(config, set_, work_dir)
+    if read.task != "scene_classification":
+        raise UserError(f"{config} is no config of scene classification, which a probe needs")
+    probe(read)
 
 
 @app.command()

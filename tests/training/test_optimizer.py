@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cgeartheye.config import Training
-from cgeartheye.training.optimizer import adamw, learning_rate
+from cgeartheye.training.optimizer import adamw, learning_rate, total_steps
 
 
 def test_schedule_matches_torch_schedulers() -> None:
@@ -52,3 +52,28 @@ def test_only_matrices_decay() -> None:
     trained = {id(p) for g in optimizer.param_groups for p in g["params"]}
     assert decayed == {id(net.linear.weight)}
     assert trained == {id(p) for n, p in net.named_parameters() if not n.startswith("frozen")}
+
+
+def test_poly_and_steps_match_torch_schedulers() -> None:
+    """Oracle: LinearLR for the warm-up, PolynomialLR of power 1 after it."""
+    config = Training(
+        steps=50, lr=1e-3, lr_batch=None, schedule="poly", warmup_steps=9, warmup_from=0.1
+    )
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
+    warm = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, total_iters=9)
+    line = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=41, power=1.0)
+    schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [warm, line], [9])
+    assert total_steps(7, config) == 50
+    for step in range(50):
+        expected = optimizer.param_groups[0]["lr"]
+        assert learning_rate(step, 7, 8, config) == pytest.approx(expected, rel=1e-6)
+        optimizer.step()
+        schedule.step()
+
+
+def test_the_decoder_has_its_own_rate() -> None:
+    net = nn.ModuleDict({"backbone": nn.Linear(2, 2), "decoder": nn.Linear(2, 2)})
+    groups = adamw(nn.ModuleDict({"module": net}), Training(decoder_lr=10.0)).param_groups
+    factors = {id(p): group["lr_factor"] for group in groups for p in group["params"]}
+    assert {factors[id(p)] for p in net["backbone"].parameters()} == {1.0}
+    assert {factors[id(p)] for p in net["decoder"].parameters()} == {10.0}

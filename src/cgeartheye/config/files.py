@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cgeartheye.config import schema
-from cgeartheye.config.schema import KINDS, Config, Pretraining
+from cgeartheye.config.schema import KINDS, Config, Pretraining, SceneClassification
 from cgeartheye.errors import UserError, nearest
 
 
@@ -116,7 +116,7 @@ def _sentence(source: str, error: ValidationError) -> str:
     place = [str(part) for part in first["loc"]]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        fields = _fields_beside(getattr(schema, error.title, Config), place[:-1])
+        fields = _fields_beside(getattr(schema, error.title, SceneClassification), place[:-1])
         message = f"no such field{nearest(place[-1], fields)}"
     where = ".".join(place) or error.title
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

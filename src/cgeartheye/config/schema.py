@@ -236,12 +236,28 @@ class SegmentationDecoder(Section):
     dice: float = Field(0.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
     class_weights: tuple[float, ...] | None = Field(None, description="of the cross-entropy")
 
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "SegmentationDecoder":
+        if self.kind == "upernet" and self.layers is not None and len(self.layers) != 4:
+            raise ValueError(f"UPerNet takes 4 layers, not {len(self.layers)}")
+        if self.layers is not None and not self.layers:
+            raise ValueError("layers must name one at least")
+        if self.kind == "light" and self.channels % 8:
+            raise ValueError(f"channels of the light head must be a multiple of 8: {self.channels}")
+        return self
+
 
 class SlidingWindow(Section):
     """How an image larger than the network's input is predicted."""
 
     overlap: float = Field(1 / 3, ge=0, lt=1, description="share of a window's side")
     batch_size: Positive = Field(8, description="windows a forward pass")
+    flips: bool = Field(True, description="with --tta: average over the four flips of a window")
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="with --tta: average over these; 2 doubles an image",
+    )
 
 
 class FeatureCache(Section):
@@ -250,6 +266,9 @@ class FeatureCache(Section):
     enabled: bool = Field(True, description="used where the backbone is frozen")
     views: Positive = Field(8, description="augmented views of each training image")
     batch_size: Positive = Field(64, description="images a forward pass while encoding")
+    budget_gb: float = Field(
+        20.0, ge=0, description="of each part's features on the disk; what takes more is not cached"
+    )
     folder: Path | None = Field(None, description="none: `features` beside the run directory")
 
 
@@ -257,13 +276,19 @@ class Training(Section):
     """Optimiser (AdamW), schedule, precision and what is written when."""
 
     epochs: Positive = 100
+    steps: Positive | None = Field(None, description="optimiser steps, in place of epochs")
     lr: float = Field(1e-4, gt=0)
+    decoder_lr: float = Field(1.0, gt=0, description="factor of lr for all but the backbone")
+    schedule: Literal["cosine", "poly"] = Field(
+        "cosine", description="how lr falls to 0 after the warm-up; poly: in a straight line"
+    )
     lr_batch: Positive | None = Field(
         128, description="global batch that lr is meant for; lr is scaled to the one in use"
     )
     weight_decay: float = Field(0.05, ge=0, description="none on norms, biases and tokens")
     betas: tuple[float, float] = (0.9, 0.999)
-    warmup_epochs: float = Field(5.0, ge=0, description="at most half of the epochs")
+    warmup_epochs: float = Field(5.0, ge=0, description="at most half of the training")
+    warmup_steps: int | None = Field(None, ge=0, description="in place of warmup_epochs")
     warmup_from: float = Field(0.25, gt=0, le=1, description="share of lr at the first step")
     clip_norm: float | None = Field(None, gt=0)
     accumulate: Positive = Field(1, description="micro-batches a step")
@@ -291,6 +316,21 @@ class SceneClassification(Section):
     backbone: Backbone
     data: SceneData
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    training: Training = Training()
+    cache: FeatureCache = FeatureCache()
+    work_dir: Path | None = Field(
+        None, description="the run directory; none: runs/<name of the config file>"
+    )
+
+
+class SemanticSegmentation(Section):
+    """Semantic segmentation: a decoder on feature maps of several layers."""
+
+    task: Literal["semantic_segmentation"] = "semantic_segmentation"
+    backbone: Backbone
+    data: SegmentationData
+    decoder: SegmentationDecoder = SegmentationDecoder()
+    window: SlidingWindow = SlidingWindow()
     training: Training = Training()
     cache: FeatureCache = FeatureCache()
     work_dir: Path | None = Field(
@@ -441,8 +481,9 @@ class Pretraining(Section):
         return self
 
 
-Config = SceneClassification  # what a task's commands take
-KINDS: dict[str, type[SceneClassification] | type[Pretraining]] = {
+Config = SceneClassification | SemanticSegmentation  # what a task's commands take
+KINDS: dict[str, type[Config] | type[Pretraining]] = {
     "scene_classification": SceneClassification,
+    "semantic_segmentation": SemanticSegmentation,
     "pretraining": Pretraining,
 }

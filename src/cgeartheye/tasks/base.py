@@ -5,10 +5,13 @@ backbone, and the classes, normalisation and sizes that `test`, `predict` and ma
 """
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from cgeartheye.backbone import Built
@@ -17,6 +20,10 @@ from cgeartheye.config import Config
 from cgeartheye.errors import UserError
 from cgeartheye.files import write_text
 from cgeartheye.training import distributed
+from cgeartheye.training.batches import test_order
+from cgeartheye.training.loop import autocast
+from cgeartheye.training.progress import bar
+from cgeartheye.training.sources import Batch, Source
 from cgeartheye.training.state import all_tensors, tuned_tensors
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
@@ -40,6 +47,37 @@ class Model:
     classes: tuple[str, ...]
     tensors: dict[str, Tensor]
     backbone_fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a test found.
+
+    Attributes:
+        figures: in percent.
+        report: writes `report.html`, and everything else that the first process writes.
+    """
+
+    figures: dict[str, float]
+    report: Callable[[Path], None]
+
+
+def device_of(task: nn.Module) -> torch.device:
+    """Return where a task computes."""
+    return next(task.parameters()).device
+
+
+@torch.no_grad()
+def predictions(task: Any, source: Source, config: Config) -> Iterator[tuple[Any, Batch]]:
+    """Yield the task's predictions for each batch of a source, and the batch, in order."""
+    task.eval()
+    order = test_order(len(source), config.data.batch_size, 0, 1)
+    with bar("predicting", len(source), "images") as progress:
+        for samples, batch in zip(order, source.load(order), strict=True):
+            with autocast(device_of(task), config.training.precision):
+                prediction = task.predict(batch)
+            yield prediction, batch
+            progress.advance(len(samples))
 
 
 def is_self_contained(config: Config) -> bool:
@@ -94,7 +132,7 @@ def read_model(path: Path) -> Model:
             raise UserError(f"no trained model in {path}: {needed} is missing")
     try:
         facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
-        config = Config.model_validate(facts["config"])
+        config: Config = TypeAdapter(Config).validate_python(facts["config"])
         classes = tuple(facts["classes"])
         fingerprint = facts["backbone_fingerprint"]
     except (ValueError, KeyError, TypeError) as error:

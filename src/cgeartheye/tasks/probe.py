@@ -9,9 +9,11 @@ from cgeartheye.config import SceneClassification
 from cgeartheye.data import SceneChips, load_parts
 from cgeartheye.evaluation.probes import few_per_class, knn_predict, linear_probe
 from cgeartheye.files import write_text
+from cgeartheye.tasks.base import device_of
 from cgeartheye.tasks.inputs import encode
 from cgeartheye.tasks.runs import build
 from cgeartheye.tasks.scene import SceneTask
+from cgeartheye.tasks.scene_recipe import chip_views
 from cgeartheye.training import distributed
 from cgeartheye.training.progress import bar, console, say
 
@@ -67,6 +69,8 @@ def probe(config: SceneClassification) -> dict[str, float]:
 def _features(config: SceneClassification, task: SceneTask, chips: SceneChips) -> np.ndarray:
     """Return float32 `[chips, C]`, encoded anew: half precision would favour some backbones."""
     features = np.empty((len(chips), task.backbone.embed_dim), np.float32)
-    for indices, tokens in encode(config, task, chips, views=0):
-        features[indices] = tokens[:, 0].cpu().numpy()
+    task.eval()
+    samples = chip_views(config, chips, views=0)
+    for indices, tokens in encode(config, device_of(task), samples, task.encode):
+        features[indices] = tokens[:, 0].float().cpu().numpy()
     return features

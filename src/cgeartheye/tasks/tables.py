@@ -13,6 +13,8 @@ from cgeartheye.data.images import read_georeference
 from cgeartheye.errors import UserError
 from cgeartheye.files import write_text
 
+ENDINGS = (".csv", ".json", ".geojson")
+
 
 @dataclass(frozen=True)
 class Row:

@@ -107,6 +107,9 @@ def wrap(
     """
     if world_size() == 1:
         return module
+    if next(module.parameters()).is_cuda:
+        # Batch norms count over the samples of all processes; for CPUs PyTorch has no such layer.
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     if sharding == "fsdp":
         shard(module, blocks, method)
         return module
@@ -124,6 +127,30 @@ def shard(module: nn.Module, blocks: Iterable[nn.Module], method: str) -> None:
 def is_sharded(model: nn.Module) -> bool:
     """Whether each process holds only a part of every parameter."""
     return isinstance(model, FSDPModule)
+
+
+@contextmanager
+def whole(model: nn.Module) -> Iterator[None]:
+    """Keep a sharded model whole in each process, so that they need not compute in step."""
+    parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            # As `fully_shard` has it: the outermost part stays whole until the backward pass.
+            part.set_reshard_after_forward(part is not model, recurse=False)
+            part.reshard()
+
+
+@torch.no_grad()
+def share_buffers(model: nn.Module) -> None:
+    """Give every process the buffers of the first, such as the statistics of batch norms."""
+    if dist.is_initialized():
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -21,14 +22,18 @@ from cgeartheye.errors import UserError
 from cgeartheye.files import write_text
 from cgeartheye.training import distributed
 
-# Yields, for the samples that this process encodes, their indices and features [n, views, C].
+# Yields, for the samples that this process encodes, their indices and features [n, views, ...].
 Encoder = Callable[[], Iterator[tuple[list[int], Tensor]]]
 
 
 def cached(
-    folder: Path, facts: Mapping[str, object], shape: tuple[int, int, int], encode: Encoder
+    folder: Path,
+    facts: Mapping[str, object],
+    shape: tuple[int, ...],
+    encode: Encoder,
+    dtype: type[np.float16] | type[np.uint8] = np.float16,
 ) -> np.ndarray:
-    """Return features `[samples, views, C]` float16, encoding them if they are not there yet.
+    """Return features `[samples, views, ...]`, encoding them if they are not there yet.
 
     A cache is in use only under its final name, which it gets when every row is on the disk. A
     second run that wants the same features waits for the first and then reads what it made. With
@@ -37,8 +42,9 @@ def cached(
     Args:
         folder: where caches are kept.
         facts: everything that the features depend on; JSON values.
-        shape: samples, views, C.
+        shape: samples, views, and what one view has.
         encode: called in every process if there is no cache.
+        dtype: half precision for features, bytes for the masks beside them.
 
     Raises:
         UserError: no room on the disk, no permission, features that are not finite, or a folder
@@ -52,7 +58,7 @@ def cached(
         found = path.exists()
         if distributed.is_main() and not found:
             try:
-                _allocate(partial, shape)
+                _allocate(partial, shape, dtype)
             except UserError as error:
                 failure = error
         distributed.main_first(failure)
@@ -77,24 +83,27 @@ def _fill(partial: Path, encode: Encoder) -> None:
         )
     rows = np.lib.format.open_memmap(partial, mode="r+")
     for indices, features in encode():
-        half = features.half()
-        if not half.isfinite().all():
+        with np.errstate(over="ignore"):
+            values = features.float().cpu().numpy().astype(rows.dtype)
+        if not np.isfinite(values).all():
             raise UserError(
                 f"the features of image {indices[0]} and the {len(indices) - 1} after it are not "
                 "finite: check the backbone's weights, or set training.precision=fp32"
             )
-        rows[indices] = half.cpu().numpy()
+        rows[indices] = values
     rows.flush()
 
 
-def _allocate(partial: Path, shape: tuple[int, int, int]) -> None:
+def _allocate(
+    partial: Path, shape: tuple[int, ...], dtype: type[np.float16] | type[np.uint8]
+) -> None:
     """Make the file with all its blocks, so that a full disk shows now and not half-way."""
-    size = int(np.prod(shape)) * 2
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(partial.parent).free
     try:
         if free < size:
             raise OSError(errno.ENOSPC, "no space left")
-        rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        rows = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
         offset = partial.stat().st_size - size
         del rows
         with partial.open("rb+") as file:

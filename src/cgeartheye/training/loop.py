@@ -16,7 +16,7 @@ from cgeartheye.errors import UserError
 from cgeartheye.training import distributed, state
 from cgeartheye.training.batches import TrainingOrder, derive_seed, test_order
 from cgeartheye.training.meter import Meter
-from cgeartheye.training.optimizer import adamw, learning_rate
+from cgeartheye.training.optimizer import adamw, learning_rate, total_steps
 from cgeartheye.training.progress import Bar, bar, say
 from cgeartheye.training.run import Run
 from cgeartheye.training.sources import Batch, Source
@@ -117,27 +117,28 @@ class Trainer:
             UserError: the loss is not finite, a sample cannot be read, a file cannot be written.
         """
         config, order, position = self.config, self.order, self.position
-        total = config.epochs * order.steps
+        total = total_steps(order.steps, config)
+        epochs = -(-total // order.steps)
         with bar("training", total, "steps", done=position.step) as progress:
-            for epoch in range(position.step // order.steps, config.epochs):
+            for epoch in range(position.step // order.steps, epochs):
                 if config.patience and position.stale >= config.patience:
                     say(f"stopped early: no better {self.task.monitor} in {position.stale} times")
                     break
-                self._epoch(epoch, progress)
-                if (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == config.epochs:
+                self._epoch(epoch, min(order.steps, total - epoch * order.steps), progress)
+                if (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == epochs:
                     self._evaluate(epoch)
                 self._save_if_due()
         self._save()
 
-    def _epoch(self, epoch: int, progress: Bar) -> None:
+    def _epoch(self, epoch: int, steps: int, progress: Bar) -> None:
         first = self.position.step - epoch * self.order.steps
         batches = self.data.train.load(self.order.epoch(epoch, first))
         self.model.train()
         self.meter.start()
-        for step in range(first, self.order.steps):
+        for step in range(first, steps):
             rate = self._step(batches, step)
             progress.advance(1, self.meter.text)
-            last = step == self.order.steps - 1
+            last = step == steps - 1
             if last or self.position.step % self.config.log_every == 0:
                 self._log(rate)
                 # At the end of an epoch the evaluation belongs into the checkpoint.
@@ -149,7 +150,7 @@ class Trainer:
         config, order = self.config, self.order
         rate = learning_rate(self.position.step, order.steps, order.step_size, config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_factor"]
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for micro in range(config.accumulate):
@@ -189,7 +190,10 @@ class Trainer:
 
     def _evaluate(self, epoch: int) -> None:
         position, monitor = self.position, self.task.monitor
-        metrics = evaluate(self.task, self.data.val, self.data.val_batch, self.config.precision)
+        # Running statistics of batch norms may differ between processes.
+        distributed.share_buffers(self.task)
+        with distributed.whole(self.task):
+            metrics = evaluate(self.task, self.data.val, self.data.val_batch, self.config.precision)
         figures = metrics.compute()
         self.run.log({"kind": "val", "step": position.step, "epoch": epoch + 1, **figures})
         if position.best is None or figures[monitor] > position.best:
@@ -230,16 +234,10 @@ def evaluate(
     device = next(task.parameters()).device
     order = test_order(len(source), batch_size, distributed.rank(), distributed.world_size())
     metrics = task.metrics()
-    # Sharded processes compute together: one that has no batch left repeats a sample.
-    repeats = (
-        max(distributed.gather(len(order))) - len(order) if distributed.is_sharded(task) else 0
-    )
     with bar("evaluating", len(order), "batches") as progress:
-        for done, batch in enumerate(source.load(order + [[0]] * repeats)):
+        for batch in source.load(order):
             with autocast(device, precision):
                 prediction = task.predict(batch)
-            if done >= len(order):
-                continue
             task.measure(metrics, prediction, batch)
             if keep:
                 keep(prediction, batch)

@@ -12,14 +12,20 @@ from cgeartheye.config import Training
 def adamw(model: nn.Module, config: Training) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) over what is trained.
 
-    Weight decay acts on matrices only: norms, biases, LayerScale and tokens have none.
+    Weight decay acts on matrices only: norms, biases, LayerScale and tokens have none. Each group
+    has a factor of the learning rate, `lr_factor`.
     """
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in trained if decays(name, p)]
-    free = [p for name, p in trained if not decays(name, p)]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factor = 1.0 if "backbone" in name.split(".") else config.decoder_lr
+            groups.setdefault((factor, decays(name, parameter)), []).append(parameter)
+    described: list[dict[str, Any]] = [
+        {"params": parameters, "lr_factor": factor} | ({} if decayed else {"weight_decay": 0.0})
+        for (factor, decayed), parameters in groups.items()
+    ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        described,
         lr=config.lr,
         betas=config.betas,
         weight_decay=config.weight_decay,
@@ -27,20 +33,29 @@ def adamw(model: nn.Module, config: Training) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, steps_an_epoch: int, global_batch: int, config: Training) -> float:
-    """Learning rate of an optimiser step: linear warm-up, then a cosine to zero.
+    """Learning rate of an optimiser step: linear warm-up, then a cosine or a line to zero.
 
     Args:
         step: steps done before this one.
         steps_an_epoch: optimiser steps an epoch.
         global_batch: samples a step; the rate grows in proportion (Goyal et al. 2017).
-        config: `warmup_epochs` is cut to half of a run that is shorter than twice as long.
+        config: the warm-up is cut to half of a run that is shorter than twice as long.
     """
     peak = config.lr * (global_batch / config.lr_batch if config.lr_batch else 1.0)
-    total = config.epochs * steps_an_epoch
-    warmup = min(config.warmup_epochs, config.epochs / 2) * steps_an_epoch
+    total = total_steps(steps_an_epoch, config)
+    warmup = config.warmup_epochs * steps_an_epoch
+    if config.warmup_steps is not None:
+        warmup = config.warmup_steps
+    warmup = min(warmup, total / 2)
     if step < warmup:
         return peak * (config.warmup_from + (1 - config.warmup_from) * step / warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+    done = (step - warmup) / (total - warmup)
+    return peak * (1 - done if config.schedule == "poly" else 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def total_steps(steps_an_epoch: int, config: Training) -> int:
+    """Return how many optimiser steps a training takes."""
+    return config.steps or config.epochs * steps_an_epoch
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:

@@ -1,6 +1,7 @@
 """Where batches come from: image files, or features that were encoded before."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cgeartheye.errors import UserError
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # tensors `[B, ...]`, or lists of B tensors where their sizes differ
 # A sample as it is (a test), or with the seed of its augmentation (training).
 Key = int | tuple[int, int]
 
@@ -32,7 +33,21 @@ class Source(Protocol):
 class FileSource:
     """Reads samples from files in worker processes, ahead of their use."""
 
-    def __init__(self, samples: Dataset[dict[str, Any]], workers: int, device: torch.device):
+    def __init__(
+        self,
+        samples: Dataset[dict[str, Any]],
+        workers: int,
+        device: torch.device,
+        listed: tuple[str, ...] = (),
+    ):
+        """Take a data set.
+
+        Args:
+            samples: dicts of tensors and numbers.
+            workers: loader processes; 0: this one.
+            device: where batches go.
+            listed: fields whose tensors may differ in size, so that batches have lists of them.
+        """
         self._samples = _ErrorsAsValues(samples)
         self._keys = _Keys()
         self._device = device
@@ -40,7 +55,7 @@ class FileSource:
             self._samples,
             batch_sampler=self._keys,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, listed),
             pin_memory=device.type == "cuda",
             persistent_workers=workers > 0,
         )
@@ -60,32 +75,34 @@ class FileSource:
 class FeatureSource:
     """Reads features that were encoded before (see `features.py`)."""
 
-    def __init__(self, features: np.ndarray, labels: list[int], device: torch.device):
-        """Take features `[samples, views, C]` float16 and their labels."""
-        self._features, self._device = features, device
-        self._labels = torch.tensor(labels)
+    def __init__(self, arrays: Mapping[str, np.ndarray], device: torch.device):
+        """Take the fields of batches, `[samples, views, ...]` each; `features` are float16."""
+        self._arrays, self._device = arrays, device
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self._arrays["features"])
 
     def load(self, batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
-        """Yield `features` float32 `[B, C]`, `label` and `index`; a seed picks one of the views."""
-        views = self._features.shape[1]
+        """Yield the fields, features in float32, and `index`; a seed picks one of the views."""
         for keys in batches:
             pairs = [key if isinstance(key, tuple) else (key, 0) for key in keys]
             index = np.array([i for i, _ in pairs])
-            view = np.array([seed % views for _, seed in pairs])
-            batch = {
-                "features": torch.from_numpy(self._features[index, view]).float(),
-                "label": self._labels[index],
-                "index": torch.from_numpy(index),
-            }
-            yield to_device(batch, self._device)
+            batch: Batch = {"index": torch.from_numpy(index)}
+            for name, array in self._arrays.items():
+                view = np.array([seed % array.shape[1] for _, seed in pairs])
+                batch[name] = torch.from_numpy(array[index, view])
+            batch = to_device(batch, self._device)
+            yield batch | {"features": batch["features"].float()}
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move the tensors of a batch."""
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    return {
+        name: [part.to(device, non_blocking=True) for part in value]
+        if isinstance(value, list)
+        else value.to(device, non_blocking=True)
+        for name, value in batch.items()
+    }
 
 
 class _Keys:
@@ -113,6 +130,14 @@ class _ErrorsAsValues(Dataset[Any]):
             return UserError(str(error))
 
 
-def _collate(samples: list[Any]) -> Any:
-    errors = [sample for sample in samples if isinstance(sample, UserError)]
-    return errors[0] if errors else default_collate(samples)
+def _collate(listed: tuple[str, ...], samples: list[Any]) -> Batch | UserError:
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+    columns = {name: [sample[name] for sample in samples] for name in samples[0]}
+    return {
+        name: [part.as_subclass(Tensor) for part in column]
+        if name in listed
+        else default_collate(column)
+        for name, column in columns.items()
+    }

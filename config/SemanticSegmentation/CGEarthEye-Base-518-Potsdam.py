@@ -1,0 +1,36 @@
+"""Base at 518 px, frozen, with UPerNet on ISPRS Potsdam; the schedule is that of iSAID."""
+
+from cgeartheye.config import (
+    Backbone,
+    Normalisation,
+    SegmentationData,
+    SegmentationDecoder,
+    SemanticSegmentation,
+    Training,
+)
+
+config = SemanticSegmentation(
+    backbone=Backbone(
+        name="base",
+        weights="weights/CGEarthEye-Base-518.pth",
+        normalisation=Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        gsd=0.75,
+    ),
+    data=SegmentationData(
+        root="datasets/SemanticSegmentation/Potsdam",
+        catalog="Potsdam",
+        image_size=518,
+        batch_size=8,
+    ),
+    decoder=SegmentationDecoder(kind="upernet", layers=(2, 5, 8, 11)),
+    training=Training(
+        steps=160_000,
+        lr=6e-5,
+        lr_batch=None,
+        decoder_lr=10.0,
+        weight_decay=0.01,
+        schedule="poly",
+        warmup_steps=3_000,
+        warmup_from=1e-6,
+    ),
+)

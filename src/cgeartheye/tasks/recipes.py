@@ -1,0 +1,93 @@
+"""What differs between tasks, behind one contract."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from cgeartheye.backbone import Built
+from cgeartheye.config import Config, Normalisation, SceneClassification
+from cgeartheye.data.findings import CheckResult
+from cgeartheye.tasks.base import Tested
+from cgeartheye.tasks.scene_recipe import SceneRecipe
+from cgeartheye.tasks.segmentation_recipe import SegmentationRecipe
+from cgeartheye.training.loop import Data
+
+
+class Recipe(Protocol):
+    """How the model of a config is built, fed, tested and used.
+
+    A task is a `training.loop.Task` and an `nn.Module` with `backbone`, `decoder`, `classes`.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the data, by index."""
+
+    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> Any:
+        """Put a new decoder on a backbone.
+
+        Args:
+            built: the backbone.
+            classes: names by index.
+            tta: average predictions over changed views of an image.
+        """
+
+    def published_decoder(
+        self, path: Path, tensors: Mapping[str, Tensor], classes: int
+    ) -> dict[str, Tensor]:
+        """Return the decoder's tensors out of those of a published checkpoint.
+
+        Raises:
+            UserError: it holds none, or one for another number of classes.
+        """
+
+    def data(self, task: Any, built: Built) -> Data:
+        """Return what is trained on and evaluated on.
+
+        Raises:
+            UserError: files are missing or cannot be read.
+        """
+
+    def check_out(self, out: Path, tested: bool) -> None:
+        """Refuse a place for predictions before any work is done.
+
+        Args:
+            out: a table, or a folder of masks.
+            tested: whether the predictions are those of a test.
+
+        Raises:
+            UserError: an ending of no known format, or a file where a folder must be.
+        """
+
+    def test(self, task: Any, built: Built, out: Path | None, show_dir: Path | None) -> Tested:
+        """Test on the test part; every process calls it.
+
+        Args:
+            task: on its device.
+            built: its backbone.
+            out: every prediction goes there: a table, or a folder of masks.
+            show_dir: a folder for a picture of every prediction.
+        """
+
+    def predict(self, task: Any, images: Mapping[Path, str], out: Path) -> None:
+        """Predict images.
+
+        Args:
+            task: on its device.
+            images: names, by path.
+            out: a table, or a folder of masks.
+        """
+
+    def check(
+        self, normalisation: Normalisation, progress: Callable[[int, int], None]
+    ) -> CheckResult:
+        """Examine the data."""
+
+
+def recipe_for(config: Config) -> Recipe:
+    """Return the recipe of a config's task."""
+    if isinstance(config, SceneClassification):
+        return SceneRecipe(config)
+    return SegmentationRecipe(config)

@@ -1,0 +1,196 @@
+"""How a scene classifier is built, fed, tested and used."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from cgeartheye.backbone import Built
+from cgeartheye.config import Normalisation, SceneClassification, SceneData
+from cgeartheye.data import (
+    SceneChips,
+    SceneParts,
+    eval_transform,
+    fingerprint,
+    load_parts,
+    read_image,
+)
+from cgeartheye.data.check import check_scenes
+from cgeartheye.data.findings import CheckResult
+from cgeartheye.errors import UserError
+from cgeartheye.tasks import tables
+from cgeartheye.tasks.base import Tested, device_of, predictions
+from cgeartheye.tasks.inputs import Views, cached_features
+from cgeartheye.tasks.scene import ScenePrediction, SceneTask
+from cgeartheye.tasks.scene_report import save_pictures, write_report
+from cgeartheye.training import distributed
+from cgeartheye.training.loop import Data, evaluate
+from cgeartheye.training.progress import say
+from cgeartheye.training.sources import Batch, FeatureSource, FileSource, Source
+
+Piece = tuple[np.ndarray, ...]
+
+
+class SceneRecipe:
+    """See `recipes.Recipe`."""
+
+    def __init__(self, config: SceneClassification):
+        self.config = config
+
+    @cached_property
+    def parts(self) -> SceneParts:
+        """The images and labels of each part."""
+        return load_parts(self.config.data)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the data."""
+        return self.parts.classes
+
+    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> SceneTask:
+        """Put a new classifier on a backbone."""
+        return SceneTask(built.module, built.normalisation, classes, self.config, tta)
+
+    def published_decoder(
+        self, path: Path, tensors: Mapping[str, Tensor], classes: int
+    ) -> dict[str, Tensor]:
+        """Return the classifier of a published checkpoint."""
+        head = {name: tensors.get(f"head.fc.{name}") for name in ("weight", "bias")}
+        weight, bias = head["weight"], head["bias"]
+        if weight is None or bias is None:
+            raise UserError(
+                f"{path} holds no classifier (head.fc.weight, head.fc.bias): name a run "
+                "directory, or train with backbone.weights set to this file"
+            )
+        if len(weight) != classes:
+            raise UserError(
+                f"{path} knows {len(weight)} classes, the data in {self.config.data.root} have "
+                f"{classes}: test it on the data that it was trained on"
+            )
+        return {"weight": weight, "bias": bias}
+
+    def data(self, task: SceneTask, built: Built) -> Data:
+        """Return what is trained on and evaluated on."""
+        batch = self.config.data.batch_size
+        return Data(
+            train=self._source(built, task, self.parts.train, self.config.cache.views),
+            train_batch=batch,
+            val=self._source(built, task, self.parts.val, views=0),
+            val_batch=batch,
+        )
+
+    def check_out(self, out: Path, tested: bool) -> None:
+        """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
+        tables.check_ending(out, tables.ENDINGS[:2] if tested else tables.ENDINGS)
+
+    def test(
+        self, task: SceneTask, built: Built, out: Path | None, show_dir: Path | None
+    ) -> Tested:
+        """Test; see `Recipe`."""
+        started = time.monotonic()
+        config, chips = self.config, self.parts.test
+        if task.tta:
+            source: Source = FileSource(chips, config.data.workers, device_of(task))
+        else:
+            source = self._source(built, task, chips, views=0)
+        pieces: list[Piece] = []
+
+        def keep(prediction: ScenePrediction, batch: Batch) -> None:
+            tensors = batch["index"], prediction.probabilities, prediction.features.float()
+            pieces.append(tuple(tensor.cpu().numpy() for tensor in tensors))
+
+        metrics = evaluate(task, source, config.data.batch_size, config.training.precision, keep)
+        everything = [piece for share in distributed.gather(pieces) for piece in share]
+        order = np.argsort(np.concatenate([piece[0] for piece in everything]))
+        probabilities = np.concatenate([piece[1] for piece in everything])[order]
+        features = np.concatenate([piece[2] for piece in everything])[order]
+
+        def report(path: Path) -> None:
+            if out:
+                tables.write_rows(out, _rows(chips, probabilities), chips.classes)
+            if show_dir:
+                save_pictures(show_dir, chips, probabilities)
+            write_report(path, config, task, chips, metrics, probabilities, features, started)
+
+        return Tested(metrics.compute(), report)
+
+    def predict(self, task: SceneTask, images: Mapping[Path, str], out: Path) -> None:
+        """Classify images and write a table; see `tables.write_rows` for the formats."""
+        config, paths = self.config, list(images)
+        source = FileSource(_Images(paths, config.data), config.data.workers, device_of(task))
+        rows = []
+        for prediction, batch in predictions(task, source, config):
+            rows += [
+                tables.Row(paths[index], scores)
+                for index, scores in zip(
+                    batch["index"].tolist(), prediction.probabilities.cpu().numpy(), strict=True
+                )
+            ]
+        tables.write_rows(out, rows, task.classes)
+        counts = Counter(task.classes[int(row.probabilities.argmax())] for row in rows)
+        say(f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}")
+
+    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+        """Examine the data."""
+        return check_scenes(self.config, normalisation, progress)
+
+    def _source(self, built: Built, task: SceneTask, chips: SceneChips, views: int) -> Source:
+        """Return where batches of chips come from: the cache, or files.
+
+        Args:
+            built: facts of the backbone.
+            task: on its device.
+            chips: one part of the data.
+            views: augmented views of each chip that the cache keeps; 0: the one that tests see.
+        """
+        config, device = self.config, device_of(task)
+        if config.backbone.tuning == "frozen" and config.cache.enabled:
+            pixels = {"image_size", "bands", "stretch"} | ({"crop_area"} if views else set())
+            facts = {
+                "images": config.data.model_dump(mode="json", include=pixels),
+                "resize_to": None if views else config.data.resize_to,
+                "data": fingerprint(chips),
+            }
+            samples = chip_views(config, chips, views)
+            task.eval()
+            features = cached_features(
+                config, built, device, samples, task.encode, (task.backbone.embed_dim,), facts
+            )
+            if features is not None:
+                labels = np.array(chips.labels)[:, None]
+                return FeatureSource({"features": features, "label": labels}, device)
+        return FileSource(chips, config.data.workers, device)
+
+
+def chip_views(config: SceneClassification, chips: SceneChips, views: int) -> Views:
+    """Return the views of chips that features are made of."""
+    return Views(len(chips), views, config.training.seed, chips.load_views)
+
+
+class _Images(Dataset[dict[str, Any]]):
+    """Images without labels, as a test sees them."""
+
+    def __init__(self, paths: list[Path], data: SceneData):
+        self.paths, self._data = paths, data
+        self._transform = eval_transform(data.image_size, data.resize_to)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image = read_image(self.paths[index], self._data.bands, self._data.stretch)
+        return {"image": self._transform(tv_tensors.Image(image)), "index": index}
+
+
+def _rows(chips: SceneChips, probabilities: np.ndarray) -> list[tables.Row]:
+    return [
+        tables.Row(Path(name), scores, chips.classes[label])
+        for name, scores, label in zip(chips.names, probabilities, chips.labels, strict=True)
+    ]
