@@ -1,21 +1,23 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 
 from cgeartheye import demo
-from cgeartheye.data.synthetic import SCENES
+from cgeartheye.data.synthetic import LAND_COVER, SCENES
 from cgeartheye.errors import UserError
 
 
-def test_the_demo_leaves_a_world_a_run_and_a_report(
+def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "WORLD_SIZE", 2048)
     monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setattr(demo, "COVER_EPOCHS", 1)
     demo.demo(tmp_path)
-    run = tmp_path / demo.RUN
+    run = tmp_path / demo.CLASSIFIER
     report = (run / "report.html").read_text()
     assert all(scene in report for scene in SCENES)
     assert not re.search(r'(src|href)="(?!data:|#)', report)  # nothing to load
@@ -25,6 +27,15 @@ def test_the_demo_leaves_a_world_a_run_and_a_report(
     with rasterio.open(next((tmp_path / "world" / "images").glob("*.tif"))) as image:
         assert image.shape == (2048, 2048)
         assert image.crs.to_epsg() == 32650
+        place = image.transform
+    with rasterio.open(tmp_path / "map" / "map.tif") as land_cover:
+        assert land_cover.shape == (2048, 2048)
+        assert land_cover.transform == place
+        assert set(np.unique(land_cover.read(1))) <= set(range(len(LAND_COVER)))
+    assert (tmp_path / "map" / "map.gpkg").exists()
+    page = (tmp_path / "report.html").read_text()
+    assert "mean IoU" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 
 def test_the_demo_touches_no_other_files(tmp_path: Path) -> None:

@@ -139,6 +139,75 @@ def predict(
     runs.predict(run, inputs, out, set_ or [])
 
 
+@app.command("map")
+def map_(
+    run: RunOrModel,
+    scenes: Annotated[
+        list[Path],
+        typer.Argument(help="Rasters, or folders of them: one mosaic.", metavar="SCENE..."),
+    ],
+    out: Annotated[Path, typer.Option(help="A folder for the map alone.")],
+    vector: Annotated[
+        list[str] | None,
+        typer.Option(help="Polygons too: gpkg, parquet, geojson or fgb. Repeat for several."),
+    ] = None,
+    gsd: Annotated[
+        float | None, typer.Option(help="Metres a pixel that the model sees [as in its training].")
+    ] = None,
+    aoi: Annotated[
+        Path | None, typer.Option(help="A vector file; outside its polygons there is no map.")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Share of a window that its neighbour covers too [1/3].")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write those of every class.")
+    ] = False,
+    bands: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Which bands are red, green and blue [as in training]."),
+    ] = None,
+    stretch: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="Values that become 0 and 255, of more than 8 bits [1 and 99 % of the scene]."
+        ),
+    ] = None,
+    crs: Annotated[
+        str | None, typer.Option(help="Of a scene that names none, e.g. EPSG:32650.")
+    ] = None,
+    scene_gsd: Annotated[
+        float | None, typer.Option(help="Metres a pixel of a scene that is on no map.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    set_: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Finish a map that was interrupted.")
+    ] = False,
+) -> None:
+    """Map a scene of any size: GeoTIFF, polygons, a preview in the browser."""
+    from cgeartheye.tasks.maps import map_scenes
+
+    given = {
+        "vector": tuple(vector) if vector else None,
+        "gsd": gsd,
+        "aoi": aoi,
+        "overlap": overlap,
+        "probabilities": probabilities or None,
+        "bands": bands,
+        "stretch": stretch,
+        "crs": crs,
+        "scene_gsd": scene_gsd,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
+    try:
+        map_scenes(run, scenes, out, options, overrides, resume)
+    except KeyboardInterrupt:
+        print("interrupted: --resume finishes the map", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
 @app.command()
 def probe(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
     """Measure a frozen backbone: kNN and linear probe, with all labels and with few."""

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from cgeartheye.backbone import build
 from cgeartheye.backbone.weights import Facts, save_tensors
 from cgeartheye.config import Normalisation, load
 from cgeartheye.data import load_parts
@@ -58,6 +59,20 @@ def test_full_tuning_learns_and_leaves_a_whole_run(trained: Path) -> None:
     assert not list(trained.rglob("*.partial*"))
     config = load(trained / "config.yaml")
     assert config.backbone.tuning == "full"
+
+
+def test_a_tuned_backbone_carries_another_run(
+    trained: Path, config_file: Path, tmp_path: Path
+) -> None:
+    weights = trained / "model.safetensors"
+    overrides = [f"backbone.weights={weights}", "backbone.gsd=1", f"work_dir={tmp_path / 'next'}"]
+    config = load(config_file, overrides)
+    built = build(config.backbone, 28)
+    assert built.normalisation == Normalisation()
+    expected = load_file(weights)
+    for name, tensor in built.module.state_dict().items():
+        assert (tensor == expected[f"backbone.{name}"]).all()
+    runs.train(config)
 
 
 def test_the_best_model_is_kept(trained: Path) -> None:

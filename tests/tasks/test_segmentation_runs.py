@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.metrics import jaccard_score
+from toy_land import draw
 
 from cgeartheye.backbone import build
 from cgeartheye.backbone.weights import Facts, save_tensors
@@ -29,54 +30,11 @@ from cgeartheye.training.run import read_history
 from cgeartheye.training.sources import FeatureSource, FileSource
 
 TOOLS = Path(__file__).parents[2] / "tools"
-COLOURS = np.array([(60, 90, 60), (170, 150, 120), (40, 60, 150)])
-SIZES = [(56, 56), (70, 90), (40, 61), (56, 84), (30, 30), (64, 64), (57, 80)]
-
-
-def draw(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Three bands of land at an angle, in noisy colours; a corner is not labelled."""
-    random = np.random.default_rng(seed)
-    angle, shift = random.uniform(0, 2 * np.pi), random.uniform(-8, 8)
-    y, x = np.mgrid[:height, :width] - np.array([height / 2, width / 2])[:, None, None]
-    place = x * np.cos(angle) + y * np.sin(angle) + shift
-    mask = (place > -10).astype(np.uint8) + (place > 12)
-    image = COLOURS[mask] + random.normal(0, 12, (height, width, 3))
-    mask[:4, :4] = 255
-    return image.clip(0, 255).astype(np.uint8), mask
-
-
-@pytest.fixture(scope="session")
-def land(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Chips of many sizes: 12 to train on, 7 to test, which no number divides."""
-    root = tmp_path_factory.mktemp("land")
-    for part, count in (("train", 12), ("val", 7)):
-        for kind in ("Img", "Label"):
-            (root / part / kind).mkdir(parents=True)
-        for number in range(count):
-            size = SIZES[number % len(SIZES)]
-            image, mask = draw(number + 100 * (part == "val"), *size)
-            Image.fromarray(image).save(root / part / "Img" / f"{number}.png")
-            Image.fromarray(mask).save(root / part / "Label" / f"{number}.png")
-    return root
 
 
 @pytest.fixture
-def config_file(land: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "land.yaml"
-    path.write_text(
-        f"""
-task: semantic_segmentation
-backbone: {{name: tiny}}
-data:
-  {{root: {land}, classes: [wood, field, water], image_size: 56, batch_size: 4, workers: 0,
-    scale: [0.8, 1.25], distortion: false}}
-decoder: {{kind: light, channels: 64}}
-training: {{epochs: 3, lr: 2e-3, lr_batch: null, log_every: 1, device: cpu, warmup_epochs: 1}}
-cache: {{views: 2}}
-work_dir: {tmp_path / "run"}
-"""
-    )
-    return path
+def config_file(land_config: Path) -> Path:
+    return land_config
 
 
 def read(config_file: Path, *overrides: str) -> SemanticSegmentation:

@@ -25,6 +25,12 @@ Colour = tuple[int, int, int]
 Shares = Annotated[tuple[float, float], AfterValidator(_in_order)]
 
 
+_GSD = (
+    "metres a pixel of the images, at which scenes are mapped; none: what the first training image "
+    "says, or else backbone.gsd"
+)
+
+
 class Section(BaseModel):
     """A part of a config: immutable, and an unknown field is an error."""
 
@@ -100,6 +106,7 @@ class SceneData(Section):
     test: str | None = Field(None, description="none: the same as val")
     train_fraction: Fraction = 0.8
     split_seed: int = 0
+    gsd: float | None = Field(None, gt=0, description=_GSD)
     image_size: Positive = Field(518, description="pixels a side of the network's input")
     resize: Positive | None = Field(
         None, description="short side before the centre crop of a test; none: image_size * 532/518"
@@ -181,6 +188,7 @@ class SegmentationData(Section):
     test: str | None = Field(None, description="none: the same as val")
     train_fraction: Fraction = 0.8
     split_seed: int = 0
+    gsd: float | None = Field(None, gt=0, description=_GSD)
     image_size: Positive = Field(518, description="pixels a side of the network's input")
     scale: tuple[float, float] = Field(
         (0.5, 2.0), description="range of the random resizing before a training crop"

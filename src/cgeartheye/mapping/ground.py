@@ -2,8 +2,10 @@
 
 import math
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
+import rasterio
 from affine import Affine
 from pyproj import Geod
 from rasterio.crs import CRS
@@ -67,6 +69,18 @@ def locate(
     if ground is not None:
         return Place(transform, own, (ground, ground))
     return Place(transform, own, _measure(transform, own, file.width, file.height, name))
+
+
+def pixel_size(path: Path) -> float | None:
+    """Return metres a pixel of an image file, the mean of its sides; none if it is on no map."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with rasterio.open(path) as file:
+                place = locate(file, str(path))
+        except (UserError, RasterioError):
+            return None
+    return sum(place.ground) / 2
 
 
 def _measure(

@@ -16,7 +16,7 @@ import torch
 
 from cgeartheye.errors import UserError
 from cgeartheye.mapping import outputs
-from cgeartheye.mapping.aoi import Aoi, read_aoi
+from cgeartheye.mapping.aoi import read_aoi
 from cgeartheye.mapping.feed import Reader
 from cgeartheye.mapping.grid import Grid, make_grid
 from cgeartheye.mapping.ledger import Ledger, check_same
@@ -118,11 +118,15 @@ def map_scene(
         if done:
             say(f"{out} is finished already")
             return done
+        # Nothing is begun that a mistake in the options would leave behind.
+        aoi = read_aoi(options.aoi, scene) if options.aoi else None
+        grid = _lay_grid(predictor, scene, options)
         work = out / UNFINISHED
         _make(work)
         ledger = Ledger(work / "ledger.sqlite", settings)
         try:
-            facts = _map(predictor, scene, out, options, colours, ledger, settings)
+            reader = Reader(scene, grid, aoi)
+            facts = _map(predictor, reader, out, options, colours, ledger, settings)
         finally:
             ledger.close()
     shutil.rmtree(work)
@@ -133,7 +137,7 @@ def map_scene(
 
 def _map(
     predictor: Predictor,
-    scene: Scene,
+    reader: Reader,
     out: Path,
     options: Options,
     colours: Sequence[RGB],
@@ -141,13 +145,12 @@ def _map(
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     started = time.monotonic()
-    aoi = read_aoi(options.aoi, scene) if options.aoi else None
-    grid = _lay_grid(predictor, scene, options)
+    scene, grid = reader.scene, reader.grid
     planes = open_planes(
         out / UNFINISHED, grid, len(predictor.classes), bool(options.vector), options.probabilities
     )
     rows, before = ledger.finished()
-    mapper = Mapper(predictor, Reader(scene, grid, aoi), options.probabilities, options.batch_size)
+    mapper = Mapper(predictor, reader, options.probabilities, options.batch_size)
     with (
         torch.inference_mode(),
         ThreadPoolExecutor(min(8, max(2, os.cpu_count() or 1))) as pool,
@@ -156,7 +159,8 @@ def _map(
         mapper.run(rows, pool, writer)
     pixels = ledger.finished()[1]
     if not pixels:
-        raise UserError(f"{scene.name} has no pixel with data{_inside(aoi)}: there is no map")
+        where = " inside the area of interest" if reader.aoi else ""
+        raise UserError(f"{scene.name} has no pixel with data{where}: there is no map")
     facts = outputs.finish(
         out, planes, scene, grid, predictor.classes, colours, options.vector, settings
     )
@@ -233,7 +237,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
-
-
-def _inside(aoi: Aoi | None) -> str:
-    return " inside the area of interest" if aoi else ""

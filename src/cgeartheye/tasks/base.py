@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from cgeartheye.backbone import Built
-from cgeartheye.backbone.weights import check_fit, read_tensors, save_tensors
+from cgeartheye.backbone.weights import Facts, check_fit, read_tensors, save_tensors
 from cgeartheye.config import Config
 from cgeartheye.errors import UserError
 from cgeartheye.files import write_text
@@ -40,6 +40,7 @@ class Model:
         classes: names by index.
         tensors: by name in the task.
         backbone_fingerprint: of the weights beneath, or none if they are among the tensors.
+        gsd: metres a pixel of what the network saw in training, if known.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Model:
     classes: tuple[str, ...]
     tensors: dict[str, Tensor]
     backbone_fingerprint: str | None
+    gsd: float | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ def is_self_contained(config: Config) -> bool:
     return config.backbone.weights is None or config.backbone.tuning == "full"
 
 
-def write_facts(folder: Path, config: Config, classes: tuple[str, ...], built: Built) -> None:
+def write_facts(
+    folder: Path, config: Config, classes: tuple[str, ...], built: Built, gsd: float | None
+) -> None:
     """Write `model.json`; the first process only."""
     if not distributed.is_main():
         return
@@ -101,19 +105,28 @@ def write_facts(folder: Path, config: Config, classes: tuple[str, ...], built: B
     facts = {
         "format": FORMAT,
         "classes": classes,
+        "gsd": gsd,
         "backbone_fingerprint": None if whole else built.fingerprint,
         "config": config.model_copy(update={"backbone": backbone}).model_dump(mode="json"),
     }
     write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
 
 
-def write_weights(folder: Path, model: nn.Module, config: Config) -> None:
-    """Write `model.safetensors`; every process must call it."""
-    tensors = all_tensors(model) if is_self_contained(config) else tuned_tensors(model)
+def write_weights(folder: Path, model: nn.Module, config: Config, built: Built) -> None:
+    """Write `model.safetensors`; every process must call it.
+
+    Where it holds the whole backbone it says what that needs, so that it can be another's weights.
+    """
+    metadata = {}
+    whole = is_self_contained(config)
+    tensors = all_tensors(model) if whole else tuned_tensors(model)
+    if whole:
+        normal, side = built.normalisation, config.data.image_size
+        metadata = Facts(normal.mean, normal.std, built.gsd, side).to_metadata()
     failure = None
     if distributed.is_main():
         try:
-            save_tensors(folder / WEIGHTS, tensors, {"format": str(FORMAT)})
+            save_tensors(folder / WEIGHTS, tensors, metadata | {"format": str(FORMAT)})
         except UserError as error:
             failure = error
     distributed.main_first(failure)
@@ -134,12 +147,12 @@ def read_model(path: Path) -> Model:
         facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
         config: Config = TypeAdapter(Config).validate_python(facts["config"])
         classes = tuple(facts["classes"])
-        fingerprint = facts["backbone_fingerprint"]
+        fingerprint, gsd = facts["backbone_fingerprint"], facts["gsd"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{facts_path} is not the description of a model: {' '.join(str(error).split())[:200]}"
         ) from error
-    return Model(weights, config, classes, read_tensors(weights)[0], fingerprint)
+    return Model(weights, config, classes, read_tensors(weights)[0], fingerprint, gsd)
 
 
 def load_into(task: nn.Module, model: Model, built: Built) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cgeartheye.backbone import Built
 from cgeartheye.config import Config, Normalisation, SceneClassification
+from cgeartheye.config.schema import Colour
 from cgeartheye.data.findings import CheckResult
 from cgeartheye.tasks.base import Tested
 from cgeartheye.tasks.scene_recipe import SceneRecipe
@@ -24,6 +25,13 @@ class Recipe(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """Of the data, by index."""
+
+    @property
+    def colours(self) -> tuple[Colour, ...] | None:
+        """Of the classes, where they have any."""
+
+    def gsd(self) -> float | None:
+        """Metres a pixel of what the network sees of the images, if they or the config tell."""
 
     def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> Any:
         """Put a new decoder on a backbone.

@@ -24,35 +24,43 @@ from cgeartheye.training.progress import bar, console, say
 from cgeartheye.training.run import Run
 
 
-def train(config: Config, resume: bool = False, checkpoint: Path | None = None) -> None:
+def train(config: Config, resume: bool = False, checkpoint: Path | None = None) -> dict[str, float]:
     """Train a model, then test the best one; see `Trainer` for what may go wrong.
 
     Args:
         config: the run.
         resume: go on with the run directory's last checkpoint, if there is one.
         checkpoint: go on with this one instead.
+
+    Returns:
+        The figures of the test, in every process.
     """
     resume = resume or checkpoint is not None
     with distributed.process_group(config.training.device) as device, Run(config, resume) as run:
-        recipe = recipe_for(config)
-        classes = recipe.classes
-        task, built = build(config, classes, device)
-        data = recipe.data(task, built)
-        base.write_facts(run.folder, config, classes, built)
         if checkpoint is None and resume and run.last.exists():
             checkpoint = run.last
-        trainer = Trainer(
-            task,
-            task.backbone.blocks,
-            data,
-            config.training,
-            run,
-            export=lambda model: base.write_weights(run.folder, model, config),
-            resume=checkpoint,
-        )
-        trainer.train()
-        del trainer, task, built, data
-        test(config, run.folder)
+        _train(config, run, device, checkpoint)
+        return test(config, run.folder)
+
+
+def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | None) -> None:
+    """Train, and let go of the model."""
+    recipe = recipe_for(config)
+    classes = recipe.classes
+    task, built = build(config, classes, device)
+    _say_notes(built)
+    data = recipe.data(task, built)
+    base.write_facts(run.folder, config, classes, built, recipe.gsd() or built.gsd)
+    trainer = Trainer(
+        task,
+        task.backbone.blocks,
+        data,
+        config.training,
+        run,
+        export=lambda model: base.write_weights(run.folder, model, config, built),
+        resume=checkpoint,
+    )
+    trainer.train()
 
 
 def build(
@@ -62,9 +70,12 @@ def build(
     # Every process draws the same random weights.
     torch.manual_seed(config.training.seed)
     built = backbone.build(config.backbone, config.data.image_size)
+    return recipe_for(config).task(built, classes, tta).to(device), built
+
+
+def _say_notes(built: Built) -> None:
     for note in built.notes:
         say(f"note: {note}")
-    return recipe_for(config).task(built, classes, tta).to(device), built
 
 
 def load(config: Config, path: Path, device: torch.device, tta: bool = False) -> tuple[Any, Built]:
@@ -105,6 +116,7 @@ def load(config: Config, path: Path, device: torch.device, tta: bool = False) ->
         update={"backbone": config.backbone.model_copy(update={"weights": path})}
     )
     task, built = build(own, recipe.classes, device, tta)
+    _say_notes(built)
     task.decoder.load_state_dict(decoder)
     return task, built
 

@@ -96,6 +96,10 @@ class SceneTask(nn.Module):
             probabilities = (probabilities + self._classify(mirrored)) / 2
         return ScenePrediction(probabilities, features)
 
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Map images uint8 `[B, 3, S, S]` to probabilities float32 `[B, classes]`."""
+        return self._classify(self.encode(images))
+
     def metrics(self) -> ClassificationMetrics:
         """Return new, empty metrics."""
         return ClassificationMetrics(len(self.classes))

@@ -24,7 +24,9 @@ from cgeartheye.data import (
 )
 from cgeartheye.data.check import check_scenes
 from cgeartheye.data.findings import CheckResult
+from cgeartheye.data.images import read_header
 from cgeartheye.errors import UserError
+from cgeartheye.mapping.ground import pixel_size
 from cgeartheye.tasks import tables
 from cgeartheye.tasks.base import Tested, device_of, predictions
 from cgeartheye.tasks.inputs import Views, cached_features
@@ -53,6 +55,17 @@ class SceneRecipe:
     def classes(self) -> tuple[str, ...]:
         """Of the data."""
         return self.parts.classes
+
+    @property
+    def colours(self) -> None:
+        """Scenes have no colours of their own."""
+
+    def gsd(self) -> float | None:
+        """Metres a pixel of test images once they are resized."""
+        data, first = self.config.data, self.parts.train.paths[0]
+        pixel = data.gsd or pixel_size(first)
+        header = read_header(first)
+        return pixel and pixel * min(header.width, header.height) / data.resize_to
 
     def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> SceneTask:
         """Put a new classifier on a backbone."""

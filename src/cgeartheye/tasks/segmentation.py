@@ -112,6 +112,11 @@ class SegmentationTask(nn.Module):
         logits: Tensor = self.decoder(self.encode(windows).unbind(1), size)
         return logits
 
+    def probabilities(self, windows: Tensor) -> Tensor:
+        """Map windows uint8 `[B, 3, S, S]` to probabilities float32 `[B, classes, S, S]`."""
+        height, width = windows.shape[-2:]
+        return self.logits(windows, (height, width)).softmax(1, dtype=torch.float32)
+
     def predict(self, batch: Batch) -> list[Tensor]:
         """Return the class of every pixel, uint8 `[H, W]` for each image.
 

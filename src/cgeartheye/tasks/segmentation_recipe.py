@@ -16,6 +16,7 @@ from torchvision import tv_tensors
 
 from cgeartheye.backbone import Built
 from cgeartheye.config import Normalisation, SegmentationData, SemanticSegmentation, to_yaml
+from cgeartheye.config.schema import Colour
 from cgeartheye.data import (
     SegmentationChips,
     SegmentationParts,
@@ -32,6 +33,7 @@ from cgeartheye.errors import UserError
 from cgeartheye.evaluation.metrics import ConfusionMatrix
 from cgeartheye.evaluation.segmentation_report import Example, four_panels, segmentation_report
 from cgeartheye.files import replacing
+from cgeartheye.mapping.ground import pixel_size
 from cgeartheye.tasks.base import Tested, device_of, predictions
 from cgeartheye.tasks.inputs import Views, cache_folder, cached_features, encode
 from cgeartheye.tasks.mask_files import check_names, write_mask
@@ -61,6 +63,15 @@ class SegmentationRecipe:
     def classes(self) -> tuple[str, ...]:
         """Of the data."""
         return make_legend(self.config.data).classes
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """Of the data."""
+        return make_legend(self.config.data).colours
+
+    def gsd(self) -> float | None:
+        """Metres a pixel of the images."""
+        return self.config.data.gsd or pixel_size(self.parts.train.paths[0])
 
     def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> SegmentationTask:
         """Put a new decoder on a backbone."""

@@ -1,6 +1,8 @@
 """Several processes as one, through torchrun; every function also works in a single process."""
 
+import gc
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -38,6 +40,11 @@ def process_group(device: str) -> Iterator[torch.device]:
         yield local
     finally:
         dist.destroy_process_group()
+        # A thread of Gloo that lets go of a tensor while the interpreter shuts down aborts the
+        # process. They end with the group, which models keep alive in reference cycles; where
+        # PyTorch itself keeps it (the meshes of FSDP), they are given the time to let go before.
+        gc.collect()
+        time.sleep(0.1)
 
 
 def rank() -> int:

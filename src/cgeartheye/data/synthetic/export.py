@@ -25,7 +25,7 @@ PICTURES = ((1, "spring"), (1, "summer"), (1, "autumn"), (1, "winter"), (2, "aut
 
 _TAKEN = {"spring": "04:22", "summer": "07:16", "autumn": "10:19", "winter": "01:18"}
 _YEARS = {1: 2021, 2: 2024}
-_COVER_COLOURS = {
+COVER_COLOURS = {
     "field": (232, 206, 110),
     "tree": (38, 115, 51),
     "grass": (150, 204, 102),
@@ -71,7 +71,7 @@ def write_world(world: World, folder: Path) -> None:
         taken = f"{_YEARS[date]}:{_TAKEN[season]} 10:30:00"
         tags = {"TIFFTAG_DATETIME": taken, "SEASON": season}
         _write(folder / "images" / f"{date}_{season}.tif", np.moveaxis(pixels, -1, 0), tags)
-    cover_colours = [_COVER_COLOURS[name] for name in LAND_COVER]
+    cover_colours = [COVER_COLOURS[name] for name in LAND_COVER]
     for date in DATES:
         cover = world.land_cover(date)
         _write_mask(folder / f"land_cover_{date}.tif", cover, LAND_COVER, cover_colours)

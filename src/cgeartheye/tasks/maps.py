@@ -1,0 +1,97 @@
+"""Maps of whole scenes by a trained model of any task."""
+
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cgeartheye.config import Config
+from cgeartheye.config.files import override
+from cgeartheye.mapping import Options, map_scene
+from cgeartheye.tasks import base, runs
+from cgeartheye.tasks.recipes import recipe_for
+from cgeartheye.training import distributed
+from cgeartheye.training.loop import autocast
+from cgeartheye.training.progress import say
+
+
+class TaskPredictor:
+    """A trained model as `mapping` knows it."""
+
+    def __init__(self, task: Any, config: Config, gsd: float | None):
+        """Take a model.
+
+        Args:
+            task: on its device.
+            config: it was built with.
+            gsd: metres a pixel of what it saw in training, if known.
+        """
+        self._task = task.eval()
+        self._precision = config.training.precision
+        self.classes: tuple[str, ...] = task.classes
+        self.window = config.data.image_size
+        self.gsd = gsd
+        self.device = base.device_of(task)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """See `mapping.Predictor`."""
+        with torch.inference_mode(), autocast(self.device, self._precision):
+            probabilities: Tensor = self._task.probabilities(images)
+        return probabilities
+
+
+def map_scenes(
+    run: Path,
+    scenes: list[Path],
+    out: Path,
+    options: dict[str, Any],
+    overrides: list[str],
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Map a scene with a trained model; see `mapping.map_scene`.
+
+    Args:
+        run: a run directory or its `model.safetensors`.
+        scenes: a raster, or several and folders of them as one mosaic.
+        out: a folder for the map alone.
+        options: fields of `mapping.Options`; bands, stretch and overlap that are not named are the
+            model's own.
+        overrides: `field=value` for the model's config, e.g. `training.precision=bf16`.
+        resume: go on with an unfinished map.
+
+    Returns:
+        What `map.json` holds.
+
+    Raises:
+        UserError: no model, or what `map_scene` raises.
+    """
+    model = base.read_model(run)
+    config = override(model.config, overrides)
+    own: dict[str, Any] = {
+        "bands": config.data.bands,
+        "stretch": config.data.stretch,
+        "batch_size": config.data.batch_size,
+    }
+    if config.task == "semantic_segmentation":
+        own |= {"overlap": config.window.overlap, "batch_size": config.window.batch_size}
+    asked = Options(**own | options)
+    with distributed.process_group(config.training.device) as device:
+        task, _ = runs.load(config, run, device)
+        if model.gsd is None and asked.gsd is None:
+            say(
+                "note: the model's metres a pixel are not known: the scene is mapped as it is; "
+                "--gsd tells them"
+            )
+        with model.path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+        facts = {
+            "path": str(model.path.resolve()),
+            "sha256": digest,
+            "backbone": model.backbone_fingerprint,
+            "precision": config.training.precision,
+        }
+        predictor = TaskPredictor(task, config, model.gsd)
+        colours = recipe_for(config).colours
+        return map_scene(predictor, scenes, out, facts, asked, colours, resume)

@@ -1,0 +1,45 @@
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+sys.path.append(str(Path(__file__).parent))  # for toy_land
+
+from toy_land import draw
+
+SIZES = [(56, 56), (70, 90), (40, 61), (56, 84), (30, 30), (64, 64), (57, 80)]
+
+
+@pytest.fixture(scope="session")
+def land(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Chips of many sizes: 12 to train on, 7 to test, which no number divides."""
+    root = tmp_path_factory.mktemp("land")
+    for part, count in (("train", 12), ("val", 7)):
+        for kind in ("Img", "Label"):
+            (root / part / kind).mkdir(parents=True)
+        for number in range(count):
+            size = SIZES[number % len(SIZES)]
+            image, mask = draw(number + 100 * (part == "val"), *size)
+            Image.fromarray(image).save(root / part / "Img" / f"{number}.png")
+            Image.fromarray(mask).save(root / part / "Label" / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def land_config(land: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "land.yaml"
+    path.write_text(
+        f"""
+task: semantic_segmentation
+backbone: {{name: tiny}}
+data:
+  {{root: {land}, classes: [wood, field, water], image_size: 56, batch_size: 4, workers: 0,
+    scale: [0.8, 1.25], distortion: false}}
+decoder: {{kind: light, channels: 64}}
+training: {{epochs: 3, lr: 2e-3, lr_batch: null, log_every: 1, device: cpu, warmup_epochs: 1}}
+cache: {{views: 2}}
+work_dir: {tmp_path / "run"}
+"""
+    )
+    return path
