@@ -22,8 +22,10 @@ from cgeartheye.config import Normalisation, SemanticSegmentation, load
 from cgeartheye.data import load_segmentation_parts
 from cgeartheye.errors import UserError
 from cgeartheye.tasks import runs
+from cgeartheye.tasks.encoded import WindowSource
 from cgeartheye.tasks.segmentation import SegmentationTask
 from cgeartheye.tasks.segmentation_recipe import SegmentationRecipe
+from cgeartheye.tasks.sliding import slide
 from cgeartheye.training.batches import derive_seed
 from cgeartheye.training.loop import Trainer
 from cgeartheye.training.run import read_history
@@ -71,7 +73,8 @@ def test_learns(config_file: Path, tuning: str, decoder: str, tmp_path: Path) ->
     )
     assert figures["miou"] > 75
     best = max(r["miou"] for r in read_history(run) if r["kind"] == "val")
-    assert figures["miou"] == best
+    # Those of the training come from features in half precision, where they were kept.
+    assert figures["miou"] == pytest.approx(best, abs=0.2 if tuning == "frozen" else 0)
     for name in ("config.yaml", "model.safetensors", "model.json", "report.html"):
         assert (run / name).stat().st_size > 100, name
 
@@ -229,6 +232,28 @@ def test_a_cache_beyond_the_budget_is_computed(
     assert "the features of 12 images with 2 views take" in said
     assert "more than cache.budget_gb=0.0001: they are computed anew" in said
     assert not list((tmp_path / "features").glob("*.npy"))
+
+
+def test_validation_images_are_encoded_once(config_file: Path) -> None:
+    config = read(config_file, "window.overlap=0.5")
+    recipe = SegmentationRecipe(config)
+    built = build(config.backbone, config.data.image_size)
+    task = SegmentationTask(built.module, built.normalisation, recipe.classes, config).eval()
+    kept = recipe.data(task, built).val
+    assert isinstance(kept, WindowSource)
+    files = FileSource(recipe.parts.val, 0, torch.device("cpu"), ("image", "mask"))
+    order = [[0, 1, 2], [6], [5, 3]]
+    for batch, expected in zip(kept.load(order), files.load(order), strict=True):
+        assert batch["index"].tolist() == expected["index"].tolist()
+        for mask, other in zip(batch["mask"], expected["mask"], strict=True):
+            assert (mask == other).all()
+        maps = [
+            torch.stack(list(slide(part, network, 56, 0.5, 5)))
+            for image, encoded in zip(expected["image"], batch["encoded"], strict=True)
+            for part, network in (([image], task.logits), ([encoded], task.decode))
+        ]
+        for one, other in zip(maps[::2], maps[1::2], strict=True):
+            torch.testing.assert_close(one, other, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,19 @@ from cgeartheye.data import images_below
 from cgeartheye.errors import UserError
 from cgeartheye.training import distributed
 from cgeartheye.training.batches import derive_seed, test_order
-from cgeartheye.training.features import cached
+from cgeartheye.training.features import Encoder, cached
 from cgeartheye.training.loop import autocast
 from cgeartheye.training.progress import bar, say
 from cgeartheye.training.sources import FileSource
 
 
 class Views(Dataset[dict[str, Any]]):
-    """All views of a sample at once, so that its files are decoded once."""
+    """All views of a sample at once, so that its files are decoded once.
+
+    Attributes:
+        views: augmented views of each; 0: the one that tests see.
+        facts: what they depend on beside the samples; JSON values.
+    """
 
     def __init__(self, count: int, views: int, seed: int, load: Callable[[int, list[int]], Tensor]):
         """Take samples.
@@ -35,9 +40,14 @@ class Views(Dataset[dict[str, Any]]):
             load: returns the views of a sample `[max(views, 1), ...]` by its index and their seeds.
         """
         self.views, self._count, self._seed, self._load = views, count, seed, load
+        self.facts = {"views": views, "seed": seed if views else None}
 
     def __len__(self) -> int:
         return self._count
+
+    def __str__(self) -> str:
+        views = f" with {self.views} views" if self.views else ""
+        return f"{self._count:,} images{views}"
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         seeds = [derive_seed(self._seed, "view", view, index) for view in range(self.views)]
@@ -71,46 +81,38 @@ def encode(
 def cached_features(
     config: Config,
     built: Built,
-    device: torch.device,
-    samples: Views,
-    compute: Callable[[Tensor], Tensor],
     shape: tuple[int, ...],
+    encode: Encoder,
     facts: Mapping[str, object],
+    what: str,
 ) -> np.ndarray | None:
     """Return features of a frozen backbone, or none where they take too much of the disk.
 
     Args:
         config: the run.
         built: facts of the backbone.
-        device: where to compute.
-        samples: what to encode.
-        compute: maps a batch of views to features.
-        shape: of a view's features.
-        facts: what they depend on beside the backbone, the number of views and their seed.
+        shape: samples, views, and what one view has.
+        encode: makes them; see `training.features`.
+        facts: what they depend on beside the backbone.
+        what: they are of, for messages.
 
     Returns:
-        float16 `[samples, max(views, 1), *shape]`.
+        float16 of that shape.
     """
-    whole = len(samples), max(samples.views, 1), *shape
-    size = 2 * math.prod(whole) / 1e9
+    size = 2 * math.prod(shape) / 1e9
     if size > config.cache.budget_gb:
         say(
-            f"note: the features of {whole[0]:,} images with {whole[1]} views take {size:,.1f} GB, "
-            f"more than cache.budget_gb={config.cache.budget_gb:g}: they are computed anew each "
-            "time"
+            f"note: the features of {what} take {size:,.1f} GB, more than "
+            f"cache.budget_gb={config.cache.budget_gb:g}: they are computed anew each time"
         )
         return None
     facts = {
         "backbone": built.fingerprint,
         "normalisation": built.normalisation.model_dump(mode="json"),
         "precision": config.training.precision,
-        "views": samples.views,
-        "seed": config.training.seed if samples.views else None,
         **facts,
     }
-    return cached(
-        cache_folder(config), facts, whole, lambda: encode(config, device, samples, compute)
-    )
+    return cached(cache_folder(config), facts, shape, encode)
 
 
 def cache_folder(config: Config) -> Path:

@@ -29,7 +29,7 @@ from cgeartheye.errors import UserError
 from cgeartheye.mapping.ground import pixel_size
 from cgeartheye.tasks import tables
 from cgeartheye.tasks.base import Tested, device_of, predictions
-from cgeartheye.tasks.inputs import Views, cached_features
+from cgeartheye.tasks.inputs import Views, cached_features, encode
 from cgeartheye.tasks.scene import ScenePrediction, SceneTask
 from cgeartheye.tasks.scene_report import save_pictures, write_report
 from cgeartheye.training import distributed
@@ -174,7 +174,12 @@ class SceneRecipe:
             samples = chip_views(config, chips, views)
             task.eval()
             features = cached_features(
-                config, built, device, samples, task.encode, (task.backbone.embed_dim,), facts
+                config,
+                built,
+                (len(samples), max(views, 1), task.backbone.embed_dim),
+                lambda: encode(config, device, samples, task.encode),
+                {**facts, **samples.facts},
+                str(samples),
             )
             if features is not None:
                 labels = np.array(chips.labels)[:, None]

@@ -25,7 +25,7 @@ class SegmentationTask(nn.Module):
 
     Training batches hold `mask` uint8 `[B, S, S]` and either `image` uint8 `[B, 3, S, S]` or, from
     the cache, `features` `[B, layers, C, h, w]`. Others hold lists of images `[3, H, W]` and, to be
-    measured, of masks `[H, W]`, of any sizes.
+    measured, of masks `[H, W]`, of any sizes; or, from the cache, `encoded` images.
     """
 
     monitor = "miou"
@@ -90,6 +90,12 @@ class SegmentationTask(nn.Module):
             maps: list[Tensor] = self.backbone(self.normalise(images), layers=self.layers)[1]
         return torch.stack(maps, dim=1).float()
 
+    @property
+    def encoded_shape(self) -> tuple[int, ...]:
+        """Layers, channels, rows and columns of what `encode` returns for a window."""
+        grid = self.side // self.backbone.patch_size
+        return len(self.layers), self.backbone.embed_dim, grid, grid
+
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy, and the Dice and auxiliary losses where they weigh anything."""
         mask = batch["mask"]
@@ -109,8 +115,7 @@ class SegmentationTask(nn.Module):
 
     def logits(self, windows: Tensor, size: tuple[int, int]) -> Tensor:
         """Map windows `[B, 3, S, S]`, uint8 or float, to logits float32 `[B, classes, *size]`."""
-        logits: Tensor = self.decoder(self.encode(windows).unbind(1), size)
-        return logits
+        return self.decode(self.encode(windows), size)
 
     def probabilities(self, windows: Tensor) -> Tensor:
         """Map windows uint8 `[B, 3, S, S]` to probabilities float32 `[B, classes, S, S]`."""
@@ -123,9 +128,10 @@ class SegmentationTask(nn.Module):
         One batch is windowed by itself, so that its predictions are the same to the last bit
         whichever process makes them.
         """
+        encoded = "encoded" in batch
         maps = slide(
-            batch["image"],
-            self.logits,
+            batch["encoded" if encoded else "image"],
+            self.decode if encoded else self.logits,
             self.side,
             self.window.overlap,
             self.window.batch_size,
@@ -133,6 +139,12 @@ class SegmentationTask(nn.Module):
             scales=self.window.scales if self.tta else (1.0,),
         )
         return [probabilities.max(0)[1].to(torch.uint8) for probabilities in maps]
+
+    def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Map feature maps of windows from the cache to logits."""
+        features = features.to(next(self.parameters()).device).float()
+        logits: Tensor = self.decoder(features.unbind(1), size)
+        return logits
 
     def metrics(self) -> SegmentationMetrics:
         """Return new, empty metrics."""

@@ -26,6 +26,7 @@ from cgeartheye.data import (
 )
 from cgeartheye.data.check_masks import check_masks
 from cgeartheye.data.findings import CheckResult
+from cgeartheye.data.images import read_header
 from cgeartheye.data.legend import make_legend
 from cgeartheye.data.masks import refuse_sizes
 from cgeartheye.data.transforms import seeded
@@ -35,9 +36,11 @@ from cgeartheye.evaluation.segmentation_report import Example, four_panels, segm
 from cgeartheye.files import replacing
 from cgeartheye.mapping.ground import pixel_size
 from cgeartheye.tasks.base import Tested, device_of, predictions
+from cgeartheye.tasks.encoded import WindowSource, encode_windows
 from cgeartheye.tasks.inputs import Views, cache_folder, cached_features, encode
 from cgeartheye.tasks.mask_files import check_names, write_mask
 from cgeartheye.tasks.segmentation import SegmentationTask, half_when_frozen
+from cgeartheye.tasks.sliding import count_windows
 from cgeartheye.training import distributed
 from cgeartheye.training.features import cached
 from cgeartheye.training.loop import Data, evaluate
@@ -104,7 +107,7 @@ class SegmentationRecipe:
         return Data(
             train=self._training_source(task, built),
             train_batch=config.data.batch_size,
-            val=FileSource(self.parts.val, config.data.workers, device_of(task), WHOLE),
+            val=self._validation_source(task, built),
             val_batch=config.data.batch_size,
         )
 
@@ -201,24 +204,54 @@ class SegmentationRecipe:
                 "data": fingerprint_masks(chips),
             }
             facts = {"layers": task.layers, "half": half_when_frozen(device), **crops}
-            samples, grid = (
-                self._views(_Crops(chips, "image")),
-                task.side // built.module.patch_size,
-            )
-            shape = (len(task.layers), task.backbone.embed_dim, grid, grid)
+            samples = self._views(_Crops(chips, "image"))
             task.eval()
-            features = cached_features(config, built, device, samples, task.encode, shape, facts)
+            features = cached_features(
+                config,
+                built,
+                (len(chips), samples.views, *task.encoded_shape),
+                lambda: encode(config, device, samples, task.encode),
+                {**facts, **samples.facts},
+                str(samples),
+            )
             if features is not None:
-                views, seed = samples.views, config.training.seed
                 masks = cached(
                     cache_folder(config),
-                    {"masks": True, "views": views, "seed": seed, **crops},
-                    (len(chips), views, task.side, task.side),
+                    {"masks": True, **samples.facts, **crops},
+                    (len(chips), samples.views, task.side, task.side),
                     lambda: encode(config, device, self._views(_Crops(chips, "mask")), torch.clone),
                     np.uint8,
                 )
                 return FeatureSource({"features": features, "mask": masks}, device)
         return FileSource(chips, config.data.workers, device)
+
+    def _validation_source(self, task: SegmentationTask, built: Built) -> Source:
+        """Return where validation images come from: the cache of their windows, or files."""
+        config, chips, device = self.config, self.parts.val, device_of(task)
+        source = FileSource(chips, config.data.workers, device, WHOLE)
+        if config.backbone.tuning != "frozen" or not config.cache.enabled:
+            return source
+        headers = [read_header(path) for path in chips.paths]
+        shapes = [(header.height, header.width) for header in headers]
+        side, overlap = task.side, config.window.overlap
+        ends = np.cumsum([0, *(count_windows(*shape, side, overlap) for shape in shapes)]).tolist()
+        facts = {
+            "windows": [side, overlap],
+            "pixels": config.data.model_dump(mode="json", include={"bands", "stretch"}),
+            "layers": task.layers,
+            "half": half_when_frozen(device),
+            "data": fingerprint_masks(chips),
+        }
+        task.eval()
+        features = cached_features(
+            config,
+            built,
+            (ends[-1], 1, *task.encoded_shape),
+            lambda: encode_windows(config, task, source, ends),
+            facts,
+            f"{ends[-1]:,} windows",
+        )
+        return source if features is None else WindowSource(features, ends, shapes, chips, device)
 
     def _views(self, load: "_Crops") -> Views:
         count, config = len(load.chips), self.config

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,7 +26,7 @@ _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))  # of rows an
 
 @torch.no_grad()
 def slide(
-    images: Iterable[Tensor],
+    images: Iterable["Tensor | Encoded"],
     predict: Predict,
     side: int,
     overlap: float,
@@ -42,10 +43,11 @@ def slide(
     the number of processes.
 
     Args:
-        images: `[3, H, W]` of any sizes, on the model's device.
-        predict: maps windows `[n, 3, side, side]`, and the rows and columns wanted, to logits
-            `[n, K, rows, columns]`; windows have the images' type, or float32 where they were
-            resized.
+        images: `[3, H, W]` of any sizes, on the model's device; or what was made of their windows
+            before (without flips and scales).
+        predict: maps windows `[n, 3, side, side]`, or what was made of them, and the rows and
+            columns wanted, to logits `[n, K, rows, columns]`; windows have the images' type, or
+            float32 where they were resized.
         side: of the network's input, in pixels.
         overlap: least share of a window that the next one covers too.
         batch_size: windows a forward pass.
@@ -79,9 +81,33 @@ def slide(
         yield canvas.result()
 
 
+def cut_windows(image: Tensor, side: int, overlap: float) -> Tensor:
+    """Return the windows `[n, 3, side, side]` of an image `[3, H, W]`, as `slide` sees them."""
+    canvas = _Canvas(image, [side], overlap, 1.0)
+    return torch.stack([canvas.cut(window) for window in canvas.windows])
+
+
+def count_windows(height: int, width: int, side: int, overlap: float) -> int:
+    """Return how many windows `cut_windows` returns for an image of this size."""
+    return len(starts(height, side, overlap)) * len(starts(width, side, overlap))
+
+
+class Encoded(NamedTuple):
+    """What was made of the windows of an image before.
+
+    Attributes:
+        windows: `[n, ...]`, in the order of `cut_windows`; it may lie on the disk.
+        shape: rows and columns of the image.
+    """
+
+    windows: np.ndarray
+    shape: tuple[int, int]
+
+
 class _Window(NamedTuple):
     """A square of an image, and how much each of its rows and columns weighs."""
 
+    number: int
     size: int
     top: int
     left: int
@@ -92,28 +118,33 @@ class _Window(NamedTuple):
 class _Canvas:
     """An image, and the sum of what was predicted for it so far."""
 
-    def __init__(self, image: Tensor, sizes: Sequence[int], overlap: float, weight: float):
+    def __init__(
+        self, image: Tensor | Encoded, sizes: Sequence[int], overlap: float, weight: float
+    ):
         self.height, self.width = image.shape[-2:]
-        self.image = _mirrored(image, max(sizes))
-        self.windows = [
-            _Window(size, top, left, rows * weight, columns)
+        self.image = _mirrored(image, max(sizes)) if isinstance(image, Tensor) else image
+        places = (
+            (size, top, left, rows * weight, columns)
             for size in sizes
             for top, rows in _axis(self.height, size, overlap)
             for left, columns in _axis(self.width, size, overlap)
-        ]
+        )
+        self.windows = [_Window(number, *place) for number, place in enumerate(places)]
         self.missing = len(self.windows)
         self._sums: Tensor | None = None
 
     def cut(self, window: _Window) -> Tensor:
-        """Return the pixels of a window."""
-        size, top, left = window[:3]
+        """Return the pixels of a window, or what was made of them."""
+        if isinstance(self.image, Encoded):
+            return torch.from_numpy(np.array(self.image.windows[window.number]))
+        _, size, top, left = window[:4]
         return self.image[:, top : top + size, left : left + size]
 
     def add(self, window: _Window, probabilities: Tensor) -> None:
         """Add a prediction `[K, size, size]` for a window."""
         if self._sums is None:
             self._sums = probabilities.new_zeros(len(probabilities), self.height, self.width)
-        size, top, left = window[:3]
+        _, size, top, left = window[:4]
         place = self._sums[:, top : top + size, left : left + size]
         rows, columns = place.shape[1:]
         weights = torch.outer(window.rows[:rows], window.columns[:columns]).to(place.device)
