@@ -1,10 +1,13 @@
-"""Files that are either whole or not there: written beside their place, then renamed."""
+"""Files that are whole or not there, written beside their place, then renamed; and locks."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from cgeartheye.errors import UserError
 
@@ -45,6 +48,44 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def lock(path: Path, wait: bool = False) -> IO[str]:
+    """Open a file that one process holds until it closes it or ends, however it ends.
+
+    Args:
+        path: of the file; its folder is made.
+        wait: until another process lets it go.
+
+    Raises:
+        BlockingIOError: another process holds it, or this one does.
+        UserError: it cannot be written.
+    """
+    file = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+        _held.add(file)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        if file is not None:
+            file.close()
+        raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    return file
+
+
+_held: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for file in _held:
+        file.close()
+
+
+# A forked loader worker outlives a killed training by some seconds, and would keep its locks.
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _umask() -> int:

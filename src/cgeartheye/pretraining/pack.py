@@ -1,7 +1,6 @@
 """Packs images into a store, and checks one."""
 
 import csv
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 from torch.utils.data import DataLoader, Dataset
 
 from cgeartheye.errors import UserError
-from cgeartheye.files import replacing
+from cgeartheye.files import lock, replacing
 from cgeartheye.pretraining.sources import Encoded, Item, Settings, encode, find_items
 from cgeartheye.pretraining.store import INDEX, Store, digest
 from cgeartheye.pretraining.writer import Writer
@@ -170,15 +169,9 @@ def _write_skipped(folder: Path, tried: set[str], skipped: dict[str, str]) -> No
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep a second packing out."""
-    path = folder / ".lock"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        file = lock(folder / ".lock")
+    except BlockingIOError as error:
+        raise UserError(f"something else is packing into {folder}: wait for it") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"something else is packing into {folder}: wait for it") from error
         yield

@@ -5,7 +5,6 @@ encoded once and read from a memory-mapped file of half-precision numbers from t
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -19,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from cgeartheye.errors import UserError
-from cgeartheye.files import write_text
+from cgeartheye.files import lock, write_text
 from cgeartheye.training import distributed
 
 # Yields, for the samples that this process encodes, their indices and features [n, views, ...].
@@ -122,15 +121,12 @@ def _allocate(
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold a lock that the system takes back when the process dies, in the first process."""
-    failure: UserError | None = None
-    file = None
+    failure = file = None
     if distributed.is_main():
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            failure = UserError(f"cannot write {path}: {error.strerror}")
+            file = lock(path, wait=True)
+        except UserError as error:
+            failure = error
     distributed.main_first(failure)
     try:
         yield

@@ -1,6 +1,5 @@
 """The run directory: the config, the log, the checkpoints."""
 
-import fcntl
 import json
 import platform
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 import cgeartheye
 from cgeartheye.config import Config, Pretraining, to_yaml
 from cgeartheye.errors import UserError
-from cgeartheye.files import write_text
+from cgeartheye.files import lock, write_text
 from cgeartheye.training import distributed
 from cgeartheye.training.progress import say
 
@@ -83,17 +82,12 @@ class Run:
 
     def _lock(self) -> None:
         """Keep other trainings out of the directory."""
-        path = self.folder / ".lock"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._locked = path.open("w")
-            fcntl.flock(self._locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._locked = lock(self.folder / ".lock")
         except BlockingIOError as error:
             raise UserError(
                 f"another training is at work in {self.folder}: name another --work-dir"
             ) from error
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
 
     def forget_after(self, step: int) -> None:
         """Drop the log's records after `step`: they are about to be made again."""
