@@ -142,11 +142,26 @@ def predict(
 @app.command("map")
 def map_(
     run: RunOrModel,
-    scenes: Annotated[
-        list[Path],
-        typer.Argument(help="Rasters, or folders of them: one mosaic.", metavar="SCENE..."),
-    ],
     out: Annotated[Path, typer.Option(help="A folder for the map alone.")],
+    scenes: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Rasters, or folders of them: one mosaic.", metavar="SCENE..."),
+    ] = None,
+    before: Annotated[
+        list[Path] | None,
+        typer.Option(help="For a change model, the scene of the first date. Repeat: one mosaic."),
+    ] = None,
+    after: Annotated[
+        list[Path] | None, typer.Option(help="That of the second date, on any grid of its own.")
+    ] = None,
+    dates: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="What to call the two dates [their tag of date, or file name]."),
+    ] = None,
+    register: Annotated[
+        bool,
+        typer.Option("--register", help="Find how the second date is displaced; move it back."),
+    ] = False,
     vector: Annotated[
         list[str] | None,
         typer.Option(help="Polygons too: gpkg, parquet, geojson or fgb. Repeat for several."),
@@ -185,8 +200,16 @@ def map_(
         bool, typer.Option("--resume", help="Finish a map that was interrupted.")
     ] = False,
 ) -> None:
-    """Map a scene of any size: GeoTIFF, polygons, a preview in the browser."""
+    """Map a scene of any size, or what changed: GeoTIFF, polygons, a preview in the browser."""
     from cgeartheye.tasks.maps import map_scenes
+
+    if not (scenes or before or after):
+        raise UserError("name a scene to map, or two dates with --before and --after")
+    if scenes and (before or after):
+        raise UserError(f"{scenes[0]} is named beside --before and --after: leave one or the other")
+    if bool(before) != bool(after):
+        missing = "--after" if before else "--before"
+        raise UserError(f"one date is missing: name its scene with {missing}")
 
     given = {
         "vector": tuple(vector) if vector else None,
@@ -198,11 +221,13 @@ def map_(
         "stretch": stretch,
         "crs": crs,
         "scene_gsd": scene_gsd,
+        "dates": dates,
+        "register": register or None,
     }
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
     try:
-        map_scenes(run, scenes, out, options, overrides, resume)
+        map_scenes(run, scenes or before or [], out, options, overrides, resume, after)
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -127,6 +127,16 @@ def test_resampled_maps_agree_with_resampling_the_whole(
         assert error.max() < bound(1, 42, 0.5) + 0.6
 
 
+@pytest.mark.parametrize(("gsd", "told"), [(0.1, True), (0.75, False), (1.5, False)])
+def test_a_coarse_scene_is_said_to_be_enlarged(
+    tmp_path: Path, gsd: float, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_toy(write_scene(tmp_path / "a.tif", picture(20, 20)), tmp_path / "map", Toy(gsd=gsd))
+    output = "".join(capsys.readouterr())
+    sentence = "pixels of 0.75 m are enlarged 8 times to the model's 0.1 m; --gsd 0.75"
+    assert (sentence in output) == told
+
+
 @pytest.mark.parametrize("gsd", [None, 0.5, 1.6])
 def test_nodata_in_the_middle_of_a_window_stays_nodata(tmp_path: Path, gsd: float | None) -> None:
     pixels = picture(70, 90)

@@ -53,6 +53,29 @@ class SlowToy(Toy):
         return super().predict(images)
 
 
+class ToyChange(Toy):
+    """By how much two dates differ around each pixel: 50 % at 40 grey values."""
+
+    classes = ("unchanged", "changed")
+
+    def predict(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        assert images.dtype == torch.uint8
+        assert images.shape[1:] == (6, self.window, self.window)
+        before, after = images.float().split(3, dim=1)
+        difference = (after - before).abs().mean(1, keepdim=True)
+        changed = torch.sigmoid((F.avg_pool2d(difference, 3, 1, 1) - 40) / 8)
+        return torch.cat([1 - changed, changed], dim=1)
+
+
+class SlowToyChange(ToyChange):
+    """Leaves the time to be killed."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        time.sleep(0.02)
+        return super().predict(images)
+
+
 def smooth(images: Tensor, radius: int) -> Tensor:
     """Shares of the three colours around each pixel, zeros around the image."""
     means = F.avg_pool2d(images.double() + 1, 2 * radius + 1, 1, radius)
@@ -88,9 +111,13 @@ def write_scene(
 
 
 def run_toy(scene: Path | Sequence[Path], out: Path, toy: Toy | None = None, **options: Any) -> Any:
-    resume = options.pop("resume", False)
-    scenes = [scene] if isinstance(scene, Path) else scene
-    return map_scene(toy or Toy(), scenes, out, {"name": "toy"}, Options(**options), resume=resume)
+    resume, after = options.pop("resume", False), options.pop("after", None)
+    scenes, later = ([path] if isinstance(path, Path) else path for path in (scene, after))
+    if toy is None:
+        toy = Toy() if later is None else ToyChange()
+    return map_scene(
+        toy, scenes, out, {"name": "toy"}, Options(**options), resume=resume, after=later
+    )
 
 
 def read(path: Path) -> np.ndarray:
@@ -98,13 +125,16 @@ def read(path: Path) -> np.ndarray:
         return file.read()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # SCENE OUT, or FIRST OUT SECOND
     torch.set_num_threads(1)
     writing._SECONDS_BETWEEN_NOTES = 0
+    pair = len(sys.argv) > 3
     run_toy(
         Path(sys.argv[1]),
         Path(sys.argv[2]),
-        SlowToy(gsd=0.47),
+        SlowToyChange(gsd=0.47) if pair else SlowToy(gsd=0.47),
+        after=Path(sys.argv[3]) if pair else None,
+        register=pair,
         resume=True,
         batch_size=4,
         probabilities=True,

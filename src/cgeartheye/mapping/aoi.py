@@ -12,7 +12,8 @@ from pyogrio.errors import DataSourceError
 from rasterio.features import rasterize
 
 from cgeartheye.errors import UserError
-from cgeartheye.mapping.scene import Bools, Scene, Span
+from cgeartheye.mapping.pair import AnyScene
+from cgeartheye.mapping.scene import Bools, Span
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Aoi:
         return np.sort(found)
 
 
-def read_aoi(path: Path, scene: Scene) -> Aoi:
+def read_aoi(path: Path, scene: AnyScene) -> Aoi:
     """Read the polygons of a vector file (GeoPackage, Shapefile, GeoJSON, ...).
 
     Raises:

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cgeartheye.mapping.aoi import Aoi
-from cgeartheye.mapping.grid import Band, Floats, Grid, Taps, taps
-from cgeartheye.mapping.scene import Bools, Bytes, Scene, Span
+from cgeartheye.mapping.grid import Band, Grid, Taps, taps
+from cgeartheye.mapping.pair import AnyScene
+from cgeartheye.mapping.resample import Floats, average
+from cgeartheye.mapping.scene import Bools, Bytes, Span
 
 SLAB = 512  # rows of the model's grid that are read at a time; a multiple of most block heights
 _PIECE = (1024, 2048)  # rows and columns of the scene that one thread reads at a time
@@ -23,7 +25,7 @@ class Slab(NamedTuple):
     """Some rows of a band.
 
     Attributes:
-        pixels: uint8 `[3, rows, columns]` on the model's grid.
+        pixels: uint8 `[channels, rows, columns]` on the model's grid.
         wanted: which of the scene's pixels are to be mapped, eight to a byte; none if all.
     """
 
@@ -38,13 +40,13 @@ class Reader:
     What is read of a pixel does not depend on the piece that it is read in.
     """
 
-    scene: Scene
+    scene: AnyScene
     grid: Grid
     aoi: Aoi | None
-    _source: Scene = field(init=False)
+    _source: AnyScene = field(init=False)
 
     def __post_init__(self) -> None:
-        source = self.scene
+        source: AnyScene = self.scene
         if self.grid.resampled:
             source = self.scene.coarser(self.grid.rows.model, self.grid.columns.model)
         object.__setattr__(self, "_source", source)
@@ -66,10 +68,10 @@ class Reader:
             scene_columns: likewise.
 
         Returns:
-            uint8 `[3, rows, columns]`; and bool `[scene rows, scene columns]`, none if all.
+            uint8 `[channels, rows, columns]`; and bool `[scene rows, scene columns]`, none if all.
         """
         if self.aoi and not self.aoi.touches(*self._surroundings(scene_rows, scene_columns)):
-            shape = 3, rows[1] - rows[0], columns[1] - columns[0]
+            shape = self.scene.channels, rows[1] - rows[0], columns[1] - columns[0]
             nothing = scene_rows[1] - scene_rows[0], scene_columns[1] - scene_columns[0]
             return np.zeros(shape, np.uint8), np.zeros(nothing, bool)
         valid = None
@@ -101,7 +103,7 @@ class Reader:
             (top * fy, min(bottom * fy, self._source.height)),
             (left * fx, min(right * fx, self._source.width)),
         )
-        means, present = _average(values, valid, fy, fx)
+        means, present = average(values, valid, fy, fx)
         means = _interpolate(means, down, across, top, left)
         if present is not None:
             share = _interpolate(present[None], down, across, top, left)
@@ -181,7 +183,8 @@ def _assemble(reader: Reader, band: Band, rows: Span, pieces: list[Piece]) -> Sl
     top, left = rows[0], band.model[0]
     scene_top, scene_bottom = grid.rows.to_scene(rows)
     scene_left, scene_right = grid.columns.around(band.model)
-    pixels = np.empty((3, rows[1] - top, band.model[1] - left), np.uint8)
+    shape = reader.scene.channels, rows[1] - top, band.model[1] - left
+    pixels = np.empty(shape, np.uint8)
     wanted = None
     if not reader.all_wanted:
         wanted = np.ones((scene_bottom - scene_top, scene_right - scene_left), bool)
@@ -207,26 +210,6 @@ def _reduce(span: Span, source: int, model: int) -> tuple[Taps, int]:
     """Where pixels lie among averages of whole pixels, and how many are averaged."""
     factor = max(1, round(source / model))
     return taps(span, source / model / factor, -(-source // factor)), factor
-
-
-def _average(values: Bytes, valid: Bools | None, fy: int, fx: int) -> tuple[Floats, Floats | None]:
-    """Averages over `fy` x `fx` pixels with data, and 1 where there are such, none if everywhere.
-
-    Without data the average is 0.
-    """
-    if fy == fx == 1:
-        return values.astype(np.float32), None if valid is None else valid.astype(np.float32)
-    counts = np.ones(values.shape[1:], np.uint8) if valid is None else valid.astype(np.uint8)
-    number = _sum(counts[None], fy, fx)
-    means = _sum(values, fy, fx) / np.maximum(number, np.float32(1))
-    present = None if valid is None else (number[0] > 0).astype(np.float32)
-    return np.asarray(means, np.float32), present
-
-
-def _sum(values: Bytes, fy: int, fx: int) -> Floats:
-    """Sums over blocks; those at the lower and right end may be smaller."""
-    down = np.add.reduceat(values, np.arange(0, values.shape[1], fy), axis=1, dtype=np.float32)
-    return np.asarray(np.add.reduceat(down, np.arange(0, values.shape[2], fx), axis=2))
 
 
 def _interpolate(values: Floats, down: Taps, across: Taps, top: int, left: int) -> Floats:

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cgeartheye.mapping.scene import Scene, Span
+from cgeartheye.mapping.pair import AnyScene
+from cgeartheye.mapping.resample import Floats
+from cgeartheye.mapping.scene import Span
 
 SAME = 0.05
 """Share by which a scene's pixels may differ from the model's before it is resampled."""
@@ -22,7 +24,6 @@ MAX_SCENE_COLUMNS = 65_536
 MAX_SUMS = 128 * 2**20  # float32 numbers of a blender, 0.5 GB
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 class Taps(NamedTuple):
@@ -182,7 +183,7 @@ class Grid:
 
 
 def make_grid(
-    scene: Scene, gsd: float | None, window: int, overlap: float, classes: int, dense: bool
+    scene: AnyScene, gsd: float | None, window: int, overlap: float, classes: int, dense: bool
 ) -> Grid:
     """Lay the model's grid over a scene, and windows over the grid.
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import rasterio
 from affine import Affine
-from pyproj import Geod
+from pyproj import Geod, Transformer
+from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
-from rasterio.warp import transform as reproject
 
 from cgeartheye.errors import UserError
 
@@ -91,12 +91,14 @@ def _measure(
     pixels = [(x - _STEP, y), (x + _STEP, y), (x, y - _STEP), (x, y + _STEP)]
     eastings, northings = zip(*(transform @ pixel for pixel in pixels), strict=True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            lon, lat = reproject(crs, "EPSG:4326", eastings, northings)
-    except RasterioError as error:
+        to_globe = Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
+    except ProjError as error:
         raise UserError(f"{name}: its reference system has no place on Earth: {error}") from error
-    ground = [_WGS84.inv(lon[i], lat[i], lon[i + 1], lat[i + 1])[2] / (2 * _STEP) for i in (0, 2)]
+    lon, lat = to_globe.transform(eastings, northings)
+    ground = [0.0, 0.0]
+    if all(math.isfinite(value) for value in (*lon, *lat)):
+        distances = (_WGS84.inv(lon[i], lat[i], lon[i + 1], lat[i + 1])[2] for i in (0, 2))
+        ground = [distance / (2 * _STEP) for distance in distances]
     if not all(math.isfinite(size) and size > 0 for size in ground):
         raise UserError(f"{name} lies beyond the bounds of its reference system {crs.to_string()}")
     return ground[0], ground[1]

@@ -1,6 +1,5 @@
 """One file, or many as one mosaic: what GDAL is asked to open."""
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -170,7 +169,7 @@ def _virtual(tiles: Sequence[_Tile]) -> str:
     )
 
 
-def identify(paths: Sequence[Path]) -> str:
+def identify(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Return what tells these files from others, and from themselves after a change."""
     stats = [(path, path.stat()) for path in paths]
-    return json.dumps([[str(p.resolve()), s.st_size, s.st_mtime_ns] for p, s in stats])
+    return [(str(p.resolve()), s.st_size, s.st_mtime_ns) for p, s in stats]

@@ -17,9 +17,10 @@ from cgeartheye.files import write_text
 from cgeartheye.mapping import vector
 from cgeartheye.mapping.blend import NODATA
 from cgeartheye.mapping.grid import Grid
+from cgeartheye.mapping.pair import AnyScene
 from cgeartheye.mapping.planes import RGB, Look, Plane, write_geotiff
 from cgeartheye.mapping.preview import Entry, write_preview
-from cgeartheye.mapping.scene import Scene
+from cgeartheye.mapping.scene import Bytes
 from cgeartheye.mapping.writing import PREVIEW_SIDE
 
 MAP, PROBABILITIES, PREVIEW, FACTS = "map.tif", "probabilities.tif", "preview.html", "map.json"
@@ -41,8 +42,13 @@ _COLOURS: tuple[RGB, ...] = (
 )
 
 
-def colours_of(count: int) -> list[RGB]:
-    """Return so many distinct colours."""
+_UNCHANGED: RGB = (189, 189, 189)
+
+
+def colours_of(count: int, change: bool = False) -> list[RGB]:
+    """Return so many distinct colours; for change grey, red and then others."""
+    if change:
+        return [_UNCHANGED, *colours_of(count + 2)[3:]]
     colours = list(_COLOURS[:count])
     for n in range(count - len(colours)):
         red, green, blue = colorsys.hsv_to_rgb(n * 0.618 % 1, 0.75, 0.8)
@@ -53,7 +59,7 @@ def colours_of(count: int) -> list[RGB]:
 def finish(
     out: Path,
     planes: Mapping[str, Plane],
-    scene: Scene,
+    scene: AnyScene,
     grid: Grid,
     names: Sequence[str],
     colours: Sequence[RGB],
@@ -99,8 +105,9 @@ def finish(
     place = (scene.transform, scene.crs.to_string()) if scene.crs else None
     write_preview(
         out / PREVIEW,
-        Path(scene.name).name,
-        np.stack([planes["scene"].read((0, planes["scene"].height), b) for b in range(3)], -1),
+        scene.title,
+        _pictures(planes["scene"]),
+        scene.dates,
         _shrunk(out / MAP, rows, columns),
         legend,
         place,
@@ -117,8 +124,7 @@ def finish(
             "crs": scene.crs.to_string() if scene.crs else None,
             "transform": list(scene.transform[:6]),
             "metres_a_pixel": scene.ground,
-            "bands": scene.bands,
-            "stretch": scene.stretch,
+            **scene.facts,
         },
         "model_grid": {
             "rows": grid.rows.model,
@@ -145,19 +151,22 @@ def finish(
 def _write_polygons(
     out: Path,
     planes: Mapping[str, Plane],
-    scene: Scene,
+    scene: AnyScene,
     grid: Grid,
     names: Sequence[str],
     endings: Sequence[str],
 ) -> None:
     classes, confidence = planes["classes"], planes["confidence"]
+    left_out = (NODATA, 0) if scene.dates else (NODATA,)  # 0: nothing has changed
     if grid.dense:
-        found = vector.polygonise(classes, confidence)
+        found = vector.polygonise(classes, confidence, left_out)
     else:
         shape = scene.height, scene.width
-        found = vector.cells(classes, confidence, shape, grid.cell)
+        found = vector.cells(classes, confidence, shape, grid.cell, left_out)
     pixel = scene.ground[0] * scene.ground[1]
     frame = vector.frame_of(found, names, scene.transform, scene.crs, pixel)
+    if scene.dates:
+        frame = frame.assign(before=scene.dates[0], after=scene.dates[1])
     for ending in endings:
         vector.write_vectors(frame, out / f"map.{ending}", classes.path.parent)
 
@@ -170,6 +179,12 @@ def _count(classes: Plane) -> npt.NDArray[np.int64]:
         rows = classes.read((top, min(top + step, classes.height)))
         total += np.bincount(rows.ravel(), minlength=256)
     return total
+
+
+def _pictures(scene: Plane) -> list[Bytes]:
+    """The small picture of each date, `[H, W, 3]`."""
+    bands = [scene.read((0, scene.height), band) for band in range(scene.bands)]
+    return [np.stack(bands[i : i + 3], axis=-1) for i in range(0, len(bands), 3)]
 
 
 def _shrunk(path: Path, rows: int, columns: int) -> npt.NDArray[np.uint8]:

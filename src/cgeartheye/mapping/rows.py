@@ -40,7 +40,7 @@ class Predictor(Protocol):
         """Predict probabilities, which sum to 1.
 
         Args:
-            images: uint8 `[B, 3, S, S]` on the device.
+            images: uint8 `[B, 3, S, S]` on the device; of two dates `[B, 6, S, S]`.
 
         Returns:
             float32 `[B, K, S, S]` of every pixel, or `[B, K]` of the windows as wholes.
@@ -147,7 +147,7 @@ class Mapper:
         return max(0, self._grid.starts[row] - 2 - int(3 * finer))
 
     def _strip(self, top: int, band: Band, feed: Iterator[Slab]) -> Bytes:
-        """Pixels of a row of windows, uint8 `[3, S, columns]`; beyond the scene 0."""
+        """Pixels of a row of windows, uint8 `[channels, S, columns]`; beyond the scene 0."""
         grid, side = self._grid, self._grid.window
         span = top, min(top + side, grid.rows.model)
         while self._pixels.end < span[1] or (

@@ -20,15 +20,16 @@ from cgeartheye.mapping.aoi import read_aoi
 from cgeartheye.mapping.feed import Reader
 from cgeartheye.mapping.grid import Grid, make_grid
 from cgeartheye.mapping.ledger import Ledger, check_same
-from cgeartheye.mapping.mosaic import identify
+from cgeartheye.mapping.pair import AnyScene, open_pair
 from cgeartheye.mapping.planes import RGB
 from cgeartheye.mapping.rows import Mapper, Predictor
-from cgeartheye.mapping.scene import Scene, open_scene
+from cgeartheye.mapping.scene import open_scene
 from cgeartheye.mapping.vector import FORMATS
 from cgeartheye.mapping.writing import Writer, open_planes
 from cgeartheye.training.progress import say
 
 UNFINISHED = "unfinished"
+_ENLARGED = 4  # times; beyond, somebody may have mistaken the scene
 _CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; it would take 5 % of the memory
 
 
@@ -49,6 +50,8 @@ class Options:
         probabilities: whether those of all classes are written too.
         vector: endings of the files of polygons: gpkg, parquet, geojson, fgb.
         batch_size: windows at a time, at most.
+        register: of two dates: measure how the second is displaced, and move it back.
+        dates: of two dates: what to call them.
     """
 
     gsd: float | None = None
@@ -61,6 +64,8 @@ class Options:
     probabilities: bool = False
     vector: tuple[str, ...] = ()
     batch_size: int = 16
+    register: bool = False
+    dates: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= 0.9:
@@ -83,8 +88,9 @@ def map_scene(
     options: Options | None = None,
     colours: Sequence[RGB] | None = None,
     resume: bool = False,
+    after: Sequence[Path] | None = None,
 ) -> dict[str, Any]:
-    """Map a scene of any size with a trained model.
+    """Map a scene of any size, or what changed between two, with a trained model.
 
     Writes `map.tif`, `preview.html` and `map.json`, and what `options` ask for besides. Until it
     is done, `unfinished/` in the same folder holds what is; killed at any moment, `resume` ends
@@ -92,12 +98,13 @@ def map_scene(
 
     Args:
         predictor: the model.
-        scenes: a raster, or several and folders of them as one mosaic.
+        scenes: a raster, or several and folders of them as one mosaic; of two dates the first.
         out: a folder for the map alone.
         model: what identifies the model, as JSON: its path, its weights' fingerprint.
         options: how.
         colours: of the classes.
         resume: go on with an unfinished map, or begin if there is none.
+        after: the second date, for a model that sees both; class 0 then means that nothing changed.
 
     Returns:
         What `map.json` holds.
@@ -108,11 +115,11 @@ def map_scene(
     """
     options = options or Options()
     names = tuple(predictor.classes)
-    colours = list(colours) if colours else outputs.colours_of(len(names))
+    colours = list(colours) if colours else outputs.colours_of(len(names), after is not None)
     if len(names) > 255:
         raise UserError(f"the model has {len(names)} classes: a map has room for 255")
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
-        scene = open_scene(scenes, options.bands, options.stretch, options.crs, options.scene_gsd)
+        scene = _open(scenes, after, options)
         settings = _settings(predictor, scene, model, options, colours)
         done = _finished(out, settings, resume)
         if done:
@@ -135,6 +142,15 @@ def map_scene(
     return facts
 
 
+def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options) -> AnyScene:
+    asked = options.bands, options.stretch, options.crs, options.scene_gsd
+    if after is not None:
+        return open_pair(scenes, after, *asked, options.dates, options.register)
+    if options.register or options.dates:
+        raise UserError("--register and --dates are for two dates: name them --before and --after")
+    return open_scene(scenes, *asked)
+
+
 def _map(
     predictor: Predictor,
     reader: Reader,
@@ -147,7 +163,12 @@ def _map(
     started = time.monotonic()
     scene, grid = reader.scene, reader.grid
     planes = open_planes(
-        out / UNFINISHED, grid, len(predictor.classes), bool(options.vector), options.probabilities
+        out / UNFINISHED,
+        grid,
+        scene.channels,
+        len(predictor.classes),
+        bool(options.vector),
+        options.probabilities,
     )
     rows, before = ledger.finished()
     mapper = Mapper(predictor, reader, options.probabilities, options.batch_size)
@@ -173,20 +194,30 @@ def _map(
     return facts
 
 
-def _lay_grid(predictor: Predictor, scene: Scene, options: Options) -> Grid:
+def _lay_grid(predictor: Predictor, scene: AnyScene, options: Options) -> Grid:
     """Ask the model for one prediction: it tells whether it maps pixels or whole windows."""
     side, count = predictor.window, len(predictor.classes)
     with torch.inference_mode():
-        blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=predictor.device)
+        blank = torch.zeros(
+            1, scene.channels, side, side, dtype=torch.uint8, device=predictor.device
+        )
         shape = tuple(predictor.predict(blank).shape)
     assert shape in {(1, count, side, side), (1, count)}, f"a prediction of shape {shape}"
     gsd = options.gsd or predictor.gsd
-    return make_grid(scene, gsd, side, options.overlap, count, dense=len(shape) == 4)
+    grid = make_grid(scene, gsd, side, options.overlap, count, dense=len(shape) == 4)
+    enlarged = grid.columns.model / grid.columns.scene
+    if enlarged > _ENLARGED:
+        own = f"{scene.ground[0]:.3g}"
+        say(
+            f"note: the scene's pixels of {own} m are enlarged {enlarged:.0f} times to the "
+            f"model's {gsd:.3g} m; --gsd {own} shows them to the model as they are"
+        )
+    return grid
 
 
 def _settings(
     predictor: Predictor,
-    scene: Scene,
+    scene: AnyScene,
     model: Mapping[str, Any],
     options: Options,
     colours: Sequence[RGB],
@@ -203,7 +234,7 @@ def _settings(
         "colours": list(colours),
         **asked,
         "aoi_sha256": sha256(aoi.read_bytes()).hexdigest() if aoi and aoi.is_file() else None,
-        "scenes": json.loads(identify(scene.files)),
+        **scene.identity,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from cgeartheye.errors import UserError
 from cgeartheye.mapping.ground import locate
-from cgeartheye.mapping.mosaic import as_one, find_rasters
+from cgeartheye.mapping.mosaic import as_one, find_rasters, identify
 
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
@@ -35,6 +35,8 @@ class Scene:
     """A raster that GDAL opens; every thread reads through a handle of its own.
 
     Attributes:
+        channels: of what is read.
+        dates: none: it is of one.
         name: the file, or the first of a mosaic, for messages.
         files: that it consists of.
         width: pixels.
@@ -47,6 +49,9 @@ class Scene:
         block: rows and columns of the blocks it is stored in.
         stretch: values that become 0 and 255; none for 8-bit bands, which stay as they are.
     """
+
+    channels: ClassVar[int] = 3
+    dates: ClassVar[tuple[str, ...]] = ()
 
     name: str
     files: tuple[Path, ...]
@@ -65,6 +70,21 @@ class Scene:
     _overviews: tuple[int, ...]
     _level: int | None = None
     _handles: threading.local = field(default_factory=threading.local)
+
+    @property
+    def title(self) -> str:
+        """Its name without the folder."""
+        return Path(self.name).name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells its pixels from others', for JSON."""
+        return {"scenes": identify(self.files)}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of it besides its place, for JSON."""
+        return {"bands": self.bands, "stretch": self.stretch}
 
     def read(self, rows: Span, columns: Span) -> tuple[Bytes, Bools | None]:
         """Read a rectangle.

@@ -59,18 +59,23 @@ class Shapes:
 
 
 def polygonise(
-    classes: Plane, confidence: Plane, strip: int = _STRIP, tolerance: float = _TOLERANCE
+    classes: Plane,
+    confidence: Plane,
+    left_out: Sequence[int] = (NODATA,),
+    strip: int = _STRIP,
+    tolerance: float = _TOLERANCE,
 ) -> Shapes:
     """Turn a map into polygons.
 
     Args:
         classes: the map, one band.
         confidence: percent, one band.
+        left_out: values that get no polygons.
         strip: pixels that are held at a time.
         tolerance: in pixels; the square root of the area of triangles that are simplified away.
 
     Returns:
-        Polygons in pixels that cover all that is not nodata and share their vertices with their
+        Polygons in pixels that cover all that is not left out and share their vertices with their
         neighbours.
     """
     parts: list[Shapes] = []
@@ -85,9 +90,9 @@ def polygonise(
             labels, number, values, (above, below), confidence.read(rows), top, tolerance
         )
         if last is not None:
-            joined = (above == values[0]) & (values[0] != NODATA)
-            met = np.stack([last[joined], labels[0][joined] + count], 1)
-            pairs.append(np.unique(met, axis=0))
+            joined = (above == values[0]) & ~np.isin(above, left_out)
+            touching = np.stack([last[joined], labels[0][joined] + count], 1)
+            pairs.append(np.unique(touching, axis=0))
         last = labels[-1] + count
         parts.append(part)
         count += number
@@ -97,11 +102,16 @@ def polygonise(
             for name in ("polygons", "classes", "pixels", "confidence")
         )
     )
-    return _join(together, np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64))
+    met = np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
+    return _join(together, met, left_out)
 
 
 def cells(
-    classes: Plane, confidence: Plane, shape: tuple[int, int], cell: tuple[float, float]
+    classes: Plane,
+    confidence: Plane,
+    shape: tuple[int, int],
+    cell: tuple[float, float],
+    left_out: Sequence[int] = (NODATA,),
 ) -> Shapes:
     """Turn a map of cells into one rectangle each, cut at the scene's ends.
 
@@ -110,9 +120,10 @@ def cells(
         confidence: percent.
         shape: rows and columns of the scene.
         cell: rows and columns of the scene that a cell has.
+        left_out: values that get no rectangles.
     """
     values = classes.read((0, classes.height))
-    rows, columns = np.nonzero(values != NODATA)
+    rows, columns = np.nonzero(~np.isin(values, left_out))
     boxes = shapely.box(
         columns * cell[1],
         rows * cell[0],
@@ -275,8 +286,8 @@ def _with_junctions(polygons: Polygons, junctions: Bools) -> Polygons:
     )
 
 
-def _join(found: Shapes, pairs: Ints) -> Shapes:
-    """Join polygons that continue over cuts, and leave out nodata."""
+def _join(found: Shapes, pairs: Ints, left_out: Sequence[int]) -> Shapes:
+    """Join polygons that continue over cuts, and leave out those of some values."""
     count = len(found.polygons)
     ones = np.ones(len(pairs), bool)
     graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
@@ -289,10 +300,10 @@ def _join(found: Shapes, pairs: Ints) -> Shapes:
         members = order[bounds[index] : bounds[index + 1]]
         polygons[index] = shapely.union_all(found.polygons[members])
     pixels = np.bincount(group, weights=found.pixels, minlength=number).astype(np.int64)
-    confidence = np.bincount(group, weights=found.confidence, minlength=number)
+    confidence = np.bincount(group, weights=found.confidence, minlength=number).astype(np.float64)
     classes = found.classes[first]
-    data = classes != NODATA
-    return Shapes(polygons[data], classes[data], pixels[data], confidence[data])
+    kept = ~np.isin(classes, left_out)
+    return Shapes(polygons[kept], classes[kept], pixels[kept], confidence[kept])
 
 
 def _apply(transform: Affine, xy: Reals) -> Reals:

@@ -41,9 +41,17 @@ class Wanted(NamedTuple):
 
 
 def open_planes(
-    folder: Path, grid: Grid, classes: int, confidence: bool, probabilities: bool
+    folder: Path, grid: Grid, channels: int, classes: int, confidence: bool, probabilities: bool
 ) -> dict[str, Plane]:
     """Open, or make, the files of an unfinished map.
+
+    Args:
+        folder: that they are in.
+        grid: of the map.
+        channels: of the scene.
+        classes: how many.
+        confidence: whether that of the best class is kept.
+        probabilities: whether those of all classes are kept.
 
     Returns:
         `classes`; `confidence` and `probabilities` if asked for; `scene`, a small picture of it.
@@ -59,7 +67,7 @@ def open_planes(
         for name, count in bands.items()
         if count
     }
-    return {**planes, "scene": Plane(folder / "scene.raw", 3, *small)}
+    return {**planes, "scene": Plane(folder / "scene.raw", channels, *small)}
 
 
 def thumbnail_step(grid: Grid) -> int:
@@ -112,7 +120,7 @@ class Writer:
         """Write these rows and columns of the model's grid, part of a strip, to the small picture.
 
         Args:
-            strip: uint8 `[3, S, n]`.
+            strip: uint8 `[channels, S, n]`.
             rows: of the grid; the strip begins with the first.
             columns: of the grid.
             left: column of the grid that the strip begins with.
@@ -158,7 +166,7 @@ class Writer:
         y, x = (np.arange(-(-span[0] // step) * step, span[1], step) for span in (rows, columns))
         if not (y.size and x.size):
             return
-        total = np.zeros((3, y.size, x.size), np.uint16)
+        total = np.zeros((len(strip), y.size, x.size), np.uint16)
         few = min(step, 4)
         for down in range(few):
             lines = strip[:, np.minimum(y - rows[0] + down, strip.shape[1] - 1)]

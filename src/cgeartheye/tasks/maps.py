@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cgeartheye.config import Config
 from cgeartheye.config.files import override
+from cgeartheye.errors import UserError
 from cgeartheye.mapping import Options, map_scene
 from cgeartheye.tasks import base, runs
 from cgeartheye.tasks.recipes import recipe_for
@@ -49,32 +50,39 @@ def map_scenes(
     options: dict[str, Any],
     overrides: list[str],
     resume: bool = False,
+    after: list[Path] | None = None,
 ) -> dict[str, Any]:
-    """Map a scene with a trained model; see `mapping.map_scene`.
+    """Map a scene, or what changed between two, with a trained model; see `mapping.map_scene`.
 
     Args:
         run: a run directory or its `model.safetensors`.
-        scenes: a raster, or several and folders of them as one mosaic.
+        scenes: a raster, or several and folders of them as one mosaic; of two dates the first.
         out: a folder for the map alone.
         options: fields of `mapping.Options`; bands, stretch and overlap that are not named are the
             model's own.
         overrides: `field=value` for the model's config, e.g. `training.precision=bf16`.
         resume: go on with an unfinished map.
+        after: the second date, for a model of change.
 
     Returns:
         What `map.json` holds.
 
     Raises:
-        UserError: no model, or what `map_scene` raises.
+        UserError: no model, a model of change without a second date or another with one, or what
+            `map_scene` raises.
     """
     model = base.read_model(run)
     config = override(model.config, overrides)
+    if config.task == "change_detection" and after is None:
+        raise UserError(f"{run} detects change between two dates: name --before and --after")
+    if config.task != "change_detection" and after is not None:
+        raise UserError(f"{run} sees one date, not two: name its scene without --before, --after")
     own: dict[str, Any] = {
         "bands": config.data.bands,
         "stretch": config.data.stretch,
         "batch_size": config.data.batch_size,
     }
-    if config.task == "semantic_segmentation":
+    if config.task != "scene_classification":
         own |= {"overlap": config.window.overlap, "batch_size": config.window.batch_size}
     asked = Options(**own | options)
     with distributed.process_group(config.training.device) as device:
@@ -94,4 +102,4 @@ def map_scenes(
         }
         predictor = TaskPredictor(task, config, model.gsd)
         colours = recipe_for(config).colours
-        return map_scene(predictor, scenes, out, facts, asked, colours, resume)
+        return map_scene(predictor, scenes, out, facts, asked, colours, resume, after)
