@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     monkeypatch.setattr(demo, "WORLD_SIZE", 2048)
     monkeypatch.setattr(demo, "EPOCHS", 1)
     monkeypatch.setattr(demo, "COVER_EPOCHS", 1)
+    monkeypatch.setattr(demo, "CHANGE_EPOCHS", 1)
     demo.demo(tmp_path)
     run = tmp_path / demo.CLASSIFIER
     report = (run / "report.html").read_text()
@@ -33,6 +35,13 @@ def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
         assert land_cover.transform == place
         assert set(np.unique(land_cover.read(1))) <= set(range(len(LAND_COVER)))
     assert (tmp_path / "map" / "map.gpkg").exists()
+    with rasterio.open(tmp_path / "change-map" / "map.tif") as change:
+        assert change.crs.to_epsg() == 32650  # the first date's, though the second's is another
+        assert set(np.unique(change.read(1))) <= {0, 1, 255}
+    facts = json.loads((tmp_path / "change-map" / "map.json").read_text())
+    found = facts["scene"]["registration"]
+    shift = found["metres_right"], -found["metres_down"]
+    np.testing.assert_allclose(shift, demo.LATER[2], atol=0.2)  # as it was displaced
     page = (tmp_path / "report.html").read_text()
     assert "mean IoU" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)

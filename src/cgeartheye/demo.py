@@ -1,16 +1,25 @@
-"""The demo: a small world drawn by code, a classifier and a segmenter tuned on it, a map of it."""
+"""The demo: a small world drawn by code, models tuned on it, maps of its land and its change."""
 
 import shutil
 import time
 from pathlib import Path
 
 import numpy as np
-import rasterio
+import rasterio.shutil
 import torch
+from affine import Affine
 from PIL import Image
+from rasterio.enums import Resampling
+from rasterio.transform import array_bounds
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import calculate_default_transform
+from rasterio.windows import from_bounds
 
 from cgeartheye.config import (
     Backbone,
+    ChangeData,
+    ChangeDecoder,
+    ChangeDetection,
     SceneClassification,
     SceneData,
     SegmentationData,
@@ -21,6 +30,7 @@ from cgeartheye.config import (
 from cgeartheye.config.schema import FeatureCache
 from cgeartheye.data.synthetic import (
     COVER_COLOURS,
+    DATES,
     GSD,
     LAND_COVER,
     SCENES,
@@ -30,7 +40,8 @@ from cgeartheye.data.synthetic import (
     write_world,
 )
 from cgeartheye.errors import UserError
-from cgeartheye.evaluation.metrics import SegmentationMetrics
+from cgeartheye.evaluation.change_report import FALSE_ALARM, FOUND, MISSED, outcome
+from cgeartheye.evaluation.metrics import ChangeMetrics, SegmentationMetrics
 from cgeartheye.evaluation.page import Picture, Report
 from cgeartheye.evaluation.sections import add_figures
 from cgeartheye.files import replacing
@@ -44,15 +55,21 @@ CHIP = 96  # pixels a side of a chip that shows one scene: 72 m
 EPOCHS = 20
 PATCH = 126  # pixels a side of a chip of land cover; the network sees it as it is
 COVER_EPOCHS = 24
-CLASSIFIER, SEGMENTER, MAP = "scene-classification", "land-cover", "map"
+CHANGE_EPOCHS = 24
+LATER = "EPSG:32651", 0.6, (3.0, -2.0)
+"""How the later scene is delivered: reference system (turned by 4 degrees), m a pixel, m off."""
+CLASSIFIER, SEGMENTER, DETECTOR = "scene-classification", "land-cover", "change"
+MAP, CHANGE_MAP = "map", "change-map"
+PARTS = "world", "chips", "patches", "pairs", "features", CLASSIFIER, SEGMENTER, DETECTOR
 
 
 def demo(folder: Path) -> None:
-    """Draw a world, learn its scenes and its land cover from chips, map it.
+    """Draw a world, learn its scenes, its land cover and its change from chips, map it.
 
     Everything goes below `folder`: `world/` (GeoTIFFs, exact masks and boxes), `chips/` (a folder
     of class folders) and `scene-classification/` (the classifier), `patches/` (images and masks)
-    and `land-cover/` (the segmenter, on the classifier's backbone), `map/`, and `report.html`.
+    and `land-cover/` (the segmenter, on the classifier's backbone), `map/`, `pairs/`, `change/`
+    and `change-map/` (the same of two dates), and `report.html`.
 
     Raises:
         UserError: the folder holds something else, or cannot be written to.
@@ -60,7 +77,7 @@ def demo(folder: Path) -> None:
     started = time.monotonic()
     if folder.exists() and any(folder.iterdir()) and not (folder / "world").exists():
         raise UserError(f"{folder} holds other files: name an empty folder with --out")
-    for part in ("world", "chips", "patches", "features", CLASSIFIER, SEGMENTER, MAP):
+    for part in (*PARTS, MAP, CHANGE_MAP):
         shutil.rmtree(folder / part, ignore_errors=True)
     say(f"drawing a world of {WORLD_SIZE} x {WORLD_SIZE} pixels at {GSD} m")
     world = make_world(WORLD_SIZE, seed=0)
@@ -88,6 +105,27 @@ def demo(folder: Path) -> None:
     map_scenes(folder / SEGMENTER, [scene], folder / MAP, {"vector": ("gpkg",)}, [])
     report.section("Map", f"All of {scene.name}, and the same measured on the map's east.")
     _show_map(world, folder / MAP / "map.tif", report)
+
+    count = _cut_pairs(world, folder / "pairs")
+    say(f"{count} pairs of {PATCH} x {PATCH} pixels with a mask of what changed")
+    figures = runs.train(_detector(folder))
+    report.section(
+        "Change",
+        "Buildings that stand at one of two dates only, by a decoder on the features of both; "
+        "tested on the east.",
+    )
+    add_figures(report, figures)
+    first = folder / "world" / "images" / "1_autumn.tif"
+    later = _deliver(folder / "world" / "images" / "2_autumn.tif", folder / "world" / "later.tif")
+    options = {"vector": ("gpkg",), "register": True}
+    map_scenes(folder / DETECTOR, [first], folder / CHANGE_MAP, options, [], after=[later])
+    crs, gsd, shift = LATER
+    report.section(
+        "Map of change",
+        f"{first.name} against a scene that is in {crs}, at {gsd} m and displaced by "
+        f"{shift[0]:g} and {shift[1]:g} m, which is found and undone; measured on the east.",
+    )
+    _show_change(world, folder / CHANGE_MAP / "map.tif", report)
     report.facts({"all of this took": f"{time.monotonic() - started:.0f} s"})
     report.write(folder / "report.html")
     say("what to open:")
@@ -95,7 +133,8 @@ def demo(folder: Path) -> None:
     say(
         f"  {folder / MAP / 'preview.html'}  the map over the scene; map.tif and map.gpkg for a GIS"
     )
-    for run in (CLASSIFIER, SEGMENTER):
+    say(f"  {folder / CHANGE_MAP / 'preview.html'}  what changed, with a swipe between the dates")
+    for run in (CLASSIFIER, SEGMENTER, DETECTOR):
         say(f"  {folder / run / 'report.html'}  figures and pictures of the test")
     say(f"  {folder / 'world'}  the world as GeoTIFFs: four seasons, two dates, exact labels")
 
@@ -139,6 +178,21 @@ def _segmenter(folder: Path) -> SemanticSegmentation:
     )
 
 
+def _detector(folder: Path) -> ChangeDetection:
+    return ChangeDetection(
+        backbone=Backbone(name="tiny", weights=folder / CLASSIFIER / "model.safetensors", gsd=GSD),
+        data=ChangeData(
+            root=folder / "pairs", gsd=GSD, image_size=PATCH, batch_size=16, workers=1, rotation=0
+        ),
+        decoder=ChangeDecoder(kind="light", class_weights=(1.0, 3.0)),
+        cache=FeatureCache(views=4),
+        training=Training(
+            epochs=CHANGE_EPOCHS, lr=6e-3, lr_batch=None, warmup_epochs=1, evaluate_every=6
+        ),
+        work_dir=folder / DETECTOR,
+    )
+
+
 def _cut_chips(world: World, folder: Path) -> int:
     """Write the chips of all classes as PNG, one season each in turn; return how many."""
     seasons = {season: world.image(season) for season in SEASONS}
@@ -155,20 +209,76 @@ def _cut_patches(world: World, folder: Path) -> int:
     cover = Image.fromarray(world.land_cover())
     cover.putpalette([value for name in LAND_COVER for value in COVER_COLOURS[name]])
     pictures = {season: Image.fromarray(world.image(season)) for season in SEASONS}
-    east, count = _east(world.size), 0
-    for part, left, right, side, seasons in (
-        ("train", 0, east, PATCH, SEASONS),
-        ("val", east, world.size, world.size - east, (SEASON,)),
-    ):
-        for top in range(0, world.size - side + 1, side):
-            for x in range(left, right - side + 1, side):
-                season = seasons[count % len(seasons)]
-                box = x, top, x + side, top + side
-                name = f"{season}_{top}_{x}.png"
-                _save(folder / part / "Img" / name, pictures[season].crop(box))
-                _save(folder / part / "Label" / name, cover.crop(box))
-                count += 1
-    return count
+    squares = _squares(world.size)
+    for number, (part, box) in enumerate(squares):
+        season = SEASON if part == "val" else SEASONS[number % len(SEASONS)]
+        name = f"{season}_{box[1]}_{box[0]}.png"
+        _save(folder / part / "Img" / name, pictures[season].crop(box))
+        _save(folder / part / "Label" / name, cover.crop(box))
+    return len(squares)
+
+
+def _cut_pairs(world: World, folder: Path) -> int:
+    """Write pairs and masks at the same places, small ones of any two seasons."""
+    change = Image.fromarray(world.change())
+    pictures = {
+        (season, date): Image.fromarray(world.image(season, date))
+        for season in SEASONS
+        for date in DATES
+    }
+    squares = _squares(world.size)
+    for number, (part, box) in enumerate(squares):
+        seasons = SEASONS[number % 4], SEASONS[number // 4 % 4]
+        if part == "val":
+            seasons = "autumn", "autumn"
+        name = f"{box[1]}_{box[0]}.png"
+        for date, season in zip(DATES, seasons, strict=True):
+            _save(folder / part / f"Image{date}" / name, pictures[season, date].crop(box))
+        _save(folder / part / "Label" / name, change.crop(box))
+    return len(squares)
+
+
+def _squares(size: int) -> list[tuple[str, tuple[int, int, int, int]]]:
+    """Parts and corners of what is learned from, in the west, and of what is tested, in the east.
+
+    The east is one column of squares, as large as it is wide.
+    """
+    east = _east(size)
+    return [
+        (part, (x, top, x + side, top + side))
+        for part, left, right, side in (
+            ("train", 0, east, PATCH),
+            ("val", east, size, size - east),
+        )
+        for top in range(0, size - side + 1, side)
+        for x in range(left, right - side + 1, side)
+    ]
+
+
+def _deliver(source: Path, path: Path) -> Path:
+    """Write a scene in another reference system, at another resolution and displaced."""
+    crs, gsd, (east, north) = LATER
+    with rasterio.open(source) as file:
+        moved = Affine.translation(east, north) @ file.transform
+        bounds = array_bounds(file.height, file.width, moved)
+        transform, width, height = calculate_default_transform(
+            file.crs, crs, file.width, file.height, *bounds, resolution=gsd
+        )
+        with (
+            WarpedVRT(
+                file,
+                src_transform=moved,
+                crs=crs,
+                transform=transform,
+                width=width,
+                height=height,
+                resampling=Resampling.bilinear,
+                add_alpha=True,
+            ) as warped,
+            replacing(path) as temporary,
+        ):
+            rasterio.shutil.copy(warped, temporary, driver="GTiff", tiled=True, compress="deflate")
+    return path
 
 
 def _east(size: int) -> int:
@@ -202,4 +312,22 @@ def _show_map(world: World, path: Path, report: Report) -> None:
         Picture(palette[mapped], "map"),
         Picture(palette[truth], "truth"),
     ]
+    report.pictures(pictures, width=300)
+
+
+def _show_change(world: World, path: Path, report: Report) -> None:
+    """Add pictures of both dates and the map, and what the map is worth in the east."""
+    with rasterio.open(path) as file, rasterio.open(path.parents[1] / "world/change.tif") as truth:
+        mapped = file.read(1)
+        window = from_bounds(*file.bounds, truth.transform).round_offsets().round_lengths()
+        labels = truth.read(1, window=window)
+    metrics = ChangeMetrics()
+    known = np.where(mapped == 255, 255, labels)
+    east = _east(world.size) - int(window.col_off)
+    predicted = np.where(mapped == 255, 0, mapped)
+    metrics.update(*(torch.from_numpy(x[:, east:].copy()) for x in (predicted, known)))
+    add_figures(report, metrics.compute())
+    report.legend({"found": FOUND, "missed": MISSED, "false alarm": FALSE_ALARM})
+    pictures = [Picture(world.image("autumn", date), f"date {date}") for date in DATES]
+    pictures.append(Picture(outcome(known, mapped), "map of change"))
     report.pictures(pictures, width=300)

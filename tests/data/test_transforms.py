@@ -14,9 +14,9 @@ from cgeartheye.data.transforms import (
     Normalise,
     PhotometricDistortion,
     RandomWindow,
+    dense_transform,
     eval_transform,
     seeded,
-    segmentation_transform,
     train_transform,
 )
 
@@ -96,7 +96,7 @@ def ramps(height: int, width: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
 )
 @settings(max_examples=60, deadline=None)
 def test_image_and_mask_go_together_and_the_rest_is_padding(height, width, size, seed):
-    transform = segmentation_transform(size, (0.5, 2.0), 1.0, distortion=False)
+    transform = dense_transform(size, (0.5, 2.0), 1.0, distortion=False)
     with seeded(seed):
         image, mask = transform(*ramps(height, width))
     assert image.shape == (3, size, size)
@@ -133,7 +133,7 @@ def test_windows_are_those_of_a_whole_resize_and_crop():
 
 
 def test_all_eight_symmetries_are_equally_likely():
-    transform = segmentation_transform(9, (1.0, 1.0), 1.0, distortion=False)
+    transform = dense_transform(9, (1.0, 1.0), 1.0, distortion=False)
     image, mask = ramps(9, 9)
     turned = [image.rot90(k, (1, 2)) for k in range(4)]
     symmetries = [*turned, *(view.flip(2) for view in turned)]

@@ -8,18 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgeartheye.evaluation import segmentation_report as module
+from cgeartheye.evaluation import examples as module
+from cgeartheye.evaluation.examples import GALLERY, GAP, PANEL, UNKNOWN, Example
 from cgeartheye.evaluation.metrics import SegmentationMetrics
-from cgeartheye.evaluation.segmentation_report import (
-    GALLERY,
-    GAP,
-    PANEL,
-    UNKNOWN,
-    WRONG,
-    Example,
-    four_panels,
-    segmentation_report,
-)
+from cgeartheye.evaluation.segmentation_report import WRONG, four_panels, segmentation_report
 
 COLOURS = [(255, 0, 0), (0, 200, 0), (0, 0, 255)]
 CLASSES = ["built <up>", "wood", "water"]
@@ -36,7 +28,7 @@ def example(index: int) -> Example:
     truth = random.integers(0, 3, (20, 30)).astype(np.uint8)
     predicted = np.where(random.random(truth.shape) < 0.1 * index, 0, truth).astype(np.uint8)
     truth[:3] = 255
-    return Example(np.full((20, 30, 3), index, np.uint8), truth, predicted)
+    return Example((np.full((20, 30, 3), index, np.uint8),), truth, predicted)
 
 
 def made(images: int, **others: Any) -> dict[str, Any]:
@@ -150,7 +142,7 @@ def test_panels_show_what_is_right_and_what_is_wrong() -> None:
     truth = np.array([[0, 1, 255], [2, 2, 1]], np.uint8)
     predicted = np.array([[0, 2, 0], [2, 0, 1]], np.uint8)
     image = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
-    picture = four_panels(Example(image, truth, predicted), COLOURS)
+    picture = four_panels(Example((image,), truth, predicted), COLOURS)
     assert picture.shape == (2, 4 * 3 + 3 * GAP, 3)
     shown, true, guess, errors = (picture[:, i * (3 + GAP) :][:, :3] for i in range(4))
     np.testing.assert_array_equal(shown, image)
@@ -170,7 +162,7 @@ def test_panels_show_what_is_right_and_what_is_wrong() -> None:
 def test_large_panels_are_reduced(shape: tuple[int, int]) -> None:
     classes = np.zeros(shape, np.uint8)
     classes[:, shape[1] // 2 :] = 1
-    picture = four_panels(Example(np.zeros((*shape, 3), np.uint8), classes, classes), COLOURS)
+    picture = four_panels(Example((np.zeros((*shape, 3), np.uint8),), classes, classes), COLOURS)
     height, width = picture.shape[0], (picture.shape[1] - 3 * GAP) // 4
     assert max(height, width) == PANEL
     assert abs(height / width - shape[0] / shape[1]) <= max(1 / width, shape[0] / shape[1])

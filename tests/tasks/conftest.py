@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-sys.path.append(str(Path(__file__).parent))  # for toy_land
+sys.path.append(str(Path(__file__).parent))  # for the toys
 
+from toy_change import draw_pair
 from toy_land import draw
 
 SIZES = [(56, 56), (70, 90), (40, 61), (56, 84), (30, 30), (64, 64), (57, 80)]
@@ -39,6 +40,42 @@ data:
 decoder: {{kind: light, channels: 64}}
 training: {{epochs: 3, lr: 2e-3, lr_batch: null, log_every: 1, device: cpu, warmup_epochs: 1}}
 cache: {{views: 2}}
+work_dir: {tmp_path / "run"}
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs of many sizes: 10 to train on, 5 to test; one of these shows no change."""
+    root = tmp_path_factory.mktemp("pairs")
+    for part, count in (("train", 10), ("val", 5)):
+        for kind in ("Image1", "Image2", "Label"):
+            (root / part / kind).mkdir(parents=True)
+        for number in range(count):
+            before, after, mask = draw_pair(number + 100 * (part == "val"), 60, 70 - number)
+            if part == "val" and number == 3:
+                after, mask = before, mask & False
+            Image.fromarray(before).save(root / part / "Image1" / f"{number}.png")
+            Image.fromarray(after).save(root / part / "Image2" / f"{number}.png")
+            Image.fromarray(mask.astype("uint8") * 255).save(
+                root / part / "Label" / f"{number}.png"
+            )
+    return root
+
+
+@pytest.fixture
+def change_config(pairs: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "change.yaml"
+    path.write_text(
+        f"""
+task: change_detection
+backbone: {{name: tiny, layer_scale: 0.5}}
+data: {{root: {pairs}, image_size: 56, batch_size: 4, workers: 0, distortion: false}}
+decoder: {{kind: light, channels: 32}}
+training: {{epochs: 3, lr: 1e-2, lr_batch: null, log_every: 1, device: cpu, warmup_epochs: 1}}
+cache: {{views: 4}}
 work_dir: {tmp_path / "run"}
 """
     )

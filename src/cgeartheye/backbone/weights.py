@@ -196,8 +196,19 @@ def load_into(vit: VisionTransformer, weights: Weights) -> list[str]:
     return notes
 
 
-def check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+def check_fit(
+    expected: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    path: Path,
+    what: str = "backbone",
+) -> None:
     """Make sure that tensors fit a network one to one.
+
+    Args:
+        expected: what the network has.
+        found: what the file has.
+        path: of the file, for messages.
+        what: the network is.
 
     Raises:
         UserError: lists everything that is missing, left over or of another shape.
@@ -212,7 +223,7 @@ def check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path:
     ]
     told = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems if names)
     if told:
-        raise UserError(f"{path} does not fit the backbone: {told}; name the weights of this model")
+        raise UserError(f"{path} does not fit the {what}: {told}; name the weights of this model")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -3,6 +3,9 @@
 from cgeartheye.config.files import load, to_yaml
 from cgeartheye.config.schema import (
     Backbone,
+    ChangeData,
+    ChangeDecoder,
+    ChangeDetection,
     Config,
     FeatureCache,
     Heads,
@@ -26,6 +29,9 @@ from cgeartheye.config.schema import (
 
 __all__ = [
     "Backbone",
+    "ChangeData",
+    "ChangeDecoder",
+    "ChangeDetection",
     "Config",
     "FeatureCache",
     "Heads",

@@ -147,39 +147,17 @@ class SceneData(Section):
         return self.resize or round(self.image_size * 532 / 518)
 
 
-class SegmentationData(Section):
-    """Images with a mask each: a class for every pixel.
+class MaskedData(Section):
+    """What all data with a mask for each image, or for each pair of images, have in common.
 
-    A part (`train`, `val`, `test`) is a folder of images and one of masks below `root`: `images`
-    and `masks`, where `{part}` stands for its name and `*` for any folder, the same in both.
-    Without `{part}` the images are split with `train_fraction` and `split_seed`. The mask of
-    `<stem><image_ending>` is `<stem><mask_ending>`, whatever the types of the two files.
-
-    Masks hold an index, grey or with a palette, or, where `colours` are given, are pictures in
-    these colours.
+    A part (`train`, `val`, `test`) is a folder of images and one of masks below `root`, where
+    `{part}` stands for its name and `*` for any folder, the same in all. Without `{part}` the
+    images are split with `train_fraction` and `split_seed`. What belongs together has the same
+    stem before its ending, whatever the types of the files.
     """
 
     root: Path
-    catalog: Literal["iSAID", "cropland", "LoveDA", "Potsdam"] | None = Field(
-        None, description="a published data set: fixes classes, mask values, colours and layout"
-    )
-    classes: tuple[str, ...] | None = Field(
-        None, description="class names by index, where there is no catalogue entry"
-    )
-    values: tuple[int, ...] | None = Field(
-        None, description="mask value of each class; none: the catalogue's, or 0, 1, 2 and so on"
-    )
-    colours: tuple[Colour, ...] | None = Field(
-        None, description="of the classes, where masks are pictures; none: masks hold values"
-    )
-    unlabelled: tuple[int | Colour, ...] | None = Field(
-        None,
-        description="mask values or colours that mean: not labelled; none: the catalogue's, or "
-        "255 if no class has it",
-    )
-    images: str | None = Field(None, description="none: the catalogue's, or {part}/Img")
     masks: str | None = Field(None, description="none: the catalogue's, or {part}/Label")
-    image_ending: str = Field("", description="of an image's name behind the stem, e.g. _sat")
     mask_ending: str | None = Field(
         None, description="of a mask's name behind the stem, e.g. _RGB; none: the catalogue's"
     )
@@ -205,6 +183,42 @@ class SegmentationData(Section):
     workers: int = Field(2, ge=0, description="loader processes a training process")
 
     @model_validator(mode="after")
+    def _limits_are_in_order(self) -> "MaskedData":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be two rising factors above 0")
+        if self.stretch and not self.stretch[0] < self.stretch[1]:
+            raise ValueError("stretch must be two rising values")
+        return self
+
+
+class SegmentationData(MaskedData):
+    """Images with a mask each: a class for every pixel.
+
+    The mask of `<images>/<stem><image_ending>` is `<masks>/<stem><mask_ending>`. Masks hold an
+    index, grey or with a palette, or, where `colours` are given, are pictures in these colours.
+    """
+
+    catalog: Literal["iSAID", "cropland", "LoveDA", "Potsdam"] | None = Field(
+        None, description="a published data set: fixes classes, mask values, colours and layout"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="class names by index, where there is no catalogue entry"
+    )
+    values: tuple[int, ...] | None = Field(
+        None, description="mask value of each class; none: the catalogue's, or 0, 1, 2 and so on"
+    )
+    colours: tuple[Colour, ...] | None = Field(
+        None, description="of the classes, where masks are pictures; none: masks hold values"
+    )
+    unlabelled: tuple[int | Colour, ...] | None = Field(
+        None,
+        description="mask values or colours that mean: not labelled; none: the catalogue's, or "
+        "255 if no class has it",
+    )
+    images: str | None = Field(None, description="none: the catalogue's, or {part}/Img")
+    image_ending: str = Field("", description="of an image's name behind the stem, e.g. _sat")
+
+    @model_validator(mode="after")
     def _classes_are_clear(self) -> "SegmentationData":
         if (self.classes is None) == (self.catalog is None):
             raise ValueError("name the classes, or the catalogue's data set that has them")
@@ -223,12 +237,46 @@ class SegmentationData(Section):
             raise ValueError(f"{both.pop()} cannot be a class and unlabelled at once")
         return self
 
+
+class ChangeData(MaskedData):
+    """Images of two dates, and a mask of what changed between them.
+
+    The mask of `<before>/<stem><before_ending>` and `<after>/<stem><after_ending>` is
+    `<masks>/<stem><mask_ending>`. It holds 0 where nothing changed and 1 or 255 where something
+    did; a JPEG, which blurs values, is cut at 128.
+    """
+
+    catalog: Literal["LEVIR-CD", "SYSU-CD", "CDD"] | None = Field(
+        None, description="a published data set: finds the spellings of its folder"
+    )
+    before: str = Field("{part}/Image1", description="folder of the images of the first date")
+    after: str = Field("{part}/Image2", description="likewise of the second date")
+    before_ending: str = Field("", description="of an image's name behind the stem, e.g. _2016")
+    after_ending: str = Field("", description="likewise")
+    values: tuple[int, int] | None = Field(
+        None, description="mask values of unchanged and changed; none: 0, and 1 or 255"
+    )
+    unlabelled: tuple[int, ...] = Field((), description="mask values that mean: not labelled")
+    scale: tuple[float, float] = Field(
+        (1.0, 1.0), description="range of the random resizing before a training crop"
+    )
+    largest_class: Share = Field(
+        1.0, description="a training crop is drawn again while one class covers more of it"
+    )
+    rotation: float = Field(
+        180.0,
+        ge=0,
+        le=180,
+        description="degrees by which half of the training crops are turned, at most",
+    )
+
     @model_validator(mode="after")
-    def _limits_are_in_order(self) -> "SegmentationData":
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError("scale must be two rising factors above 0")
-        if self.stretch and not self.stretch[0] < self.stretch[1]:
-            raise ValueError("stretch must be two rising values")
+    def _dates_differ(self) -> "ChangeData":
+        if (self.before, self.before_ending) == (self.after, self.after_ending):
+            raise ValueError("before and after name the same images: correct one, or its ending")
+        meanings = [*(self.values or ()), *self.unlabelled]
+        if len(set(meanings)) < len(meanings):
+            raise ValueError("values and unlabelled must all differ")
         return self
 
 
@@ -252,6 +300,43 @@ class SegmentationDecoder(Section):
             raise ValueError("layers must name one at least")
         if self.kind == "light" and self.channels % 8:
             raise ValueError(f"channels of the light head must be a multiple of 8: {self.channels}")
+        return self
+
+
+class ChangeDecoder(Section):
+    """What turns feature maps of two dates into changed and unchanged."""
+
+    kind: Literal["ban", "light"] = "ban"
+    layers: tuple[int, ...] | None = Field(
+        None, description="of the backbone; none: four, evenly spaced, the last among them"
+    )
+    channels: Positive = Field(128, description="inside BAN; the light head uses twice as many")
+    symmetric: bool = Field(
+        False, description="the same answer, to the last bit, whichever date comes first"
+    )
+    backbone_size: Positive = Field(
+        224, description="pixels a side at which BAN shows the backbone its input; a multiple of 14"
+    )
+    side_weights: Path | None = Field(
+        None, description="of BAN's side encoder MiT-B2, as mmsegmentation names them; none: random"
+    )
+    dice: float = Field(0.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
+    class_weights: tuple[float, float] | None = Field(
+        None, description="of unchanged and changed in the cross-entropy"
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "ChangeDecoder":
+        if self.kind == "ban" and self.layers is not None and len(self.layers) != 4:
+            raise ValueError(f"BAN takes 4 layers, not {len(self.layers)}")
+        if self.layers is not None and not self.layers:
+            raise ValueError("layers must name one at least")
+        if self.kind == "light" and self.channels % 4:
+            raise ValueError(f"channels of the light head must be a multiple of 4: {self.channels}")
+        if self.kind == "light" and self.side_weights:
+            raise ValueError("the light head has no side encoder: side_weights are BAN's")
+        if self.backbone_size % 14:
+            raise ValueError(f"backbone_size must be a multiple of 14, not {self.backbone_size}")
         return self
 
 
@@ -338,6 +423,21 @@ class SemanticSegmentation(Section):
     backbone: Backbone
     data: SegmentationData
     decoder: SegmentationDecoder = SegmentationDecoder()
+    window: SlidingWindow = SlidingWindow()
+    training: Training = Training()
+    cache: FeatureCache = FeatureCache()
+    work_dir: Path | None = Field(
+        None, description="the run directory; none: runs/<name of the config file>"
+    )
+
+
+class ChangeDetection(Section):
+    """Change detection: a decoder on the feature maps of two dates."""
+
+    task: Literal["change_detection"] = "change_detection"
+    backbone: Backbone
+    data: ChangeData
+    decoder: ChangeDecoder = ChangeDecoder()
     window: SlidingWindow = SlidingWindow()
     training: Training = Training()
     cache: FeatureCache = FeatureCache()
@@ -489,9 +589,10 @@ class Pretraining(Section):
         return self
 
 
-Config = SceneClassification | SemanticSegmentation  # what a task's commands take
+Config = SceneClassification | SemanticSegmentation | ChangeDetection  # what tasks' commands take
 KINDS: dict[str, type[Config] | type[Pretraining]] = {
     "scene_classification": SceneClassification,
     "semantic_segmentation": SemanticSegmentation,
+    "change_detection": ChangeDetection,
     "pretraining": Pretraining,
 }

@@ -172,3 +172,26 @@ reconstruction", ISPRS Annals I-3, 2012.
 """
 
 MASKED = {"iSAID": ISAID, "cropland": CROPLAND, "LoveDA": LOVEDA, "Potsdam": POTSDAM}
+
+LEVIR_CD = DataSet(classes=_names("unchanged changed"), folders=("LEVIR-CD", "LEVIR_CD", "LEVIR"))
+"""LEVIR-CD: 637 pairs of 1,024 pixels, 0.5 m, 5 to 14 years apart; buildings that came or went.
+
+Chen and Shi, "A spatial-temporal attention-based method and a new dataset for remote sensing image
+change detection", Remote Sensing 12(10), 2020.
+"""
+
+SYSU_CD = DataSet(classes=_names("unchanged changed"), folders=("SYSU-CD", "SYSU_CD", "SYSU"))
+"""SYSU-CD: 20,000 pairs of 256 pixels, 0.5 m, Hong Kong 2007 to 2014; change of many kinds.
+
+Shi et al., "A deeply supervised attention metric-based network and an open aerial image dataset
+for remote sensing change detection", IEEE TGRS 60, 2022.
+"""
+
+CDD = DataSet(classes=_names("unchanged changed"), folders=("CDD",))
+"""CDD: 16,000 pairs of 256 pixels, 0.03 to 1 m, of different seasons; its masks are JPEGs.
+
+Lebedev et al., "Change detection in remote sensing images using conditional adversarial networks",
+ISPRS Archives XLII-2, 2018.
+"""
+
+CHANGES = {"LEVIR-CD": LEVIR_CD, "SYSU-CD": SYSU_CD, "CDD": CDD}

@@ -1,7 +1,7 @@
 """The doctor of segmentation data: looks at every image and mask, and says all that is wrong."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cgeartheye.config import Normalisation, SegmentationData
+from cgeartheye.config.schema import MaskedData
 from cgeartheye.data.contact import contact_sheet
 from cgeartheye.data.examine import Facts, digest_of, examine, image_facts, shrink
 from cgeartheye.data.findings import (
@@ -29,7 +30,7 @@ from cgeartheye.data.findings import (
 )
 from cgeartheye.data.images import read_image
 from cgeartheye.data.legend import UNLABELLED, Legend, read_labels, stray_advice
-from cgeartheye.data.survey_masks import MaskSurvey, Pair, survey_masks
+from cgeartheye.data.survey_masks import MaskSurvey, Sample, survey_masks
 from cgeartheye.errors import UserError
 
 RARE = 0.001  # share of the labelled pixels
@@ -58,6 +59,23 @@ class MaskFacts:
     strays: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Examined:
+    """What the pixels of a survey's files say.
+
+    Attributes:
+        facts: of each image that can be read.
+        masks: of each mask that can be read.
+        unreadable: sentences.
+        counts: pixels of each class, for each part.
+    """
+
+    facts: dict[str, Facts]
+    masks: dict[str, MaskFacts]
+    unreadable: list[str]
+    counts: dict[str, list[int]]
+
+
 def check_masks(
     data: SegmentationData,
     normalisation: Normalisation | None = None,
@@ -75,41 +93,70 @@ def check_masks(
             the catalogue's classes.
     """
     found = survey_masks(data)
-    pairs = list({pair: None for part in found.parts.values() for pair in part})
-    files = [*((pair.image, False) for pair in pairs), *((pair.mask, True) for pair in pairs)]
-    look = partial(_look, found.root, data, found.legend)
-    facts: dict[str, Facts] = {}
-    masks: dict[str, MaskFacts] = {}
-    unreadable: list[str] = []
-    for (name, _), seen in zip(files, examine(files, look, data.workers, progress), strict=True):
-        if isinstance(seen, Facts):
-            facts[name] = seen
-        elif isinstance(seen, MaskFacts):
-            masks[name] = seen
-        else:
-            unreadable.append(seen)
+    seen = examine_files(found, data, progress)
+    findings = common_findings(found, seen, data, normalisation, _repeated(found, seen))
+    return CheckResult(
+        findings, found.legend.classes, seen.counts, _sheet(found, seen.masks, data), "pixels"
+    )
 
-    counts = {}
+
+def examine_files(
+    found: MaskSurvey, data: MaskedData, progress: Callable[[int, int], None]
+) -> Examined:
+    """Look at every image and mask of a survey once."""
+    samples = {sample for part in found.parts.values() for sample in part}
+    images = sorted({image for sample in samples for image in sample.images})
+    masks = sorted({sample.mask for sample in samples})
+    files = [*((image, False) for image in images), *((mask, True) for mask in masks)]
+    look = partial(_look, found.root, data.bands, data.stretch, found.legend)
+    seen = Examined({}, {}, [], {})
+    for (name, _), one in zip(files, examine(files, look, data.workers, progress), strict=True):
+        if isinstance(one, Facts):
+            seen.facts[name] = one
+        elif isinstance(one, MaskFacts):
+            seen.masks[name] = one
+        else:
+            seen.unreadable.append(one)
     for part, of_part in found.parts.items():
-        pixels = [masks[pair.mask].pixels for pair in of_part if pair.mask in masks]
+        pixels = [seen.masks[sample.mask].pixels for sample in of_part if sample.mask in seen.masks]
         none = [0] * len(found.legend.classes)
-        counts[part] = [sum(of_class) for of_class in zip(none, *pixels, strict=True)]
+        seen.counts[part] = [sum(of_class) for of_class in zip(none, *pixels, strict=True)]
+    return seen
+
+
+def common_findings(
+    found: MaskSurvey,
+    seen: Examined,
+    data: MaskedData,
+    normalisation: Normalisation | None,
+    repeated: list[Finding],
+) -> list[Finding]:
+    """Say what can be said of all masks: `repeated` where it belongs among the rest."""
+    facts, masks, classes = seen.facts, seen.masks, found.legend.classes
+    samples = list({sample: None for part in found.parts.values() for sample in part})
     findings = [
         *(Finding("error", problem.sentence, problem.cases) for problem in found.problems),
-        readable("images and masks", len(files), unreadable),
-        _same_sizes(pairs, facts, masks),
+        readable(
+            "images and masks", len(facts) + len(masks) + len(seen.unreadable), seen.unreadable
+        ),
+        _same_sizes(samples, facts, masks),
         _no_strays(masks, found.legend),
         *_used(found, masks),
-        *_repeated(found, facts, masks),
-        *absent("a pixel", found.legend.classes, counts),
-        *_shares(found.legend, counts.get("train", []), masks),
+        *repeated,
+        *absent("a pixel", classes, seen.counts),
+        *_shares(found.legend, seen.counts.get("train", []), masks),
     ]
     if facts:
         findings += [_sizes(list(facts.values()), data), *depth(facts, data.stretch)]
-    train = [pair.image for pair in found.parts.get("train", []) if pair.image in facts]
+    train = [
+        facts[image]
+        for sample in found.parts.get("train", [])
+        for image in sample.images
+        if image in facts
+    ]
     if train:
-        findings.append(colours([facts[name] for name in train], normalisation))
-    return CheckResult(findings, found.legend.classes, counts, _sheet(found, masks, data), "pixels")
+        findings.append(colours(train, normalisation))
+    return findings
 
 
 def lay_over(
@@ -124,26 +171,34 @@ def lay_over(
 
 
 def _look(
-    root: Path, data: SegmentationData, legend: Legend, file: tuple[str, bool]
+    root: Path,
+    bands: tuple[int, int, int],
+    stretch: tuple[float, float] | None,
+    legend: Legend,
+    file: tuple[str, bool],
 ) -> Facts | MaskFacts:
     name, is_mask = file
     if not is_mask:
-        return image_facts(root / name, data.bands, data.stretch)
+        return image_facts(root / name, bands, stretch)
     labels, strays = read_labels(root / name, legend)
     height, width = labels.shape
     pixels = torch.bincount(labels.flatten(), minlength=UNLABELLED + 1)[: len(legend.classes)]
     return MaskFacts(width, height, digest_of(labels), pixels.tolist(), strays)
 
 
-def _same_sizes(pairs: list[Pair], facts: dict[str, Facts], masks: dict[str, MaskFacts]) -> Finding:
+def _same_sizes(
+    samples: list[Sample], facts: dict[str, Facts], masks: dict[str, MaskFacts]
+) -> Finding:
     unequal = []
-    for pair in pairs:
-        image, mask = facts.get(pair.image), masks.get(pair.mask)
-        if image and mask and (image.width, image.height) != (mask.width, mask.height):
-            unequal.append(
-                f"{pair.image} has {image.width} x {image.height} pixels, {pair.mask} has "
-                f"{mask.width} x {mask.height}"
-            )
+    for sample in samples:
+        mask = masks.get(sample.mask)
+        for name in sample.images:
+            image = facts.get(name)
+            if image and mask and (image.width, image.height) != (mask.width, mask.height):
+                unequal.append(
+                    f"{name} has {image.width} x {image.height} pixels, {sample.mask} has "
+                    f"{mask.width} x {mask.height}"
+                )
     if unequal:
         return Finding(
             "error", f"masks of another size than their image: {len(unequal):,}", unequal
@@ -186,23 +241,26 @@ def _used(found: MaskSurvey, masks: dict[str, MaskFacts]) -> list[Finding]:
     ]
 
 
-def _repeated(
-    found: MaskSurvey, facts: dict[str, Facts], masks: dict[str, MaskFacts]
-) -> list[Finding]:
+def _repeated(found: MaskSurvey, seen: Examined) -> list[Finding]:
     return repeated(
         "mask",
         [
             Occurrence(
                 part,
-                pair.image,
-                facts[pair.image].digest if pair.image in facts else pair.image,
-                masks[pair.mask].digest if pair.mask in masks else pair.mask,
-                f"{pair.image} ({part})",
+                sample.image,
+                pixels_of(seen.facts, sample.image),
+                pixels_of(seen.masks, sample.mask),
+                f"{sample.image} ({part})",
             )
-            for part, pairs in found.parts.items()
-            for pair in pairs
+            for part, samples in found.parts.items()
+            for sample in samples
         ],
     )
+
+
+def pixels_of(known: Mapping[str, Facts | MaskFacts], name: str) -> bytes | str:
+    """Return what is the same for files with the same pixels, or the name of an unreadable one."""
+    return known[name].digest if name in known else name
 
 
 def _shares(legend: Legend, pixels: list[int], masks: dict[str, MaskFacts]) -> list[Finding]:
@@ -233,7 +291,7 @@ def _shares(legend: Legend, pixels: list[int], masks: dict[str, MaskFacts]) -> l
     return [Finding("ok", sentence)]
 
 
-def _sizes(facts: list[Facts], data: SegmentationData) -> Finding:
+def _sizes(facts: list[Facts], data: MaskedData) -> Finding:
     sentence, median = describe_sizes(facts)
     if data.image_size > PADDING * median:
         return Finding(
@@ -261,7 +319,7 @@ def _sheet(found: MaskSurvey, masks: dict[str, MaskFacts], data: SegmentationDat
 
 
 def _sample(
-    found: MaskSurvey, pair: Pair, label: int, data: SegmentationData
+    found: MaskSurvey, pair: Sample, label: int, data: SegmentationData
 ) -> list[npt.NDArray[np.uint8]]:
     """Return two thumbnails around a pixel of a class: the image, and the mask laid over it."""
     try:
@@ -271,13 +329,13 @@ def _sample(
     labels, _ = read_labels(found.root / pair.mask, found.legend)
     if image.shape[1:] != labels.shape:
         return []  # likewise
-    window = _around(labels, label, data.image_size)
+    window = window_around(labels, label, data.image_size)
     shown = image[:, *window]
     tinted = lay_over(shown.permute(1, 2, 0).numpy(), labels[window].numpy(), found.legend)
     return [shrink(shown, _SIDE), shrink(torch.from_numpy(tinted).permute(2, 0, 1), _SIDE)]
 
 
-def _around(labels: Tensor, label: int, side: int) -> tuple[slice, slice]:
+def window_around(labels: Tensor, label: int, side: int) -> tuple[slice, slice]:
     """Return a square of at most `side` pixels about the middle one of a class."""
     places = (labels == label).nonzero()
     side = min(side, *labels.shape)

@@ -14,7 +14,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from torch import Tensor
 
-from cgeartheye.config import SegmentationData
+from cgeartheye.config import ChangeData, SegmentationData
 from cgeartheye.config.schema import Colour
 from cgeartheye.data.catalog import MASKED
 from cgeartheye.data.images import (
@@ -28,6 +28,7 @@ from cgeartheye.data.images import (
 )
 from cgeartheye.errors import UserError
 
+CHANGE_COLOURS: tuple[Colour, Colour] = ((32, 32, 32), (230, 60, 40))
 UNLABELLED = 255  # counts nowhere: not in losses, not in metrics
 _STRAY = 254  # while a mask is read: a value that is no class
 
@@ -44,12 +45,14 @@ class Legend:
         of_value: class index, or `UNLABELLED`, of each mask value; empty where every mask is a
             picture, grey ones and palettes too.
         of_colour: the same of each colour; empty where no mask may be a picture.
+        cut_lossy: whether the grey of a JPEG takes the nearest colour, though masks hold values.
     """
 
     classes: tuple[str, ...]
     colours: tuple[Colour, ...]
     of_value: Mapping[int, int]
     of_colour: Mapping[Colour, int]
+    cut_lossy: bool = False
 
 
 def make_legend(data: SegmentationData) -> Legend:
@@ -80,6 +83,25 @@ def make_legend(data: SegmentationData) -> Legend:
         colours or _distinct_colours(classes),
         of_value={} if data.colours else of_value,
         of_colour=of_colour if colours else {},
+    )
+
+
+def change_legend(data: ChangeData) -> Legend:
+    """Return what a config says of masks of change.
+
+    Without `data.values` 0 is unchanged, and 1 and 255 are changed; a JPEG is cut at 128.
+    """
+    of_value = {0: 0, 1: 1, 255: 1}
+    if data.values:
+        of_value = {value: label for label, value in enumerate(data.values)}
+    of_value |= dict.fromkeys(data.unlabelled, UNLABELLED)
+    black_and_white = {(0, 0, 0): 0, (255, 255, 255): 1}
+    return Legend(
+        ("unchanged", "changed"),
+        CHANGE_COLOURS,
+        of_value,
+        {} if data.values else black_and_white,
+        cut_lossy=not data.values,
     )
 
 
@@ -120,7 +142,9 @@ def read_labels(path: Path, legend: Legend) -> tuple[Tensor, dict[str, int]]:
                 f"{path} is a picture in colours: give the colour of each class in data.colours"
             )
         pixels = pixels[..., 0]  # a grey one, saved with three bands
-    if pixels.ndim == 2 and legend.of_value:
+    if legend.cut_lossy and pixels.ndim == 3 and (lossy or (pixels == pixels[..., :1]).all()):
+        pixels = pixels.mean(axis=2).round().astype(np.uint8)
+    if pixels.ndim == 2 and legend.of_value and not (lossy and legend.cut_lossy):
         if lossy:
             raise UserError(
                 f"{path} is a JPEG, which blurs values: save it as PNG, or give data.colours, such "

@@ -1,4 +1,4 @@
-"""Which images and masks a config's segmentation data are, and what is wrong with how they lie.
+"""Which images belong to which masks by a config, and what is wrong with how they lie.
 
 As in `survey.py`, problems are collected, and no pixel is read.
 """
@@ -7,20 +7,45 @@ import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from cgeartheye.config import SegmentationData
-from cgeartheye.data.catalog import MASKED, find_root
+from cgeartheye.config import ChangeData, SegmentationData
+from cgeartheye.config.schema import MaskedData
+from cgeartheye.data.catalog import CHANGES, MASKED, find_root
 from cgeartheye.data.images import images_below
-from cgeartheye.data.legend import Legend, make_legend
+from cgeartheye.data.legend import Legend, change_legend, make_legend
 from cgeartheye.data.survey import Problem, more, split
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An image and its mask: paths below the root, with forward slashes."""
+class Sample:
+    """An image, or that of each date, and their mask: paths below the root, with slashes."""
 
-    image: str
+    images: tuple[str, ...]
     mask: str
+
+    @property
+    def image(self) -> str:
+        """The image, or that of the first date."""
+        return self.images[0]
+
+
+class Folder(NamedTuple):
+    """Where images or masks are.
+
+    Attributes:
+        pattern: a folder below the root, with `{part}` and `*`.
+        ending: of the files' stems.
+        what: the config calls them, `images`.
+    """
+
+    pattern: str
+    ending: str
+    what: str
+
+    def below(self, root: Path, part: str) -> Path:
+        """Return the folder of a part."""
+        return root / self.pattern.replace("{part}", part)
 
 
 @dataclass(frozen=True)
@@ -30,20 +55,20 @@ class MaskSurvey:
     Attributes:
         root: the folder that holds images and masks.
         legend: the classes, and how masks say them.
-        parts: the pairs of `train`, `val` and, where it is another part, `test`.
+        parts: the samples of `train`, `val` and, where it is another part, `test`.
         unused: masks without an image.
         problems: what keeps the data from being trained on.
     """
 
     root: Path
     legend: Legend
-    parts: dict[str, list[Pair]]
+    parts: dict[str, list[Sample]]
     unused: list[str]
     problems: list[Problem]
 
 
 def survey_masks(data: SegmentationData) -> MaskSurvey:
-    """Pair the images and masks that a config describes, going on past mistakes.
+    """Find the images and masks that a config describes, going on past mistakes.
 
     Raises:
         UserError: there is no root, or values or colours do not fit the catalogue's classes.
@@ -51,82 +76,126 @@ def survey_masks(data: SegmentationData) -> MaskSurvey:
     known = MASKED[data.catalog] if data.catalog else None
     images = data.images or (known.images if known else "{part}/Img")
     masks = data.masks or (known.masks if known else "{part}/Label")
-    mask_ending = data.mask_ending
-    if mask_ending is None:
-        mask_ending = known.mask_ending if known else ""
-    found = MaskSurvey(
-        find_root(data.root, known.folders if known else ()), make_legend(data), {}, [], []
+    ending = data.mask_ending
+    if ending is None:
+        ending = known.mask_ending if known else ""
+    root = find_root(data.root, known.folders if known else ())
+    found = MaskSurvey(root, make_legend(data), {}, [], [])
+    _find_parts(
+        found, data, [Folder(images, data.image_ending, "images")], Folder(masks, ending, "masks")
     )
-
-    def pair_up(place: str, setting: str) -> list[Pair]:
-        of_mask = _by_stem(found, masks.replace("{part}", place), mask_ending, setting)
-        of_image = _by_stem(found, images.replace("{part}", place), data.image_ending, setting)
-        taken = set(of_mask.values())  # they may lie among the images
-        of_image = {stem: name for stem, name in of_image.items() if name not in taken}
-        found.unused.extend(name for stem, name in of_mask.items() if stem not in of_image)
-        alone = [name for stem, name in of_image.items() if stem not in of_mask]
-        if alone:
-            folder = found.root / masks.replace("{part}", place)
-            found.problems.append(
-                Problem(
-                    f"{alone[0]}{more(alone)} has no mask in {folder}, a file of its name with "
-                    f"'{mask_ending}' behind the stem: add it, or correct data.masks or "
-                    "data.mask_ending",
-                    alone,
-                )
-            )
-        return [Pair(name, of_mask[stem]) for stem, name in of_image.items() if stem in of_mask]
-
-    if "{part}" in images:
-        found.parts["train"] = pair_up(data.train, "data.train")
-        found.parts["val"] = pair_up(data.val, "data.val")
-        # A test part that is the validation part again would look like a leak.
-        if data.test not in (None, data.val):
-            found.parts["test"] = pair_up(data.test, "data.test")
-    else:
-        mask_of = {pair.image: pair.mask for pair in pair_up("", "data.images")}
-        halves = split({"": list(mask_of)}, data.train_fraction, data.split_seed)
-        for part, half in halves.items():
-            found.parts[part] = [Pair(image, mask_of[image]) for image in half[""]]
-    for part, pairs in found.parts.items():
-        if not pairs:
-            found.problems.append(
-                Problem(f"the part '{part}' of {found.root} has no image with a mask: give it one")
-            )
     return found
 
 
-def _by_stem(found: MaskSurvey, pattern: str, ending: str, setting: str) -> dict[str, str]:
+def survey_pairs(data: ChangeData) -> MaskSurvey:
+    """Find the images of both dates and the masks that a config describes, likewise.
+
+    Raises:
+        UserError: there is no root.
+    """
+    root = find_root(data.root, CHANGES[data.catalog].folders if data.catalog else ())
+    found = MaskSurvey(root, change_legend(data), {}, [], [])
+    dates = [
+        Folder(data.before, data.before_ending, "before"),
+        Folder(data.after, data.after_ending, "after"),
+    ]
+    masks = Folder(data.masks or "{part}/Label", data.mask_ending or "", "masks")
+    _find_parts(found, data, dates, masks)
+    return found
+
+
+def _find_parts(found: MaskSurvey, data: MaskedData, images: list[Folder], masks: Folder) -> None:
+    """Find the samples of every part."""
+    if "{part}" in images[0].pattern:
+        found.parts["train"] = _find(found, data.train, "data.train", images, masks)
+        found.parts["val"] = _find(found, data.val, "data.val", images, masks)
+        # A test part that is the validation part again would look like a leak.
+        if data.test not in (None, data.val):
+            found.parts["test"] = _find(found, data.test, "data.test", images, masks)
+    else:
+        samples = _find(found, "", f"data.{images[0].what}", images, masks)
+        of_image = {sample.image: sample for sample in samples}
+        halves = split({"": list(of_image)}, data.train_fraction, data.split_seed)
+        for part, half in halves.items():
+            found.parts[part] = [of_image[image] for image in half[""]]
+    for part, samples in found.parts.items():
+        if not samples:
+            found.problems.append(
+                Problem(f"the part '{part}' of {found.root} has no image with a mask: give it one")
+            )
+
+
+def _find(
+    found: MaskSurvey, part: str, setting: str, images: list[Folder], masks: Folder
+) -> list[Sample]:
+    """Bring together what has the same stem."""
+    of_mask = _by_stem(found, masks, part, setting, images)
+    taken = set(of_mask.values())  # they may lie among the images
+    dates = [
+        {
+            stem: name
+            for stem, name in _by_stem(found, folder, part, setting, images).items()
+            if name not in taken
+        }
+        for folder in images
+    ]
+    sides = list(zip(images, dates, strict=True))
+    for number, (_, of_image) in enumerate(sides):
+        # What the first date lacks in masks the second need not say again.
+        for other, of_other in [(masks, of_mask), *sides[1:]] if number == 0 else sides[:1]:
+            alone = [name for stem, name in of_image.items() if stem not in of_other]
+            if alone:
+                kind = "mask" if other is masks else "image of the other date"
+                found.problems.append(
+                    Problem(
+                        f"{alone[0]}{more(alone)} has no {kind} in "
+                        f"{other.below(found.root, part)}, a file of its name with "
+                        f"'{other.ending}' behind the stem: add it, or correct data.{other.what} "
+                        f"or data.{other.what.rstrip('s')}_ending",
+                        alone,
+                    )
+                )
+    stems = [stem for stem in dates[0] if all(stem in other for other in (of_mask, *dates))]
+    found.unused.extend(
+        name for stem, name in of_mask.items() if not any(stem in date for date in dates)
+    )
+    return [Sample(tuple(date[stem] for date in dates), of_mask[stem]) for stem in stems]
+
+
+def _by_stem(
+    found: MaskSurvey, folder: Folder, part: str, setting: str, images: list[Folder]
+) -> dict[str, str]:
     """Find the image files of some folders by what images and masks have in common.
 
     Args:
         found: takes the problems.
-        pattern: a folder below the root; `*` stands for any one.
-        ending: of the files' stems.
+        folder: of images or masks.
+        part: whose.
         setting: what to correct where there is no such folder.
+        images: all folders of images, likewise.
 
     Returns:
         Path below the root, by what `*` stood for, subfolder, and stem without `ending`.
     """
+    pattern = folder.pattern.replace("{part}", part)
     folders = sorted(glob.glob(pattern, root_dir=found.root))
     if not folders:
+        names = ", ".join(f"data.{other.what}" for other in images)
         found.problems.append(
-            Problem(
-                f"no folder {found.root / pattern}: correct {setting}, data.images or data.masks"
-            )
+            Problem(f"no folder {found.root / pattern}: correct {setting}, {names} or data.masks")
         )
     by_stem: dict[str, str] = {}
     doubled = []
-    for folder in folders:
+    for place in folders:
         stars = [
             name
-            for name, part in zip(Path(folder).parts, Path(pattern).parts, strict=True)
+            for name, part in zip(Path(place).parts, Path(pattern).parts, strict=True)
             if part == "*"
         ]
-        for path in images_below(found.root / folder):
-            if path.stem.endswith(ending):
-                below = path.relative_to(found.root / folder).parent
-                stem = Path(*stars, below, path.stem.removesuffix(ending)).as_posix()
+        for path in images_below(found.root / place):
+            if path.stem.endswith(folder.ending):
+                below = path.relative_to(found.root / place).parent
+                stem = Path(*stars, below, path.stem.removesuffix(folder.ending)).as_posix()
                 name = Path(os.path.relpath(path, found.root)).as_posix()
                 if stem in by_stem:
                     doubled.append(f"{by_stem[stem]} and {name}")
@@ -135,7 +204,7 @@ def _by_stem(found: MaskSurvey, pattern: str, ending: str, setting: str) -> dict
         found.problems.append(
             Problem(
                 f"{doubled[0]}{more(doubled)} have the same stem: rename one, or tell images from "
-                "masks by data.image_ending and data.mask_ending",
+                "masks by their endings in the config",
                 doubled,
             )
         )

@@ -59,32 +59,40 @@ def eval_transform(image_size: int, resize_to: int) -> v2.Transform:
     return v2.Compose([v2.Resize(resize_to, interpolation=_BICUBIC), v2.CenterCrop(image_size)])
 
 
-def segmentation_transform(
-    image_size: int, scale: tuple[float, float], largest_class: float, distortion: bool
+def dense_transform(
+    image_size: int,
+    scale: tuple[float, float],
+    largest_class: float,
+    distortion: bool,
+    rotation: float = 0.0,
 ) -> v2.Transform:
-    """Return the published augmentation of an image and its mask, with quarter turns besides.
+    """Return the published augmentation of an image, or of two dates, and their mask.
 
-    A random resize and crop, photometric distortion, padding where that is smaller (0 in the
-    image, 255 in the mask), both flips and a quarter turn: all 8 symmetries are equally likely.
+    A random turn, if any, resize and crop, photometric distortion, padding where that is smaller
+    (0 in the image, 255 in the mask), both flips and, beyond what is published, a quarter turn:
+    all 8 symmetries are equally likely.
 
     Args:
         image_size: pixels a side of the result.
         scale: the image is resized by a factor between these before it is cropped.
         largest_class: a crop is drawn again, up to 10 times, while one class covers more of its
             labelled pixels, or none is labelled.
-        distortion: whether colours are distorted.
+        distortion: whether colours are distorted, those of each date on their own.
+        rotation: degrees by which every other image is turned at most.
 
     Returns:
-        A transform of `tv_tensors.Image` uint8 `[3, H, W]` and `tv_tensors.Mask` uint8 `[H, W]`,
-        together, to the same of `image_size`. It draws from torch's global generator.
+        A transform of `tv_tensors.Image` uint8 `[3, H, W]`, or `[6, H, W]` of two dates, and
+        `tv_tensors.Mask` uint8 `[H, W]`, together, to the same of `image_size`. It draws from
+        torch's global generator.
     """
+    outside = {tv_tensors.Image: 0, tv_tensors.Mask: 255}
+    turn = v2.RandomRotation(rotation, _BILINEAR, fill=outside)
     return v2.Compose(
         [
+            *([v2.RandomApply([turn], 0.5)] if rotation else []),
             RandomWindow(image_size, scale, largest_class),
             *([PhotometricDistortion()] if distortion else []),
-            v2.RandomCrop(
-                image_size, pad_if_needed=True, fill={tv_tensors.Image: 0, tv_tensors.Mask: 255}
-            ),
+            v2.RandomCrop(image_size, pad_if_needed=True, fill=outside),
             v2.RandomHorizontalFlip(0.5),
             v2.RandomVerticalFlip(0.5),
             v2.RandomApply([v2.RandomRotation((90, 90))], 0.5),
@@ -140,21 +148,29 @@ class PhotometricDistortion(nn.Module):
     def forward(
         self, image: tv_tensors.Image, mask: tv_tensors.Mask
     ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """Change the colours of an image, uint8 `[3, H, W]`; the mask stays as it is."""
-        lighter, contrast, coloured, turned, contrast_first = (torch.rand(5) < 0.5).tolist()
-        gain = _uniform(0.5, 1.5) if contrast else 1.0
-        pixels = image.as_subclass(Tensor).float()
-        if lighter:
-            pixels = (pixels + _uniform(-32, 32)).clamp_(0, 255)
-        if contrast_first:
-            pixels = (pixels * gain).clamp_(0, 255)
-        if coloured:
-            pixels = _saturate(pixels, _uniform(0.5, 1.5))
-        if turned:
-            pixels = F.adjust_hue(pixels / 255, _uniform(-0.1, 0.1)) * 255
-        if not contrast_first:
-            pixels = (pixels * gain).clamp_(0, 255)
-        return tv_tensors.Image(pixels.round().to(torch.uint8)), mask
+        """Change the colours of an image, uint8 `[3, H, W]`; the mask stays as it is.
+
+        Those of two dates, `[6, H, W]`, change independently.
+        """
+        dates = image.as_subclass(Tensor).split(3)
+        return tv_tensors.Image(torch.cat([_distorted(date) for date in dates])), mask
+
+
+def _distorted(image: Tensor) -> Tensor:
+    lighter, contrast, coloured, turned, contrast_first = (torch.rand(5) < 0.5).tolist()
+    gain = _uniform(0.5, 1.5) if contrast else 1.0
+    pixels = image.float()
+    if lighter:
+        pixels = (pixels + _uniform(-32, 32)).clamp_(0, 255)
+    if contrast_first:
+        pixels = (pixels * gain).clamp_(0, 255)
+    if coloured:
+        pixels = _saturate(pixels, _uniform(0.5, 1.5))
+    if turned:
+        pixels = F.adjust_hue(pixels / 255, _uniform(-0.1, 0.1)) * 255
+    if not contrast_first:
+        pixels = (pixels * gain).clamp_(0, 255)
+    return pixels.round().to(torch.uint8)
 
 
 def _saturate(pixels: Tensor, factor: float) -> Tensor:

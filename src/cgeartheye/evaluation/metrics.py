@@ -279,6 +279,45 @@ class SegmentationMetrics(_Sums):
         ]
 
 
+class ChangeMetrics(_Sums):
+    """What is measured of a detector of change.
+
+    Attributes:
+        confusion: the confusion matrix of the pixels; 0 is unchanged, 1 changed.
+    """
+
+    def __init__(self) -> None:
+        self.confusion = ConfusionMatrix(2)
+        super().__init__(self.confusion.counts)
+
+    def update(self, predicted: Tensor, truth: Tensor) -> None:
+        """Add the map of a pair; see `SegmentationMetrics.update`."""
+        self.confusion.update(predicted, truth)
+
+    def compute(self) -> dict[str, float]:
+        """Return the figures in percent, 0..100; NaN for a share of nothing.
+
+        `f1`, `iou`, `precision` and `recall` are those of 'changed', `accuracy` the share of all
+        pixels that are right.
+        """
+        confusion = self.confusion
+        figures = {
+            "f1": confusion.f1[1],
+            "iou": confusion.iou[1],
+            "precision": confusion.precision[1],
+            "recall": confusion.recall[1],
+            "accuracy": confusion.accuracy,
+        }
+        return {name: 100 * float(value) for name, value in figures.items()}
+
+
+def changed_iou(confusion: ConfusionMatrix) -> float:
+    """Of the pixels that changed or are taken for it, the share that is both; NaN of none."""
+    (_, false_alarms), (misses, hits) = confusion.counts.tolist()
+    either = hits + misses + false_alarms
+    return hits / either if either else float("nan")
+
+
 def _ratio(numerator: Array, denominator: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.true_divide(numerator, denominator))

@@ -1,5 +1,6 @@
 """What was measured of a model, laid out: as `report.html` and for the terminal."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -122,7 +123,7 @@ def summary_table(figures: Mapping[str, float]) -> Table:
     table.add_column()
     table.add_column(justify="right")
     for name, value in figures.items():
-        table.add_row(FIGURES.get(name, name), f"{value:.2f} %")
+        table.add_row(FIGURES.get(name, name), "–" if math.isnan(value) else f"{value:.2f} %")
     return table
 
 

@@ -21,6 +21,10 @@ FIGURES = {
     "mf1": "mean F1",
     "accuracy": "pixel accuracy",
     "boundary_f1": "boundary F1",
+    "f1": "F1 of changed",
+    "iou": "IoU of changed",
+    "precision": "precision of changed",
+    "recall": "recall of changed",
 }
 
 

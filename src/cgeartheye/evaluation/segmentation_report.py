@@ -1,14 +1,20 @@
 """What was measured of a model that classifies pixels, laid out as `report.html`."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
+from cgeartheye.evaluation.examples import (
+    UNKNOWN,
+    Colour,
+    Example,
+    add_examples,
+    side_by_side,
+)
 from cgeartheye.evaluation.metrics import NOT_LABELLED, SegmentationMetrics
-from cgeartheye.evaluation.page import Picture, Report
+from cgeartheye.evaluation.page import Report
 from cgeartheye.evaluation.panels import ORANGE
 from cgeartheye.evaluation.sections import (
     Record,
@@ -20,28 +26,8 @@ from cgeartheye.evaluation.sections import (
 )
 
 Array = np.ndarray
-Colour = tuple[int, int, int]
 
-GALLERY = 4  # images of a kind
-PANEL = 350  # pixels of the longer side of each of an image's four panels
-GAP = 6
-UNKNOWN: Colour = (96, 96, 96)  # what is not labelled
 WRONG = ImageColor.getrgb(ORANGE)
-
-
-@dataclass(frozen=True)
-class Example:
-    """An image that was tested.
-
-    Attributes:
-        image: uint8 `[H, W, 3]`.
-        truth: classes uint8 `[H, W]`, 255 where not labelled.
-        predicted: classes uint8 `[H, W]`.
-    """
-
-    image: Array
-    truth: Array
-    predicted: Array
 
 
 def segmentation_report(
@@ -97,64 +83,27 @@ def segmentation_report(
         "From left to right: the image, the truth, the prediction, and its errors in orange.",
     )
     report.legend(dict(zip(classes, colours, strict=True)) | {"not labelled": UNKNOWN})
-    for kind, indices in _chosen(ious).items():
-        report.heading(kind)
-        report.pictures(_pictures(indices, ious, names, colours, load_example), width=700)
+    add_examples(report, ious, names, lambda index: four_panels(load_example(index), colours))
     add_run(report, environment, config_yaml)
     report.write(path)
-
-
-def _chosen(ious: Array) -> dict[str, list[int]]:
-    """Return indices of images by what they stand for; none twice, none without labels."""
-    order = np.argsort(ious, kind="stable")[: np.count_nonzero(~np.isnan(ious))].tolist()
-    number = min(GALLERY, -(-len(order) // 3))
-    worst, rest = order[:number], order[number:]
-    best, rest = rest[::-1][:number], rest[: max(0, len(rest) - number)]
-    middle = max(0, (len(rest) - number) // 2)
-    kinds = {"Worst": worst, "Typical": rest[middle:][:number], "Best": best}
-    return {kind: indices for kind, indices in kinds.items() if indices}
-
-
-def _pictures(
-    indices: Iterable[int],
-    ious: Array,
-    names: Sequence[str],
-    colours: Sequence[Colour],
-    load_example: Callable[[int], Example],
-) -> Iterable[Picture]:
-    for index in indices:
-        caption = f"IoU {100 * ious[index]:.1f}\u00a0%"
-        yield Picture(four_panels(load_example(index), colours), caption, names[index])
 
 
 def four_panels(example: Example, colours: Sequence[Colour]) -> Array:
     """Draw image, truth, prediction and errors side by side.
 
     Args:
-        example: of any size; reduced to `PANEL` pixels.
+        example: of any size; reduced to `examples.PANEL` pixels.
         colours: of the classes.
 
     Returns:
         uint8 `[h, w, 3]`.
     """
-    height, width = example.truth.shape
-    scale = min(1.0, PANEL / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-
-    def shrunk(values: Array, how: Image.Resampling) -> Array:
-        return np.asarray(Image.fromarray(values).resize(size, how))
-
-    image = shrunk(example.image, Image.Resampling.LANCZOS)
-    truth, predicted = (
-        shrunk(classes, Image.Resampling.NEAREST) for classes in (example.truth, example.predicted)
-    )
+    example = example.shrunk()
+    truth, predicted = example.truth, example.predicted
     palette = np.full((NOT_LABELLED + 1, 3), UNKNOWN, np.uint8)
     palette[: len(colours)] = colours
     # What is right stays as a pale image, so that an error has its place.
-    errors = (160 + image.mean(2, keepdims=True) / 3).astype(np.uint8).repeat(3, 2)
+    errors = (160 + example.images[0].mean(2, keepdims=True) / 3).astype(np.uint8).repeat(3, 2)
     errors[truth != predicted] = WRONG
     errors[truth == NOT_LABELLED] = UNKNOWN
-    white = np.full((size[1], GAP, 3), 255, np.uint8)
-    return np.concatenate(
-        [image, white, palette[truth], white, palette[predicted], white, errors], axis=1
-    )
+    return side_by_side([*example.images, palette[truth], palette[predicted], errors])

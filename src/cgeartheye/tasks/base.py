@@ -87,6 +87,13 @@ def is_self_contained(config: Config) -> bool:
     return config.backbone.weights is None or config.backbone.tuning == "full"
 
 
+def input_side(config: Config) -> int:
+    """Return how many pixels a side the backbone sees."""
+    if config.task == "change_detection" and config.decoder.kind == "ban":
+        return config.decoder.backbone_size
+    return config.data.image_size
+
+
 def write_facts(
     folder: Path, config: Config, classes: tuple[str, ...], built: Built, gsd: float | None
 ) -> None:
@@ -121,8 +128,9 @@ def write_weights(folder: Path, model: nn.Module, config: Config, built: Built) 
     whole = is_self_contained(config)
     tensors = all_tensors(model) if whole else tuned_tensors(model)
     if whole:
-        normal, side = built.normalisation, config.data.image_size
-        metadata = Facts(normal.mean, normal.std, built.gsd, side).to_metadata()
+        normal = built.normalisation
+        facts = Facts(normal.mean, normal.std, built.gsd, input_side(config))
+        metadata = facts.to_metadata()
     failure = None
     if distributed.is_main():
         try:

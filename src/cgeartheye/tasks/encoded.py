@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cgeartheye.config import SemanticSegmentation
-from cgeartheye.data import SegmentationChips
+from cgeartheye.data import MaskedChips
 from cgeartheye.data.masks import refuse_sizes
 from cgeartheye.tasks.base import device_of
-from cgeartheye.tasks.segmentation import SegmentationTask
+from cgeartheye.tasks.dense import DenseConfig, DenseTask
 from cgeartheye.tasks.sliding import Encoded, cut_windows
 from cgeartheye.training import distributed
 from cgeartheye.training.batches import test_order
@@ -21,7 +20,7 @@ from cgeartheye.training.sources import Batch, FileSource, Key
 
 @torch.no_grad()
 def encode_windows(
-    config: SemanticSegmentation, task: SegmentationTask, source: FileSource, ends: Sequence[int]
+    config: DenseConfig, task: DenseTask, source: FileSource, ends: Sequence[int]
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Yield the numbers of windows and their feature maps `[n, 1, layers, C, h, w]`.
 
@@ -35,7 +34,7 @@ def encode_windows(
     with bar("encoding windows", len(order), "images") as progress:
         for batch in source.load(order):
             number = ends[int(batch["index"][0])]
-            windows = cut_windows(batch["image"][0], task.side, config.window.overlap)
+            windows = cut_windows(task.pictures(batch)[0], task.side, config.window.overlap)
             for some in windows.split(config.cache.batch_size):
                 with autocast(device_of(task), config.training.precision):
                     features = task.encode(some)
@@ -52,7 +51,7 @@ class WindowSource:
         features: np.ndarray,
         ends: Sequence[int],
         shapes: Sequence[tuple[int, int]],
-        chips: SegmentationChips,
+        chips: MaskedChips,
         device: torch.device,
     ):
         """Take encoded images.

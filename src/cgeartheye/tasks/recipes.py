@@ -7,10 +7,11 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from cgeartheye.backbone import Built
-from cgeartheye.config import Config, Normalisation, SceneClassification
+from cgeartheye.config import ChangeDetection, Config, Normalisation, SceneClassification
 from cgeartheye.config.schema import Colour
 from cgeartheye.data.findings import CheckResult
 from cgeartheye.tasks.base import Tested
+from cgeartheye.tasks.change_recipe import ChangeRecipe
 from cgeartheye.tasks.scene_recipe import SceneRecipe
 from cgeartheye.tasks.segmentation_recipe import SegmentationRecipe
 from cgeartheye.training.loop import Data
@@ -79,12 +80,22 @@ class Recipe(Protocol):
             show_dir: a folder for a picture of every prediction.
         """
 
-    def predict(self, task: Any, images: Mapping[Path, str], out: Path) -> None:
-        """Predict images.
+    def find(self, inputs: list[Path]) -> Mapping[Any, str]:
+        """Return the names of what is to be predicted, by its path, or paths.
+
+        Args:
+            inputs: images or folders of them; of two dates, those of one and of the other.
+
+        Raises:
+            UserError: a path that does not exist, no images, or images without a partner.
+        """
+
+    def predict(self, task: Any, found: Mapping[Any, str], out: Path) -> None:
+        """Predict what was found.
 
         Args:
             task: on its device.
-            images: names, by path.
+            found: see `find`.
             out: a table, or a folder of masks.
         """
 
@@ -98,4 +109,6 @@ def recipe_for(config: Config) -> Recipe:
     """Return the recipe of a config's task."""
     if isinstance(config, SceneClassification):
         return SceneRecipe(config)
+    if isinstance(config, ChangeDetection):
+        return ChangeRecipe(config)
     return SegmentationRecipe(config)

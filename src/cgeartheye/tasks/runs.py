@@ -16,7 +16,6 @@ from cgeartheye.errors import UserError
 from cgeartheye.evaluation.report import summary_table
 from cgeartheye.files import write_text
 from cgeartheye.tasks import base, tables
-from cgeartheye.tasks.inputs import find_images
 from cgeartheye.tasks.recipes import Recipe, recipe_for
 from cgeartheye.training import distributed
 from cgeartheye.training.loop import Trainer
@@ -69,7 +68,7 @@ def build(
     """Build a task with a new decoder, on the device."""
     # Every process draws the same random weights.
     torch.manual_seed(config.training.seed)
-    built = backbone.build(config.backbone, config.data.image_size)
+    built = backbone.build(config.backbone, base.input_side(config))
     return recipe_for(config).task(built, classes, tta).to(device), built
 
 
@@ -101,7 +100,7 @@ def load(config: Config, path: Path, device: torch.device, tta: bool = False) ->
             )
         # The data and the windows may be others than those of the training.
         changed: dict[str, object] = {"data": config.data}
-        if config.task == "semantic_segmentation":
+        if config.task != "scene_classification":
             changed["window"] = config.window
         weights = config.backbone.weights
         if model.backbone_fingerprint and weights and weights.exists():
@@ -169,7 +168,7 @@ def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> N
 
     Args:
         run: a run directory or its `model.safetensors`.
-        inputs: images, or folders of images.
+        inputs: images, or folders of images; of two dates, those of one and of the other.
         out: the table or the folder.
         overrides: `field=value` for the model's config, e.g. another `data.batch_size`.
 
@@ -178,13 +177,13 @@ def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> N
     """
     if out.suffix:
         tables.check_ending(out, tables.ENDINGS)
-    images = find_images(inputs)
     config = override(base.read_model(run).config, overrides)
     recipe = recipe_for(config)
+    found = recipe.find(inputs)
     recipe.check_out(out, tested=False)
     with distributed.process_group(config.training.device) as device:
         task, _ = load(config, run, device)
-        recipe.predict(task, images, out)
+        recipe.predict(task, found, out)
     say(f"predictions: {out}")
 
 

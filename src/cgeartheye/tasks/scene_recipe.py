@@ -29,7 +29,7 @@ from cgeartheye.errors import UserError
 from cgeartheye.mapping.ground import pixel_size
 from cgeartheye.tasks import tables
 from cgeartheye.tasks.base import Tested, device_of, predictions
-from cgeartheye.tasks.inputs import Views, cached_features, encode
+from cgeartheye.tasks.inputs import Views, cached_features, encode, find_images
 from cgeartheye.tasks.scene import ScenePrediction, SceneTask
 from cgeartheye.tasks.scene_report import save_pictures, write_report
 from cgeartheye.training import distributed
@@ -134,9 +134,13 @@ class SceneRecipe:
 
         return Tested(metrics.compute(), report)
 
-    def predict(self, task: SceneTask, images: Mapping[Path, str], out: Path) -> None:
+    def find(self, inputs: list[Path]) -> dict[Path, str]:
+        """Return images and their names."""
+        return find_images(inputs)
+
+    def predict(self, task: SceneTask, found: Mapping[Path, str], out: Path) -> None:
         """Classify images and write a table; see `tables.write_rows` for the formats."""
-        config, paths = self.config, list(images)
+        config, paths = self.config, list(found)
         source = FileSource(_Images(paths, config.data), config.data.workers, device_of(task))
         rows = []
         for prediction, batch in predictions(task, source, config):

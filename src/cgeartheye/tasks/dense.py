@@ -1,0 +1,191 @@
+"""What tasks that give every pixel a class have in common: windows, losses, what is measured."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from cgeartheye.backbone import Model
+from cgeartheye.backbone.vit import resolve_layers
+from cgeartheye.config import ChangeDetection, Normalisation, SemanticSegmentation
+from cgeartheye.data.transforms import Normalise
+from cgeartheye.decoders import cross_entropy, dice
+from cgeartheye.errors import UserError
+from cgeartheye.tasks.sliding import slide
+from cgeartheye.training.sources import Batch
+
+DenseConfig = SemanticSegmentation | ChangeDetection
+
+MAPS = 4  # where the config names no layers
+
+
+class DenseTask(nn.Module, ABC):
+    """A backbone and a decoder; see `training.loop.Task`.
+
+    What is predicted at once, an image or the images of two dates, is one tensor `[C, H, W]`: a
+    *picture*. Training batches hold `mask` uint8 `[B, S, S]` and either pictures `[B, C, S, S]` or,
+    from the cache, `features`. Others hold lists of pictures and, to be measured, of masks
+    `[H, W]`, of any sizes; or, from the cache, `encoded` pictures.
+
+    Attributes:
+        layers: indices of those whose maps the decoder sees.
+        side: pixels a side of a window.
+        cacheable: whether the decoder needs nothing of a picture but its features.
+    """
+
+    backbone: Model
+    decoder: nn.Module
+    class_weights: Tensor | None
+    cacheable = True
+
+    def __init__(
+        self,
+        backbone: Model,
+        normalisation: Normalisation,
+        classes: tuple[str, ...],
+        config: DenseConfig,
+        tta: bool,
+    ):
+        """Take a backbone; the decoder is put on it by who inherits this.
+
+        Args:
+            backbone: built by `cgeartheye.backbone.build`.
+            normalisation: of the backbone's weights.
+            classes: names by index.
+            config: decoder, losses, windows.
+            tta: average over the flips and scales that `config.window` names.
+
+        Raises:
+            UserError: layers that the backbone does not have, a backbone that is no plain
+                transformer, or class weights that are not as many as classes.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.layers = _layers(backbone, config)
+        self.normalise = Normalise(normalisation.mean, normalisation.std)
+        self.classes = classes
+        self.frozen = config.backbone.tuning == "frozen"
+        self.tta = tta
+        self.side = config.data.image_size
+        self.window = config.window
+        self.dice = config.decoder.dice
+        weights = config.decoder.class_weights
+        if weights and len(weights) != len(classes):
+            raise UserError(
+                f"decoder.class_weights has {len(weights)} entries for {len(classes)} classes: "
+                "give one for each"
+            )
+        self.register_buffer(
+            "class_weights", torch.tensor(weights) if weights else None, persistent=False
+        )
+
+    @abstractmethod
+    def pictures(self, batch: Batch) -> Tensor | list[Tensor]:
+        """Return the pictures of a batch: stacked where they have one size, else a list."""
+
+    @property
+    @abstractmethod
+    def encoded_shape(self) -> tuple[int, ...]:
+        """Shape of what `encode` returns for a window."""
+
+    @abstractmethod
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Map pictures `[B, C, H, W]`, uint8 or float, to feature maps `[B, ...]`."""
+
+    @abstractmethod
+    def _decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """What `decode` does with features on the device."""
+
+    def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Map what `encode` returns, or the cache kept of it, to logits `[B, classes, *size]`."""
+        return self._decode(features.to(next(self.parameters()).device).float(), size)
+
+    def logits(self, windows: Tensor, size: tuple[int, int]) -> Tensor:
+        """Map windows `[B, C, S, S]`, uint8 or float, to logits float32 `[B, classes, *size]`."""
+        return self.decode(self.encode(windows), size)
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses by name."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; a frozen backbone stays as it is in a test."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Map images `[B, 3, H, W]`, uint8 or float, to `[B, layers, C, h, w]`."""
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
+            frozen_precision(images.device, self.frozen),
+        ):
+            maps: list[Tensor] = self.backbone(self.normalise(images), layers=self.layers)[1]
+        return torch.stack(maps, dim=1).float()
+
+    def losses(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Return the cross-entropy, and the Dice loss where it weighs anything."""
+        losses = {"cross_entropy": cross_entropy(logits, mask, self.class_weights)}
+        if self.dice:
+            losses["dice"] = self.dice * dice(logits, mask)
+        return losses
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the training loss: what DDP and FSDP call."""
+        return self.training_loss(batch)
+
+    def probabilities(self, windows: Tensor) -> Tensor:
+        """Map windows uint8 `[B, C, S, S]` to probabilities float32 `[B, classes, S, S]`."""
+        height, width = windows.shape[-2:]
+        return self.logits(windows, (height, width)).softmax(1, dtype=torch.float32)
+
+    def predict(self, batch: Batch) -> list[Tensor]:
+        """Return the class of every pixel, uint8 `[H, W]` for each picture.
+
+        One batch is windowed by itself, so that its predictions are the same to the last bit
+        whichever process makes them.
+        """
+        encoded = "encoded" in batch
+        maps = slide(
+            batch["encoded"] if encoded else self.pictures(batch),
+            self.decode if encoded else self.logits,
+            self.side,
+            self.window.overlap,
+            self.window.batch_size,
+            flips=self.tta and self.window.flips,
+            scales=self.window.scales if self.tta else (1.0,),
+        )
+        return [probabilities.max(0)[1].to(torch.uint8) for probabilities in maps]
+
+
+def frozen_precision(device: torch.device, frozen: bool) -> AbstractContextManager[None]:
+    """Half precision for a frozen backbone where the device gains by it and training asks none."""
+    if half_when_frozen(device) and frozen and not torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def half_when_frozen(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 faster than in float32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _layers(backbone: Model, config: DenseConfig) -> list[int]:
+    """Return indices of the layers whose maps the decoder sees."""
+    depth = backbone.depth
+    if not len(backbone.blocks):
+        raise UserError(
+            f"{config.backbone.name} is no plain transformer, whose maps all have one size: "
+            f"{config.task.replace('_', ' ')} takes tiny to giant, or a timm/vit_..."
+        )
+    even = [depth * (n + 1) // MAPS - 1 for n in range(MAPS)]
+    layers = resolve_layers(config.decoder.layers or even, depth)
+    if config.backbone.tuning != "frozen" and depth - 1 not in layers:
+        raise UserError(
+            f"decoder.layers must hold the last one, {depth - 1}, where the backbone is tuned: the "
+            "layers above the decoder's would never learn"
+        )
+    return layers

@@ -1,0 +1,6 @@
+"""Test change detection: the published command; see `published.py`."""
+
+import published
+
+if __name__ == "__main__":
+    published.test()

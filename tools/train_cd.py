@@ -1,0 +1,6 @@
+"""Train change detection: the published command; see `published.py`."""
+
+import published
+
+if __name__ == "__main__":
+    published.train()
