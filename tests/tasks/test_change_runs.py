@@ -52,8 +52,8 @@ def build_task(config: ChangeDetection) -> tuple[ChangeRecipe, ChangeTask, Windo
 
 @pytest.mark.parametrize("tuning", ["frozen", "lora"])
 def test_learns(change_config: Path, tmp_path: Path, tuning: str) -> None:
-    rate = {"frozen": 1e-2, "lora": 3e-3}[tuning]
-    options = "training.epochs=30", f"training.lr={rate}", f"backbone.tuning={tuning}"
+    rate, epochs = {"frozen": (1e-2, 30), "lora": (3e-3, 15)}[tuning]
+    options = f"training.epochs={epochs}", f"training.lr={rate}", f"backbone.tuning={tuning}"
     run, figures = train(change_config, *options)
     assert figures["f1"] > 80
     best = max(r["f1"] for r in read_history(run) if r["kind"] == "val")
@@ -92,11 +92,11 @@ def test_learns(change_config: Path, tmp_path: Path, tuning: str) -> None:
 def test_ban_learns(change_config: Path) -> None:
     run, _ = train(
         change_config,
-        *(BAN, "data.image_size=64", "training.lr=1e-3", "training.steps=20", "data.batch_size=5"),
+        *(BAN, "data.image_size=64", "training.lr=1e-3", "training.steps=10", "training.evaluate_every=9"),
         "training.clip_norm=1.0",
     )
     losses = [record["loss"] for record in read_history(run) if record["kind"] == "train"]
-    assert np.mean(losses[-3:]) < 0.8 * losses[0]
+    assert np.mean(losses[-3:]) < 0.9 * losses[0]
     runs.test(read(run / "config.yaml"))
 
 

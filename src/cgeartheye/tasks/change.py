@@ -80,7 +80,8 @@ class ChangeTask(DenseTask):
         if isinstance(self.decoder, DifferenceDecoder):
             return super().logits(windows, size)
         side = self.backbone_size
-        small = F.interpolate(windows.float(), (side, side), mode="bilinear", antialias=True)
+        # Without low-pass, as the published weights were learned with it.
+        small = F.interpolate(windows.float(), (side, side), mode="bilinear")
         before, after = self.encode(small).unbind(1)
         images = [self.normalise(date) for date in windows.split(3, dim=1)]
         logits: Tensor = self.decoder(before.unbind(1), after.unbind(1), *images, size)
