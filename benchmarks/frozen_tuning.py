@@ -113,7 +113,9 @@ def main() -> None:
                 image_size=given.size,
                 batch_size=given.batch,
             ),
-            training=Training(lr=given.lr, epochs=given.epochs, device="cpu"),
+            training=Training(
+                lr=given.lr, decoder_lr=1.0, lr_batch=128, epochs=given.epochs, device="cpu"
+            ),
             work_dir=Path(folder) / "run",
         )
         begin = time.perf_counter()

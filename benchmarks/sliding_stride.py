@@ -81,7 +81,7 @@ def train(folder: Path, weights: Path | None, epochs: int):  # type: ignore[no-u
         ),
         decoder=SegmentationDecoder(kind="light"),
         cache=FeatureCache(views=4),
-        training=Training(epochs=epochs, lr=6e-3, lr_batch=None, evaluate_every=4),
+        training=Training(epochs=epochs, lr=6e-4, evaluate_every=4),
         work_dir=folder / "run",
     )
     runs.train(config)

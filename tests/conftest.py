@@ -36,7 +36,7 @@ def config_file(chips: Path, tmp_path: Path) -> Path:
         f"""
 backbone: {{name: tiny}}
 data: {{root: {chips}, image_size: 28, batch_size: 8, workers: 0, train_fraction: 0.55}}
-training: {{epochs: 3, lr: 1e-2, lr_batch: null, log_every: 1, device: cpu}}
+training: {{epochs: 3, lr: 1e-2, decoder_lr: 1.0, log_every: 1, device: cpu}}
 cache: {{views: 2}}
 work_dir: {tmp_path / "run"}
 """

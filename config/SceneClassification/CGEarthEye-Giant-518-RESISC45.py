@@ -1,6 +1,6 @@
 """Giant at 518 px, frozen, on a fifth of RESISC45."""
 
-from cgeartheye.config import Backbone, Normalisation, SceneClassification, SceneData
+from cgeartheye.config import Backbone, Normalisation, SceneClassification, SceneData, Training
 
 config = SceneClassification(
     backbone=Backbone(
@@ -16,4 +16,5 @@ config = SceneClassification(
         val="train_80per.txt",
         image_size=518,
     ),
+    training=Training(decoder_lr=1.0, lr_batch=128),
 )

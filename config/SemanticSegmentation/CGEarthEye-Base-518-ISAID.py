@@ -26,7 +26,6 @@ config = SemanticSegmentation(
     training=Training(
         steps=160_000,
         lr=6e-5,
-        lr_batch=None,
         decoder_lr=10.0,
         weight_decay=0.01,
         schedule="poly",

@@ -151,7 +151,7 @@ def _classifier(folder: Path) -> SceneClassification:
             batch_size=32,
             workers=1,
         ),
-        training=Training(epochs=EPOCHS, lr=1e-3, lr_batch=None, clip_norm=1.0, warmup_epochs=2),
+        training=Training(epochs=EPOCHS, lr=1e-3, decoder_lr=1.0, clip_norm=1.0, warmup_epochs=2),
         work_dir=folder / CLASSIFIER,
     )
 
@@ -171,9 +171,7 @@ def _segmenter(folder: Path) -> SemanticSegmentation:
         ),
         decoder=SegmentationDecoder(kind="light", channels=256),
         cache=FeatureCache(views=4),
-        training=Training(
-            epochs=COVER_EPOCHS, lr=6e-3, lr_batch=None, warmup_epochs=1, evaluate_every=6
-        ),
+        training=Training(epochs=COVER_EPOCHS, lr=6e-4, warmup_epochs=1, evaluate_every=6),
         work_dir=folder / SEGMENTER,
     )
 
@@ -186,9 +184,7 @@ def _detector(folder: Path) -> ChangeDetection:
         ),
         decoder=ChangeDecoder(kind="light", class_weights=(1.0, 3.0)),
         cache=FeatureCache(views=4),
-        training=Training(
-            epochs=CHANGE_EPOCHS, lr=6e-3, lr_batch=None, warmup_epochs=1, evaluate_every=6
-        ),
+        training=Training(epochs=CHANGE_EPOCHS, lr=6e-4, warmup_epochs=1, evaluate_every=6),
         work_dir=folder / DETECTOR,
     )
 

@@ -38,7 +38,7 @@ data:
   {{root: {land}, classes: [wood, field, water], image_size: 56, batch_size: 4, workers: 0,
     scale: [0.8, 1.25], distortion: false}}
 decoder: {{kind: light, channels: 64}}
-training: {{epochs: 3, lr: 2e-3, lr_batch: null, log_every: 1, device: cpu, warmup_epochs: 1}}
+training: {{epochs: 3, lr: 2e-3, decoder_lr: 1.0, log_every: 1, device: cpu, warmup_epochs: 1}}
 cache: {{views: 2}}
 work_dir: {tmp_path / "run"}
 """
@@ -74,7 +74,7 @@ task: change_detection
 backbone: {{name: tiny, layer_scale: 0.5}}
 data: {{root: {pairs}, image_size: 56, batch_size: 4, workers: 0, distortion: false}}
 decoder: {{kind: light, channels: 32}}
-training: {{epochs: 3, lr: 1e-2, lr_batch: null, log_every: 1, device: cpu, warmup_epochs: 1}}
+training: {{epochs: 3, lr: 1e-2, decoder_lr: 1.0, log_every: 1, device: cpu, warmup_epochs: 1}}
 cache: {{views: 4}}
 work_dir: {tmp_path / "run"}
 """

@@ -92,7 +92,13 @@ def test_learns(change_config: Path, tmp_path: Path, tuning: str) -> None:
 def test_ban_learns(change_config: Path) -> None:
     run, _ = train(
         change_config,
-        *(BAN, "data.image_size=64", "training.lr=1e-3", "training.steps=10", "training.evaluate_every=9"),
+        *(
+            BAN,
+            "data.image_size=64",
+            "training.lr=1e-3",
+            "training.steps=10",
+            "training.evaluate_every=9",
+        ),
         "training.clip_norm=1.0",
     )
     losses = [record["loss"] for record in read_history(run) if record["kind"] == "train"]

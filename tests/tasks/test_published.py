@@ -25,6 +25,7 @@ def test_builds_and_predicts(path: Path) -> None:
     # A fifth is trained on; the rest is tested.
     assert (config.data.train, config.data.val) == ("val_20per.txt", "train_80per.txt")
     assert (config.data.batch_size, config.training.epochs, config.training.lr) == (32, 100, 1e-4)
+    assert (config.training.lr_batch, config.training.decoder_lr) == (128, 1)
     assert config.data.resize_to == (532 if side == "518" else 230)
     classes = CATALOG[config.data.catalog].classes
     with torch.device("meta"):

@@ -10,7 +10,7 @@ from cgeartheye.training.optimizer import adamw, learning_rate, total_steps
 
 def test_schedule_matches_torch_schedulers() -> None:
     """Oracle: LinearLR for the warm-up, CosineAnnealingLR after it."""
-    config = Training(epochs=10, lr=1e-3, lr_batch=None, warmup_epochs=3, warmup_from=0.25)
+    config = Training(epochs=10, lr=1e-3, warmup_epochs=3, warmup_from=0.25)
     steps = 7
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
     warm = torch.optim.lr_scheduler.LinearLR(optimizer, 0.25, 1.0, total_iters=3 * steps)
@@ -30,7 +30,7 @@ def test_rate_scales_with_the_global_batch() -> None:
 
 
 def test_warmup_of_a_short_run_ends_half_way() -> None:
-    config = Training(epochs=2, warmup_epochs=5, lr=1.0, lr_batch=None)
+    config = Training(epochs=2, warmup_epochs=5, lr=1.0)
     rates = [learning_rate(s, 10, 1, config) for s in range(20)]
     assert max(rates) == rates[10] == 1.0
     assert rates[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.9)))
@@ -56,9 +56,7 @@ def test_only_matrices_decay() -> None:
 
 def test_poly_and_steps_match_torch_schedulers() -> None:
     """Oracle: LinearLR for the warm-up, PolynomialLR of power 1 after it."""
-    config = Training(
-        steps=50, lr=1e-3, lr_batch=None, schedule="poly", warmup_steps=9, warmup_from=0.1
-    )
+    config = Training(steps=50, lr=1e-3, schedule="poly", warmup_steps=9, warmup_from=0.1)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1e-3)
     warm = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, total_iters=9)
     line = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=41, power=1.0)

@@ -101,7 +101,7 @@ def toy_config(folder: Path, **training: Any) -> SceneClassification:
     settings = {
         "epochs": 4,
         "lr": 1e-2,
-        "lr_batch": None,
+        "decoder_lr": 1.0,
         "warmup_epochs": 1,
         "log_every": 1,
         "device": "cpu",

@@ -371,12 +371,12 @@ class Training(Section):
     epochs: Positive = 100
     steps: Positive | None = Field(None, description="optimiser steps, in place of epochs")
     lr: float = Field(1e-4, gt=0)
-    decoder_lr: float = Field(1.0, gt=0, description="factor of lr for all but the backbone")
+    decoder_lr: float = Field(10.0, gt=0, description="factor of lr for all but the backbone")
     schedule: Literal["cosine", "poly"] = Field(
         "cosine", description="how lr falls to 0 after the warm-up; poly: in a straight line"
     )
     lr_batch: Positive | None = Field(
-        128, description="global batch that lr is meant for; lr is scaled to the one in use"
+        None, description="global batch that lr is meant for; lr is scaled to the one in use"
     )
     weight_decay: float = Field(0.05, ge=0, description="none on norms, biases and tokens")
     betas: tuple[float, float] = (0.9, 0.999)
