@@ -280,6 +280,82 @@ class ChangeData(MaskedData):
         return self
 
 
+class DetectionData(Section):
+    """Images with boxes around the objects of some classes.
+
+    A part (`train`, `val`, `test`) is a folder of images below `root` and their annotations, where
+    `{part}` stands for its name and `*` for any folder. Without `{part}` the images are split with
+    `train_fraction` and `split_seed`. Annotations are a COCO file (.json), or a folder of files with
+    the stems of the images: DIOR-R's or VOC's (.xml), DOTA's or YOLO's (.txt).
+    """
+
+    root: Path
+    catalog: Literal["DIOR", "DIOR-R", "DOTA"] | None = Field(
+        None, description="a published data set: fixes classes and layout"
+    )
+    boxes: Literal["horizontal", "oriented"] = Field(
+        "horizontal",
+        description="what is learnt; horizontal ones are drawn around oriented annotations, "
+        "oriented ones are fitted to COCO's outlines",
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="class names by index; none: the catalogue's, or those of the COCO file"
+    )
+    images: str | None = Field(None, description="none: the catalogue's, or images/{part}")
+    annotations: str | None = Field(
+        None, description="none: the catalogue's, or what is found below the root"
+    )
+    lists: str | None = Field(
+        None,
+        description="file with the stems of a part's images, a line each, e.g. "
+        "ImageSets/Main/{part}.txt; none: all images of the folder",
+    )
+    train: str = "train"
+    val: str = "val"
+    test: str | None = Field(None, description="none: the same as val")
+    train_fraction: Fraction = 0.8
+    split_seed: int = 0
+    gsd: float | None = Field(None, gt=0, description=_GSD)
+    image_size: Positive = Field(784, description="pixels a side of the network's input")
+    resize: bool = Field(
+        True,
+        description="test images are resized so that their longer side is image_size; false: they "
+        "are seen at their own scale, larger ones window by window",
+    )
+    scale: tuple[float, float] = Field(
+        (0.5, 2.0),
+        description="range of the random resizing before a training crop, beside that of a test",
+    )
+    flips: Literal["horizontal", "both", "all"] = Field(
+        "all", description="of training crops; all: both, and quarter turns"
+    )
+    distortion: bool = Field(False, description="random brightness, contrast, saturation and hue")
+    visible: Share = Field(
+        0.3, description="a box is left out of a training crop that shows less of its area"
+    )
+    smallest: float = Field(
+        2.0, ge=0, description="pixels; boxes with a shorter side are left out of training crops"
+    )
+    bands: tuple[Positive, Positive, Positive] = (1, 2, 3)
+    stretch: tuple[float, float] | None = Field(
+        None, description="values that become 0 and 255, as for scene classification"
+    )
+    batch_size: Positive = Field(4, description="images a process and micro-batch")
+    workers: int = Field(2, ge=0, description="loader processes a training process")
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> "DetectionData":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be two rising factors above 0")
+        if self.stretch and not self.stretch[0] < self.stretch[1]:
+            raise ValueError("stretch must be two rising values")
+        if self.image_size % 14:
+            raise ValueError(f"image_size must be a multiple of 14, not {self.image_size}")
+        if self.classes and len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes has a name twice: each class has its own")
+        return self
+
+
 class SegmentationDecoder(Section):
     """What turns feature maps into classes."""
 
@@ -337,6 +413,36 @@ class ChangeDecoder(Section):
             raise ValueError("the light head has no side encoder: side_weights are BAN's")
         if self.backbone_size % 14:
             raise ValueError(f"backbone_size must be a multiple of 14, not {self.backbone_size}")
+        return self
+
+
+class DetectionDecoder(Section):
+    """The query detector that turns feature maps into boxes: DINO (Zhang et al. 2022)."""
+
+    layers: tuple[int, ...] | None = Field(
+        None, description="of the backbone; none: three, evenly spaced, the last among them"
+    )
+    channels: Positive = 256
+    queries: Positive = Field(900, description="boxes that are proposed for an image")
+    encoder_layers: int = Field(6, ge=0)
+    decoder_layers: Positive = 6
+    heads: Positive = Field(8, description="of attention; a divisor of channels")
+    points: Positive = Field(4, description="that a head of deformable attention samples a level")
+    hidden: Positive = Field(2048, description="of the feed-forward layers")
+    denoising: int = Field(100, ge=0, description="noised true boxes a training image; 0: without")
+    label_noise: Share = Field(0.5, description="share of them that are given another class")
+    box_noise: float = Field(
+        1.0, ge=0, description="by how many half sides their corners are moved at most"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "DetectionDecoder":
+        if self.layers is not None and len(self.layers) != 3:
+            raise ValueError(f"the detector takes 3 layers, not {len(self.layers)}")
+        if self.channels % self.heads or self.channels % 4:
+            raise ValueError(
+                f"channels must be a multiple of 4 and of heads: {self.channels} of {self.heads}"
+            )
         return self
 
 
@@ -439,6 +545,24 @@ class ChangeDetection(Section):
     data: ChangeData
     decoder: ChangeDecoder = ChangeDecoder()
     window: SlidingWindow = SlidingWindow()
+    training: Training = Training()
+    cache: FeatureCache = FeatureCache()
+    work_dir: Path | None = Field(
+        None, description="the run directory; none: runs/<name of the config file>"
+    )
+
+
+class ObjectDetection(Section):
+    """Object detection: boxes, horizontal or oriented, around the objects of some classes."""
+
+    task: Literal["object_detection"] = "object_detection"
+    backbone: Backbone
+    data: DetectionData
+    decoder: DetectionDecoder = DetectionDecoder()
+    detections: Positive = Field(300, description="boxes of an image that are kept, the best")
+    window: SlidingWindow = Field(
+        SlidingWindow(batch_size=1), description="how images that are not resized are seen"
+    )
     training: Training = Training()
     cache: FeatureCache = FeatureCache()
     work_dir: Path | None = Field(
@@ -589,10 +713,12 @@ class Pretraining(Section):
         return self
 
 
-Config = SceneClassification | SemanticSegmentation | ChangeDetection  # what tasks' commands take
+# What the commands of tasks take.
+Config = SceneClassification | SemanticSegmentation | ChangeDetection | ObjectDetection
 KINDS: dict[str, type[Config] | type[Pretraining]] = {
     "scene_classification": SceneClassification,
     "semantic_segmentation": SemanticSegmentation,
     "change_detection": ChangeDetection,
+    "object_detection": ObjectDetection,
     "pretraining": Pretraining,
 }
