@@ -9,11 +9,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cgeartheye.config import schema
-from cgeartheye.config.schema import KINDS, Config, Pretraining, SceneClassification
+from cgeartheye.config.schema import KINDS, Config, Jlssd, Pretraining, SceneClassification
 from cgeartheye.errors import UserError, nearest
 
 
-def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining:
+def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining | Jlssd:
     """Read a config file and apply overrides.
 
     A file that names no `task` is one of scene classification.
@@ -49,7 +49,7 @@ def override(config: Config, overrides: list[str]) -> Config:
     return changed
 
 
-def to_yaml(config: Config | Pretraining) -> str:
+def to_yaml(config: Config | Pretraining | Jlssd) -> str:
     """Return the resolved config as YAML that `load` reads back to an equal config."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
@@ -80,7 +80,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _validated(values: dict[str, Any], source: str) -> Config | Pretraining:
+def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jlssd:
     task = values.get("task") or "scene_classification"
     if task not in KINDS:
         raise UserError(

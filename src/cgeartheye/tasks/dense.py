@@ -1,18 +1,15 @@
 """What tasks that give every pixel a class have in common: windows, losses, what is measured."""
 
-from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
-from typing import Self
+from abc import abstractmethod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cgeartheye.backbone import Model
-from cgeartheye.backbone.vit import resolve_layers
 from cgeartheye.config import ChangeDetection, Normalisation, SemanticSegmentation
-from cgeartheye.data.transforms import Normalise
 from cgeartheye.decoders import cross_entropy, dice
 from cgeartheye.errors import UserError
+from cgeartheye.tasks.feature_maps import MapsTask
 from cgeartheye.tasks.sliding import slide
 from cgeartheye.training.sources import Batch
 
@@ -21,7 +18,7 @@ DenseConfig = SemanticSegmentation | ChangeDetection
 MAPS = 4  # where the config names no layers
 
 
-class DenseTask(nn.Module, ABC):
+class DenseTask(MapsTask):
     """A backbone and a decoder; see `training.loop.Task`.
 
     What is predicted at once, an image or the images of two dates, is one tensor `[C, H, W]`: a
@@ -30,13 +27,10 @@ class DenseTask(nn.Module, ABC):
     `[H, W]`, of any sizes; or, from the cache, `encoded` pictures.
 
     Attributes:
-        layers: indices of those whose maps the decoder sees.
         side: pixels a side of a window.
         cacheable: whether the decoder needs nothing of a picture but its features.
     """
 
-    backbone: Model
-    decoder: nn.Module
     class_weights: Tensor | None
     cacheable = True
 
@@ -61,12 +55,8 @@ class DenseTask(nn.Module, ABC):
             UserError: layers that the backbone does not have, a backbone that is no plain
                 transformer, or class weights that are not as many as classes.
         """
-        super().__init__()
-        self.backbone = backbone
-        self.layers = _layers(backbone, config)
-        self.normalise = Normalise(normalisation.mean, normalisation.std)
+        super().__init__(backbone, normalisation, config, MAPS)
         self.classes = classes
-        self.frozen = config.backbone.tuning == "frozen"
         self.tta = tta
         self.side = config.data.image_size
         self.window = config.window
@@ -106,36 +96,12 @@ class DenseTask(nn.Module, ABC):
         """Map windows `[B, C, S, S]`, uint8 or float, to logits float32 `[B, classes, *size]`."""
         return self.decode(self.encode(windows), size)
 
-    @abstractmethod
-    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses by name."""
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training; a frozen backbone stays as it is in a test."""
-        super().train(mode)
-        if self.frozen:
-            self.backbone.eval()
-        return self
-
-    def maps(self, images: Tensor) -> Tensor:
-        """Map images `[B, 3, H, W]`, uint8 or float, to `[B, layers, C, h, w]`."""
-        with (
-            torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
-            frozen_precision(images.device, self.frozen),
-        ):
-            maps: list[Tensor] = self.backbone(self.normalise(images), layers=self.layers)[1]
-        return torch.stack(maps, dim=1).float()
-
     def losses(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Return the cross-entropy, and the Dice loss where it weighs anything."""
         losses = {"cross_entropy": cross_entropy(logits, mask, self.class_weights)}
         if self.dice:
             losses["dice"] = self.dice * dice(logits, mask)
         return losses
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the training loss: what DDP and FSDP call."""
-        return self.training_loss(batch)
 
     def probabilities(self, windows: Tensor) -> Tensor:
         """Map windows uint8 `[B, C, S, S]` to probabilities float32 `[B, classes, S, S]`."""
@@ -159,33 +125,3 @@ class DenseTask(nn.Module, ABC):
             scales=self.window.scales if self.tta else (1.0,),
         )
         return [probabilities.max(0)[1].to(torch.uint8) for probabilities in maps]
-
-
-def frozen_precision(device: torch.device, frozen: bool) -> AbstractContextManager[None]:
-    """Half precision for a frozen backbone where the device gains by it and training asks none."""
-    if half_when_frozen(device) and frozen and not torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
-
-
-def half_when_frozen(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 faster than in float32."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def _layers(backbone: Model, config: DenseConfig) -> list[int]:
-    """Return indices of the layers whose maps the decoder sees."""
-    depth = backbone.depth
-    if not len(backbone.blocks):
-        raise UserError(
-            f"{config.backbone.name} is no plain transformer, whose maps all have one size: "
-            f"{config.task.replace('_', ' ')} takes tiny to giant, or a timm/vit_..."
-        )
-    even = [depth * (n + 1) // MAPS - 1 for n in range(MAPS)]
-    layers = resolve_layers(config.decoder.layers or even, depth)
-    if config.backbone.tuning != "frozen" and depth - 1 not in layers:
-        raise UserError(
-            f"decoder.layers must hold the last one, {depth - 1}, where the backbone is tuned: the "
-            "layers above the decoder's would never learn"
-        )
-    return layers

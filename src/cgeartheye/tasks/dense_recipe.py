@@ -33,8 +33,9 @@ from cgeartheye.evaluation.metrics import ConfusionMatrix
 from cgeartheye.files import replacing
 from cgeartheye.mapping.ground import pixel_size
 from cgeartheye.tasks.base import Tested, device_of, predictions
-from cgeartheye.tasks.dense import DenseConfig, DenseTask, half_when_frozen
+from cgeartheye.tasks.dense import DenseConfig, DenseTask
 from cgeartheye.tasks.encoded import WindowSource, encode_windows
+from cgeartheye.tasks.feature_maps import half_when_frozen
 from cgeartheye.tasks.inputs import Views, cache_folder, cached_features, encode
 from cgeartheye.tasks.mask_files import check_names, write_mask
 from cgeartheye.tasks.sliding import count_windows

@@ -1,0 +1,104 @@
+"""What tasks whose decoder sees feature maps of several layers have in common."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from cgeartheye.backbone import Model
+from cgeartheye.backbone.vit import resolve_layers
+from cgeartheye.config import ChangeDetection, Normalisation, ObjectDetection, SemanticSegmentation
+from cgeartheye.data.transforms import Normalise
+from cgeartheye.errors import UserError
+from cgeartheye.training.sources import Batch
+
+MapsConfig = SemanticSegmentation | ChangeDetection | ObjectDetection
+
+
+class MapsTask(nn.Module, ABC):
+    """A backbone, and a decoder that who inherits this puts on it; see `training.loop.Task`.
+
+    Attributes:
+        layers: indices of those whose maps the decoder sees.
+        frozen: whether the backbone is not tuned.
+    """
+
+    backbone: Model
+    decoder: nn.Module
+
+    def __init__(
+        self, backbone: Model, normalisation: Normalisation, config: MapsConfig, count: int
+    ):
+        """Take a backbone.
+
+        Args:
+            backbone: built by `cgeartheye.backbone.build`.
+            normalisation: of the backbone's weights.
+            config: of the run.
+            count: of the layers, evenly spaced, where `config.decoder` names none.
+
+        Raises:
+            UserError: layers that the backbone does not have, or a backbone that is no plain
+                transformer.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.layers = _layers(backbone, config, count)
+        self.normalise = Normalise(normalisation.mean, normalisation.std)
+        self.frozen = config.backbone.tuning == "frozen"
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses by name."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the training loss: what DDP and FSDP call."""
+        return self.training_loss(batch)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; a frozen backbone stays as it is in a test."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Map images `[B, 3, H, W]`, uint8 or float, to `[B, layers, C, h, w]`."""
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
+            frozen_precision(images.device, self.frozen),
+        ):
+            maps: list[Tensor] = self.backbone(self.normalise(images), layers=self.layers)[1]
+        return torch.stack(maps, dim=1).float()
+
+
+def frozen_precision(device: torch.device, frozen: bool) -> AbstractContextManager[None]:
+    """Half precision for a frozen backbone where the device gains by it and training asks none."""
+    if half_when_frozen(device) and frozen and not torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def half_when_frozen(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 faster than in float32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _layers(backbone: Model, config: MapsConfig, count: int) -> list[int]:
+    """Return indices of the layers whose maps the decoder sees."""
+    depth = backbone.depth
+    if not len(backbone.blocks):
+        raise UserError(
+            f"{config.backbone.name} is no plain transformer, whose maps all have one size: "
+            f"{config.task.replace('_', ' ')} takes tiny to giant, or a timm/vit_..."
+        )
+    even = [depth * (n + 1) // count - 1 for n in range(count)]
+    layers = resolve_layers(config.decoder.layers or even, depth)
+    if config.backbone.tuning != "frozen" and depth - 1 not in layers:
+        raise UserError(
+            f"decoder.layers must hold the last one, {depth - 1}, where the backbone is tuned: the "
+            "layers above the decoder's would never learn"
+        )
+    return layers
