@@ -34,7 +34,7 @@ def test_figures_are_those_of_changed() -> None:
         truth, predicted = drawn(seed)
         parts[seed % 2].update(torch.from_numpy(predicted), torch.from_numpy(truth))
     whole = ChangeMetrics()
-    whole.load_state(parts[0].state() + parts[1].state())
+    whole.load_states([part.state() for part in parts])
     both = np.array([drawn(seed) for seed in range(5)])
     truth, predicted = both[:, 0], both[:, 1]
     known = truth != 255

@@ -128,7 +128,7 @@ def test_any_split_over_ranks_gives_the_same_figures(
     assert states[0].dtype == torch.int64
     assert states[0].ndim == 1
     merged = ClassificationMetrics(7)
-    merged.load_state(torch.stack(states).sum(0))
+    merged.load_states(states)
     assert torch.equal(merged.state(), whole.state())
     assert repr(merged.compute()) == repr(whole.compute())
     assert repr(merged.per_class("abcdefg")) == repr(whole.per_class("abcdefg"))
@@ -137,7 +137,7 @@ def test_any_split_over_ranks_gives_the_same_figures(
 def test_loading_a_state_leaves_the_state_alone() -> None:
     state = measured(*predictions(20, 3, seed=0)).state()
     loaded, kept = ClassificationMetrics(3), state.clone()
-    loaded.load_state(state)
+    loaded.load_states([state])
     loaded.update(*predictions(20, 3, seed=1))
     assert torch.equal(state, kept)
 

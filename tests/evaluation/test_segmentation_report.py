@@ -119,7 +119,7 @@ def test_without_a_training_and_without_labels(read: Callable[[dict[str, Any]], 
     )
 )
 def test_examples_are_the_worst_the_middle_and_the_best(ious: np.ndarray) -> None:
-    kinds = module._chosen(ious)
+    kinds = module.worst_typical_best(ious)
     chosen = [index for indices in kinds.values() for index in indices]
     assert len(set(chosen)) == len(chosen)
     known = np.flatnonzero(~np.isnan(ious))

@@ -8,6 +8,7 @@ sys.path.append(str(Path(__file__).parent))  # for the toys
 
 from toy_change import draw_pair
 from toy_land import draw
+from toy_things import CLASSES, write_things
 
 SIZES = [(56, 56), (70, 90), (40, 61), (56, 84), (30, 30), (64, 64), (57, 80)]
 
@@ -76,6 +77,38 @@ data: {{root: {pairs}, image_size: 56, batch_size: 4, workers: 0, distortion: fa
 decoder: {{kind: light, channels: 32}}
 training: {{epochs: 3, lr: 1e-2, decoder_lr: 1.0, log_every: 1, device: cpu, warmup_epochs: 1}}
 cache: {{views: 4}}
+work_dir: {tmp_path / "run"}
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images with objects: 8 to train on, 5 of other sizes to test."""
+    root = tmp_path_factory.mktemp("things")
+    write_things(root, "train", {f"t{n}": (n, 112, 112) for n in range(8)})
+    sizes = [(112, 112), (112, 90), (80, 112), (100, 100), (112, 112)]
+    write_things(root, "val", {f"v{n}": (100 + n, *size) for n, size in enumerate(sizes)})
+    return root
+
+
+@pytest.fixture
+def things_config(things: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "things.yaml"
+    path.write_text(
+        f"""
+task: object_detection
+backbone: {{name: tiny, layer_scale: 0.5}}
+data:
+  {{root: {things}, classes: [{", ".join(CLASSES)}], image_size: 112, batch_size: 4, workers: 0,
+    scale: [1.0, 1.0], flips: horizontal}}
+decoder:
+  {{channels: 64, queries: 40, encoder_layers: 1, decoder_layers: 2, heads: 4, hidden: 128,
+    denoising: 20}}
+training: {{epochs: 2, lr: 2e-3, decoder_lr: 1.0, log_every: 1, device: cpu, warmup_epochs: 1,
+  weight_decay: 1e-4, clip_norm: 0.5}}
+cache: {{views: 1}}
 work_dir: {tmp_path / "run"}
 """
     )

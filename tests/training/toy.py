@@ -28,8 +28,8 @@ class Hits:
     def state(self) -> Tensor:
         return self.sums
 
-    def load_state(self, state: Tensor) -> None:
-        self.sums = state
+    def load_states(self, states: list[Tensor]) -> None:
+        self.sums = torch.stack(states).sum(0)
 
     def compute(self) -> dict[str, float]:
         return {"hits": self.sums[0].item() / self.sums[1].item()}

@@ -1,5 +1,11 @@
 """Image files and the data sets made of them."""
 
+from cgeartheye.data.boxes import (
+    BoxChips,
+    DetectionParts,
+    box_fingerprint,
+    load_detection_parts,
+)
 from cgeartheye.data.images import images_below, read_georeference, read_image
 from cgeartheye.data.legend import UNLABELLED, Legend
 from cgeartheye.data.masks import (
@@ -15,8 +21,10 @@ from cgeartheye.data.transforms import Normalise, eval_transform
 
 __all__ = [
     "UNLABELLED",
+    "BoxChips",
     "ChangeChips",
     "ChangeParts",
+    "DetectionParts",
     "Legend",
     "MaskedChips",
     "Normalise",
@@ -24,11 +32,13 @@ __all__ = [
     "SceneParts",
     "SegmentationChips",
     "SegmentationParts",
+    "box_fingerprint",
     "eval_transform",
     "fingerprint",
     "fingerprint_masks",
     "images_below",
     "load_change_parts",
+    "load_detection_parts",
     "load_parts",
     "load_segmentation_parts",
     "read_georeference",

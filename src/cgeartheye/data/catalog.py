@@ -41,6 +41,19 @@ class MaskedDataSet(DataSet):
     mask_ending: str = ""
 
 
+@dataclass(frozen=True)
+class BoxedDataSet(DataSet):
+    """A published data set with boxes around objects.
+
+    Attributes:
+        images: the folder of a part's images, as in `DetectionData`.
+        annotations: their annotations likewise; the first that is there.
+    """
+
+    images: str
+    annotations: tuple[str, ...]
+
+
 def find_root(root: Path, folders: tuple[str, ...]) -> Path:
     """Return the root of a data set, or the folder beside it with another of its spellings.
 
@@ -195,3 +208,49 @@ ISPRS Archives XLII-2, 2018.
 """
 
 CHANGES = {"LEVIR-CD": LEVIR_CD, "SYSU-CD": SYSU_CD, "CDD": CDD}
+
+_DIOR = _names(
+    "airplane airport baseballfield basketballcourt bridge chimney expressway-service-area "
+    "expressway-toll-station dam golffield groundtrackfield harbor overpass ship stadium "
+    "storagetank tenniscourt trainstation vehicle windmill"
+)
+
+DIOR = BoxedDataSet(
+    classes=_DIOR,
+    folders=("DIOR",),
+    images="images/{part}",
+    annotations=("Annotations/{part}.json", "Annotations/Horizontal Bounding Boxes"),
+)
+"""DIOR: 23,463 images of 800 pixels, 0.5 to 30 m, 192,472 objects of 20 classes.
+
+Li et al., "Object detection in optical remote sensing images: a survey and a new benchmark", ISPRS
+Journal 159, 2020. It is trained on `trainval` and tested on `test`.
+"""
+
+DIOR_R = BoxedDataSet(
+    classes=_DIOR,
+    folders=("DIOR-R", "DIORR", "DIOR_R"),
+    images="images/{part}",
+    annotations=("Annotations/Oriented Bounding Boxes",),
+)
+"""DIOR-R: the images of DIOR with oriented boxes.
+
+Cheng et al., "Anchor-free oriented proposal generator for object detection", IEEE TGRS 60, 2022.
+"""
+
+DOTA = BoxedDataSet(
+    classes=_names(
+        "plane baseball-diamond bridge ground-track-field small-vehicle large-vehicle ship "
+        "tennis-court basketball-court storage-tank soccer-ball-field roundabout harbor "
+        "swimming-pool helicopter"
+    ),
+    folders=("DOTA", "DOTA-v1.0", "DOTAv1"),
+    images="{part}/images",
+    annotations=("{part}/labelTxt", "{part}/labelTxt-v1.0", "{part}/annfiles"),
+)
+"""DOTA 1.0: 2,806 images of 800 to 4,000 pixels a side, 188,282 oriented boxes of 15 classes.
+
+Xia et al., "DOTA: A large-scale dataset for object detection in aerial images", CVPR 2018.
+"""
+
+BOXED = {"DIOR": DIOR, "DIOR-R": DIOR_R, "DOTA": DOTA}

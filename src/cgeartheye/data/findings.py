@@ -40,7 +40,7 @@ class CheckResult:
     Attributes:
         findings: in the order they were looked for.
         classes: names by index.
-        counts: for each part, how many images, or labelled pixels, each class has.
+        counts: for each part, how many images, labelled pixels or boxes each class has.
         sheet: a few images of every class.
         unit: what was counted.
     """
@@ -49,7 +49,7 @@ class CheckResult:
     classes: tuple[str, ...]
     counts: dict[str, list[int]]
     sheet: Image.Image
-    unit: Literal["images", "pixels"] = "images"
+    unit: Literal["images", "pixels", "boxes"] = "images"
 
     @property
     def ok(self) -> bool:
@@ -67,7 +67,7 @@ def render(result: CheckResult) -> Group:
             Text(name),
             *(
                 f"{counts[label]:,}"
-                if result.unit == "images"
+                if result.unit != "pixels"
                 else f"{counts[label] / max(1, sum(counts)):.2%}"
                 for counts in result.counts.values()
             ),

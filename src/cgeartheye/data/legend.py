@@ -80,7 +80,7 @@ def make_legend(data: SegmentationData) -> Legend:
     of_colour |= {colour: label for label, colour in enumerate(colours or ())}
     return Legend(
         classes,
-        colours or _distinct_colours(classes),
+        colours or distinct_colours(classes),
         of_value={} if data.colours else of_value,
         of_colour=of_colour if colours else {},
     )
@@ -114,7 +114,8 @@ def read_mask(path: Path, legend: Legend) -> Tensor:
         uint8 `[H, W]`: class indices, `UNLABELLED` where there is none.
 
     Raises:
-        UserError: the file cannot be read, a JPEG's values are blurred, or a value is no class.
+        UserError: the file cannot be read, a JPEG's values are blurred, a value is no class, or a
+            mask of change holds both values that may mean changed.
     """
     labels, strays = read_labels(path, legend)
     if strays:
@@ -150,6 +151,15 @@ def read_labels(path: Path, legend: Legend) -> tuple[Tensor, dict[str, int]]:
                 f"{path} is a JPEG, which blurs values: save it as PNG, or give data.colours, such "
                 "as [[0, 0, 0], [255, 255, 255]], to have each pixel take the nearest"
             )
+        if (
+            legend.cut_lossy
+            and legend.of_value.get(255) == 1
+            and {1, 255} <= set(np.unique(pixels))
+        ):
+            raise UserError(
+                f"{path} holds both 1 and 255, either of which may mean changed: if 255 means not "
+                "labelled, add it to data.unlabelled; else save the mask with one of them"
+            )
         labels, strays = _look_up(pixels, legend.of_value)
         return labels, {f"the value {value}": count for value, count in strays.items()}
     codes = _pack(pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2))
@@ -171,12 +181,12 @@ def stray_advice(legend: Legend) -> str:
     run = list(range(min(values), max(values) + 1))
     shown = f"{run[0]} to {run[-1]}" if values == run else ", ".join(map(str, values))
     return (
-        f"the {len(values)} classes have the values {shown}; correct data.values, or add it to "
-        "data.unlabelled"
+        f"the {len(legend.classes)} classes have the values {shown}; correct data.values, or add "
+        "it to data.unlabelled"
     )
 
 
-def _distinct_colours(classes: tuple[str, ...]) -> tuple[Colour, ...]:
+def distinct_colours(classes: tuple[str, ...]) -> tuple[Colour, ...]:
     """Return black for a background, and hues by the golden angle, in 3 tones, for the others."""
     tones = ((0.75, 0.95), (0.95, 0.65), (0.45, 0.8))
     colours = []

@@ -36,24 +36,28 @@ def phase_shift(before: Array, after: Array) -> Shift:
     matrix-multiply DFT (Guizar-Sicairos et al. 2008).
 
     Args:
-        before: grey values of any scale, float `[H, W]`.
+        before: grey values of any scale, float `[H, W]`; or `[N, H, W]` of N places that share
+            one shift, which is then found where hardly any of them shows it alone.
         after: the same of another date.
     """
-    height, width = before.shape
+    height, width = before.shape[-2:]
     assert after.shape == before.shape
-    first, second = (np.fft.fft2(_edges(image)) for image in (before, after))
-    cross = second * first.conj()
-    size = np.abs(cross)
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]
-    weight = np.exp(-(rows**2 + columns**2) / (2 * _BLUR**2)) * (size > 1e-9 * size.max())
-    if not weight.any():
-        return Shift(0.0, 0.0, 0.0)
-    cross *= weight / np.where(weight > 0, size, 1)
+    blur = np.exp(-(rows**2 + columns**2) / (2 * _BLUR**2))
+    cross = np.zeros((height, width), complex)
+    for pair in zip(*(x.reshape(-1, height, width) for x in (before, after)), strict=True):
+        first, second = (np.fft.fft2(_edges(image)) for image in pair)
+        phases = second * first.conj()
+        size = np.abs(phases)
+        weight = blur * (size > 1e-9 * size.max())
+        cross += phases * weight / np.where(weight > 0, size, 1)
     correlation = np.fft.ifft2(cross).real
+    if not correlation.any():
+        return Shift(0.0, 0.0, 0.0)
     peak = np.unravel_index(correlation.argmax(), correlation.shape)
     middle = [
         int(place) - length * (place > length // 2)
-        for place, length in zip(peak, before.shape, strict=True)
+        for place, length in zip(peak, correlation.shape, strict=True)
     ]
     steps = np.arange(-_STEPS, _STEPS + 1) / _STEPS
     fine_rows = np.exp(2j * np.pi * (middle[0] + steps)[:, None] * rows.T)
@@ -61,7 +65,7 @@ def phase_shift(before: Array, after: Array) -> Shift:
     fine = (fine_rows @ cross @ fine_columns).real
     row, column = np.unravel_index(fine.argmax(), fine.shape)
     # As high is the highest of as many normal numbers as there are pixels.
-    noise = weight.size * correlation.std() * np.sqrt(2 * np.log(weight.size))
+    noise = correlation.size * correlation.std() * np.sqrt(2 * np.log(correlation.size))
     confidence = max(0.0, 1 - noise / fine[row, column])
     shift = middle[0] + steps[row], middle[1] + steps[column]
     return Shift(float(shift[0]), float(shift[1]), float(confidence))

@@ -146,11 +146,12 @@ def _find(
             alone = [name for stem, name in of_image.items() if stem not in of_other]
             if alone:
                 kind = "mask" if other is masks else "image of the other date"
+                ending = f" with '{other.ending}' behind the stem" if other.ending else ""
                 found.problems.append(
                     Problem(
                         f"{alone[0]}{more(alone)} has no {kind} in "
-                        f"{other.below(found.root, part)}, a file of its name with "
-                        f"'{other.ending}' behind the stem: add it, or correct data.{other.what} "
+                        f"{other.below(found.root, part)}, a file of its name"
+                        f"{ending}: add it, or correct data.{other.what} "
                         f"or data.{other.what.rstrip('s')}_ending",
                         alone,
                     )
@@ -178,7 +179,7 @@ def _by_stem(
         Path below the root, by what `*` stood for, subfolder, and stem without `ending`.
     """
     pattern = folder.pattern.replace("{part}", part)
-    folders = sorted(glob.glob(pattern, root_dir=found.root))
+    folders = starred(found.root, pattern)
     if not folders:
         names = ", ".join(f"data.{other.what}" for other in images)
         found.problems.append(
@@ -186,15 +187,10 @@ def _by_stem(
         )
     by_stem: dict[str, str] = {}
     doubled = []
-    for place in folders:
-        stars = [
-            name
-            for name, part in zip(Path(place).parts, Path(pattern).parts, strict=True)
-            if part == "*"
-        ]
-        for path in images_below(found.root / place):
+    for stars, place in folders:
+        for path in images_below(place):
             if path.stem.endswith(folder.ending):
-                below = path.relative_to(found.root / place).parent
+                below = path.relative_to(place).parent
                 stem = Path(*stars, below, path.stem.removesuffix(folder.ending)).as_posix()
                 name = Path(os.path.relpath(path, found.root)).as_posix()
                 if stem in by_stem:
@@ -209,3 +205,12 @@ def _by_stem(
             )
         )
     return by_stem
+
+
+def starred(root: Path, pattern: str) -> list[tuple[list[str], Path]]:
+    """Return the files and folders below a root that fit a pattern, and what `*` stood for."""
+    found = []
+    for place in sorted(glob.glob(pattern, root_dir=root)):
+        parts = zip(Path(place).parts, Path(pattern).parts, strict=True)
+        found.append(([name for name, part in parts if part == "*"], root / place))
+    return found

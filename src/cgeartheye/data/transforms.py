@@ -1,7 +1,7 @@
 """From a decoded image to the network's input: augmented, or as tested, then normalised."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -115,19 +115,9 @@ class RandomWindow(nn.Module):
         self, image: tv_tensors.Image, mask: tv_tensors.Mask
     ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
         """Cut the same window out of both."""
-        factor = _uniform(*self._scale)
-        sides = mask.shape
-        to = [max(1, min(self._size, round(side * factor))) for side in sides]
-        extent = [
-            side if side * factor <= self._size else max(1, round(self._size / factor))
-            for side in sides
-        ]
+        factor = uniform(*self._scale)
         for _ in range(_DRAWS):
-            top, left = (
-                int(torch.randint(side - length + 1, ()))
-                for side, length in zip(sides, extent, strict=True)
-            )
-            window = (top, left, *extent, to)
+            window = draw_window(mask.shape, factor, self._size)
             # As a plain tensor: for masks torchvision insists on its older nearest neighbour,
             # which is half a pixel off from where images are.
             labels = F.resized_crop(mask.as_subclass(Tensor)[None], *window, _NEAREST)[0]
@@ -135,6 +125,31 @@ class RandomWindow(nn.Module):
             if pixels.any() and pixels.max() <= self._largest_class * pixels.sum():
                 break
         return F.resized_crop(image, *window, _BILINEAR, antialias=True), tv_tensors.Mask(labels)
+
+
+def draw_window(
+    sides: Sequence[int], factor: float, size: int
+) -> tuple[int, int, int, int, list[int]]:
+    """Draw a window that is at most `size` pixels a side when an image is resized by a factor.
+
+    Args:
+        sides: height and width of the image in pixels.
+        factor: of the resizing.
+        size: pixels.
+
+    Returns:
+        Top, left, height and width of the window in pixels of the image, and its height and width
+        after the resizing.
+    """
+    height, width = (
+        side if side * factor <= size else max(1, round(size / factor)) for side in sides
+    )
+    top, left = (
+        int(torch.randint(side - length + 1, ()))
+        for side, length in zip(sides, (height, width), strict=True)
+    )
+    to = [max(1, min(size, round(side * factor))) for side in sides]
+    return top, left, height, width, to
 
 
 class PhotometricDistortion(nn.Module):
@@ -146,28 +161,28 @@ class PhotometricDistortion(nn.Module):
     """
 
     def forward(
-        self, image: tv_tensors.Image, mask: tv_tensors.Mask
-    ) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        """Change the colours of an image, uint8 `[3, H, W]`; the mask stays as it is.
+        self, image: tv_tensors.Image, *truth: Tensor
+    ) -> tuple[tv_tensors.Image, *tuple[Tensor, ...]]:
+        """Change the colours of an image, uint8 `[3, H, W]`; a mask or boxes stay as they are.
 
         Those of two dates, `[6, H, W]`, change independently.
         """
         dates = image.as_subclass(Tensor).split(3)
-        return tv_tensors.Image(torch.cat([_distorted(date) for date in dates])), mask
+        return tv_tensors.Image(torch.cat([_distorted(date) for date in dates])), *truth
 
 
 def _distorted(image: Tensor) -> Tensor:
     lighter, contrast, coloured, turned, contrast_first = (torch.rand(5) < 0.5).tolist()
-    gain = _uniform(0.5, 1.5) if contrast else 1.0
+    gain = uniform(0.5, 1.5) if contrast else 1.0
     pixels = image.float()
     if lighter:
-        pixels = (pixels + _uniform(-32, 32)).clamp_(0, 255)
+        pixels = (pixels + uniform(-32, 32)).clamp_(0, 255)
     if contrast_first:
         pixels = (pixels * gain).clamp_(0, 255)
     if coloured:
-        pixels = _saturate(pixels, _uniform(0.5, 1.5))
+        pixels = _saturate(pixels, uniform(0.5, 1.5))
     if turned:
-        pixels = F.adjust_hue(pixels / 255, _uniform(-0.1, 0.1)) * 255
+        pixels = F.adjust_hue(pixels / 255, uniform(-0.1, 0.1)) * 255
     if not contrast_first:
         pixels = (pixels * gain).clamp_(0, 255)
     return pixels.round().to(torch.uint8)
@@ -180,7 +195,8 @@ def _saturate(pixels: Tensor, factor: float) -> Tensor:
     return value - (value - pixels) * most.clamp(max=factor)
 
 
-def _uniform(low: float, high: float) -> float:
+def uniform(low: float, high: float) -> float:
+    """Draw a number from torch's global generator."""
     return float(torch.empty(()).uniform_(low, high))
 
 

@@ -58,11 +58,13 @@ class HorizontalBoxes:
 
     def encode(self, boxes: Tensor, side: int) -> Tensor:
         """See `BoxCoder`."""
-        return box_convert(boxes, "xyxy", "cxcywh") / side
+        shares: Tensor = box_convert(boxes, "xyxy", "cxcywh") / side
+        return shares
 
     def decode(self, boxes: Tensor, side: int) -> Tensor:
         """See `BoxCoder`."""
-        return box_convert(boxes, "cxcywh", "xyxy") * side
+        pixels: Tensor = box_convert(boxes, "cxcywh", "xyxy") * side
+        return pixels
 
     def refine(self, boxes: Tensor, change: Tensor) -> Tensor:
         """See `BoxCoder`."""

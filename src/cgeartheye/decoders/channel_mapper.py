@@ -32,9 +32,8 @@ class ChannelMapper(nn.Module):
         """Map three `[B, embed_dim, h, w]` to four levels `[B, C, rows, columns]`."""
         levels = []
         for x, scale, mapper in zip(maps, SCALES, self.convs, strict=True):
-            levels.append(mapper.gn(_resize(mapper.conv(x), scale)))
-        levels.append(self.extra_convs[0](_resize(maps[-1], SCALES[-1])))
-        return levels
+            levels.append(mapper(x, scale))
+        return [*levels, self.extra_convs[0](_resize(maps[-1], SCALES[-1]))]
 
 
 class _Conv(nn.Module):
@@ -45,8 +44,8 @@ class _Conv(nn.Module):
         self.gn = nn.GroupNorm(groups, outputs)
         nn.init.xavier_uniform_(self.conv.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.gn(self.conv(x))
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        out: Tensor = self.gn(_resize(self.conv(x), scale))
         return out
 
 

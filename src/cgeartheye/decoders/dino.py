@@ -275,10 +275,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int, hidden: int):
         super().__init__()
-        first = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU())
-        self.layers = nn.ModuleList([first, nn.Linear(hidden, channels)])
-        for linear in (first[0], self.layers[1]):
-            nn.init.xavier_uniform_(linear.weight)
+        linear = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        for each in linear:
+            nn.init.xavier_uniform_(each.weight)
+        self.layers = nn.ModuleList([nn.Sequential(linear[0], nn.ReLU()), linear[1]])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., C]` to `[..., C]`."""

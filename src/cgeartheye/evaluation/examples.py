@@ -69,12 +69,12 @@ def add_examples(
         for index in indices:
             yield Picture(draw(index), f"IoU {100 * ious[index]:.1f}\u00a0%", names[index])
 
-    for kind, indices in _chosen(ious).items():
+    for kind, indices in worst_typical_best(ious).items():
         report.heading(kind)
         report.pictures(drawn(indices), width=700)
 
 
-def _chosen(ious: Array) -> dict[str, list[int]]:
+def worst_typical_best(ious: Array) -> dict[str, list[int]]:
     """Return indices of pictures by what they stand for; none twice, none without a figure."""
     order = np.argsort(ious, kind="stable")[: np.count_nonzero(~np.isnan(ious))].tolist()
     number = min(GALLERY, -(-len(order) // 3))

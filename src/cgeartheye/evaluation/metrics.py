@@ -1,4 +1,4 @@
-"""What is measured: sums of integers, which add up exactly over any number of processes."""
+"""What is measured of classes: sums of integers, which add up exactly over any processes."""
 
 from collections.abc import Sequence
 
@@ -100,12 +100,13 @@ class _Sums:
         self._parts = parts
 
     def state(self) -> Tensor:
-        """Return all sums as one int64 vector; those of several processes add up."""
+        """Return all sums as one int64 vector."""
         return torch.cat([part.flatten() for part in self._parts])
 
-    def load_state(self, state: Tensor) -> None:
-        """Replace the sums, by those of all processes."""
-        pieces = torch.split(state, [part.numel() for part in self._parts])
+    def load_states(self, states: Sequence[Tensor]) -> None:
+        """Replace the sums, by those of the states of all processes."""
+        total = torch.stack(list(states)).sum(0)
+        pieces = torch.split(total, [part.numel() for part in self._parts])
         for part, values in zip(self._parts, pieces, strict=True):
             part.copy_(values.view_as(part))
 

@@ -45,7 +45,7 @@ MARKERS = "os^DvPX<"
 
 EMBEDDED = 2000  # points of an embedding, some ten seconds of t-SNE on one core
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 11.5,
     "text.color": INK,
     "text.parse_math": False,  # a class may be called `$`
@@ -69,7 +69,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def curves(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, smooth: bool = False
 ) -> str:
@@ -83,7 +83,7 @@ def curves(
     Returns:
         SVG markup.
     """
-    figure, axes = _chart(460, 290)
+    figure, axes = chart(460, 290)
     for (name, (places, values)), colour in zip(lines.items(), CLASS_COLOURS, strict=False):
         window = max(1, len(values) // 25) if smooth else 1
         if window > 1:
@@ -100,10 +100,10 @@ def curves(
         axes.legend(handlelength=1.2)
     else:
         axes.set_ylabel(next(iter(lines)))
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def confusion_matrix(counts: Array, classes: Sequence[str], as_shares: bool = False) -> str:
     """Draw a confusion matrix, right in blue and wrong in orange, by the share of the row.
 
@@ -119,9 +119,9 @@ def confusion_matrix(counts: Array, classes: Sequence[str], as_shares: bool = Fa
     """
     number = len(classes)
     cell = float(np.clip(600 / number, 15, 56))  # pixels
-    names = [_short(name) for name in classes]
+    names = [short(name) for name in classes]
     margin = 30 + 6.5 * max(map(len, names))
-    figure, axes = _chart(number * cell + margin, number * cell + margin)
+    figure, axes = chart(number * cell + margin, number * cell + margin)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     squares, faces = [], []
     for row, column in zip(*np.nonzero(counts), strict=True):
@@ -155,10 +155,10 @@ def confusion_matrix(counts: Array, classes: Sequence[str], as_shares: bool = Fa
     axes.vlines(edges, -0.5, number - 0.5, LINE, linewidth=0.5, zorder=0)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def reliability(samples: Array, accuracy: Array, confidence: Array) -> str:
     """Draw accuracy by confidence, with the number of samples beneath.
 
@@ -193,7 +193,7 @@ def reliability(samples: Array, accuracy: Array, confidence: Array) -> str:
     below.yaxis.set_major_locator(MaxNLocator(2, integer=True))
     for axis in (axes.yaxis, below.xaxis):
         axis.set_major_formatter(PercentFormatter(1))
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def embed(features: Array, seed: int = 0) -> tuple[Array, Array]:
@@ -217,7 +217,7 @@ def embed(features: Array, seed: int = 0) -> tuple[Array, Array]:
     return chosen, places
 
 
-@matplotlib.rc_context(_STYLE)
+@matplotlib.rc_context(STYLE)
 def embedding(places: Array, labels: Array, classes: Sequence[str]) -> str:
     """Draw points by class, each class named where most of its points are.
 
@@ -233,8 +233,8 @@ def embedding(places: Array, labels: Array, classes: Sequence[str]) -> str:
     columns = 5 if len(present) > 12 else 4
     legend = 19 * -(-len(present) // columns)
     width, height = 900, 680
-    figure, axes = _chart(width, height + legend)
-    names = [_short(classes[label]) for label in present]
+    figure, axes = chart(width, height + legend)
+    names = [short(classes[label]) for label in present]
     pixel = np.ptp(places, axis=0) / (width, height)
     letter, line = 7 * pixel[0], 13 * pixel[1]
     centres = np.stack([np.median(places[labels == label], axis=0) for label in present])
@@ -261,7 +261,7 @@ def embedding(places: Array, labels: Array, classes: Sequence[str]) -> str:
         handletextpad=0.1,
         columnspacing=1.2,
     )
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def patch_features(maps: Array, side: int) -> Array:
@@ -327,17 +327,18 @@ def _spread(centres: Array, widths: Array, height: float) -> Array:
     return spread
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name of at most 24 letters."""
     return name if len(name) <= 24 else name[:23] + "…"
 
 
-def _chart(width: float, height: float) -> tuple[Figure, Axes]:
+def chart(width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure of a size in pixels: 72 an inch, as an SVG counts them."""
     figure = Figure((width / 72, height / 72), layout="constrained")
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
     """Return markup to be put into a page, its colours those of the page's style sheet."""
     stream = io.StringIO()
     with warnings.catch_warnings():

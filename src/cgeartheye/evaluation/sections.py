@@ -25,6 +25,14 @@ FIGURES = {
     "iou": "IoU of changed",
     "precision": "precision of changed",
     "recall": "recall of changed",
+    "ap": "AP at 0.5 to 0.95",
+    "ap50": "AP at 0.5",
+    "ap75": "AP at 0.75",
+    "ap50_11": "AP at 0.5, 11 points",
+    "ap_small": "AP of small objects",
+    "ap_medium": "AP of medium objects",
+    "ap_large": "AP of large objects",
+    "ar": "average recall",
 }
 
 
@@ -93,7 +101,7 @@ def add_confusions(report: Report, counts: Array, classes: Sequence[str], unit: 
     if as_shares:
         caption += " (in percent)"
     report.charts({caption: panels.confusion_matrix(counts, classes, as_shares)})
-    confusions = _frequent_confusions(counts, classes)
+    confusions = frequent_confusions(counts, classes, counts.sum(1))
     if confusions:
         report.heading("Most frequent confusions")
         report.table(["true class", "taken for", unit, "% of the class"], confusions)
@@ -106,8 +114,14 @@ def add_run(report: Report, environment: Mapping[str, str], config_yaml: str) ->
     report.code("config.yaml", config_yaml)
 
 
-def _frequent_confusions(counts: Array, classes: Sequence[str]) -> list[list[Cell]]:
-    """Return the ten most frequent: true class, predicted class, count, percent of the class."""
+def frequent_confusions(counts: Array, classes: Sequence[str], totals: Array) -> list[list[Cell]]:
+    """Return the ten most frequent: true class, predicted class, count, percent of the class.
+
+    Args:
+        counts: int `[K, K]`, a row for each true class.
+        classes: K names.
+        totals: what 100 % of each true class is, `[K]`.
+    """
     wrong = counts * ~np.eye(len(counts), dtype=bool)
     order = np.argsort(-wrong, axis=None, kind="stable")[:10]
     return [
@@ -115,7 +129,7 @@ def _frequent_confusions(counts: Array, classes: Sequence[str]) -> list[list[Cel
             classes[row],
             classes[column],
             int(wrong[row, column]),
-            100 * float(wrong[row, column] / counts[row].sum()),
+            100 * float(wrong[row, column] / max(1, totals[row])),
         ]
         for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[row, column]

@@ -73,14 +73,19 @@ def locate(
 
 def pixel_size(path: Path) -> float | None:
     """Return metres a pixel of an image file, the mean of its sides; none if it is on no map."""
+    place = place_of(path)
+    return place and sum(place.ground) / 2
+
+
+def place_of(path: Path) -> Place | None:
+    """Return where an image file lies; none if it is on no map."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with rasterio.open(path) as file:
-                place = locate(file, str(path))
+                return locate(file, str(path))
         except (UserError, RasterioError):
             return None
-    return sum(place.ground) / 2
 
 
 def _measure(

@@ -5,8 +5,8 @@ backbone, and the classes, normalisation and sizes that `test`, `predict` and ma
 """
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Model:
         tensors: by name in the task.
         backbone_fingerprint: of the weights beneath, or none if they are among the tensors.
         gsd: metres a pixel of what the network saw in training, if known.
+        largest: how far the largest object reaches, in pixels of that; of detectors only.
+        score: from which on a detector's boxes agreed best with the truth, 0..1, if it was tested.
     """
 
     path: Path
@@ -49,6 +51,8 @@ class Model:
     tensors: dict[str, Tensor]
     backbone_fingerprint: str | None
     gsd: float | None
+    largest: float | None
+    score: float | None
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,12 @@ class Tested:
     Attributes:
         figures: in percent.
         report: writes `report.html`, and everything else that the first process writes.
+        facts: what the test tells of the model, for `model.json`.
     """
 
     figures: dict[str, float]
     report: Callable[[Path], None]
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 def device_of(task: nn.Module) -> torch.device:
@@ -95,7 +101,12 @@ def input_side(config: Config) -> int:
 
 
 def write_facts(
-    folder: Path, config: Config, classes: tuple[str, ...], built: Built, gsd: float | None
+    folder: Path,
+    config: Config,
+    classes: tuple[str, ...],
+    built: Built,
+    gsd: float | None,
+    data_facts: Mapping[str, float | None],
 ) -> None:
     """Write `model.json`; the first process only."""
     if not distributed.is_main():
@@ -113,10 +124,19 @@ def write_facts(
         "format": FORMAT,
         "classes": classes,
         "gsd": gsd,
+        **data_facts,
         "backbone_fingerprint": None if whole else built.fingerprint,
         "config": config.model_copy(update={"backbone": backbone}).model_dump(mode="json"),
     }
     write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+
+
+def amend_facts(folder: Path, facts: Mapping[str, float]) -> None:
+    """Add to `model.json` what a test told; the first process only."""
+    if facts and distributed.is_main():
+        path = folder / FACTS
+        known = json.loads(path.read_text(encoding="utf-8"))
+        write_text(path, json.dumps(known | facts, indent=1, ensure_ascii=False))
 
 
 def write_weights(folder: Path, model: nn.Module, config: Config, built: Built) -> None:
@@ -156,11 +176,13 @@ def read_model(path: Path) -> Model:
         config: Config = TypeAdapter(Config).validate_python(facts["config"])
         classes = tuple(facts["classes"])
         fingerprint, gsd = facts["backbone_fingerprint"], facts["gsd"]
+        largest, score = facts.get("largest"), facts.get("score")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{facts_path} is not the description of a model: {' '.join(str(error).split())[:200]}"
         ) from error
-    return Model(weights, config, classes, read_tensors(weights)[0], fingerprint, gsd)
+    tensors = read_tensors(weights)[0]
+    return Model(weights, config, classes, tensors, fingerprint, gsd, largest, score)
 
 
 def load_into(task: nn.Module, model: Model, built: Built) -> None:

@@ -102,6 +102,10 @@ class DenseRecipe(ABC):
         """Metres a pixel of the images."""
         return self.config.data.gsd or pixel_size(self.parts.train.paths[0])
 
+    def facts(self) -> dict[str, float | None]:
+        """Nothing else is needed."""
+        return {}
+
     def data(self, task: DenseTask, built: Built) -> Data:
         """Return what is trained on and evaluated on."""
         config = self.config

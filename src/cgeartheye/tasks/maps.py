@@ -10,7 +10,8 @@ from torch import Tensor
 from cgeartheye.config import Config
 from cgeartheye.config.files import override
 from cgeartheye.errors import UserError
-from cgeartheye.mapping import Options, map_scene
+from cgeartheye.geometry import Detections
+from cgeartheye.mapping import Detector, Options, Predictor, map_scene
 from cgeartheye.tasks import base, runs
 from cgeartheye.tasks.recipes import recipe_for
 from cgeartheye.training import distributed
@@ -41,6 +42,33 @@ class TaskPredictor:
         with torch.inference_mode(), autocast(self.device, self._precision):
             probabilities: Tensor = self._task.probabilities(images)
         return probabilities
+
+
+class TaskDetector:
+    """A trained detector as `mapping` knows it."""
+
+    def __init__(self, task: Any, config: Config, model: base.Model):
+        """Take a model.
+
+        Args:
+            task: on its device.
+            config: it was built with.
+            model: its files.
+        """
+        self._task = task.eval()
+        self._precision = config.training.precision
+        self.classes: tuple[str, ...] = task.classes
+        self.window = config.data.image_size
+        self.gsd = model.gsd
+        self.device = base.device_of(task)
+        self.oriented: bool = task.oriented
+        self.largest, self.score = model.largest, model.score
+
+    def predict(self, images: Tensor) -> list[Detections]:
+        """See `mapping.Detector`."""
+        with torch.inference_mode(), autocast(self.device, self._precision):
+            found: list[Detections] = self._task.predict_windows(images)
+        return found
 
 
 def map_scenes(
@@ -100,6 +128,10 @@ def map_scenes(
             "backbone": model.backbone_fingerprint,
             "precision": config.training.precision,
         }
-        predictor = TaskPredictor(task, config, model.gsd)
+        predictor: Predictor | Detector
+        if config.task == "object_detection":
+            predictor = TaskDetector(task, config, model)
+        else:
+            predictor = TaskPredictor(task, config, model.gsd)
         colours = recipe_for(config).colours
         return map_scene(predictor, scenes, out, facts, asked, colours, resume, after)

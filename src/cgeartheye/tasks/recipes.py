@@ -7,11 +7,18 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from cgeartheye.backbone import Built
-from cgeartheye.config import ChangeDetection, Config, Normalisation, SceneClassification
+from cgeartheye.config import (
+    ChangeDetection,
+    Config,
+    Normalisation,
+    ObjectDetection,
+    SceneClassification,
+)
 from cgeartheye.config.schema import Colour
 from cgeartheye.data.findings import CheckResult
 from cgeartheye.tasks.base import Tested
 from cgeartheye.tasks.change_recipe import ChangeRecipe
+from cgeartheye.tasks.detection_recipe import DetectionRecipe
 from cgeartheye.tasks.scene_recipe import SceneRecipe
 from cgeartheye.tasks.segmentation_recipe import SegmentationRecipe
 from cgeartheye.training.loop import Data
@@ -33,6 +40,9 @@ class Recipe(Protocol):
 
     def gsd(self) -> float | None:
         """Metres a pixel of what the network sees of the images, if they or the config tell."""
+
+    def facts(self) -> Mapping[str, float | None]:
+        """What else of the data `model.json` holds, for mapping."""
 
     def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> Any:
         """Put a new decoder on a backbone.
@@ -63,7 +73,7 @@ class Recipe(Protocol):
         """Refuse a place for predictions before any work is done.
 
         Args:
-            out: a table, or a folder of masks.
+            out: a table of classes or boxes, or a folder of masks.
             tested: whether the predictions are those of a test.
 
         Raises:
@@ -111,4 +121,6 @@ def recipe_for(config: Config) -> Recipe:
         return SceneRecipe(config)
     if isinstance(config, ChangeDetection):
         return ChangeRecipe(config)
+    if isinstance(config, ObjectDetection):
+        return DetectionRecipe(config)
     return SegmentationRecipe(config)

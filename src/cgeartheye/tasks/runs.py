@@ -49,7 +49,8 @@ def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | No
     task, built = build(config, classes, device)
     _say_notes(built)
     data = recipe.data(task, built)
-    base.write_facts(run.folder, config, classes, built, recipe.gsd() or built.gsd)
+    gsd = recipe.gsd() or built.gsd
+    base.write_facts(run.folder, config, classes, built, gsd, recipe.facts())
     trainer = Trainer(
         task,
         task.backbone.blocks,
@@ -159,6 +160,8 @@ def test(
             report = folder / "report.html"
             tested.report(report)
             say(f"report: {report}")
+            if checkpoint in (None, folder):
+                base.amend_facts(folder, tested.facts)
         distributed.barrier()
     return tested.figures
 

@@ -67,6 +67,10 @@ class SceneRecipe:
         header = read_header(first)
         return pixel and pixel * min(header.width, header.height) / data.resize_to
 
+    def facts(self) -> dict[str, float | None]:
+        """Nothing else is needed."""
+        return {}
+
     def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> SceneTask:
         """Put a new classifier on a backbone."""
         return SceneTask(built.module, built.normalisation, classes, self.config, tta)

@@ -21,6 +21,7 @@ from cgeartheye.errors import UserError
 from cgeartheye.files import lock, write_text
 from cgeartheye.training import distributed
 
+Stored = type[np.float16] | type[np.float32] | type[np.uint8]
 # Yields, for the samples that this process encodes, their indices and features [n, views, ...].
 Encoder = Callable[[], Iterator[tuple[list[int], Tensor]]]
 
@@ -30,7 +31,7 @@ def cached(
     facts: Mapping[str, object],
     shape: tuple[int, ...],
     encode: Encoder,
-    dtype: type[np.float16] | type[np.uint8] = np.float16,
+    dtype: Stored = np.float16,
 ) -> np.ndarray:
     """Return features `[samples, views, ...]`, encoding them if they are not there yet.
 
@@ -43,7 +44,8 @@ def cached(
         facts: everything that the features depend on; JSON values.
         shape: samples, views, and what one view has.
         encode: called in every process if there is no cache.
-        dtype: half precision for features, bytes for the masks beside them.
+        dtype: half precision for features, bytes for the masks and float32 for the boxes beside
+            them.
 
     Raises:
         UserError: no room on the disk, no permission, features that are not finite, or a folder
@@ -93,9 +95,7 @@ def _fill(partial: Path, encode: Encoder) -> None:
     rows.flush()
 
 
-def _allocate(
-    partial: Path, shape: tuple[int, ...], dtype: type[np.float16] | type[np.uint8]
-) -> None:
+def _allocate(partial: Path, shape: tuple[int, ...], dtype: Stored) -> None:
     """Make the file with all its blocks, so that a full disk shows now and not half-way."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(partial.parent).free

@@ -23,13 +23,13 @@ from cgeartheye.training.sources import Batch, Source
 
 
 class Metrics(Protocol):
-    """Figures made of integer sums, so that they add up exactly over processes."""
+    """Figures that are the same for any number of processes, to the last bit."""
 
-    def state(self) -> Tensor:
-        """Return all sums as one int64 vector."""
+    def state(self) -> Any:
+        """Return what was measured; it is sent to all processes, pickled."""
 
-    def load_state(self, state: Tensor) -> None:
-        """Replace the sums, by those of all processes."""
+    def load_states(self, states: list[Any]) -> None:
+        """Replace what was measured, by the states of all processes."""
 
     def compute(self) -> dict[str, float]:
         """Return the figures."""
@@ -242,7 +242,7 @@ def evaluate(
             if keep:
                 keep(prediction, batch)
             progress.advance()
-    metrics.load_state(distributed.all_sum(metrics.state().to(device)).cpu())
+    metrics.load_states(distributed.gather(metrics.state()))
     return metrics
 
 

@@ -1,0 +1,199 @@
+"""COCO's annotation files: one JSON for all images of a part."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from cgeartheye.data.annotations import Annotation, Faults, Written, corners_of_sides
+from cgeartheye.errors import UserError
+from cgeartheye.geometry import corners_of, oriented_around, oriented_of
+
+T = TypeVar("T")
+
+_LISTS = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What a COCO file says.
+
+    Attributes:
+        categories: their names, in the order of the file.
+        images: for each image's `file_name`, where each of its objects is written, and what it is.
+    """
+
+    categories: tuple[str, ...]
+    images: dict[str, Written]
+
+
+def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
+    """Read a COCO file.
+
+    Args:
+        path: the file.
+        outlines: whether boxes are the smallest rectangles around the outlines (`segmentation`),
+            where there are such, rather than `bbox`.
+        faults: takes the mistakes of single annotations.
+
+    Raises:
+        UserError: it is missing, no JSON, or no COCO file.
+    """
+    content = _read(path)
+    categories = {category["id"]: str(category["name"]) for category in content["categories"]}
+    found: dict[str, Written] = {}
+    of_image: dict[int | str, Written] = {}
+    for image in content["images"]:
+        file_name = str(image["file_name"])
+        if file_name in found:
+            faults.add(
+                f"{path}: the image '{file_name}'",
+                "is there twice: bring its annotations together under one id",
+            )
+            continue
+        of_image[image["id"]] = found[file_name] = []
+    rectangles = _around_quadrangles(content["annotations"]) if outlines else {}
+    for number, annotation in enumerate(content["annotations"]):
+        place = f"{path}: annotation {annotation.get('id', number)}"
+        objects = _named(of_image, annotation.get("image_id"))
+        name = _named(categories, annotation.get("category_id"))
+        if objects is None or name is None:
+            faults.add(
+                place,
+                "has an image_id or category_id that the file does not list: correct it, or delete "
+                "the annotation",
+            )
+            continue
+        corners: Sequence[float] | None = rectangles.get(number)
+        if corners is None and outlines:
+            corners = _outline(annotation.get("segmentation"), place, faults)
+        if corners is None:
+            corners = _box(annotation.get("bbox"), place, faults)
+        if corners is not None:
+            crowd = bool(annotation.get("iscrowd", 0))
+            ignored = bool(annotation.get("ignore", 0))
+            objects.append((place, Annotation(name, corners, ignored, crowd)))
+    return CocoFile(tuple(dict.fromkeys(categories.values())), found)
+
+
+def _named(table: Mapping[int | str, T], key: Any) -> T | None:
+    return table.get(key) if isinstance(key, int | str) else None
+
+
+def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the content of a file that has COCO's form."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"no annotations {path}: correct data.annotations or restore the file"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): export the annotations again") from error
+    wrong = None
+    if not isinstance(content, dict):
+        wrong = "its content is a list or a number"
+    else:
+        absent = [name for name in _LISTS if not isinstance(content.get(name), list)]
+        if absent:
+            wrong = f"it has no list '{absent[0]}'"
+        elif not all(isinstance(one, dict) for name in _LISTS for one in content[name]):
+            wrong = "its lists hold something else than objects"
+        elif not all({"id", "file_name"} <= image.keys() for image in content["images"]):
+            wrong = "an image lacks its id or file_name"
+        elif not all({"id", "name"} <= category.keys() for category in content["categories"]):
+            wrong = "a category lacks its id or name"
+        elif not all(
+            isinstance(one["id"], int | str)
+            for name in ("images", "categories")
+            for one in content[name]
+        ):
+            wrong = "an id is neither a number nor a text"
+    if wrong:
+        raise UserError(
+            f"{path} is not a COCO file, {wrong}: export one with images, annotations and "
+            "categories, or name another in data.annotations"
+        )
+    checked: dict[str, list[dict[str, Any]]] = content
+    return checked
+
+
+def _box(box: Any, place: str, faults: Faults) -> tuple[float, ...] | None:
+    """Return the corners of a `bbox`; numbers that are not finite are found later."""
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(isinstance(number, int | float) for number in box)
+        or box[2] < 0
+        or box[3] < 0
+    ):
+        faults.add(
+            place, "has no bbox of x, y, width and height: correct it, or delete the annotation"
+        )
+        return None
+    x, y, width, height = box
+    return corners_of_sides(x, y, x + width, y + height)
+
+
+def _around_quadrangles(annotations: list[dict[str, Any]]) -> dict[int, list[float]]:
+    """Return the corners of the rectangles around all outlines of four points, by number.
+
+    Most files of oriented boxes have such, and together they take a hundredth of the time.
+    """
+    found = {
+        number: outline[0]
+        for number, outline in enumerate(one.get("segmentation") for one in annotations)
+        if isinstance(outline, list)
+        and len(outline) == 1
+        and isinstance(outline[0], list)
+        and len(outline[0]) == 8
+        and all(isinstance(x, int | float) and math.isfinite(x) for x in outline[0])
+    }
+    points = np.array(list(found.values()), dtype=np.float64).reshape(-1, 4, 2)
+    rectangles = corners_of(oriented_of(torch.from_numpy(points))).flatten(1).tolist()
+    return dict(zip(found, rectangles, strict=True))
+
+
+def _outline(outline: Any, place: str, faults: Faults) -> Sequence[float] | None:
+    """Return the corners of the smallest rectangle around an outline; none: there is none."""
+    if not outline:
+        return None
+    try:
+        points = _run_ends(outline) if isinstance(outline, dict) else _vertices(outline)
+    except (TypeError, ValueError, KeyError, IndexError):
+        faults.add(
+            place,
+            "has a segmentation that is neither polygons nor a run-length code: correct it, or "
+            "delete it, for its bbox to count",
+        )
+        return None
+    if len(points) == 0:
+        return None
+    if not np.isfinite(points).all():
+        return [np.nan] * 8  # told with the boxes that have such
+    corners: list[float] = corners_of(oriented_around(torch.from_numpy(points))).flatten().tolist()
+    return corners
+
+
+def _vertices(polygons: list[list[float]]) -> np.ndarray:
+    """Return the points of all polygons, float64 `[n, 2]`: an object may be in several pieces."""
+    return np.concatenate([np.array(one, dtype=np.float64).reshape(-1, 2) for one in polygons])
+
+
+def _run_ends(code: dict[str, Any]) -> np.ndarray:
+    """Return the outer corners of the pixels of a run-length code, float64 `[n, 2]`."""
+    from faster_coco_eval.core import mask as runs
+
+    if isinstance(code["counts"], list):
+        code = runs.frPyObjects(code, *code["size"])
+    pixels = runs.decode(code)
+    (rows,) = pixels.any(axis=1).nonzero()
+    first = pixels[rows].argmax(axis=1)
+    last = pixels.shape[1] - pixels[rows, ::-1].argmax(axis=1)
+    ends = [(x, y) for x in (first, last) for y in (rows, rows + 1)]
+    return np.concatenate([np.stack(pair, axis=1) for pair in ends]).astype(np.float64)

@@ -1,0 +1,401 @@
+"""Which images and boxes a config describes, and what is wrong with how they lie.
+
+As in `survey.py`, problems are collected, and no pixel is read. An image and its annotations have
+the same stem; where folders below theirs tell equal stems apart, these are the same too.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cgeartheye.config import DetectionData
+from cgeartheye.data.annotations import (
+    NAMES,
+    Faults,
+    Objects,
+    Written,
+    gather,
+    kind_of,
+    read_dota,
+    read_names,
+    read_xml,
+    read_yolo,
+    spellings,
+)
+from cgeartheye.data.catalog import BOXED, find_root
+from cgeartheye.data.coco import read_coco
+from cgeartheye.data.images import images_below, read_header
+from cgeartheye.data.stems import by_endings, match
+from cgeartheye.data.survey import Problem, more, split
+from cgeartheye.data.survey_masks import starred
+from cgeartheye.errors import UserError, nearest
+
+# Where annotations are in the wild: COCO's, then folders.
+_ORIENTED = ("Annotations/Oriented Bounding Boxes", "labelTxt/{part}", "{part}/labelTxt")
+_PLACES = (
+    *(f"{folder}/{name}{{part}}.json" for folder in ("Annotations", "annotations")
+      for name in ("", "instances_")),
+    "labels/{part}",
+    "{part}/labels",
+    "Annotations/Horizontal Bounding Boxes",
+    *_ORIENTED,
+    "Annotations/{part}",
+    "annotations/{part}",
+    "Annotations",
+    "annotations",
+    "labels",
+    "labelTxt",
+)  # fmt: skip
+_FILES = (".xml", ".txt")
+
+
+@dataclass(frozen=True)
+class BoxSurvey:
+    """What was found.
+
+    Attributes:
+        root: the folder that holds images and annotations.
+        classes: names by index.
+        parts: the images of `train`, `val` and, where it is another part, `test`, as paths below
+            the root, and their objects.
+        unused: images that a part's COCO file does not name.
+        problems: what keeps the data from being trained on.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    parts: dict[str, dict[str, Objects]]
+    unused: list[str]
+    problems: list[Problem]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An image's annotations before classes are known: the file, and what it says."""
+
+    where: Path
+    objects: Written
+
+
+@dataclass
+class _Reading:
+    """What is gathered while the parts are read.
+
+    Attributes:
+        data: the section of the config.
+        root: the folder that holds images and annotations.
+        images: pattern of the images' folder.
+        annotations: pattern of their annotations.
+        indexed: the classes of YOLO's indices.
+        faults: mistakes in files.
+        problems: others.
+        unused: images that a COCO file does not name.
+        categories: those of the COCO files, in order.
+        names: classes that annotations name, in order.
+        places: annotation files, or COCO files' images, and the images that they belong to.
+        coco: the files that were read, by path.
+    """
+
+    data: DetectionData
+    root: Path
+    images: str
+    annotations: str
+    indexed: tuple[str, ...]
+    faults: Faults = field(default_factory=Faults)
+    problems: list[Problem] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    categories: dict[str, None] = field(default_factory=dict)
+    names: dict[str, None] = field(default_factory=dict)
+    places: dict[str, set[str]] = field(default_factory=dict)
+    coco: dict[Path, dict[str, Written]] = field(default_factory=dict)
+
+
+def survey_boxes(data: DetectionData) -> BoxSurvey:
+    """Find the images and boxes that a config describes, going on past mistakes.
+
+    Raises:
+        UserError: there is no root, or nothing that could be annotations.
+    """
+    known = BOXED[data.catalog] if data.catalog else None
+    root = find_root(data.root, known.folders if known else ())
+    images = data.images or (known.images if known else "images/{part}")
+    annotations = data.annotations or _find_annotations(root, data)
+    reading = _Reading(data, root, images, annotations, read_names(root) or data.classes or ())
+    parts = {}
+    if any("{part}" in pattern for pattern in (images, annotations, data.lists or "")):
+        parts["train"] = _read_part(reading, data.train, "data.train")
+        parts["val"] = _read_part(reading, data.val, "data.val")
+        # A test part that is the validation part again would look like a leak.
+        if data.test not in (None, data.val):
+            parts["test"] = _read_part(reading, data.test, "data.test")
+    else:
+        whole = _read_part(reading, "", "data.images")
+        halves = split({"": list(whole)}, data.train_fraction, data.split_seed)
+        for part, half in halves.items():
+            parts[part] = {name: whole[name] for name in half[""]}
+    if not data.lists:
+        _find_orphans(reading)
+    classes = _classes(reading)
+    labels = spellings(classes)
+    labelled = {
+        part: {
+            name: gather(place.objects, labels, classes, place.where, reading.faults)
+            for name, place in found.items()
+        }
+        for part, found in parts.items()
+    }
+    empty = [
+        Problem(f"the part '{part}' of {root} has no annotated image: give it one")
+        for part, found in parts.items()
+        if not found
+    ]
+    problems = [*reading.problems, *reading.faults.problems(), *empty]
+    return BoxSurvey(root, classes, labelled, reading.unused, problems)
+
+
+def _find_annotations(root: Path, data: DetectionData) -> str:
+    """Return the pattern of the first place that has annotations of the training part."""
+    known = BOXED[data.catalog].annotations if data.catalog else ()
+    first = _ORIENTED if data.boxes == "oriented" else ()
+    patterns: tuple[str, ...] = (*known, *first, *_PLACES)
+    for pattern in patterns:
+        for place in (folder for _, folder in starred(root, pattern.replace("{part}", data.train))):
+            if place.is_file() or (place.is_dir() and _has_annotations(place)):
+                return pattern
+    raise UserError(
+        f"no annotations of the part '{data.train}' in {root}: name them in data.annotations, as "
+        "in 'Annotations/{part}.json' or 'labels/{part}', or correct data.train"
+    )
+
+
+def _has_annotations(folder: Path) -> bool:
+    return any(
+        path.suffix.lower() in _FILES and path.name not in NAMES for path in folder.iterdir()
+    )
+
+
+def _read_part(reading: _Reading, part: str | None, setting: str) -> dict[str, _Place]:
+    """Find the images of a part and what is said of each."""
+    assert part is not None
+    images = _listed(reading, part, _images_of(reading, part, setting))
+    index = by_endings(images)
+    pattern = reading.annotations.replace("{part}", part)
+    if pattern.lower().endswith(".json"):
+        return _from_coco(reading, reading.root / pattern, images, index)
+    return _from_folder(reading, pattern, images, index, setting)
+
+
+def _images_of(reading: _Reading, part: str, setting: str) -> dict[str, str]:
+    """Return the images of a part by what they have in common with their annotations.
+
+    Returns:
+        Path below the root, by what `*` stood for, subfolder and stem.
+    """
+    root, pattern = reading.root, reading.images.replace("{part}", part)
+    folders = starred(root, pattern)
+    if not folders:
+        beside = (root / pattern).parent
+        names = [path.name for path in beside.iterdir()] if beside.is_dir() else []
+        hint = nearest(Path(pattern).name, names)
+        reading.problems.append(
+            Problem(f"no folder {root / pattern}{hint}: correct {setting} or data.images")
+        )
+    found: dict[str, str] = {}
+    doubled = []
+    for stars, folder in folders:
+        for path in images_below(folder):
+            key = Path(*stars, path.relative_to(folder).with_suffix("")).as_posix()
+            name = Path(os.path.relpath(path, root)).as_posix()
+            if key in found:
+                doubled.append(f"{found[key]} and {name}")
+            found[key] = name
+    if doubled:
+        reading.problems.append(
+            Problem(
+                f"{doubled[0]}{more(doubled)} have the same stem, so annotations cannot tell them "
+                "apart: rename one",
+                doubled,
+            )
+        )
+    return found
+
+
+def _listed(reading: _Reading, part: str, images: dict[str, str]) -> dict[str, str]:
+    """Return the images that the part's list names; all of them where there is no list."""
+    if not reading.data.lists:
+        return images
+    path = reading.root / reading.data.lists.replace("{part}", part)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        reading.problems.append(
+            Problem(f"no list {path}{nearest(path.name, beside)}: correct data.lists or the part")
+        )
+        return {}
+    index = by_endings(images)
+    chosen = {}
+    for number, line in enumerate(lines, start=1):
+        stem = line.split("\t")[0].strip()
+        if stem:
+            keys = match(index, stem)
+            if len(keys) == 1:
+                chosen[keys[0]] = images[keys[0]]
+            else:
+                kind = "stands for several images" if keys else "is no image"
+                reading.faults.add(
+                    f"{path}:{number}: '{stem}'",
+                    f"{kind} in {reading.root / reading.images}: restore the image, correct the "
+                    "line or take it out",
+                )
+    return chosen
+
+
+def _from_coco(
+    reading: _Reading, path: Path, images: dict[str, str], index: dict[str, list[str]]
+) -> dict[str, _Place]:
+    """Read the images that a COCO file names."""
+    if path not in reading.coco:
+        reading.coco[path] = {}
+        try:
+            file = read_coco(path, reading.data.boxes == "oriented", reading.faults)
+        except UserError as error:
+            reading.problems.append(Problem(str(error)))
+        else:
+            reading.coco[path] = file.images
+            reading.categories |= dict.fromkeys(file.categories)
+    found = {}
+    for file_name, objects in reading.coco[path].items():
+        place = f"{path}: the image '{file_name}'"
+        for key in _owners(reading, place, file_name, images, index):
+            found[images[key]] = _Place(path, objects)
+    reading.names |= dict.fromkeys(one.name for place in found.values() for _, one in place.objects)
+    if "{part}" in reading.annotations:
+        reading.unused += [name for name in images.values() if name not in found]
+    return {name: found[name] for name in images.values() if name in found}
+
+
+def _from_folder(
+    reading: _Reading,
+    pattern: str,
+    images: dict[str, str],
+    index: dict[str, list[str]],
+    setting: str,
+) -> dict[str, _Place]:
+    """Read the files of a folder that have the stems of images."""
+    files: dict[str, Path] = {}
+    folders = starred(reading.root, pattern)
+    for stars, folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in _FILES and path.name not in NAMES:
+                files[Path(*stars, path.relative_to(folder).with_suffix("")).as_posix()] = path
+    if not folders:
+        reading.problems.append(
+            Problem(
+                f"no annotations {reading.root / pattern}: correct {setting} or data.annotations"
+            )
+        )
+        return {}
+    kind = kind_of(files.values())
+    if kind == "yolo" and files and not reading.indexed:
+        reading.problems.append(
+            Problem(
+                f"{reading.root / pattern} says classes by index: name them, in their order, in "
+                f"{reading.root / 'classes.txt'}, a line each, or in data.classes"
+            )
+        )
+        return {}
+    of_image: dict[str, Path] = {}
+    for name, path in files.items():
+        of_image |= dict.fromkeys(_owners(reading, str(path), name, images, index), path)
+    found = {}
+    for key, image in images.items():
+        if key in of_image:
+            objects = _read(reading, kind, of_image[key], image)
+            found[image] = _Place(of_image[key], objects)
+            reading.names |= dict.fromkeys(one.name for _, one in objects)
+        elif kind == "yolo":
+            # YOLO's tools write no file for an image without objects.
+            found[image] = _Place(reading.root / pattern / f"{key}.txt", [])
+        else:
+            reading.faults.add(
+                image,
+                f"has no annotations in {reading.root / pattern}, a file with its stem: add one, "
+                "an empty one if there is no object, or take the image out",
+            )
+    return found
+
+
+def _owners(
+    reading: _Reading, place: str, name: str, images: dict[str, str], index: dict[str, list[str]]
+) -> list[str]:
+    """Return the key of the image that annotations belong to, if it is in the part."""
+    keys = match(index, name)
+    owners = reading.places.setdefault(place, set())
+    owners |= {images[key] for key in keys}
+    if len(owners) > 1:
+        reading.faults.add(
+            f"{place} (for {' and '.join(sorted(owners))})",
+            "belongs to two images with the same stem: rename one of them",
+        )
+    return keys
+
+
+def _read(reading: _Reading, kind: str, path: Path, image: str) -> Written:
+    if kind == "xml":
+        return read_xml(path, reading.faults)
+    if kind == "dota":
+        return read_dota(path, reading.faults)
+    if path.stat().st_size == 0:
+        return []
+    try:
+        header = read_header(reading.root / image)
+    except UserError as error:
+        reading.problems.append(Problem(str(error)))
+        return []
+    return read_yolo(path, (header.width, header.height), reading.indexed, reading.faults)
+
+
+def _find_orphans(reading: _Reading) -> None:
+    """Find annotations of images that are not there.
+
+    Those of parts that the config does not use are not wrong.
+    """
+    alone = [place for place, owners in reading.places.items() if not owners]
+    if not alone:
+        return
+    everywhere = reading.images.replace("{part}", "*")
+    stems = {
+        path.stem
+        for _, folder in starred(reading.root, everywhere)
+        for path in images_below(folder)
+    }
+    for place in alone:
+        name = place.rpartition(": the image '")[2].rstrip("'")
+        if Path(name).stem not in stems:
+            reading.faults.add(
+                place,
+                f"has no image in {reading.root / everywhere}: restore the image, or take its "
+                "annotations out",
+            )
+
+
+def _classes(reading: _Reading) -> tuple[str, ...]:
+    """Return the names of the classes by index."""
+    data = reading.data
+    if data.classes:
+        return data.classes
+    if data.catalog:
+        return BOXED[data.catalog].classes
+    if reading.categories:
+        return tuple(reading.categories)
+    if reading.indexed:
+        return reading.indexed
+    found = tuple(sorted(reading.names))
+    if found:
+        sentence = (
+            f"{reading.root / reading.annotations} does not list its classes: name them in "
+            f"data.classes, in the order of their indices; found are {list(found)}"
+        )
+        reading.problems.insert(0, Problem(sentence))
+    return found

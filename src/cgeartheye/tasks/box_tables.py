@@ -1,0 +1,163 @@
+"""Predicted boxes as files: CSV, COCO's JSON, GeoJSON, DOTA's folder of text files."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rasterio.warp import transform_geom
+
+from cgeartheye.data.images import quiet
+from cgeartheye.errors import UserError
+from cgeartheye.files import write_text
+from cgeartheye.geometry import Detections, corners_of
+from cgeartheye.mapping.ground import place_of
+from cgeartheye.tasks import tables
+
+LEAST_SCORE = 0.05  # of boxes in tables; those below serve nothing but the figures of a test
+
+_CORNERS = ("x0", "y0", "x1", "y1", "x2", "y2", "x3", "y3")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found in an image.
+
+    Attributes:
+        path: of the image.
+        name: as the user knows it.
+        found: in pixels of the image.
+    """
+
+    path: Path
+    name: str
+    found: Detections
+
+
+def check_ending(out: Path, tested: bool) -> None:
+    """Refuse a file name whose ending says no known format, before any work is done.
+
+    Raises:
+        UserError: it does.
+    """
+    if out.suffix or out.is_file():
+        tables.check_ending(out, tables.ENDINGS[:2] if tested else tables.ENDINGS)
+
+
+def write_boxes(out: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
+    """Write boxes in the format that the file's ending says; the best of each image first.
+
+    CSV has `path, class, score` and the four corners; JSON has COCO's results (`image_id` counts
+    the images from 0, categories from 1) with `file_name` and `corners` besides; GeoJSON (RFC 7946)
+    has polygons in longitude and latitude. Without an ending it is a folder of DOTA's text files,
+    one a class, with lines `image score x0 y0 .. x3 y3`. Test figures take all boxes, however weak;
+    files leave out those below `LEAST_SCORE`.
+
+    Args:
+        out: the file or folder.
+        rows: of each image.
+        classes: names by label.
+
+    Raises:
+        UserError: GeoJSON of images of which none has a reference system; no permission.
+    """
+    match out.suffix.lower():
+        case ".csv":
+            write_text(out, _csv(rows, classes))
+        case ".json":
+            boxes = [_coco(number, row, one, classes) for number, row, one in _each(rows)]
+            write_text(out, json.dumps(boxes))
+        case ".geojson":
+            write_text(out, _geojson(rows, classes))
+        case _:
+            for label, name in enumerate(classes):
+                lines = [
+                    f"{Path(row.name).stem} {one.score:.6f} {_spaced(one.corners)}\n"
+                    for _, row, one in _each(rows)
+                    if one.label == label
+                ]
+                write_text(out / f"Task1_{name}.txt", "".join(lines))
+
+
+@dataclass(frozen=True)
+class _Box:
+    label: int
+    score: float
+    numbers: list[float]
+    corners: list[float]
+
+
+def _each(rows: Sequence[Row]) -> Iterator[tuple[int, Row, _Box]]:
+    for number, row in enumerate(rows):
+        found = row.found[row.found.scores >= LEAST_SCORE]
+        for label, score, numbers, corners in zip(
+            found.labels.tolist(),
+            found.scores.tolist(),
+            found.boxes.tolist(),
+            _corners(found).tolist(),
+            strict=True,
+        ):
+            yield number, row, _Box(label, score, numbers, [round(at, 3) for at in corners])
+
+
+def _corners(found: Detections) -> torch.Tensor:
+    """Corners `[n, 8]`, from the upper left one on."""
+    if found.boxes.shape[1] == 5:
+        return corners_of(found.boxes).flatten(1)
+    return found.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+
+
+def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "class", "score", *_CORNERS])
+    for _, row, one in _each(rows):
+        writer.writerow([row.name, classes[one.label], round(one.score, 6), *one.corners])
+    return text.getvalue()
+
+
+def _coco(number: int, row: Row, one: _Box, classes: Sequence[str]) -> dict[str, Any]:
+    xs, ys = one.corners[0::2], one.corners[1::2]
+    low = min(xs), min(ys)
+    angle = {"angle": one.numbers[4]} if len(one.numbers) == 5 else {}
+    return {
+        "image_id": number,
+        "file_name": row.name,
+        "category_id": one.label + 1,
+        "category": classes[one.label],
+        "bbox": [round(at, 3) for at in (*low, max(xs) - low[0], max(ys) - low[1])],
+        "score": round(one.score, 6),
+        "corners": one.corners,
+        **angle,
+    }
+
+
+def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
+    places = [place_of(row.path) for row in rows]
+    if not any(places):
+        raise UserError(
+            f"{rows[0].path} and the images after it have no reference system, so GeoJSON cannot "
+            "place them: write .csv or .json"
+        )
+    features = []
+    for number, row, one in _each(rows):
+        place = places[number]
+        geometry = None
+        if place:
+            points = zip(one.corners[0::2], one.corners[1::2], strict=True)
+            # GeoJSON wants its rings counter-clockwise: on a map, unlike here, y points up.
+            ring = [place.transform @ point for point in points][::-1]
+            outline = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+            with quiet():
+                geometry = transform_geom(place.crs, "EPSG:4326", outline)
+        about = {"path": row.name, "class": classes[one.label], "score": round(one.score, 6)}
+        features.append({"type": "Feature", "geometry": geometry, "properties": about})
+    return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+def _spaced(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:.1f}" for number in numbers)

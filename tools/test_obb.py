@@ -1,0 +1,6 @@
+"""Test object detection with oriented boxes: the published command; see `published.py`."""
+
+import published
+
+if __name__ == "__main__":
+    published.test()

@@ -1,0 +1,6 @@
+"""Train object detection with horizontal boxes: the published command; see `published.py`."""
+
+import published
+
+if __name__ == "__main__":
+    published.train()
