@@ -14,7 +14,7 @@ from cgeartheye.errors import UserError
 def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "WORLD_SIZE", 1280)
+    monkeypatch.setattr(demo, "WORLD_SIZE", 1408)
     monkeypatch.setattr(demo, "EPOCHS", 1)
     monkeypatch.setattr(demo, "COVER_EPOCHS", 1)
     monkeypatch.setattr(demo, "CHANGE_EPOCHS", 1)
@@ -27,11 +27,11 @@ def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     chips = list((tmp_path / "chips").rglob("*.png"))
     assert {path.parent.name for path in chips} == set(SCENES)
     with rasterio.open(next((tmp_path / "world" / "images").glob("*.tif"))) as image:
-        assert image.shape == (1280, 1280)
+        assert image.shape == (1408, 1408)
         assert image.crs.to_epsg() == 32650
         place = image.transform
     with rasterio.open(tmp_path / "map" / "map.tif") as land_cover:
-        assert land_cover.shape == (1280, 1280)
+        assert land_cover.shape == (1408, 1408)
         assert land_cover.transform == place
         assert set(np.unique(land_cover.read(1))) <= set(range(len(LAND_COVER)))
     assert (tmp_path / "map" / "map.gpkg").exists()

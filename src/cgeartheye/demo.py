@@ -35,8 +35,11 @@ from cgeartheye.data.synthetic import (
     LAND_COVER,
     SCENES,
     SEASONS,
+    Square,
     World,
+    held_out_from,
     make_world,
+    split,
     write_world,
 )
 from cgeartheye.errors import UserError
@@ -234,21 +237,14 @@ def _cut_pairs(world: World, folder: Path) -> int:
     return len(squares)
 
 
-def _squares(size: int) -> list[tuple[str, tuple[int, int, int, int]]]:
-    """Parts and corners of what is learned from, in the west, and of what is tested, in the east.
+def _squares(size: int) -> list[tuple[str, Square]]:
+    """Parts and places of what is learned from, in the west, and of what is tested, in the east.
 
     The east is one column of squares, as large as it is wide.
     """
-    east = _east(size)
-    return [
-        (part, (x, top, x + side, top + side))
-        for part, left, right, side in (
-            ("train", 0, east, PATCH),
-            ("val", east, size, size - east),
-        )
-        for top in range(0, size - side + 1, side)
-        for x in range(left, right - side + 1, side)
-    ]
+    parts = split(size, PATCH, test_side=size - held_out_from(size))
+    names = "train", "val"
+    return [(name, square) for name, part in zip(names, parts, strict=True) for square in part]
 
 
 def _deliver(source: Path, path: Path) -> Path:
@@ -277,11 +273,6 @@ def _deliver(source: Path, path: Path) -> Path:
     return path
 
 
-def _east(size: int) -> int:
-    """The first column of the third of the world that is tested."""
-    return size * 2 // 3
-
-
 def _save(path: Path, image: Image.Image) -> None:
     with replacing(path) as temporary:
         image.save(temporary, "PNG")
@@ -296,7 +287,7 @@ def _show_map(world: World, path: Path, report: Report) -> None:
     """Add pictures of the map and the truth, and what the map is worth in the east."""
     with rasterio.open(path) as file:
         mapped = file.read(1)
-    truth, east = world.land_cover(), _east(world.size)
+    truth, east = world.land_cover(), held_out_from(world.size)
     metrics = SegmentationMetrics(len(LAND_COVER))
     predicted, labels = (torch.from_numpy(x[:, east:].copy()) for x in (mapped, truth))
     metrics.update(predicted, labels)
@@ -319,7 +310,7 @@ def _show_change(world: World, path: Path, report: Report) -> None:
         labels = truth.read(1, window=window)
     metrics = ChangeMetrics()
     known = np.where(mapped == 255, 255, labels)
-    east = _east(world.size) - int(window.col_off)
+    east = held_out_from(world.size) - int(window.col_off)
     predicted = np.where(mapped == 255, 0, mapped)
     metrics.update(*(torch.from_numpy(x[:, east:].copy()) for x in (predicted, known)))
     add_figures(report, metrics.compute())

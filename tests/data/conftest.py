@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cgeartheye.data.synthetic import World, make_world
+
 MakeImage = Callable[[Path, int], None]
 
 
@@ -43,3 +45,9 @@ def write_list() -> Callable[[Path, dict[str, int]], None]:
         path.write_text("".join(f"{name} {label}\n" for name, label in labels.items()))
 
     return write
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    """A world with a harbour and an airport, for all tests that only look at it."""
+    return make_world(1536, seed=1)

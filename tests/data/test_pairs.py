@@ -150,6 +150,21 @@ def test_values_of_its_own(clean: Path) -> None:
         load_change_parts(data(clean)).val.load_mask(0)
 
 
+def test_masks_that_might_mean_two_things(clean: Path) -> None:
+    """255 means changed in masks of 0 and 255, and is often: not labelled, in masks of 0 and 1."""
+    mask = np.zeros((48, 56), np.uint8)
+    mask[:5], mask[5:9] = 1, 255
+    save(clean / "val/Label/2.png", mask)
+    with pytest.raises(UserError, match=r"holds both 1 and 255, .* add it to data.unlabelled"):
+        load_change_parts(data(clean)).val.load_mask(0)
+    assert not check(clean).ok
+    labels = load_change_parts(data(clean, unlabelled=(255,))).val.load_mask(0)
+    assert (labels.numpy() == mask).all()
+    save(clean / "val/Label/2.png", mask * 2)
+    with pytest.raises(UserError, match=r"the value 2 .* the 2 classes have the values 0, 1, 255;"):
+        load_change_parts(data(clean)).val.load_mask(0)
+
+
 def test_pairs_that_lie_otherwise(clean: Path) -> None:
     """In one folder, told apart by their endings, and split at random."""
     for path in [*clean.glob("*/*/*.png")]:
@@ -169,7 +184,10 @@ def test_refusals(clean: Path) -> None:
     with pytest.raises(UserError, match=r"Image1/2.png has 56 x 48 .*Image2/2.png has 56 x 40"):
         _ = load_change_parts(data(clean)).val[0]
     for gone, words in (
-        ("val/Image2/2.png", "val/Image1/2.png has no image of the other date in"),
+        (
+            "val/Image2/2.png",
+            "val/Image1/2.png has no image of the other date in .*, a file of its name: add it",
+        ),
         ("val/Label/3.png", "val/Image1/3.png has no mask in"),
     ):
         (clean / gone).unlink()

@@ -46,6 +46,30 @@ def test_seasons_agree_and_noise_does_not() -> None:
     assert phase_shift(np.zeros((64, 64)), np.zeros((64, 64))).confidence == 0
 
 
+def test_places_together_show_what_none_shows_alone() -> None:
+    """All but a little of what is seen at each of 16 places is another thing at the other date."""
+    random, places = np.random.default_rng(0), []
+    for seed in range(16):
+        same, *other = (texture(3 * seed + n, 140, 148) for n in range(3))
+        before = 0.4 * same + other[0]
+        after = 0.4 * ndimage.shift(same, (3.25, -5.5), order=3) + other[1]
+        places.append([x[10:-10, 10:-10] + random.normal(0, 0.1) for x in (before, after)])
+    alone = [phase_shift(*place) for place in places]
+    right = [abs(s.rows - 3.25) < 1 and abs(s.columns + 5.5) < 1 for s in alone]
+    confident = [s.confidence > TRUSTED for s in alone]
+    assert np.mean(np.logical_and(right, confident)) < 0.5
+    both = np.stack([np.stack(dates) for dates in zip(*places, strict=True)])
+    together = phase_shift(*both)
+    assert together.confidence > TRUSTED
+    assert together.rows == pytest.approx(3.25, abs=0.15)
+    assert together.columns == pytest.approx(-5.5, abs=0.15)
+    single = phase_shift(*both[:, :1])
+    assert single == alone[0]
+    for _ in range(5):
+        noise = random.normal(size=(2, 16, 64, 64))
+        assert phase_shift(*noise).confidence < TRUSTED
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared LEVIR-CD-20")
 def test_real_pairs() -> None:
     paths = sorted((SHARED / "Image1").iterdir())[::6]

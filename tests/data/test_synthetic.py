@@ -43,11 +43,6 @@ TANK = OBJECTS.index("storage tank")
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return make_world(1536, seed=1)
-
-
-@pytest.fixture(scope="module")
 def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     write_world(world, folder)
@@ -109,6 +104,17 @@ def test_large_worlds_have_chips_of_every_scene(world: World, seed: int) -> None
     counts = np.bincount([scene for *_, scene in chips], minlength=len(SCENES))
     assert counts.min() >= 20, dict(zip(SCENES, counts, strict=True))
     assert counts.sum() > 0.6 * (3072 // 128) ** 2
+    third = 3072 / 3
+    northern = [cell.outline[:, 1].max() < third + 60 for cell in plan.of_scene("airport")]
+    assert sorted(northern) == [False, True]  # whichever third is tested, aeroplanes are in both
+
+
+def test_cells_that_are_bent_out_of_the_world_are_left_out() -> None:
+    plan = make_plan(2048, np.random.default_rng(3))  # has one
+    assert min(len(cell.pixels) for cell in plan.cells) > 0
+    assert [cell.number for cell in plan.cells] == list(range(len(plan.cells)))
+    owners = np.unique(plan.owner)
+    assert set(owners.tolist()) <= {-1, *(cell.number for cell in plan.cells)}
 
 
 def test_chips_are_the_squares_that_one_scene_fills(world: World) -> None:
@@ -127,6 +133,7 @@ def test_chips_are_the_squares_that_one_scene_fills(world: World) -> None:
 def test_scenes_hold_what_their_names_say(world: World) -> None:
     cover = world.land_cover()
     dominant = {
+        "airport": ("paved", "grass"),
         "bare land": ("bare",),
         "farmland": ("field",),
         "forest": ("tree",),
@@ -140,7 +147,7 @@ def test_scenes_hold_what_their_names_say(world: World) -> None:
     for scene, covers in dominant.items():
         there = cover[world.scene == SCENES.index(scene)]
         wanted = np.isin(there, [LAND_COVER.index(name) for name in covers])
-        assert wanted.mean() > 0.6, scene
+        assert wanted.mean() > 0.55, scene
     homes = world.scene == SCENES.index("residential")
     assert (cover[homes] == BUILDING).mean() > 0.05
     motorway = world.ground().material == Material.MOTORWAY
@@ -220,7 +227,11 @@ def test_boxes_are_rectangles_inside_the_world_that_do_not_overlap(world: World,
 
 def test_movables_stand_on_what_carries_them(world: World) -> None:
     cover, objects = world.land_cover(), world.boxes()
-    carriers = {"ship": ("water",), "vehicle": ("road", "paved", "bare")}
+    carriers = {
+        "aeroplane": ("paved",),
+        "ship": ("water",),
+        "vehicle": ("road", "paved", "bare"),
+    }
     for name, covers in carriers.items():
         chosen = objects.labels == OBJECTS.index(name)
         shapes = [shapely.Polygon(corners) for corners in objects.corners[chosen]]
@@ -229,7 +240,7 @@ def test_movables_stand_on_what_carries_them(world: World) -> None:
 
 
 def test_boxes_of_movables_fit_within_a_pixel(world: World) -> None:
-    """What is painted by a vehicle or ship reaches the sides of its box, and no further."""
+    """What is painted by what moves reaches the sides of its box, and no further."""
     nothing = world.movables[0][np.zeros(len(world.movables[0].kind), bool)]
     empty = dataclasses.replace(world, movables=(nothing, nothing))
     difference = (world.ground().paint != empty.ground().paint).any(-1)
@@ -255,7 +266,7 @@ def test_boxes_of_movables_fit_within_a_pixel(world: World) -> None:
 
 @pytest.mark.parametrize("season", ["summer", "winter"])
 def test_objects_can_be_seen(world: World, season: str) -> None:
-    """Without its vehicles and ships the picture differs inside nearly all of their boxes."""
+    """Without all that moves the picture differs inside nearly all of their boxes."""
     nothing = world.movables[0][np.zeros(len(world.movables[0].kind), bool)]
     empty = dataclasses.replace(world, movables=(nothing, nothing))
     difference = np.abs(world.image(season).astype(int) - empty.image(season)).max(-1)

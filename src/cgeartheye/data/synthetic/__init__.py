@@ -1,5 +1,12 @@
 """A small georeferenced world drawn by code, with exact labels for every task."""
 
+from cgeartheye.data.synthetic.chips import (
+    Square,
+    held_out_from,
+    objects_in,
+    split,
+    write_detection_chips,
+)
 from cgeartheye.data.synthetic.export import COVER_COLOURS, write_world
 from cgeartheye.data.synthetic.ground import GSD
 from cgeartheye.data.synthetic.materials import LAND_COVER, SEASONS
@@ -16,7 +23,12 @@ __all__ = [
     "SCENES",
     "SEASONS",
     "Objects",
+    "Square",
     "World",
+    "held_out_from",
     "make_world",
+    "objects_in",
+    "split",
+    "write_detection_chips",
     "write_world",
 ]

@@ -36,6 +36,7 @@ COVER_COLOURS = {
     "building": (214, 66, 56),
 }
 _SCENE_COLOURS = {
+    "airport": (236, 150, 40),
     "bare land": (200, 160, 120),
     "farmland": (224, 208, 120),
     "forest": (34, 96, 40),

@@ -37,7 +37,9 @@ class Material(IntEnum):
     YARD = 18
     QUAY = 19
     DRIVE = 20
-    ROOF = 21
+    TARMAC = 21
+    APRON = 22
+    ROOF = 23
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,8 @@ LOOKS = {
     Material.YARD: Look("paved", _all_year((132, 129, 122), (176, 170, 160)), 0.6, 0.045),
     Material.QUAY: Look("paved", _all_year((150, 146, 137), (188, 182, 171)), 0.5, 0.04),
     Material.DRIVE: Look("paved", _all_year((142, 136, 128), (188, 180, 168)), 0.3, 0.04),
+    Material.TARMAC: Look("paved", _all_year((92, 92, 94), (124, 122, 120)), 0.35, 0.025),
+    Material.APRON: Look("paved", _all_year((146, 144, 138), (172, 168, 160)), 0.3, 0.025),
     # A roof's colour is painted over this one, building by building.
     Material.ROOF: Look("building", _all_year((120, 120, 120), (120, 120, 120)), 0.0, 0.03),
 }

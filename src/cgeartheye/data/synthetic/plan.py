@@ -8,12 +8,14 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 from scipy.spatial import Voronoi
 
 from cgeartheye.data.synthetic.ground import polygon
 from cgeartheye.data.synthetic.shapes import Floats, Ints, ribbon
 
 SCENES = (
+    "airport",
     "bare land",
     "farmland",
     "forest",
@@ -27,7 +29,7 @@ SCENES = (
     "river",
 )
 
-# Shares of the land between river and motorways.
+# Shares of the land between river and motorways that airports leave.
 _SHARES = {
     "harbour": 0.055,
     "lake": 0.10,
@@ -43,6 +45,8 @@ _URBAN = ("parking", "residential", "industrial")
 _RURAL = ("farmland", "forest", "meadow", "bare land")
 
 _CELL = 430.0  # pixels from one cell to the next
+_SHORTEST = 300.0  # pixels: an airport is two cells long, or there is none
+_WATERSIDE = 0.62  # cells whose sites are this near to the river, in steps, may be harbours
 _BANK = 78.0  # pixels from the water's edge to the end of the river's strip
 MOTORWAY_HALF = 21.0  # pixels from the middle to the edge of the asphalt
 VERGE_HALF = 85.0  # pixels from the middle to the end of its strip
@@ -148,21 +152,34 @@ def make_plan(size: int, rng: np.random.Generator) -> Plan:
     bend = _bend(rng)
     sites, outlines, ridges = _patchwork(size, rng)
     pixels = [polygon(bend(outline), size) for outline in outlines]
+    seen = np.flatnonzero([len(inside) for inside in pixels])  # some are bent out of the world
+    sites, outlines, pixels = sites[seen], [outlines[n] for n in seen], [pixels[n] for n in seen]
 
     land = np.ones(size * size, bool)
     land[polygon(ribbon(river, river_half + _BANK), size)] = False
     for motorway in motorways:
         land[polygon(ribbon(motorway, VERGE_HALF), size)] = False
     areas = np.array([land[inside].sum() for inside in pixels])
-    scenes = _assign(sites, areas, river, size, rng)
+    airports = _airports(sites, areas, river, size)
+    scenes = _assign(sites, areas, airports, river, size, rng)
 
-    cells = [
-        Cell(number, bend(outline), SCENES.index(scenes[number]), _longest_side(outline), inside)
-        for number, (outline, inside) in enumerate(zip(outlines, pixels, strict=True))
+    patches = [
+        (scene, outline, _longest_side(outline))
+        for scene, outline in zip(scenes, outlines, strict=True)
+        if scene != "airport"
     ]
+    joined = [_union(outlines[first], outlines[second]) for first, second in airports]
+    for (first, second), outline in zip(airports, joined, strict=True):
+        patches.append(("airport", outline, math.atan2(*(sites[second] - sites[first])[::-1])))
+    cells = [
+        Cell(number, bend(outline), SCENES.index(scene), angle, polygon(bend(outline), size))
+        for number, (scene, outline, angle) in enumerate(patches)
+    ]
+    ridges = [ridge for ridge in ridges if not _within(ridge.mean(0), joined)]
     roads = [bend(_fine(ridge)) for ridge in ridges]
     roads = [road for road in roads if _can_be_built(road, river, river_half, motorways)]
-    scene, owner = np.zeros((size, size), np.uint8), np.zeros((size, size), np.int16)
+    scene = np.full((size, size), SCENES.index("meadow"), np.uint8)
+    owner = np.full((size, size), -1, np.int16)
     plan = Plan(size, cells, river, river_half, motorways, roads, scene, owner)
     _draw_scenes(plan)
     return plan
@@ -206,10 +223,15 @@ def _bend(rng: np.random.Generator) -> Callable[[Floats], Floats]:
     return bend
 
 
+def _step(size: int) -> float:
+    """Pixels from one cell to the next."""
+    return size / max(4, round(size / _CELL))
+
+
 def _patchwork(size: int, rng: np.random.Generator) -> tuple[Floats, list[Floats], list[Floats]]:
     """Cut the plane into Voronoi cells: sites `[N, 2]`, outlines, and the sides between them."""
-    count = max(4, round(size / _CELL))
-    step = size / count
+    step = _step(size)
+    count = round(size / step)
     row, column = np.mgrid[-2 : count + 3, -2 : count + 3].reshape(2, -1).astype(float)
     sites = np.stack([column + 0.5 * (row % 2), row + 0.35], 1)
     sites = (sites + rng.uniform(-0.17, 0.17, sites.shape)) * step
@@ -258,13 +280,59 @@ def _can_be_built(road: Floats, river: Floats, river_half: Floats, motorways: li
     return bool(not wet[[0, -1]].any() and wet.mean() < 0.45)
 
 
+def _airports(
+    sites: Floats, areas: npt.NDArray[np.intp], river: Floats, size: int
+) -> list[tuple[int, int]]:
+    """Choose pairs of cells side by side that no strip cuts, for one airport each.
+
+    A large world has one in its northern third and one south of it, a small world one in all.
+    """
+    step = _step(size)
+    if step < _SHORTEST:
+        return []
+    third = size / 3
+    north, south = (0.0, third - step / 2), (third + step / 2, float(size))
+    airports = []
+    for low, high in (north, south) if size >= 2560 else [(0.0, float(size))]:
+        pairs = [
+            (first, second)
+            for first, second in itertools.permutations(range(len(sites)), 2)
+            if 0 < sites[second, 0] - sites[first, 0] < 1.5 * step
+            and abs(sites[second, 1] - sites[first, 1]) < 0.4 * step
+            and low <= sites[[first, second], 1].mean() <= high
+            and distance(sites[[first, second]], river).min() > _WATERSIDE * step
+        ]
+        airports.append(max(pairs, key=lambda pair: int(areas[list(pair)].min())))
+    return airports
+
+
+def _union(first: Floats, second: Floats) -> Floats:
+    """The outline `[K, 2]` of two cells that share a side."""
+    both = shapely.union_all([shapely.Polygon(first), shapely.Polygon(second)], grid_size=0.01)
+    assert isinstance(both, shapely.Polygon)
+    return np.asarray(both.exterior.coords)[:-1]
+
+
+def _within(place: Floats, outlines: list[Floats]) -> bool:
+    """Whether a place `[2]` lies inside one of the outlines, and not on its border."""
+    point = shapely.Point(place)
+    return any(shapely.Polygon(outline).buffer(-1).contains(point) for outline in outlines)
+
+
 def _assign(
-    sites: Floats, areas: npt.NDArray[np.intp], river: Floats, size: int, rng: np.random.Generator
+    sites: Floats,
+    areas: npt.NDArray[np.intp],
+    airports: list[tuple[int, int]],
+    river: Floats,
+    size: int,
+    rng: np.random.Generator,
 ) -> list[str]:
     """Give each cell a scene: harbours on the river, the town in one place, the rest around it."""
-    nominal = (size / max(4, round(size / _CELL))) ** 2
-    scenes = [""] * len(sites)
-    wanted = {name: share * float(areas.sum()) for name, share in _SHARES.items()}
+    nominal = _step(size) ** 2
+    taken = list(itertools.chain(*airports))
+    scenes = ["airport" if cell in taken else "" for cell in range(len(sites))]
+    land = float(areas.sum() - areas[taken].sum())
+    wanted = {name: share * land for name, share in _SHARES.items()}
 
     def deal(names: tuple[str, ...], cells: Iterable[int], enough: float = 0.0) -> None:
         """Give each free cell to the scene that wants land most, until all have enough."""
@@ -278,7 +346,7 @@ def _assign(
     far = np.linalg.norm(sites - centre, axis=1) / size + rng.normal(0, 0.05, len(sites))
     outwards = np.argsort(far, kind="stable")
     along_river = np.argsort(np.abs(sites[:, 1] - centre[1]), kind="stable")
-    on_river = (distance(sites, river) < 0.62 * math.sqrt(nominal)) & (areas > 0.25 * nominal)
+    on_river = (distance(sites, river) < _WATERSIDE * _step(size)) & (areas > 0.25 * nominal)
     deal(("harbour",), along_river[on_river[along_river]], 0.2)
     deal(("lake",), outwards[::-1][areas[outwards[::-1]] > 0.9 * nominal], 0.2)
     deal(_URBAN, outwards[areas[outwards] > 0.3 * nominal], 0.2)

@@ -24,7 +24,7 @@ class Sketch:
         patches: the same, of some ten metres.
         buildings: wished for; those that would stand on a road or in the water are left out.
         crowns: single trees wished for, likewise: their boxes, and which are conifers.
-        slots: places for vehicles and ships.
+        slots: places for vehicles, ships and aeroplanes.
     """
 
     plan: Plan
@@ -63,6 +63,41 @@ class Sketch:
         crowns = Boxes.of(at, np.repeat(radii[:, None], 2, 1), np.zeros(len(at)))
         self.crowns.append((crowns, self.rng.random(len(at)) < conifers))
 
+    def build(
+        self,
+        cell: Cell,
+        boxes: Boxes,
+        height: Floats,
+        roof: Ints,
+        colours: Ints,
+        growth: float = 0.08,
+        kept: float = 0.9,
+    ) -> None:
+        """Wish for buildings that lie wholly in a cell; some stand at one of the dates only.
+
+        Args:
+            cell: where they must lie.
+            boxes: their footprints.
+            height: `[N]` metres, of the eaves.
+            roof: `[N]` values of `Roof`.
+            colours: `[K, 3]` to choose from.
+            growth: the share that is built between the dates.
+            kept: the share of the others that still stands at date 2.
+        """
+        size = self.plan.size
+        column, row = np.clip(boxes.corners().astype(np.intp), 0, size - 1).transpose(2, 0, 1)
+        inside = np.asarray((self.plan.owner[row, column] == cell.number).all(1))
+        rng, count = self.rng, int(inside.sum())
+        built = rng.random(count) < growth
+        gone = ~built & (rng.random(count) > kept)
+        colour = rng.choice(colours, count) * rng.uniform(0.9, 1.1, (count, 1))
+        present = np.stack([~built, ~gone])
+        self.buildings.append(
+            Buildings(
+                boxes[inside], height[inside], roof[inside], colour.astype(np.float32), present
+            )
+        )
+
     def park(
         self,
         at: Floats,
@@ -72,7 +107,7 @@ class Sketch:
         taken: float,
         stray: float,
     ) -> None:
-        """Offer places at `[N, 2]` to vehicles or ships; see `Slots`."""
+        """Offer places at `[N, 2]` to what moves; see `Slots`."""
         angle = np.broadcast_to(np.asarray(heading, float), len(at))
         self.slots.append(Slots(at, angle, kind, on, taken, stray))
 

@@ -1,4 +1,4 @@
-"""Trees, buildings, vehicles and ships, and how each is drawn."""
+"""Trees, buildings, vehicles, ships and aeroplanes, and how each is drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from cgeartheye.data.synthetic.aeroplanes import draw_aeroplanes
 from cgeartheye.data.synthetic.ground import GSD, Bytes, Ground, Reals, coverage
 from cgeartheye.data.synthetic.materials import Material
 from cgeartheye.data.synthetic.shapes import (
@@ -20,7 +21,7 @@ from cgeartheye.data.synthetic.shapes import (
     stand_on,
 )
 
-OBJECTS = ("building", "ship", "storage tank", "vehicle")
+OBJECTS = ("aeroplane", "building", "ship", "storage tank", "vehicle")
 
 
 class Roof(IntEnum):
@@ -40,15 +41,21 @@ class Kind(IntEnum):
     CARGO = 2
     BARGE = 3
     BOAT = 4
+    AIRLINER = 5
+    REGIONAL = 6
+    BUSINESS = 7
 
 
-# Half lengths and half widths in pixels, from and to; height in metres.
+# Half lengths and half widths in pixels, from and to; height in metres, without masts and fins.
 _SIZES = {
     Kind.CAR: ((2.8, 1.2), (3.3, 1.35), 1.5),
     Kind.TRUCK: ((5.0, 1.6), (8.5, 1.75), 3.6),
     Kind.CARGO: ((38.0, 6.5), (62.0, 10.0), 5.0),
     Kind.BARGE: ((30.0, 5.0), (44.0, 6.5), 2.0),
     Kind.BOAT: ((5.0, 1.8), (10.0, 3.2), 1.5),
+    Kind.AIRLINER: ((24.5, 21.0), (31.0, 25.0), 5.8),
+    Kind.REGIONAL: ((17.5, 13.5), (23.5, 18.5), 4.6),
+    Kind.BUSINESS: ((9.5, 7.9), (13.5, 11.2), 3.0),
 }
 _CAR_COLOURS = np.array(
     [(226, 228, 230)] * 4
@@ -64,13 +71,29 @@ _HULL_COLOURS = np.array(
     [(118, 52, 44), (74, 96, 84), (84, 90, 98), (132, 106, 84), (56, 72, 104)], np.float32
 )
 _BOAT_COLOURS = np.array([(232, 232, 228)] * 3 + [(196, 206, 214), (170, 84, 60)], np.float32)
+_LIVERIES = np.array(
+    [(232, 232, 230)] * 2
+    + [(34, 62, 132), (178, 38, 44), (28, 108, 96), (216, 128, 40), (66, 70, 80), (88, 150, 206)],
+    np.float32,
+)
 _COLOURS = {
     Kind.CAR: _CAR_COLOURS,
     Kind.TRUCK: _TRUCK_COLOURS,
     Kind.CARGO: _HULL_COLOURS,
     Kind.BARGE: _HULL_COLOURS,
     Kind.BOAT: _BOAT_COLOURS,
+    Kind.AIRLINER: _LIVERIES,
+    Kind.REGIONAL: _LIVERIES,
+    Kind.BUSINESS: _LIVERIES,
 }
+_CLASSES = {
+    "vehicle": (Kind.CAR, Kind.TRUCK),
+    "ship": (Kind.CARGO, Kind.BARGE, Kind.BOAT),
+    "aeroplane": (Kind.AIRLINER, Kind.REGIONAL, Kind.BUSINESS),
+}
+_LABELS = np.array(
+    [OBJECTS.index(name) for kind in Kind for name, kinds in _CLASSES.items() if kind in kinds]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +150,7 @@ class Buildings:
 
 @dataclass(frozen=True, eq=False)
 class Slots:
-    """N places that a vehicle or a ship may take: in a lane, in a car park, at a quay.
+    """N places that one kind of what moves may take: in a lane, in a car park, at a quay.
 
     Attributes:
         centre: `[N, 2]` pixels.
@@ -148,7 +171,7 @@ class Slots:
 
 @dataclass(frozen=True, eq=False)
 class Movables:
-    """N vehicles and ships.
+    """N vehicles, ships and aeroplanes.
 
     Attributes:
         boxes: the smallest boxes around them.
@@ -166,12 +189,11 @@ class Movables:
     @property
     def labels(self) -> npt.NDArray[np.intp]:
         """Indices into `OBJECTS`, `[N]`."""
-        ship, vehicle = OBJECTS.index("ship"), OBJECTS.index("vehicle")
-        return np.where(self.kind >= Kind.CARGO, ship, vehicle)
+        return _LABELS[self.kind]
 
 
 def occupy(slots: Sequence[Slots], material: Bytes, rng: np.random.Generator) -> Movables:
-    """Fill some of the slots, each with a vehicle or ship of its own size and colour."""
+    """Fill some of the slots, each with something of its own size and colour."""
     boxes, kinds, colours = [], [], []
     places = {on: material == on for on in {slot.on for slot in slots}}
     for slot in slots:
@@ -262,12 +284,18 @@ def _draw_roof_fittings(ground: Ground, buildings: Buildings) -> None:
 
 
 def draw_movables(ground: Ground, movables: Movables) -> None:
-    """Draw vehicles and ships; they lie on the ground's material and leave it as it is."""
+    """Draw all that moves; it lies on the ground's material and leaves it as it is."""
     for kind in Kind:
         chosen = movables[movables.kind == kind]
-        if len(chosen.boxes):
-            draw = _draw_vehicles if kind in (Kind.CAR, Kind.TRUCK) else _draw_ships
-            draw(ground, chosen, kind)
+        if not len(chosen.boxes):
+            continue
+        if kind in _CLASSES["vehicle"]:
+            _draw_vehicles(ground, chosen, kind)
+        elif kind in _CLASSES["ship"]:
+            _draw_ships(ground, chosen, kind)
+        else:
+            height, aft = _SIZES[kind][2], kind == Kind.BUSINESS
+            draw_aeroplanes(ground, chosen.boxes, chosen.colour, height, aft)
 
 
 def _draw_vehicles(ground: Ground, vehicles: Movables, kind: Kind) -> None:

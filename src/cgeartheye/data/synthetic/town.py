@@ -12,13 +12,12 @@ from cgeartheye.data.synthetic.shapes import (
     Bools,
     Boxes,
     Floats,
-    Ints,
     pixels_of,
     ribbon,
     stand_on,
 )
 from cgeartheye.data.synthetic.sketch import Sketch
-from cgeartheye.data.synthetic.things import Buildings, Kind, Roof
+from cgeartheye.data.synthetic.things import Kind, Roof
 
 _ACROSS = math.pi / 2
 _LINE = (218, 218, 214)  # markings of car parks
@@ -86,7 +85,7 @@ def _houses(sketch: Sketch, cell: Cell, street: float, side: int, growth: float)
     angle = cell.angle + np.where(turned, _ACROSS, 0) + rng.normal(0, 0.02, count)
     roof = rng.choice([Roof.GABLE, Roof.HIP], count)
     houses = Boxes.of(at, half, angle)
-    _wish(sketch, cell, houses, rng.uniform(4, 7, count), roof, _TILES, growth)
+    sketch.build(cell, houses, rng.uniform(4, 7, count), roof, _TILES, growth)
 
     # Beside each house a drive, with a garage at its end or a car on it.
     u = u + np.where(turned, half[:, 1], half[:, 0]) + 3.4
@@ -96,7 +95,7 @@ def _houses(sketch: Sketch, cell: Cell, street: float, side: int, growth: float)
     behind = cell.to_world(u, street + side * 28.5)[rng.random(count) < 0.45]
     garages = Boxes.of(behind, (4.2, 2.5), cell.angle + _ACROSS)
     roof = np.full(len(behind), Roof.FLAT)
-    _wish(sketch, cell, garages, rng.uniform(2.5, 3, len(behind)), roof, _FELT, growth)
+    sketch.build(cell, garages, rng.uniform(2.5, 3, len(behind)), roof, _FELT, growth)
 
 
 def _slabs(sketch: Sketch, cell: Cell, street: float, side: int, growth: float) -> None:
@@ -107,7 +106,7 @@ def _slabs(sketch: Sketch, cell: Cell, street: float, side: int, growth: float) 
     roof = rng.choice([Roof.FLAT, Roof.FLAT, Roof.HIP], len(u))
     colours = np.concatenate([_FELT, _TILES[2:4]])
     slabs = Boxes.of(at, half, cell.angle)
-    _wish(sketch, cell, slabs, rng.uniform(12, 22, len(u)), roof, colours, growth)
+    sketch.build(cell, slabs, rng.uniform(12, 22, len(u)), roof, colours, growth)
     # Cars stand across between the street and the lawn.
     bays = cell.to_world(np.arange(-cell.extent[0] + 6, cell.extent[0], 3.7), street + side * 9.0)
     _pave(sketch, cell, Boxes.of(bays, (3.9, 2.3), cell.angle + _ACROSS), Material.LOT)
@@ -164,7 +163,7 @@ def _halls(sketch: Sketch, cell: Cell, middle: Floats, half: Floats) -> None:
             size, angle = size[::-1], angle + _ACROSS
         roof = np.array([Roof.GABLE if size[1] < 22 and rng.random() < 0.25 else Roof.FLAT])
         hall = Boxes.of(cell.to_world(u, middle[1] - half[1] * free), size, angle)
-        _wish(sketch, cell, hall, rng.uniform(7, 13, 1), roof, _SHEET, kept=0.8)
+        sketch.build(cell, hall, rng.uniform(7, 13, 1), roof, _SHEET, kept=0.8)
     # Sheds where the hall leaves room, or would not have fitted at all.
     u, v = np.meshgrid(
         np.arange(-half[0] + 16, half[0] - 8, 34), np.arange(-half[1] + 12, half[1] - 22, 28)
@@ -173,7 +172,7 @@ def _halls(sketch: Sketch, cell: Cell, middle: Floats, half: Floats) -> None:
     at = cell.to_world(middle[0] + u[some], middle[1] + v[some])
     sheds = Boxes.of(at, rng.uniform((10, 7), (14, 10), at.shape), cell.angle)
     roof = rng.choice([Roof.FLAT, Roof.GABLE], len(at))
-    _wish(sketch, cell, sheds, rng.uniform(4, 7, len(at)), roof, _SHEET, kept=0.8)
+    sketch.build(cell, sheds, rng.uniform(4, 7, len(at)), roof, _SHEET, kept=0.8)
 
 
 def _tank_farm(sketch: Sketch, cell: Cell, middle: Floats, half: Floats) -> None:
@@ -187,7 +186,7 @@ def _tank_farm(sketch: Sketch, cell: Cell, middle: Floats, half: Floats) -> None
     at = cell.to_world(middle[0] + u[some], middle[1] + v[some])
     radius = widest * rng.uniform(0.8, 1.0, (len(at), 1)).repeat(2, 1)
     roof = np.full(len(at), Roof.TANK)
-    _wish(sketch, cell, Boxes.of(at, radius, 0.0), rng.uniform(8, 13, len(at)), roof, _STEEL)
+    sketch.build(cell, Boxes.of(at, radius, 0.0), rng.uniform(8, 13, len(at)), roof, _STEEL)
 
 
 def parking(sketch: Sketch, cell: Cell) -> None:
@@ -263,7 +262,7 @@ def _goods(
         if rng.random() < 0.3:
             shed = Boxes.of(front.at(u + 24, v), (24, 15), front.angle)
             roof = np.array([Roof.GABLE])
-            _wish(sketch, cell, shed, rng.uniform(7, 10, 1), roof, _SHEET, kept=0.8)
+            sketch.build(cell, shed, rng.uniform(7, 10, 1), roof, _SHEET, kept=0.8)
             continue
         rows, columns = np.mgrid[-5:6, 0:3].reshape(2, -1)
         full = rng.random(len(rows)) < rng.uniform(0.4, 1.0)
@@ -286,38 +285,3 @@ def _pave(sketch: Sketch, cell: Cell, boxes: Boxes, material: Material) -> None:
     index = sketch.own(cell, pixels_of(boxes, sketch.plan.size).index)
     grassy = sketch.ground.material.ravel()[index] == Material.GRASS
     sketch.ground.cover(index[grassy], material, 145)
-
-
-def _wish(
-    sketch: Sketch,
-    cell: Cell,
-    boxes: Boxes,
-    height: Floats,
-    roof: Ints,
-    colours: Ints,
-    growth: float = 0.08,
-    kept: float = 0.9,
-) -> None:
-    """Wish for buildings that lie wholly in the cell; some stand at one of the dates only.
-
-    Args:
-        sketch: gets the buildings.
-        cell: where they must lie.
-        boxes: their footprints.
-        height: `[N]` metres, of the eaves.
-        roof: `[N]` values of `Roof`.
-        colours: `[K, 3]` to choose from.
-        growth: the share that is built between the dates.
-        kept: the share of the others that still stands at date 2.
-    """
-    size = sketch.plan.size
-    column, row = np.clip(boxes.corners().astype(np.intp), 0, size - 1).transpose(2, 0, 1)
-    inside = np.asarray((sketch.plan.owner[row, column] == cell.number).all(1))
-    rng, count = sketch.rng, int(inside.sum())
-    built = rng.random(count) < growth
-    gone = ~built & (rng.random(count) > kept)
-    colour = rng.choice(colours, count) * rng.uniform(0.9, 1.1, (count, 1))
-    present = np.stack([~built, ~gone])
-    sketch.buildings.append(
-        Buildings(boxes[inside], height[inside], roof[inside], colour.astype(np.float32), present)
-    )

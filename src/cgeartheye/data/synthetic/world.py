@@ -8,11 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from cgeartheye.data.synthetic import countryside, town
+from cgeartheye.data.synthetic.airport import airport
 from cgeartheye.data.synthetic.ground import Bytes, Ground
 from cgeartheye.data.synthetic.materials import COVER_OF, LAND_COVER, SEASONS, Material
 from cgeartheye.data.synthetic.plan import SCENES, make_plan
 from cgeartheye.data.synthetic.render import light_of, render
-from cgeartheye.data.synthetic.shapes import Boxes, Floats, pixels_of, stand_apart, stand_on
+from cgeartheye.data.synthetic.shapes import (
+    Bools,
+    Boxes,
+    Floats,
+    Ints,
+    pixels_of,
+    stand_apart,
+    stand_on,
+)
 from cgeartheye.data.synthetic.sketch import Sketch
 from cgeartheye.data.synthetic.things import (
     Buildings,
@@ -33,13 +42,17 @@ class Objects(NamedTuple):
     Attributes:
         labels: `[N]` indices into `OBJECTS`.
         horizontal: `[N, 4]` x0, y0, x1, y1 in pixels, the bounds of `corners`.
-        corners: `[N, 4, 2]` x, y in pixels, of the oriented boxes; the heading of a vehicle or a
-            ship points from the middle of the box to between the first two.
+        corners: `[N, 4, 2]` x, y in pixels, of the oriented boxes; the heading of what
+            moves points from the middle of the box to between the first two.
     """
 
     labels: npt.NDArray[np.intp]
     horizontal: Floats
     corners: Floats
+
+    def those(self, which: Bools | Ints) -> "Objects":
+        """Some of the objects, by a mask `[N]` or by their places."""
+        return Objects(self.labels[which], self.horizontal[which], self.corners[which])
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +60,14 @@ class World:
     """A world of 0.75 m pixels at two dates and in four seasons.
 
     Between the dates buildings are built and torn down, which `change` tells, and crops rotate,
-    vehicles and ships move, the air is another, which it does not.
+    vehicles, ships and aeroplanes move, the air is another, which it does not.
 
     Attributes:
         seed: the world is the same, to the byte, whenever it is made of one size and seed.
         scene: uint8 `[H, W]`, indices into `SCENES`.
-        land: the ground without buildings, vehicles and ships.
+        land: the ground without buildings and what moves.
         buildings: those of both dates.
-        movables: vehicles and ships of date 1 and of date 2.
+        movables: vehicles, ships and aeroplanes of date 1 and of date 2.
     """
 
     seed: int
@@ -80,7 +93,7 @@ class World:
     def land_cover(self, date: int = 1) -> Bytes:
         """What is drawn at each pixel, uint8 `[H, W]`, indices into `LAND_COVER`.
 
-        Vehicles, ships and containers count as what they stand on; a shadow changes nothing.
+        What moves and containers count as what they stand on; a shadow changes nothing.
         """
         return np.asarray(COVER_OF[self.ground(date).material])
 
@@ -91,7 +104,7 @@ class World:
         return np.asarray(first ^ second, np.uint8)
 
     def boxes(self, date: int = 1) -> Objects:
-        """Buildings, storage tanks, ships and vehicles of a date."""
+        """All objects of a date."""
         _check(date)
         buildings = self.buildings[self.buildings.present[date - 1]]
         movables = self.movables[date - 1]
@@ -147,7 +160,8 @@ def make_world(size: int = 2048, seed: int = 0) -> World:
     """Draw a world.
 
     Args:
-        size: pixels a side, at least 768; from 2048 on every class of `SCENES` has its place.
+        size: pixels a side, at least 768; from 1200 on there is an airport, from 2048 on every
+            class of `SCENES` has its place, from 2560 on there are two airports.
         seed: another seed, another world.
 
     Raises:
@@ -160,6 +174,7 @@ def make_world(size: int = 2048, seed: int = 0) -> World:
     rng = np.random.default_rng(seed)
     sketch = Sketch.start(make_plan(size, rng), rng)
     fill = {
+        "airport": airport,
         "bare land": countryside.bare_land,
         "farmland": countryside.farmland,
         "forest": countryside.forest,
@@ -188,7 +203,7 @@ def _place_buildings(sketch: Sketch) -> Buildings:
     """Keep the buildings that stand on their own lots and apart from each other."""
     wished = Buildings.concatenate(sketch.buildings)
     lots = np.isin(sketch.ground.material, (Material.GRASS, Material.YARD, Material.QUAY))
-    towns = [SCENES.index(name) for name in ("residential", "industrial", "harbour")]
+    towns = [SCENES.index(name) for name in ("airport", "residential", "industrial", "harbour")]
     fits = stand_on(wished.boxes, lots & np.isin(sketch.plan.scene, towns), 1.0)
     kept = wished[fits]
     return kept[stand_apart(kept.boxes, sketch.plan.size, 1.0)]
