@@ -27,6 +27,7 @@ from cgeartheye.mapping.onto import lattice_of, lay
 from cgeartheye.mapping.pair import PairScene, open_pair
 from cgeartheye.mapping.scene import open_scene
 
+SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "LEVIR-CD-20" / "test"
 INNER = slice(8, -8), slice(8, -8)
 
 
@@ -357,6 +358,43 @@ def test_a_shift_that_is_not_sure_is_not_applied(
     assert (found.squares, found.applied) == (0, False)
 
 
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared LEVIR-CD-20")
+def test_real_dates_years_apart_are_moved_back(tmp_path: Path) -> None:
+    """Hardly a square shows the shift by itself; all of them do, and what is added to it."""
+    corners = "0000", "0512"
+    before, after = (
+        np.block(
+            [
+                [read(SHARED / date / f"test_05_{row}_{column}.jpg") for column in corners]
+                for row in corners
+            ]
+        )
+        for date in ("Image1", "Image2")
+    )
+    a = write_scene(tmp_path / "a.tif", before)
+    found = []
+    for shift in (0, 0), (3, 4):
+        b = write_scene(tmp_path / f"b{shift[0]}.tif", np.roll(after, shift, (1, 2)))
+        pair = opened(a, b, registered=True)
+        assert pair.registration is not None
+        assert pair.registration.applied
+        assert pair.registration.together
+        assert "squares measured together" in pair.registration.sentence(pair.ground)
+        found.append((pair.registration.rows, pair.registration.columns))
+    np.testing.assert_allclose(np.subtract(found[1], found[0]), (3, 4), atol=0.2)
+
+
+def test_what_may_be_a_mistake_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = first(tmp_path / "a.tif"), second(tmp_path / "b.tif")
+    opened(a, b, dates=("2018-05-01", "2021-06-01"))
+    opened(a, b, dates=("summer", "spring"))
+    assert "note" not in "".join(capsys.readouterr())
+    opened(a, b, dates=("2021-06-01", "2018-05-01"))
+    assert "2021-06-01, is later than the second, 2018-05-01" in "".join(capsys.readouterr())
+    opened(a, a)
+    assert "a.tif: nothing can have changed" in "".join(capsys.readouterr())
+
+
 def test_dates_that_fit_are_left_as_they_are(tmp_path: Path) -> None:
     a = first(tmp_path / "a.tif")
     b = write_scene(tmp_path / "b.tif", render(NORTH_UP, 32650, SHAPE, True))
@@ -406,8 +444,8 @@ def test_stopped_after_every_row_the_map_is_the_same(
     class Stop(Exception):
         pass
 
-    def note_and_stop(self: Ledger, rows: list[tuple[int, int, int]]) -> None:
-        note(self, rows)
+    def note_and_stop(self: Ledger, rows: list[tuple[int, int, int]], found: Any) -> None:
+        note(self, rows, found)
         if rows:
             raise Stop
 

@@ -12,6 +12,7 @@ from affine import Affine
 from PIL import Image
 from rasterio.crs import CRS
 from toy_land import draw
+from toy_things import draw_things
 
 from cgeartheye.cli import main
 from cgeartheye.config import load
@@ -133,3 +134,36 @@ def test_mistakes_are_one_sentence(
         assert error.startswith("error: ")
         assert words in error
     command(*arguments, "--resume")  # nothing to go on with: it begins
+
+
+@pytest.mark.parametrize("boxes", ["horizontal", "oriented"])
+def test_a_detector_maps_what_it_finds_in_a_large_image(
+    things_config: Path, tmp_path: Path, boxes: str
+) -> None:
+    runs.train(load(things_config, ["training.epochs=1", "data.gsd=0.75", f"data.boxes={boxes}"]))
+    run, out = tmp_path / "run", tmp_path / "map"
+    picture = draw_things(7, 260, 200)[0]
+    scene = write_scene(tmp_path / "scene.tif", picture)
+    wide = "window.overlap=0.7"  # more than the largest object needs
+    command("map", run, scene, "--out", out, "--score", 0, "--set", wide)
+    facts = json.loads((out / "map.json").read_text())
+    assert facts["kind"] == "objects"
+    assert facts["settings"]["score"] == 0
+    assert facts["settings"]["model_largest"] == base.read_model(run).largest
+    assert facts["overlap_m"] == pytest.approx(0.7 * 112 * 0.75, rel=1e-3)
+    found = geopandas.read_file(out / "map.gpkg")
+    config = load(run / "config.yaml", ["data.resize=false", wide])
+    task, _ = runs.load(config, run, torch.device("cpu"))
+    image = torch.from_numpy(picture).permute(2, 0, 1)
+    with torch.no_grad():
+        (expected,) = task.eval().predict({"image": [image], "scale": torch.ones(1)})
+    sides = (
+        expected.boxes[:, 2:4]
+        if boxes == "oriented"
+        else expected.boxes[:, 2:] - expected.boxes[:, :2]
+    )
+    longest = 0.75 * sides.amax(1)[:20].sort().values
+    best = found.sort_values("score", ascending=False)[:20]
+    np.testing.assert_allclose(best["score"], expected.scores[:20], atol=2e-4)
+    np.testing.assert_allclose(np.sort(best["length_m"]), longest, rtol=5e-3)
+    assert ("heading" in found.columns) == (boxes == "oriented")

@@ -327,7 +327,7 @@ class DetectionData(Section):
         (0.5, 2.0),
         description="range of the random resizing before a training crop, beside that of a test",
     )
-    flips: Literal["horizontal", "both", "all"] = Field(
+    flips: Literal["none", "horizontal", "both", "all"] = Field(
         "all", description="of training crops; all: both, and quarter turns"
     )
     distortion: bool = Field(False, description="random brightness, contrast, saturation and hue")
@@ -717,9 +717,14 @@ class Pretraining(Section):
 class PlaceDesign(Section):
     """Which cells of the globe are sampled (see `jlssd/design.py`)."""
 
-    regions: str = Field(description="polygons with a name each; any path that GDAL opens")
-    landcover: str = Field(description="classes of land cover, such as WorldCover; likewise")
-    elevation: str = Field(description="metres; likewise")
+    regions: Path = Field(description="a vector file of polygons")
+    region_column: str | None = Field(
+        None, description="names the regions; none: name, else the rows' numbers"
+    )
+    landcover: tuple[str, ...] = Field(
+        min_length=1, description="classes such as WorldCover's, one mosaic: any paths of GDAL"
+    )
+    elevation: tuple[str, ...] = Field(min_length=1, description="in metres, likewise")
     cells: Positive = Field(
         1000, description="metres a side of a cell, on an equal-area projection"
     )

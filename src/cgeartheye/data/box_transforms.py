@@ -46,7 +46,7 @@ def box_transform(
     image_size: int,
     resize: bool,
     scale: tuple[float, float],
-    flips: Literal["horizontal", "both", "all"],
+    flips: Literal["none", "horizontal", "both", "all"],
     distortion: bool,
     visible: float,
     smallest: float,
@@ -54,7 +54,7 @@ def box_transform(
     """Return the augmentation of an image and its boxes; the arguments are `DetectionData`'s.
 
     A random resize and crop, photometric distortion, padding where that is smaller, and flips:
-    horizontal; both; or both and a reflection in the diagonal, with which all 8 symmetries are
+    none; horizontal; both; or both and a reflection in the diagonal, with which all 8 symmetries are
     equally likely, quarter turns among them.
 
     Returns:
@@ -66,8 +66,8 @@ def box_transform(
         [
             RandomBoxWindow(image_size, resize, scale, visible, smallest),
             *([PhotometricDistortion()] if distortion else []),
-            v2.RandomHorizontalFlip(0.5),
-            *([v2.RandomVerticalFlip(0.5)] if flips != "horizontal" else []),
+            *([v2.RandomHorizontalFlip(0.5)] if flips != "none" else []),
+            *([v2.RandomVerticalFlip(0.5)] if flips in ("both", "all") else []),
             *([RandomTranspose()] if flips == "all" else []),
         ]
     )

@@ -153,6 +153,8 @@ class PairScene:
 
 AnyScene = Scene | PairScene
 
+_DAY = re.compile(r"[12]\d{3}-\d\d-\d\d")
+
 
 def open_pair(
     before: Sequence[Path],
@@ -186,6 +188,7 @@ def open_pair(
     grid = grid._replace(transform=grid.transform @ Affine.translation(columns[0], rows[0]))
     middle = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
     names = dates or (_date(first), _date(second))
+    _tell_doubts(first, second, names)
     pair = PairScene(names, first, lay(second, grid, middle), rows, columns)
     if not registered:
         return pair
@@ -230,6 +233,14 @@ def _common(first: Scene, second: Scene) -> tuple[Span, Span]:
             f"{first.name} and {second.name} do not overlap: name two scenes of the same place"
         )
     return rows, columns
+
+
+def _tell_doubts(first: Scene, second: Scene, dates: tuple[str, str]) -> None:
+    """Say what may be a mistake, but need not."""
+    if [path.resolve() for path in first.files] == [path.resolve() for path in second.files]:
+        say(f"note: both dates are {first.name}: nothing can have changed")
+    elif all(map(_DAY.fullmatch, dates)) and dates[0] > dates[1]:
+        say(f"note: the first date, {dates[0]}, is later than the second, {dates[1]}")
 
 
 def _date(scene: Scene) -> str:

@@ -1,12 +1,12 @@
 """By how much the second of two dates is displaced, measured on squares of the ground."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from cgeartheye.data.registration import Shift, phase_shift
+from cgeartheye.data.registration import TRUSTED, phase_shift
 from cgeartheye.mapping.scene import Bools, Bytes, Span
 
 Floats = npt.NDArray[np.float64]
@@ -46,8 +46,9 @@ class Registration:
         rows: pixels of the first date by which the second one lies further down.
         columns: likewise to the right.
         squares: that were measured.
-        agreed: of these, those within a pixel of the median.
-        reliable: whether enough agreed.
+        agreed: of these, those within a pixel of the result.
+        reliable: whether enough agreed, or all of them together are sure.
+        together: whether the squares did not agree, and all were measured as one.
     """
 
     rows: float
@@ -55,6 +56,7 @@ class Registration:
     squares: int
     agreed: int
     reliable: bool
+    together: bool = False
 
     @property
     def applied(self) -> bool:
@@ -75,11 +77,14 @@ class Registration:
             "metres_right": round(self.columns * ground[0], 3),
             "squares": self.squares,
             "squares_that_agree": self.agreed,
+            "measured_together": self.together,
         }
 
     def sentence(self, ground: tuple[float, float]) -> str:
         """Tell it; see `facts`."""
         agree = f"{self.agreed} of {self.squares} squares agree"
+        if self.together:
+            agree = f"{self.squares} squares measured together"
         if not self.reliable:
             return f"note: the dates are left as they lie: no shift between them is sure ({agree})"
         size = f"{self.rows:+.2f} rows, {self.columns:+.2f} columns"
@@ -92,33 +97,47 @@ def register(pair: Pair) -> Registration:
     """Measure the displacement of a pair; the same pixels give the same numbers.
 
     Squares spread over the pair are measured one by one and their median, weighted by their
-    confidence, is taken; then once more with the second date moved by that much, as a shift is
-    found the better the smaller it is.
+    confidence, is taken. If they disagree, as where years or seasons lie between the dates, all are
+    correlated as one. Then once more with the second date moved by that much, as a shift is found
+    the better the smaller it is.
     """
     first = _measure(pair)
     if not first.reliable:
         return first
     rest = _measure(pair.moved(first.rows, first.columns))
-    return Registration(
-        round(first.rows + rest.rows, 3),
-        round(first.columns + rest.columns, 3),
-        rest.squares,
-        rest.agreed,
-        rest.reliable,
+    return replace(
+        rest,
+        rows=round(first.rows + rest.rows, 3),
+        columns=round(first.columns + rest.columns, 3),
     )
 
 
 def _measure(pair: Pair) -> Registration:
-    found = [shift for square in _squares(pair) if (shift := _shift(pair, *square)) is not None]
-    if not found:
+    dates = [x for square in _squares(pair) if (x := _greys(pair, *square)) is not None]
+    if not dates:
         return Registration(0.0, 0.0, 0, 0, False)
+    found = [phase_shift(*each) for each in dates]
     shifts = np.array([(shift.rows, shift.columns) for shift in found], float)
     weights = np.array([shift.confidence for shift in found], float)
-    middle = [_median(values, weights) for values in shifts.T]
-    agree = (np.abs(shifts - middle) <= _NEAR).all(axis=1)
-    reliable = agree.sum() >= _FEWEST and weights[agree].sum() > _MOST * weights.sum()
-    rows, columns = (round(float(value), 3) for value in middle)
-    return Registration(rows, columns, len(found), int(agree.sum()), bool(reliable))
+    rows, columns = (_median(values, weights) for values in shifts.T)
+    agree = _near(shifts, rows, columns)
+    reliable = bool(agree.sum() >= _FEWEST and weights[agree].sum() > _MOST * weights.sum())
+    if together := not reliable and len(dates) >= _FEWEST:
+        rows, columns, confidence = phase_shift(*np.stack(dates, axis=1))
+        agree, reliable = _near(shifts, rows, columns), confidence >= TRUSTED
+    return Registration(
+        round(rows, 3),
+        round(columns, 3),
+        len(found),
+        int(agree.sum()),
+        reliable,
+        together and reliable,
+    )
+
+
+def _near(shifts: Floats, rows: float, columns: float) -> Bools:
+    """Which shifts `[N, 2]` agree with another."""
+    return np.asarray((np.abs(shifts - (rows, columns)) <= _NEAR).all(axis=1))
 
 
 def _squares(pair: Pair) -> list[tuple[Span, Span]]:
@@ -131,16 +150,16 @@ def _squares(pair: Pair) -> list[tuple[Span, Span]]:
     return [((top, top + side), (left, left + side)) for top in starts[0] for left in starts[1]]
 
 
-def _shift(pair: Pair, rows: Span, columns: Span) -> Shift | None:
-    """The shift of a square; none if too much of it has no data."""
+def _greys(pair: Pair, rows: Span, columns: Span) -> Floats | None:
+    """Both dates of a square, float `[2, H, W]`; none if too much of it has no data."""
     pixels, valid = pair.read(rows, columns)
     if valid is not None and valid.mean() < _KNOWN:
         return None
-    grey = pixels.reshape(2, 3, *pixels.shape[1:]).mean(axis=1, dtype=np.float32)
+    grey: Floats = pixels.reshape(2, 3, *pixels.shape[1:]).mean(axis=1, dtype=np.float64)
     if valid is not None:
         # An edge at the same place in both would say that nothing has moved.
         grey = np.where(valid, grey, grey[:, valid].mean(axis=1)[:, None, None])
-    return phase_shift(grey[0], grey[1])
+    return grey
 
 
 def _median(values: Floats, weights: Floats) -> float:
