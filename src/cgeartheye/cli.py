@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cgeartheye.cli_jlssd import jlssd_app
 from cgeartheye.errors import UserError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ weights_app = typer.Typer(help="Look into weights files and convert them.", no_a
 config_app = typer.Typer(help="Show what a config file says.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(config_app, name="config")
+app.add_typer(jlssd_app, name="jlssd")
 
 
 class _ConfigOrCommand(typer.core.TyperGroup):
@@ -164,7 +166,21 @@ def map_(
     ] = False,
     vector: Annotated[
         list[str] | None,
-        typer.Option(help="Polygons too: gpkg, parquet, geojson or fgb. Repeat for several."),
+        typer.Option(
+            help="Polygons too: gpkg, parquet, geojson or fgb; of objects gpkg if "
+            "none is named. Repeat for several."
+        ),
+    ] = None,
+    largest: Annotated[
+        float | None,
+        typer.Option(
+            help="For a detector, metres that the largest object reaches, its diagonal: windows "
+            "overlap by as much (as in its training)."
+        ),
+    ] = None,
+    score: Annotated[
+        float | None,
+        typer.Option(help="For a detector, the least of an object (what its test found, or 0.3)."),
     ] = None,
     gsd: Annotated[
         float | None, typer.Option(help="Metres a pixel that the model sees [as in its training].")
@@ -200,7 +216,7 @@ def map_(
         bool, typer.Option("--resume", help="Finish a map that was interrupted.")
     ] = False,
 ) -> None:
-    """Map a scene of any size, or what changed: GeoTIFF, polygons, a preview in the browser."""
+    """Map a scene of any size, what changed, or objects: GeoTIFF, polygons, a preview page."""
     from cgeartheye.tasks.maps import map_scenes
 
     if not (scenes or before or after):
@@ -223,6 +239,8 @@ def map_(
         "scene_gsd": scene_gsd,
         "dates": dates,
         "register": register or None,
+        "largest": largest,
+        "score": score,
     }
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]

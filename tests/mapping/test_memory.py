@@ -22,27 +22,49 @@ run_toy(Path(sys.argv[1]), Path(sys.argv[2]), Quick(window=126), batch_size=8)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
+OBJECTS = """
+import sys, resource
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+import torch
+from toy_detector import ToyDetector
+from toy_map import run_toy
+from cgeartheye.geometry import Detections
+from cgeartheye.mapping import object_outputs, objects
+torch.set_num_threads(1)
+objects._CHUNK, object_outputs.SHOWN = 2000, 1000
+places = torch.cartesian_prod(torch.arange(4, 126, 10), torch.arange(4, 126, 10))
+boxes = torch.cat([places, torch.tensor([6.0, 3.0, 0.5]).expand(len(places), 3)], 1)
+found = Detections(boxes, torch.full((len(boxes),), 0.9), torch.zeros(len(boxes)).long())
+class Quick(ToyDetector):
+    def predict(self, images):
+        return [found] * len(images)
+run_toy(Path(sys.argv[1]), Path(sys.argv[2]), Quick(126, True, 8), batch_size=8, overlap=0.0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
 
-def peak(scene: Path, out: Path) -> int:
+
+def peak(scene: Path, out: Path, code: str = CODE) -> int:
     """Megabytes of a process that maps a scene."""
-    code = CODE.format(folder=str(Path(__file__).parent))
+    code = code.format(folder=str(Path(__file__).parent))
     command = [sys.executable, "-c", code, str(scene), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     return int(done.stdout.split()[-1])
 
 
-def write_large(path: Path, side: int) -> Path:
+def write_large(path: Path, side: int, height: int | None = None) -> Path:
     """A scene that takes no room on the disk, compressed and in tiles."""
+    height = height or side
     with rasterio.open(
-        path, "w", driver="GTiff", width=side, height=side, count=3, dtype="uint8", crs=UTM,
+        path, "w", driver="GTiff", width=side, height=height, count=3, dtype="uint8", crs=UTM,
         transform=NORTH_UP, tiled=True, compress="deflate", zlevel=1,
     ) as file:  # fmt: skip
         rows = np.arange(512, dtype=np.uint8)[:, None] + np.arange(side, dtype=np.uint8)
         block = np.broadcast_to(rows, (3, 512, side))
-        for top in range(0, side, 512):
-            height = min(512, side - top)
-            window = rasterio.windows.Window(0, top, side, height)
-            file.write(block[:, :height], window=window)
+        for top in range(0, height, 512):
+            rows_here = min(512, height - top)
+            window = rasterio.windows.Window(0, top, side, rows_here)
+            file.write(block[:, :rows_here], window=window)
     return path
 
 
@@ -52,3 +74,10 @@ def test_memory_grows_with_the_width_of_a_band_at_most(tmp_path: Path) -> None:
     large = peak(write_large(tmp_path / "large.tif", 8000), tmp_path / "large")
     held = 8000 * (127 * 4 * 4 + 3 * 512 * 5) / 2**20  # sums, and slabs of pixels
     assert large - small < held + 150, (small, large)
+
+
+def test_memory_does_not_grow_with_the_number_of_objects(tmp_path: Path) -> None:
+    """5 times as many, 70,000: held are those of two rows of windows, a chunk and the best."""
+    scenes = [write_large(tmp_path / f"{height}.tif", 1000, height) for height in (1000, 5000)]
+    small, large = (peak(scene, tmp_path / scene.stem, OBJECTS) for scene in scenes)
+    assert large - small < 60, (small, large)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,9 +63,9 @@ def test_stopped_after_every_row_the_map_is_the_same(
     note = Ledger.note
     count = 0
 
-    def note_and_stop(self: Ledger, rows: list[tuple[int, int, int]]) -> None:
+    def note_and_stop(self: Ledger, rows: list[tuple[int, int, int]], found: Any) -> None:
         nonlocal count
-        note(self, rows)
+        note(self, rows, found)
         if rows:
             count += 1
             raise Stop

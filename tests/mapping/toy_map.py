@@ -14,8 +14,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from torch import Tensor
 
-from cgeartheye.mapping import writing
-from cgeartheye.mapping.run import Options, map_scene
+from cgeartheye.mapping import Options, map_scene, writing
 
 UTM = CRS.from_epsg(32650)
 NORTH_UP = Affine(0.75, 0, 500_000, 0, -0.75, 4_400_000)

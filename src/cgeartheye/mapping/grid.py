@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cgeartheye.mapping.merge import borders
 from cgeartheye.mapping.pair import AnyScene
 from cgeartheye.mapping.resample import Floats
 from cgeartheye.mapping.scene import Span
@@ -139,7 +140,7 @@ class Grid:
         overlap: of windows; 0 for cells.
         starts: first rows of the windows.
         bands: of columns, so that memory is bounded however wide the scene is.
-        dense: whether the model tells every pixel, or else each window as one cell.
+        dense: whether the map has the scene's pixels, or else each window as one cell.
     """
 
     rows: Axis
@@ -154,6 +155,15 @@ class Grid:
     def resampled(self) -> bool:
         """Whether the model's pixels are not the scene's."""
         return self.rows.scene != self.rows.model or self.columns.scene != self.columns.model
+
+    def metres(self, ground: tuple[float, float]) -> tuple[float, float]:
+        """Return metres from one column, and from one row, of the model's grid to the next.
+
+        Args:
+            ground: those of the scene.
+        """
+        rows, columns = self.rows, self.columns
+        return ground[0] * columns.scene / columns.model, ground[1] * rows.scene / rows.model
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -182,6 +192,19 @@ class Grid:
         return self.window * rows.scene / rows.model, self.window * columns.scene / columns.model
 
 
+def axes(scene: AnyScene, gsd: float | None) -> tuple[Axis, Axis]:
+    """Return rows and columns of the model's grid over a scene.
+
+    Args:
+        scene: to be mapped.
+        gsd: metres a pixel of the model; none: the scene's pixels as they are.
+    """
+    return (
+        Axis(scene.height, _resize(scene.height, scene.ground[1], gsd)),
+        Axis(scene.width, _resize(scene.width, scene.ground[0], gsd)),
+    )
+
+
 def make_grid(
     scene: AnyScene, gsd: float | None, window: int, overlap: float, classes: int, dense: bool
 ) -> Grid:
@@ -196,8 +219,7 @@ def make_grid(
         dense: whether the model tells every pixel; else windows are cells side by side, the last
             of which may stand out over the scene (its window does not).
     """
-    rows = Axis(scene.height, _resize(scene.height, scene.ground[1], gsd))
-    columns = Axis(scene.width, _resize(scene.width, scene.ground[0], gsd))
+    rows, columns = axes(scene, gsd)
     if not dense:
         down, across = (_cell_starts(axis.model, window) for axis in (rows, columns))
         bands = _bands_of_cells(columns, across, window)
@@ -236,3 +258,25 @@ def _bands_of_cells(columns: Axis, across: tuple[int, ...], window: int) -> tupl
     return tuple(
         Band(columns.to_scene(span), span, own) for span, own in zip(spans, groups, strict=True)
     )
+
+
+def make_object_grid(rows: Axis, columns: Axis, window: int, overlap: float) -> Grid:
+    """Lay the windows of a detector over a scene; each belongs to one band of columns.
+
+    Args:
+        rows: of `axes`.
+        columns: likewise.
+        window: pixels a side.
+        overlap: least share of a window that its neighbour covers too.
+    """
+    down, across = (starts(axis.model, window, overlap) for axis in (rows, columns))
+    widest = min(MAX_COLUMNS, columns.to_model((0, MAX_SCENE_COLUMNS))[1])
+    count = max(1, (widest - window) // max(np.diff(across), default=window))
+    edges = [0.0, *borders(across, window), columns.model]
+    bands = []
+    for first in range(0, len(across), count):
+        own = across[first : first + count]
+        zones = round(edges[first]), round(edges[first + len(own)])
+        seen = own[0], min(own[-1] + window, columns.model)
+        bands.append(Band(columns.to_scene(zones), seen, own))
+    return Grid(rows, columns, window, overlap, down, tuple(bands), dense=True)

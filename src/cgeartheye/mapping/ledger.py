@@ -1,8 +1,11 @@
-"""Which rows of windows are finished: a small SQLite file beside the unfinished map."""
+"""Which rows of windows are finished, and what a detector found in them.
+
+A small SQLite file beside the unfinished map.
+"""
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,10 @@ class Ledger:
                     "CREATE TABLE IF NOT EXISTS finished "
                     "(number INTEGER PRIMARY KEY, windows INTEGER, pixels INTEGER)"
                 )
+                self._db.execute(
+                    "CREATE TABLE IF NOT EXISTS found (number INTEGER, place INTEGER, "
+                    "objects BLOB, PRIMARY KEY (number, place)) WITHOUT ROWID"
+                )
                 begun = self._db.execute("SELECT text FROM settings").fetchone()
                 if begun is None:
                     self._db.execute("INSERT INTO settings VALUES (?)", (json.dumps(settings),))
@@ -57,10 +64,23 @@ class Ledger:
         rows, pixels = self._db.execute("SELECT COUNT(*), TOTAL(pixels) FROM finished").fetchone()
         return rows, int(pixels)
 
-    def note(self, rows: list[tuple[int, int, int]]) -> None:
-        """Note rows as finished: number, windows and pixels of each."""
+    def note(
+        self, rows: list[tuple[int, int, int]], found: Sequence[tuple[int, int, bytes]] = ()
+    ) -> None:
+        """Note rows as finished, with what was found in them, at once or not at all.
+
+        Args:
+            rows: number, windows and pixels of each.
+            found: number of the row, number of the window in it, and its objects.
+        """
         with self._db:
+            self._db.executemany("INSERT INTO found VALUES (?, ?, ?)", found)
             self._db.executemany("INSERT INTO finished VALUES (?, ?, ?)", rows)
+
+    def found(self, number: int) -> list[tuple[int, bytes]]:
+        """Return the windows of a row that have objects, in order, and those."""
+        query = "SELECT place, objects FROM found WHERE number = ? ORDER BY place"
+        return self._db.execute(query, (number,)).fetchall()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -78,6 +98,6 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path) ->
         if begun.get(name) != now.get(name):
             was, is_now = (json.dumps(s.get(name))[:120] for s in (begun, now))
             raise UserError(
-                f"{place} was begun with {name} = {was}, now it is {is_now}: say the same, or map "
-                "into another folder"
+                f"{place} was begun with {name} = {was}, now it is {is_now}: say the same, or use "
+                "another folder"
             )

@@ -21,6 +21,7 @@ from cgeartheye.mapping.pair import AnyScene
 from cgeartheye.mapping.planes import RGB, Look, Plane, write_geotiff
 from cgeartheye.mapping.preview import Entry, write_preview
 from cgeartheye.mapping.scene import Bytes
+from cgeartheye.mapping.vector_files import write_vectors
 from cgeartheye.mapping.writing import PREVIEW_SIDE
 
 MAP, PROBABILITIES, PREVIEW, FACTS = "map.tif", "probabilities.tif", "preview.html", "map.json"
@@ -106,7 +107,7 @@ def finish(
     write_preview(
         out / PREVIEW,
         scene.title,
-        _pictures(planes["scene"]),
+        pictures(planes["scene"]),
         scene.dates,
         _shrunk(out / MAP, rows, columns),
         legend,
@@ -115,6 +116,22 @@ def finish(
         (rows * cell[0], columns * cell[1]),
     )
     facts = {
+        **facts_of(scene, grid, settings),
+        "kind": "pixels" if grid.dense else "cells",
+        "nodata": NODATA,
+        "mapped_pixels": mapped,
+        "classes": [
+            {"value": value, "name": e.name, "colour": e.colour, "pixels": count, "km2": e.area}
+            for value, (e, count) in enumerate(zip(legend, counts.tolist(), strict=False))
+        ],
+    }
+    write_text(out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    return facts
+
+
+def facts_of(scene: AnyScene, grid: Grid, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `map.json` says of every kind of map."""
+    return {
         "format": 1,
         "cgeartheye": __version__,
         "settings": settings,
@@ -130,22 +147,10 @@ def finish(
             "rows": grid.rows.model,
             "columns": grid.columns.model,
             "resampled": grid.resampled,
-            "metres_a_pixel": [
-                scene.ground[0] * grid.columns.scene / grid.columns.model,
-                scene.ground[1] * grid.rows.scene / grid.rows.model,
-            ],
+            "metres_a_pixel": grid.metres(scene.ground),
             "windows": len(grid.starts) * sum(len(band.starts) for band in grid.bands),
         },
-        "kind": "pixels" if grid.dense else "cells",
-        "nodata": NODATA,
-        "mapped_pixels": mapped,
-        "classes": [
-            {"value": value, "name": e.name, "colour": e.colour, "pixels": count, "km2": e.area}
-            for value, (e, count) in enumerate(zip(legend, counts.tolist(), strict=False))
-        ],
     }
-    write_text(out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
-    return facts
 
 
 def _write_polygons(
@@ -168,7 +173,7 @@ def _write_polygons(
     if scene.dates:
         frame = frame.assign(before=scene.dates[0], after=scene.dates[1])
     for ending in endings:
-        vector.write_vectors(frame, out / f"map.{ending}", classes.path.parent)
+        write_vectors([frame], out / f"map.{ending}", classes.path.parent)
 
 
 def _count(classes: Plane) -> npt.NDArray[np.int64]:
@@ -181,8 +186,8 @@ def _count(classes: Plane) -> npt.NDArray[np.int64]:
     return total
 
 
-def _pictures(scene: Plane) -> list[Bytes]:
-    """The small picture of each date, `[H, W, 3]`."""
+def pictures(scene: Plane) -> list[Bytes]:
+    """Return the small picture of each date, `[H, W, 3]`."""
     bands = [scene.read((0, scene.height), band) for band in range(scene.bands)]
     return [np.stack(bands[i : i + 3], axis=-1) for i in range(0, len(bands), 3)]
 

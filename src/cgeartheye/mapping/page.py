@@ -1,4 +1,7 @@
-"""The preview's page: what stands between @ signs is filled in."""
+"""The preview's page: what stands between @ signs is filled in.
+
+`SCRIPT` gives it `paint`, called whenever the view changes, and `pick`, called on a click.
+"""
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -33,6 +36,7 @@ label { display: grid; grid-template-columns: auto 1fr 3em; gap: 8px; align-item
 label input { width: 100%; accent-color: #2f6fde; }
 output { text-align: right; font-variant-numeric: tabular-nums; }
 table { width: 100%; margin-top: 8px; border-collapse: collapse; }
+td:first-child { width: 22px; }
 td { padding: 3px 4px; border-top: 1px solid var(--line); }
 td:nth-child(n+3) { text-align: right; white-space: nowrap; color: var(--soft);
   font-variant-numeric: tabular-nums; }
@@ -65,27 +69,28 @@ i { display: block; width: 14px; height: 14px; border-radius: 3px; }
 </head>
 <body>
 <div id="view" tabindex="0" role="img" aria-label="Map over the scene; drag, wheel, + and - zoom">
-<div id="sheet">@SCENES@<canvas id="map"></canvas></div></div>@DIVIDER@
+<div id="sheet">@SCENES@@LAYER@</div></div>@OVER@
 <aside><h1>@TITLE@</h1>@DATES@
-<label>Map <input id="opacity" type="range" min="0" max="100" value="60"
- aria-label="opacity of the map"><output id="percent">60 %</output></label>
+@CONTROLS@
 <table><tbody>@LEGEND@</tbody></table></aside>
 <div id="where"></div>
 <script>
-const facts = @FACTS@, source = "@MAP@";
+const facts = @FACTS@;
 const byId = id => document.getElementById(id);
-const view = byId("view"), sheet = byId("sheet"), canvas = byId("map"), slider = byId("opacity");
-let scale = 1, left = 0, top_ = 0, only = null, pixels = null;
+const view = byId("view"), sheet = byId("sheet");
+let scale = 1, left = 0, top_ = 0, only = null, moved = 0;
+const rows = [...document.querySelectorAll("tr")];
+const colours = rows.map(row => getComputedStyle(row.querySelector("i")).backgroundColor
+  .match(/\\d+/g).map(Number));
 sheet.style.width = facts.width + "px";
 sheet.style.height = facts.height + "px";
-canvas.style.width = facts.mapWidth + "px";
-canvas.style.height = facts.mapHeight + "px";
 const layers = [...sheet.children], later = byId("later"), divider = byId("divider");
 let share = 50;  // percent of the window to the left of the divider, where the first date is seen
 const draw = () => {
   sheet.style.transform = `translate(${left}px, ${top_}px) scale(${scale})`;
   for (const layer of layers) layer.classList.toggle("sharp",
     scale * layer.clientWidth > 2 * (layer.naturalWidth || layer.width));
+  paint();
   if (!later) return;
   divider.style.left = share + "%";
   const hidden = (share / 100 * innerWidth - left) / scale;
@@ -112,9 +117,13 @@ const fingers = new Map();
 view.addEventListener("pointerdown", event => {
   view.setPointerCapture(event.pointerId);
   fingers.set(event.pointerId, event);
+  moved = 0;
 });
 const lift = event => fingers.delete(event.pointerId);
-view.addEventListener("pointerup", lift);
+view.addEventListener("pointerup", event => {
+  lift(event);
+  if (moved < 4) pick((event.clientX - left) / scale, (event.clientY - top_) / scale);
+});
 view.addEventListener("pointercancel", lift);
 view.addEventListener("pointermove", event => {
   const x = (event.clientX - left) / scale, y = (event.clientY - top_) / scale;
@@ -124,6 +133,7 @@ view.addEventListener("pointermove", event => {
   byId("where").textContent = `${east.toFixed(digits)}, ${north.toFixed(digits)}  ${facts.crs}`;
   const before = fingers.get(event.pointerId);
   if (!before) return;
+  moved += Math.hypot(event.clientX - before.clientX, event.clientY - before.clientY);
   const other = [...fingers.values()].find(finger => finger.pointerId !== event.pointerId);
   if (other) {
     const {clientX: u, clientY: v} = other;
@@ -170,13 +180,37 @@ if (divider) {
     button.onclick = () => swipe(number ? 0 : 100);
   });
 }
+@SCRIPT@
+fit();
+</script>
+</body>
+</html>
+"""
+
+DIVIDER = """
+<div id="divider" role="slider" tabindex="0" aria-label="Divider between the dates"
+ aria-valuemin="0" aria-valuemax="100" aria-valuenow="50"><span>@BEFORE@</span><b>⇔</b>
+<span>@AFTER@</span></div>"""
+
+DATES = """
+<div class="dates"><button title="show only this date"><img alt=""><span>@BEFORE@</span></button>
+<button title="show only this date"><img alt=""><span>@AFTER@</span></button></div>"""
+
+PIXELS_LAYER = """<canvas id="map"></canvas>"""
+
+PIXELS_CONTROLS = """<label>Map <input id="opacity" type="range" min="0" max="100" value="60"
+ aria-label="opacity of the map"><output id="percent">60 %</output></label>"""
+
+PIXELS_SCRIPT = """const canvas = byId("map"), slider = byId("opacity");
+let pixels = null;
+canvas.style.width = facts.mapWidth + "px";
+canvas.style.height = facts.mapHeight + "px";
+function paint() {}
+function pick() {}
 slider.oninput = () => {
   canvas.style.opacity = slider.value / 100;
   byId("percent").textContent = slider.value + " %";
 };
-const rows = [...document.querySelectorAll("tr")];
-const colours = rows.map(row => getComputedStyle(row.querySelector("i")).backgroundColor
-  .match(/\\d+/g).map(Number));
 const show = () => {
   const context = canvas.getContext("2d");
   const shown = new ImageData(new Uint8ClampedArray(pixels.data), pixels.width, pixels.height);
@@ -199,19 +233,5 @@ image.onload = () => {
   show();
   draw();
 };
-image.src = source;
-slider.oninput();
-fit();
-</script>
-</body>
-</html>
-"""
-
-DIVIDER = """
-<div id="divider" role="slider" tabindex="0" aria-label="Divider between the dates"
- aria-valuemin="0" aria-valuemax="100" aria-valuenow="50"><span>@BEFORE@</span><b>⇔</b>
-<span>@AFTER@</span></div>"""
-
-DATES = """
-<div class="dates"><button title="show only this date"><img alt=""><span>@BEFORE@</span></button>
-<button title="show only this date"><img alt=""><span>@AFTER@</span></button></div>"""
+image.src = "@MAP@";
+slider.oninput();"""

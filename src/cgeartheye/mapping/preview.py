@@ -7,14 +7,21 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from affine import Affine
 from PIL import Image
 
 from cgeartheye.files import write_text
-from cgeartheye.mapping.page import DATES, DIVIDER, PAGE
+from cgeartheye.mapping.page import (
+    DATES,
+    DIVIDER,
+    PAGE,
+    PIXELS_CONTROLS,
+    PIXELS_LAYER,
+    PIXELS_SCRIPT,
+)
 from cgeartheye.mapping.planes import RGB
 from cgeartheye.mapping.scene import Bytes
 
@@ -73,35 +80,75 @@ def write_preview(
         for value, entry in enumerate(legend)
     )
     facts = {
-        "transform": list(place[0][:6]) if place else None,
-        "crs": place[1] if place else "pixels",
-        "width": shape[1],
-        "height": shape[0],
+        **place_facts(place, shape),
         "mapWidth": extent[1],
         "mapHeight": extent[0],
         "clear": [0] if dates else [],
     }
-    names = ("scene", "later")[: len(pictures)]
-    images = "".join(
-        f'<img id="{name}" alt="" src="{_embed(Image.fromarray(picture), "JPEG", quality=82)}">'
-        for name, picture in zip(names, pictures, strict=True)
-    )
+    script = {"MAP": embed(_palette_png(classes, colours), "PNG", optimize=True)}
     parts = {
-        "TITLE": html.escape(title),
         "LEGEND": rows,
-        "SCENES": images,
-        "MAP": _embed(_palette_png(classes, colours), "PNG", optimize=True),
-        "FACTS": json.dumps(facts).replace("<", "\\u003c"),
-        "DIVIDER": "",
+        "LAYER": PIXELS_LAYER,
+        "CONTROLS": PIXELS_CONTROLS,
+        "SCRIPT": fill(PIXELS_SCRIPT, script),
+        "OVER": "",
         "DATES": "",
     }
     if dates:
         called = {"BEFORE": html.escape(dates[0]), "AFTER": html.escape(dates[1])}
-        parts |= {"DIVIDER": _fill(DIVIDER, called), "DATES": _fill(DATES, called)}
-    write_text(path, _fill(PAGE, parts))
+        parts |= {"OVER": fill(DIVIDER, called), "DATES": fill(DATES, called)}
+    write_page(path, title, pictures, facts, parts)
 
 
-def _fill(text: str, parts: Mapping[str, str]) -> str:
+def write_page(
+    path: Path,
+    title: str,
+    pictures: Sequence[Bytes],
+    facts: Mapping[str, Any],
+    parts: Mapping[str, str],
+) -> None:
+    """Write a page of any kind of map.
+
+    Args:
+        path: where to.
+        title: the scene's name.
+        pictures: of the scene, uint8 `[H, W, 3]`, or of its two dates.
+        facts: see `place_facts`, and what the script needs besides.
+        parts: what fills the page's other gaps, as HTML.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    names = ("scene", "later")[: len(pictures)]
+    images = "".join(
+        f'<img id="{name}" alt="" src="{embed(Image.fromarray(picture), "JPEG", quality=82)}">'
+        for name, picture in zip(names, pictures, strict=True)
+    )
+    own = {"TITLE": html.escape(title), "SCENES": images, "FACTS": script_json(facts)}
+    write_text(path, fill(PAGE, {**own, **parts}))
+
+
+def place_facts(place: tuple[Affine, str] | None, shape: tuple[int, int]) -> dict[str, Any]:
+    """Return what the page's script needs to know of a scene's place.
+
+    Args:
+        place: from the scene's pixels to the map, and the name of its reference system.
+        shape: rows and columns of the scene.
+    """
+    return {
+        "transform": list(place[0][:6]) if place else None,
+        "crs": place[1] if place else "pixels",
+        "width": shape[1],
+        "height": shape[0],
+    }
+
+
+def script_json(value: Any) -> str:
+    """Return a value as JSON that may stand in a page's script."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def fill(text: str, parts: Mapping[str, str]) -> str:
     """Replace each `@NAME@`; what stands in its place is not looked at again."""
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], text)
 
@@ -112,7 +159,8 @@ def _palette_png(classes: Bytes, colours: Bytes) -> Image.Image:
     return image
 
 
-def _embed(image: Image.Image, kind: str, **options: int) -> str:
+def embed(image: Image.Image, kind: str, **options: int) -> str:
+    """Return a picture as the address of its own bytes."""
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"

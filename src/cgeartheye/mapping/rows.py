@@ -3,26 +3,28 @@
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cgeartheye.geometry import Detections
 from cgeartheye.mapping.blend import Blender, conclude
 from cgeartheye.mapping.feed import SLAB, Reader, Rolling, Slab, cut, slabs
 from cgeartheye.mapping.grid import Band
+from cgeartheye.mapping.objects import Sieve, WantedHere
 from cgeartheye.mapping.scene import Bytes, Span
 from cgeartheye.mapping.writing import Wanted, Writer
 from cgeartheye.training.progress import bar
 
 
-class Predictor(Protocol):
-    """What mapping knows of a model."""
+class Model(Protocol):
+    """What mapping knows of every model."""
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names, by value in the map."""
+        """Names, by value in the map, or by label."""
 
     @property
     def window(self) -> int:
@@ -36,6 +38,10 @@ class Predictor(Protocol):
     def device(self) -> torch.device:
         """Where it computes."""
 
+
+class Predictor(Model, Protocol):
+    """A model that tells the class of pixels, or of windows as wholes."""
+
     def predict(self, images: Tensor) -> Tensor:
         """Predict probabilities, which sum to 1.
 
@@ -47,10 +53,47 @@ class Predictor(Protocol):
         """
 
 
+@runtime_checkable
+class Detector(Model, Protocol):
+    """A model that finds objects."""
+
+    @property
+    def oriented(self) -> bool:
+        """Whether its boxes are oriented."""
+
+    @property
+    def largest(self) -> float | None:
+        """How far the largest object of its training reaches, in pixels, if known.
+
+        The longer side of a horizontal box, the diagonal of an oriented one.
+        """
+
+    @property
+    def score(self) -> float | None:
+        """The least score of a detection that counts, if known."""
+
+    def predict(self, images: Tensor) -> list[Detections]:
+        """Find objects.
+
+        Args:
+            images: uint8 `[B, 3, S, S]` on the device.
+
+        Returns:
+            Of each image its objects, in its pixels.
+        """
+
+
 class Mapper:
     """Maps the rows of windows of a scene that are not finished."""
 
-    def __init__(self, predictor: Predictor, reader: Reader, probabilities: bool, batch_size: int):
+    def __init__(
+        self,
+        predictor: Predictor | Detector,
+        reader: Reader,
+        probabilities: bool,
+        batch_size: int,
+        sieve: Sieve | None = None,
+    ):
         """Bring together what is needed.
 
         Args:
@@ -58,9 +101,10 @@ class Mapper:
             reader: of the scene.
             probabilities: whether those of all classes are to be written.
             batch_size: windows at a time, at most.
+            sieve: for what a detector finds.
         """
         self._predictor, self._reader, self._grid = predictor, reader, reader.grid
-        self._probabilities, self._batch_size = probabilities, batch_size
+        self._probabilities, self._batch_size, self._sieve = probabilities, batch_size, sieve
         self._pixels, self._wanted = Rolling(), Rolling()
 
     def run(self, done: int, pool: ThreadPoolExecutor, writer: Writer) -> None:
@@ -95,17 +139,19 @@ class Mapper:
                 rate = mapped * area / max(time.monotonic() - start, 1e-9)
                 progress.advance(windows, f"{rate:,.3g} km2/s")
 
-            for number, (band, begin) in enumerate(zip(bands, begins, strict=True), finished):
-                for row in self._band(band, begin, done - number * count, feed, writer):
+            for number, begin in enumerate(begins, finished):
+                band = grid.bands[number]
+                for row in self._band(number, begin, done - number * count, feed, writer):
                     writer.end_row(number * count + row, len(band.starts), tell)
 
     def _band(
-        self, band: Band, begin: int, done: int, feed: Iterator[Slab], writer: Writer
+        self, number: int, begin: int, done: int, feed: Iterator[Slab], writer: Writer
     ) -> Iterator[int]:
         """Map a band of columns from a row of windows on; yields those that are handed over."""
         grid, starts = self._grid, self._grid.starts
+        band = grid.bands[number]
         blender = None
-        if grid.dense:
+        if grid.dense and self._sieve is None:
             count, device = len(self._predictor.classes), self._predictor.device
             blender = Blender(grid, band, count, device, self._probabilities)
         first = self._first_row(begin)
@@ -125,6 +171,8 @@ class Mapper:
                     ):
                         wanted = self._wanted_in(finished.rows, band)
                         writer.rows(finished, band.scene[0], wanted)
+            elif self._sieve and row >= done:
+                self._objects(number, row, predictions, writer)
             elif row >= done:
                 self._cells(row, band, predictions, writer)
             if row >= done:
@@ -179,7 +227,7 @@ class Mapper:
 
     def _predict(
         self, strip: Bytes, lefts: list[int], band: Band
-    ) -> Iterator[tuple[list[int], Tensor]]:
+    ) -> Iterator[tuple[list[int], Any]]:
         """Predictions for windows in batches of about the same size."""
         if not lefts:
             return
@@ -216,3 +264,31 @@ class Mapper:
         finished = conclude((row, row + 1), probabilities, self._probabilities)
         bits = Wanted(np.packbits(wanted, axis=-1), (0, count))
         writer.rows(finished, first, bits)
+
+    def _objects(
+        self,
+        number: int,
+        row: int,
+        predictions: Iterator[tuple[list[int], list[Detections]]],
+        writer: Writer,
+    ) -> None:
+        """Hand over what is found in a row of windows of a band."""
+        assert self._sieve
+        grid, band = self._grid, self._grid.bands[number]
+        top = grid.starts[row]
+        here = None
+        if not self._reader.all_wanted:
+            seen = grid.rows.around((top, min(top + grid.window, grid.rows.model)))
+            left = grid.columns.around(band.model)[0]
+            here = WantedHere(self._wanted.rows(seen), seen[0], left)
+        earlier = sum(len(each.starts) for each in grid.bands[:number])
+        found = []
+        for lefts, detections in predictions:
+            for left, some in zip(lefts, detections, strict=True):
+                place = band.starts.index(left)
+                kept = self._sieve.keep(some.cpu(), row, earlier + place, here)
+                if kept:
+                    found.append((number * len(grid.starts) + row, place, kept))
+        rows = grid.rows.to_scene((top, [*grid.starts, grid.rows.model][row + 1]))
+        area = (rows[1] - rows[0]) * (band.scene[1] - band.scene[0])
+        writer.objects(found, area, self._wanted_in(rows, band))

@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,70 +19,26 @@ from cgeartheye.errors import UserError
 from cgeartheye.mapping import outputs
 from cgeartheye.mapping.aoi import read_aoi
 from cgeartheye.mapping.feed import Reader
-from cgeartheye.mapping.grid import Grid, make_grid
+from cgeartheye.mapping.layout import lay_grid, lay_object_grid
 from cgeartheye.mapping.ledger import Ledger, check_same
+from cgeartheye.mapping.object_outputs import finish_objects
+from cgeartheye.mapping.objects import Sieve, tiling_of
+from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.pair import AnyScene, open_pair
-from cgeartheye.mapping.planes import RGB
-from cgeartheye.mapping.rows import Mapper, Predictor
+from cgeartheye.mapping.planes import RGB, Plane
+from cgeartheye.mapping.rows import Detector, Mapper, Predictor
 from cgeartheye.mapping.scene import open_scene
-from cgeartheye.mapping.vector import FORMATS
-from cgeartheye.mapping.writing import Writer, open_planes
+from cgeartheye.mapping.vector_files import FORMATS
+from cgeartheye.mapping.writing import Writer, open_picture, open_planes
 from cgeartheye.training.progress import say
 
 UNFINISHED = "unfinished"
-_ENLARGED = 4  # times; beyond, somebody may have mistaken the scene
+_SCORE = 0.3  # least one where neither user nor model tells
 _CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; it would take 5 % of the memory
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a scene is mapped.
-
-    Attributes:
-        gsd: metres a pixel that the model sees; none: what it was trained with, or, if that is
-            not known, the scene's pixels as they are.
-        overlap: least share of a window that its neighbour covers too, 0..0.9.
-        bands: counted from 1, that are red, green and blue.
-        stretch: values of bands of more than 8 bits that become 0 and 255; none: the 1st and 99th
-            percentile of the scene.
-        aoi: a vector file; outside of its polygons there is no data.
-        crs: of a scene that names none, `EPSG:32650`.
-        scene_gsd: metres a pixel of a scene that is on no map.
-        probabilities: whether those of all classes are written too.
-        vector: endings of the files of polygons: gpkg, parquet, geojson, fgb.
-        batch_size: windows at a time, at most.
-        register: of two dates: measure how the second is displaced, and move it back.
-        dates: of two dates: what to call them.
-    """
-
-    gsd: float | None = None
-    overlap: float = 1 / 3
-    bands: tuple[int, int, int] = (1, 2, 3)
-    stretch: tuple[float, float] | None = None
-    aoi: Path | None = None
-    crs: str | None = None
-    scene_gsd: float | None = None
-    probabilities: bool = False
-    vector: tuple[str, ...] = ()
-    batch_size: int = 16
-    register: bool = False
-    dates: tuple[str, str] | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.overlap <= 0.9:
-            raise UserError(f"--overlap {self.overlap}: it is a share, 0 to 0.9")
-        for name, size in (("--gsd", self.gsd), ("--scene-gsd", self.scene_gsd)):
-            if size is not None and not 0 < size < float("inf"):
-                raise UserError(f"{name} {size}: it is the size of a pixel in metres")
-        for ending in self.vector:
-            if ending not in FORMATS:
-                raise UserError(f"--vector {ending}: it is one of {', '.join(FORMATS)}")
-        if self.stretch and not self.stretch[0] < self.stretch[1]:
-            raise UserError(f"--stretch {self.stretch}: it is two rising values")
-
-
 def map_scene(
-    predictor: Predictor,
+    predictor: Predictor | Detector,
     scenes: Sequence[Path],
     out: Path,
     model: Mapping[str, Any],
@@ -92,7 +49,8 @@ def map_scene(
 ) -> dict[str, Any]:
     """Map a scene of any size, or what changed between two, with a trained model.
 
-    Writes `map.tif`, `preview.html` and `map.json`, and what `options` ask for besides. Until it
+    Writes `map.tif`, `preview.html` and `map.json`, and what `options` ask for besides; of a
+    detector the objects in place of `map.tif`, as GeoPackage if nothing else is asked for. Until it
     is done, `unfinished/` in the same folder holds what is; killed at any moment, `resume` ends
     with the same bytes (on the same machine and device).
 
@@ -114,6 +72,7 @@ def map_scene(
             that holds another map, a full disk, or predictions that are not finite.
     """
     options = options or Options()
+    _check_fit(predictor, options)
     names = tuple(predictor.classes)
     colours = list(colours) if colours else outputs.colours_of(len(names), after is not None)
     if len(names) > 255:
@@ -127,17 +86,25 @@ def map_scene(
             return done
         # Nothing is begun that a mistake in the options would leave behind.
         aoi = read_aoi(options.aoi, scene) if options.aoi else None
-        grid = _lay_grid(predictor, scene, options)
+        if isinstance(predictor, Detector):
+            grid = lay_object_grid(predictor, scene, options)
+        else:
+            grid = lay_grid(predictor, scene, options)
         work = out / UNFINISHED
         _make(work)
         ledger = Ledger(work / "ledger.sqlite", settings)
         try:
             reader = Reader(scene, grid, aoi)
-            facts = _map(predictor, reader, out, options, colours, ledger, settings)
+            if isinstance(predictor, Detector):
+                facts = _find(predictor, reader, out, options, colours, ledger, settings)
+            else:
+                facts = _map(predictor, reader, out, options, colours, ledger, settings)
         finally:
             ledger.close()
     shutil.rmtree(work)
-    say(f"map: {out / outputs.MAP}")
+    for ending in ("tif", *FORMATS):
+        if (out / f"map.{ending}").exists():
+            say(f"map: {out / f'map.{ending}'}")
     say(f"preview: {out / outputs.PREVIEW}")
     return facts
 
@@ -160,7 +127,6 @@ def _map(
     ledger: Ledger,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    started = time.monotonic()
     scene, grid = reader.scene, reader.grid
     planes = open_planes(
         out / UNFINISHED,
@@ -170,53 +136,92 @@ def _map(
         bool(options.vector),
         options.probabilities,
     )
-    rows, before = ledger.finished()
     mapper = Mapper(predictor, reader, options.probabilities, options.batch_size)
-    with (
-        torch.inference_mode(),
-        ThreadPoolExecutor(min(8, max(2, os.cpu_count() or 1))) as pool,
-        Writer(planes, ledger, grid, scene.name) as writer,
-    ):
-        mapper.run(rows, pool, writer)
-    pixels = ledger.finished()[1]
-    if not pixels:
-        where = " inside the area of interest" if reader.aoi else ""
-        raise UserError(f"{scene.name} has no pixel with data{where}: there is no map")
-    facts = outputs.finish(
-        out, planes, scene, grid, predictor.classes, colours, options.vector, settings
-    )
+    with _measured(reader, ledger):
+        _run(mapper, reader, planes, ledger)
+        facts = outputs.finish(
+            out, planes, scene, grid, predictor.classes, colours, options.vector, settings
+        )
     for plane in planes.values():
         plane.close()
-    seconds = time.monotonic() - started
-    cell = grid.cell[0] * grid.cell[1]
-    km2 = (pixels - before) * cell * scene.ground[0] * scene.ground[1] / 1e6
-    say(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
     return facts
 
 
-def _lay_grid(predictor: Predictor, scene: AnyScene, options: Options) -> Grid:
-    """Ask the model for one prediction: it tells whether it maps pixels or whole windows."""
-    side, count = predictor.window, len(predictor.classes)
-    with torch.inference_mode():
-        blank = torch.zeros(
-            1, scene.channels, side, side, dtype=torch.uint8, device=predictor.device
+def _find(
+    detector: Detector,
+    reader: Reader,
+    out: Path,
+    options: Options,
+    colours: Sequence[RGB],
+    ledger: Ledger,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Map objects: as `_map`, but what a row of windows leaves are its finds in the ledger."""
+    scene, grid = reader.scene, reader.grid
+    picture = open_picture(out / UNFINISHED, grid, scene.channels)
+    sieve = Sieve(
+        grid,
+        tiling_of(grid),
+        settings["score"],
+        detector.oriented,
+        len(detector.classes),
+        scene.name,
+    )
+    mapper = Mapper(detector, reader, False, options.batch_size, sieve)
+    with _measured(reader, ledger):
+        _run(mapper, reader, {"scene": picture}, ledger)
+        facts = finish_objects(
+            out,
+            picture,
+            scene,
+            grid,
+            ledger,
+            detector.oriented,
+            detector.classes,
+            colours,
+            options.vector,
+            settings,
         )
-        shape = tuple(predictor.predict(blank).shape)
-    assert shape in {(1, count, side, side), (1, count)}, f"a prediction of shape {shape}"
-    gsd = options.gsd or predictor.gsd
-    grid = make_grid(scene, gsd, side, options.overlap, count, dense=len(shape) == 4)
-    enlarged = grid.columns.model / grid.columns.scene
-    if enlarged > _ENLARGED:
-        own = f"{scene.ground[0]:.3g}"
-        say(
-            f"note: the scene's pixels of {own} m are enlarged {enlarged:.0f} times to the "
-            f"model's {gsd:.3g} m; --gsd {own} shows them to the model as they are"
-        )
-    return grid
+    picture.close()
+    return facts
+
+
+def _run(mapper: Mapper, reader: Reader, planes: Mapping[str, Plane], ledger: Ledger) -> None:
+    scene = reader.scene
+    with (
+        torch.inference_mode(),
+        ThreadPoolExecutor(min(8, max(2, os.cpu_count() or 1))) as pool,
+        Writer(planes, ledger, reader.grid, scene.name) as writer,
+    ):
+        mapper.run(ledger.finished()[0], pool, writer)
+    if not ledger.finished()[1]:
+        where = " inside the area of interest" if reader.aoi else ""
+        raise UserError(f"{scene.name} has no pixel with data{where}: there is no map")
+
+
+@contextmanager
+def _measured(reader: Reader, ledger: Ledger) -> Iterator[None]:
+    """Say how much of the ground was mapped, and how fast."""
+    started, before = time.monotonic(), ledger.finished()[1]
+    yield
+    seconds = time.monotonic() - started
+    cell, ground = reader.grid.cell, reader.scene.ground
+    pixels = ledger.finished()[1] - before
+    km2 = pixels * cell[0] * cell[1] * ground[0] * ground[1] / 1e6
+    say(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
+
+
+def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
+    """Refuse options of another kind of model."""
+    if isinstance(predictor, Detector):
+        if options.probabilities:
+            raise UserError("--probabilities is for maps of pixels: objects have a score")
+    elif options.largest is not None or options.score is not None:
+        raise UserError("--largest and --score are for a model that detects objects")
 
 
 def _settings(
-    predictor: Predictor,
+    predictor: Predictor | Detector,
     scene: AnyScene,
     model: Mapping[str, Any],
     options: Options,
@@ -225,6 +230,10 @@ def _settings(
     """All that the bytes of a map depend on."""
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
     aoi = options.aoi
+    if isinstance(predictor, Detector):
+        own = _SCORE if predictor.score is None else predictor.score
+        asked["score"] = own if options.score is None else options.score
+        asked |= {"oriented": predictor.oriented, "model_largest": predictor.largest}
     return {
         "model": dict(model),
         "classes": list(predictor.classes),

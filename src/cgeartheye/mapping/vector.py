@@ -6,10 +6,8 @@ shared edges), except along the cuts; there, polygons of two strips are then joi
 pixels are held strip by strip, the simplified polygons all at once: some 2 kB each.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -17,7 +15,6 @@ import numpy.typing as npt
 import pandas
 import shapely
 from affine import Affine
-from pyogrio.errors import DataSourceError
 from pyproj import Geod
 from rasterio.crs import CRS
 from rasterio.features import shapes
@@ -25,13 +22,9 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cgeartheye.errors import UserError
 from cgeartheye.mapping.blend import NODATA
 from cgeartheye.mapping.planes import Plane
 from cgeartheye.mapping.scene import Bools, Bytes
-
-FORMATS = {"gpkg": "GPKG", "parquet": "", "geojson": "GeoJSON", "fgb": "FlatGeobuf"}
-"""Endings, and the drivers of those that GDAL writes."""
 
 _STRIP = 2**24  # pixels
 _TOLERANCE = 1.0  # pixels; steps of single pixels (their triangle has an area of 0.5) go
@@ -148,8 +141,8 @@ def frame_of(
         crs: of the map; without one, areas are counted in pixels.
         pixel: m² of a pixel.
     """
-    on_map = shapely.transform(found.polygons, lambda xy: _apply(transform, xy))
-    geometry = geopandas.GeoSeries(on_map, crs=crs.to_wkt() if crs else None)
+    placed = shapely.transform(found.polygons, lambda xy: on_map(transform, xy))
+    geometry = geopandas.GeoSeries(placed, crs=crs.to_wkt() if crs else None)
     if crs is None:
         area = shapely.area(found.polygons) * pixel
     else:
@@ -166,33 +159,6 @@ def frame_of(
         },
         geometry=geometry,
     )
-
-
-def write_vectors(frame: geopandas.GeoDataFrame, path: Path, folder: Path) -> None:
-    """Write polygons in the format of the file's ending; whole or not at all.
-
-    Args:
-        frame: of `frame_of`.
-        path: where to. GeoJSON is in longitude and latitude (RFC 7946).
-        folder: on the same disk, for the unfinished file.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    unfinished = folder / path.name
-    unfinished.unlink(missing_ok=True)
-    try:
-        ending = path.suffix[1:]
-        if ending == "parquet":
-            frame.to_parquet(unfinished)
-        else:
-            if ending == "geojson" and frame.crs is not None:
-                frame = frame.to_crs("EPSG:4326")
-            options = {"layer": "map"} if ending == "gpkg" else {}
-            frame.to_file(unfinished, driver=FORMATS[ending], engine="pyogrio", **options)
-        os.replace(unfinished, path)
-    except (DataSourceError, OSError) as error:
-        raise UserError(f"cannot write {path}: {error}") from error
 
 
 def _with_neighbours(classes: Plane, rows: tuple[int, int]) -> tuple[Bytes, Bytes, Bytes]:
@@ -306,6 +272,8 @@ def _join(found: Shapes, pairs: Ints, left_out: Sequence[int]) -> Shapes:
     return Shapes(polygons[kept], classes[kept], pixels[kept], confidence[kept])
 
 
-def _apply(transform: Affine, xy: Reals) -> Reals:
+def on_map(transform: Affine, xy: Reals) -> Reals:
+    """Move places `[..., 2]` from pixels to the map."""
     a, b, c, d, e, f = transform[:6]
-    return np.stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f], axis=1)
+    x, y = xy[..., 0], xy[..., 1]
+    return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)

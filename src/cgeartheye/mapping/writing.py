@@ -60,14 +60,19 @@ def open_planes(
         UserError: the disk has no room for them.
     """
     bands = {"classes": 1, "confidence": int(confidence), "probabilities": classes * probabilities}
-    step = thumbnail_step(grid)
-    small = -(-grid.rows.model // step), -(-grid.columns.model // step)
     planes = {
         name: Plane(folder / f"{name}.raw", count, *grid.shape)
         for name, count in bands.items()
         if count
     }
-    return {**planes, "scene": Plane(folder / "scene.raw", channels, *small)}
+    return {**planes, "scene": open_picture(folder, grid, channels)}
+
+
+def open_picture(folder: Path, grid: Grid, channels: int) -> Plane:
+    """Open, or make, the file of a small picture of the scene; see `open_planes`."""
+    step = thumbnail_step(grid)
+    small = -(-grid.rows.model // step), -(-grid.columns.model // step)
+    return Plane(folder / "scene.raw", channels, *small)
 
 
 def thumbnail_step(grid: Grid) -> int:
@@ -85,7 +90,7 @@ class Writer:
         """Begin.
 
         Args:
-            planes: of `open_planes`.
+            planes: of `open_planes`, or the picture alone.
             ledger: of finished rows of windows.
             grid: of the map.
             scene: its name, for messages.
@@ -93,6 +98,7 @@ class Writer:
         self._planes, self._ledger, self._grid, self._scene = planes, ledger, grid, scene
         self._waiting: deque[Future[None]] = deque()
         self._unnoted: list[tuple[int, int, int]] = []
+        self._found: list[tuple[int, int, bytes]] = []
         self._pixels, self._last_note = 0, time.monotonic()
 
     def __enter__(self) -> Self:
@@ -115,6 +121,18 @@ class Writer:
             UserError: the model has no finite prediction for a pixel that is wanted.
         """
         self._hand_over(self._write, finished, column, wanted)
+
+    def objects(
+        self, found: list[tuple[int, int, bytes]], area: int, wanted: Wanted | None
+    ) -> None:
+        """Keep what was found in a row of windows, which is noted when the row ends.
+
+        Args:
+            found: see `Ledger.note`.
+            area: pixels of the scene that the row is for.
+            wanted: which of them are to be mapped; none: all.
+        """
+        self._hand_over(self._keep, found, area, wanted)
 
     def thumbnail(self, strip: Bytes, rows: Span, columns: Span, left: int) -> None:
         """Write these rows and columns of the model's grid, part of a strip, to the small picture.
@@ -160,6 +178,10 @@ class Writer:
             percent[:, classes == NODATA] = NODATA
             self._planes["probabilities"].write(finished.rows, column, percent)
 
+    def _keep(self, found: list[tuple[int, int, bytes]], area: int, wanted: Wanted | None) -> None:
+        self._found += found
+        self._pixels += area if wanted is None else int(wanted.unpack().sum())
+
     def _write_thumbnail(self, strip: Bytes, rows: Span, columns: Span, left: int) -> None:
         """Each pixel is the mean of up to 4 x 4 at its place: single ones would be noise."""
         step = thumbnail_step(self._grid)
@@ -187,5 +209,5 @@ class Writer:
         """Wait for the disk, then note what is on it."""
         for plane in self._planes.values():
             plane.sync()
-        self._ledger.note(self._unnoted)
-        self._unnoted, self._last_note = [], time.monotonic()
+        self._ledger.note(self._unnoted, self._found)
+        self._unnoted, self._found, self._last_note = [], [], time.monotonic()

@@ -103,6 +103,8 @@ def load(config: Config, path: Path, device: torch.device, tta: bool = False) ->
         changed: dict[str, object] = {"data": config.data}
         if config.task != "scene_classification":
             changed["window"] = config.window
+        if config.task == "object_detection":
+            changed["detections"] = config.detections
         weights = config.backbone.weights
         if model.backbone_fingerprint and weights and weights.exists():
             changed["backbone"] = model.config.backbone.model_copy(update={"weights": weights})

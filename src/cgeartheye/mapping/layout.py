@@ -1,0 +1,64 @@
+"""Which windows a model sees of a scene, by what it is and what the user asks."""
+
+import torch
+
+from cgeartheye.mapping.grid import Grid, axes, make_grid, make_object_grid
+from cgeartheye.mapping.merge import largest_of, share_of
+from cgeartheye.mapping.options import Options
+from cgeartheye.mapping.pair import AnyScene
+from cgeartheye.mapping.rows import Detector, Predictor
+from cgeartheye.training.progress import say
+
+_ENLARGED = 4  # times; beyond, somebody may have mistaken the scene
+_MOST_OVERLAP = 0.5  # share of a window, for the objects of the training; more costs much
+_MOST_OVERLAP_ASKED = 0.75  # for those that the user names
+
+
+def lay_grid(predictor: Predictor, scene: AnyScene, options: Options) -> Grid:
+    """Ask the model for one prediction: it tells whether it maps pixels or whole windows."""
+    side, count = predictor.window, len(predictor.classes)
+    with torch.inference_mode():
+        blank = torch.zeros(
+            1, scene.channels, side, side, dtype=torch.uint8, device=predictor.device
+        )
+        shape = tuple(predictor.predict(blank).shape)
+    assert shape in {(1, count, side, side), (1, count)}, f"a prediction of shape {shape}"
+    gsd = options.gsd or predictor.gsd
+    grid = make_grid(scene, gsd, side, options.overlap, count, dense=len(shape) == 4)
+    _warn_if_enlarged(grid, scene, gsd)
+    return grid
+
+
+def lay_object_grid(detector: Detector, scene: AnyScene, options: Options) -> Grid:
+    """Lay windows that overlap by the largest object, as far as that is possible."""
+    side = detector.window
+    gsd = options.gsd or detector.gsd
+    rows, columns = axes(scene, gsd)
+    pixel = min(
+        scene.ground[0] * columns.scene / columns.model, scene.ground[1] * rows.scene / rows.model
+    )
+    largest, most = detector.largest or 0.0, _MOST_OVERLAP
+    if options.largest is not None:
+        largest, most = options.largest / pixel, _MOST_OVERLAP_ASKED
+    elif options.gsd and detector.gsd:
+        largest *= detector.gsd / options.gsd
+    share = max(options.overlap, share_of(largest, side) if largest else 0.0)
+    grid = make_object_grid(rows, columns, side, min(share, max(most, options.overlap)))
+    _warn_if_enlarged(grid, scene, gsd)
+    if share > grid.overlap:
+        safe = largest_of(grid.overlap, side) * pixel
+        say(
+            f"note: windows of {side * pixel:.0f} m overlap by {grid.overlap * side * pixel:.0f} m:"
+            f" of objects that reach farther than {safe:.0f} m some may be found in pieces"
+        )
+    return grid
+
+
+def _warn_if_enlarged(grid: Grid, scene: AnyScene, gsd: float | None) -> None:
+    enlarged = grid.columns.model / grid.columns.scene
+    if enlarged > _ENLARGED:
+        own = f"{scene.ground[0]:.3g}"
+        say(
+            f"note: the scene's pixels of {own} m are enlarged {enlarged:.0f} times to the "
+            f"model's {gsd:.3g} m; --gsd {own} shows them to the model as they are"
+        )

@@ -1,0 +1,65 @@
+"""What a user may ask of a map."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cgeartheye.errors import UserError
+from cgeartheye.mapping.vector_files import FORMATS
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a scene is mapped.
+
+    Attributes:
+        gsd: metres a pixel that the model sees; none: what it was trained with, or, if that is
+            not known, the scene's pixels as they are.
+        overlap: least share of a window that its neighbour covers too, 0..0.9.
+        bands: counted from 1, that are red, green and blue.
+        stretch: values of bands of more than 8 bits that become 0 and 255; none: the 1st and 99th
+            percentile of the scene.
+        aoi: a vector file; outside of its polygons there is no data.
+        crs: of a scene that names none, `EPSG:32650`.
+        scene_gsd: metres a pixel of a scene that is on no map.
+        probabilities: whether those of all classes are written too.
+        vector: endings of the files of polygons: gpkg, parquet, geojson, fgb.
+        batch_size: windows at a time, at most.
+        register: of two dates: measure how the second is displaced, and move it back.
+        dates: of two dates: what to call them.
+        largest: of a detector: metres that the largest object reaches, its diagonal; none: what
+            its training knew, or, if that is not known, `overlap` alone.
+        score: of a detector: the least of an object; none: the detector's own, or 0.3.
+    """
+
+    gsd: float | None = None
+    overlap: float = 1 / 3
+    bands: tuple[int, int, int] = (1, 2, 3)
+    stretch: tuple[float, float] | None = None
+    aoi: Path | None = None
+    crs: str | None = None
+    scene_gsd: float | None = None
+    probabilities: bool = False
+    vector: tuple[str, ...] = ()
+    batch_size: int = 16
+    register: bool = False
+    dates: tuple[str, str] | None = None
+    largest: float | None = None
+    score: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap <= 0.9:
+            raise UserError(f"--overlap {self.overlap}: it is a share, 0 to 0.9")
+        for name, size, meant in (
+            ("--gsd", self.gsd, "a pixel"),
+            ("--scene-gsd", self.scene_gsd, "a pixel"),
+            ("--largest", self.largest, "the largest object"),
+        ):
+            if size is not None and not 0 < size < float("inf"):
+                raise UserError(f"{name} {size}: it is the size of {meant} in metres")
+        if self.score is not None and not 0 <= self.score <= 1:
+            raise UserError(f"--score {self.score}: it is 0 to 1")
+        for ending in self.vector:
+            if ending not in FORMATS:
+                raise UserError(f"--vector {ending}: it is one of {', '.join(FORMATS)}")
+        if self.stretch and not self.stretch[0] < self.stretch[1]:
+            raise UserError(f"--stretch {self.stretch}: it is two rising values")
