@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it would take [defaults] for markup
 )
 weights_app = typer.Typer(help="Look into weights files and convert them.", no_args_is_help=True)
 config_app = typer.Typer(help="Show what a config file says.", no_args_is_help=True)
@@ -426,4 +427,6 @@ def _load(path: Path, overrides: list[str] | None, work_dir: Path | None):  # ty
     config = _read(path, overrides, work_dir)
     if config.task == "pretraining":
         raise UserError(f"{path} is the config of a pre-training: cgeartheye pretrain {path}")
+    if config.task == "jlssd":
+        raise UserError(f"{path} is the config of a data set: cgeartheye jlssd build {path}")
     return config

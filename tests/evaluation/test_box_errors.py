@@ -79,7 +79,7 @@ def test_errors_account_for_every_box(seed: int, oriented: bool) -> None:
     errors, tested = find_errors(metrics), metrics.tested
     outcomes = np.full(len(tested.scores), UNCOUNTED)
     for outcome in metrics.outcomes:
-        outcomes[outcome.where] = outcome.outcomes[0, 0]
+        outcomes[outcome.where] = outcome.outcomes[0]
     shown = (tested.scores >= metrics.score_threshold) & (outcomes != UNCOUNTED)
     np.testing.assert_array_equal(errors.kinds != NOT_SHOWN, shown)
     np.testing.assert_array_equal(errors.kinds == Kind.RIGHT, shown & (outcomes == RIGHT))

@@ -19,7 +19,8 @@ from toy_boxes import Drawn, draw, measured
 
 from cgeartheye.errors import UserError
 from cgeartheye.evaluation.boxes import THRESHOLDS, DetectionMetrics
-from cgeartheye.geometry import Detections, corners_of
+from cgeartheye.evaluation.matching import NOBODY, RIGHT, UNCOUNTED, WRONG
+from cgeartheye.geometry import Detections, corners_of, from_horizontal
 
 CLASSES = 4
 CASES = 200
@@ -265,6 +266,33 @@ def test_precision_and_recall_are_those_at_the_best_threshold() -> None:
     assert found_curve is not None
     assert found_curve.recall.tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3])
     assert found_curve.precision.tolist() == pytest.approx([1, 1 / 2, 2 / 3, 1 / 2])
+
+
+def test_a_crowd_takes_what_is_on_no_object() -> None:
+    """An object and a crowd around it; boxes on both, in the crowd alone, and on neither."""
+    metrics = DetectionMetrics(1, oriented=False)
+    true = torch.tensor([[0.0, 0, 40, 40], [0, 0, 400, 400]])
+    places = [(0.9, 0), (0.8, 300), (0.7, 600), (0.6, 6), (0.5, 300)]
+    found = Detections.concatenate([square(score, left) for score, left in places])
+    metrics.update(0, found, true, torch.zeros(2).long(), torch.tensor([False, True]))
+    (outcome,) = metrics.outcomes
+    assert outcome.outcomes[0].tolist() == [RIGHT, UNCOUNTED, WRONG, WRONG, UNCOUNTED]
+    assert outcome.partners.tolist() == [0, NOBODY, NOBODY, NOBODY, NOBODY]
+    assert outcome.support == 1
+
+
+@pytest.mark.parametrize("oriented", [False, True])
+def test_an_overlap_of_exactly_a_half(oriented: bool) -> None:
+    """It is enough for COCO, and not for DOTA."""
+    metrics = DetectionMetrics(1, oriented)
+    true = torch.tensor([[0.0, 0, 80, 40]])
+    found = square(0.9)
+    if oriented:
+        true = from_horizontal(true)
+        found = Detections(from_horizontal(found.boxes), found.scores, found.labels)
+    metrics.update(0, found, true, torch.zeros(1).long(), torch.zeros(1).bool())
+    assert metrics.outcomes[0].outcomes[0].tolist() == [WRONG if oriented else RIGHT]
+    assert metrics.compute()["ap50"] == pytest.approx(0 if oriented else 100)
 
 
 @pytest.mark.parametrize("oriented", [False, True])

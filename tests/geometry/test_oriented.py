@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.geometry.boxes import coordinates, oriented, polygon, some_boxes
 
+import cgeartheye.geometry.oriented as oriented_module
 from cgeartheye.geometry import (
     canonical,
     corners_of,
@@ -110,7 +111,7 @@ def test_far_from_the_origin() -> None:
 @given(st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=1, max_size=30))
 @settings(deadline=None)
 def test_outlines_agree_with_shapely(points: list[tuple[float, float]]) -> None:
-    found = oriented_around(torch.tensor(points, dtype=torch.float64))
+    (found,) = oriented_around([torch.tensor(points, dtype=torch.float64)])
     smallest = shapely.oriented_envelope(shapely.MultiPoint(points))
     assert is_canonical(found)
     assert found[2] * found[3] == pytest.approx(smallest.area, rel=1e-6, abs=1e-6)
@@ -118,10 +119,27 @@ def test_outlines_agree_with_shapely(points: list[tuple[float, float]]) -> None:
 
 
 def test_outline_of_a_rectangle_is_the_rectangle() -> None:
-    for box in canonical(some_boxes(20, 100, seed=1)):
-        around = polygon(box).segmentize(1.5)
-        found = oriented_around(torch.from_numpy(coordinates(around)))
+    boxes = canonical(some_boxes(20, 100, seed=1))
+    around = [torch.from_numpy(coordinates(polygon(box).segmentize(1.5))) for box in boxes]
+    for found, box in zip(oriented_around(around), boxes, strict=True):
         assert same_rectangle(found, box, 1e-9)
+
+
+def test_each_outline_has_its_own_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any number of points, at any place among others, few or many at once."""
+    random = np.random.default_rng(0)
+    outlines = [torch.from_numpy(random.normal(1e4, 9, (n % 23 + 1, 2))) for n in range(60)]
+    outlines[5] = outlines[4][:1].expand(7, 2)  # equal points
+    outlines[6] = outlines[4][:1] * torch.linspace(1, 2, 5)[:, None]  # on a line
+    together = oriented_around(outlines)
+    assert is_canonical(together)
+    for found, points in zip(together, outlines, strict=True):
+        smallest = shapely.oriented_envelope(shapely.MultiPoint(points.numpy()))
+        assert found[2] * found[3] == pytest.approx(smallest.area, rel=1e-6, abs=1e-6)
+        assert polygon(found).buffer(1e-6).covers(shapely.MultiPoint(points.numpy()))
+    monkeypatch.setattr(oriented_module, "_PRODUCTS_AT_ONCE", 20)
+    torch.testing.assert_close(oriented_around(outlines), together, rtol=0, atol=0)
+    assert oriented_around([]).shape == (0, 5)
 
 
 @given(oriented)

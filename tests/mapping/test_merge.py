@@ -28,7 +28,7 @@ def seen_in(
         if part.area < 2:
             continue
         if len(box) == 5:
-            visible = oriented_around(torch.tensor(part.exterior.coords[:-1]).double())
+            (visible,) = oriented_around([torch.tensor(part.exterior.coords[:-1])])
             off = torch.tensor([left, top, 0, 0, 0])
         else:
             visible, off = torch.tensor(part.bounds), torch.tensor([left, top, left, top])

@@ -73,7 +73,7 @@ class ToyDetector:
         if not self.oriented:
             return torch.tensor([x.min(), y.min(), x.max() + 1, y.max() + 1])
         middles = torch.from_numpy(np.stack([x + 0.5, y + 0.5], 1))
-        box = oriented_around(middles)
+        (box,) = oriented_around([middles])
         # Half a pixel beyond the middles of the outermost, as seen across a side.
         box[2:4] += box[4].cos().abs() + box[4].sin().abs() - 0.5
         return box

@@ -12,7 +12,7 @@ import torch
 
 from cgeartheye.data.annotations import Annotation, Faults, Written, corners_of_sides
 from cgeartheye.errors import UserError
-from cgeartheye.geometry import corners_of, oriented_around, oriented_of
+from cgeartheye.geometry import corners_of, oriented_around
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
             )
             continue
         of_image[image["id"]] = found[file_name] = []
-    rectangles = _around_quadrangles(content["annotations"]) if outlines else {}
+    listed: list[tuple[Written, str, str, dict[str, Any]]] = []
     for number, annotation in enumerate(content["annotations"]):
         place = f"{path}: annotation {annotation.get('id', number)}"
         objects = _named(of_image, annotation.get("image_id"))
@@ -69,9 +69,13 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
                 "the annotation",
             )
             continue
-        corners: Sequence[float] | None = rectangles.get(number)
-        if corners is None and outlines:
-            corners = _outline(annotation.get("segmentation"), place, faults)
+        listed.append((objects, place, name, annotation))
+    rectangles: list[Sequence[float] | None] = [None] * len(listed)
+    if outlines:
+        rectangles = _around(
+            [_outline(one.get("segmentation"), place, faults) for _, place, _, one in listed]
+        )
+    for (objects, place, name, annotation), corners in zip(listed, rectangles, strict=True):
         if corners is None:
             corners = _box(annotation.get("bbox"), place, faults)
         if corners is not None:
@@ -140,27 +144,25 @@ def _box(box: Any, place: str, faults: Faults) -> tuple[float, ...] | None:
     return corners_of_sides(x, y, x + width, y + height)
 
 
-def _around_quadrangles(annotations: list[dict[str, Any]]) -> dict[int, list[float]]:
-    """Return the corners of the rectangles around all outlines of four points, by number.
-
-    Most files of oriented boxes have such, and together they take a hundredth of the time.
-    """
-    found = {
-        number: outline[0]
-        for number, outline in enumerate(one.get("segmentation") for one in annotations)
-        if isinstance(outline, list)
-        and len(outline) == 1
-        and isinstance(outline[0], list)
-        and len(outline[0]) == 8
-        and all(isinstance(x, int | float) and math.isfinite(x) for x in outline[0])
+def _around(outlines: list[np.ndarray | None]) -> list[Sequence[float] | None]:
+    """Return the corners of the smallest rectangle around each outline, where there is one."""
+    corners: list[Sequence[float] | None] = [
+        None if points is None else [math.nan] * 8  # told with the boxes that have such
+        for points in outlines
+    ]
+    finite = {
+        place: torch.from_numpy(points)
+        for place, points in enumerate(outlines)
+        if points is not None and np.isfinite(points).all()
     }
-    points = np.array(list(found.values()), dtype=np.float64).reshape(-1, 4, 2)
-    rectangles = corners_of(oriented_of(torch.from_numpy(points))).flatten(1).tolist()
-    return dict(zip(found, rectangles, strict=True))
+    boxes = oriented_around(list(finite.values()))
+    for place, rectangle in zip(finite, corners_of(boxes).flatten(1).tolist(), strict=True):
+        corners[place] = rectangle
+    return corners
 
 
-def _outline(outline: Any, place: str, faults: Faults) -> Sequence[float] | None:
-    """Return the corners of the smallest rectangle around an outline; none: there is none."""
+def _outline(outline: Any, place: str, faults: Faults) -> np.ndarray | None:
+    """Return the points of an outline, float64 `[n, 2]`; none: there is none."""
     if not outline:
         return None
     try:
@@ -172,12 +174,7 @@ def _outline(outline: Any, place: str, faults: Faults) -> Sequence[float] | None
             "delete it, for its bbox to count",
         )
         return None
-    if len(points) == 0:
-        return None
-    if not np.isfinite(points).all():
-        return [np.nan] * 8  # told with the boxes that have such
-    corners: list[float] = corners_of(oriented_around(torch.from_numpy(points))).flatten().tolist()
-    return corners
+    return points if len(points) else None
 
 
 def _vertices(polygons: list[list[float]]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Precision and recall over scores, and the area under that curve in the three usual ways."""
+"""Precision and recall over scores, and the area under that curve by the rules of PASCAL VOC."""
 
 from dataclasses import dataclass
 
@@ -45,11 +45,6 @@ def curve(scores: Array, outcomes: Array, support: int) -> Curve:
     counted = np.flatnonzero(outcomes != UNCOUNTED)
     right = np.cumsum(outcomes[counted] == RIGHT)
     return Curve(scores[counted], right / support, right / np.arange(1, len(counted) + 1))
-
-
-def coco_precision(found: Curve) -> float:
-    """Return the mean of the best precision at 101 recalls (Lin et al. 2014), 0..1."""
-    return float(precision_at(found, COCO_RECALLS).mean())
 
 
 def eleven_point_precision(found: Curve) -> float:

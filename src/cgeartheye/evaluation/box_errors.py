@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from cgeartheye.evaluation.boxes import SIZES, DetectionMetrics
+from cgeartheye.evaluation.boxes import DetectionMetrics
+from cgeartheye.evaluation.coco_precision import SIZES
 from cgeartheye.evaluation.matching import NOBODY, RIGHT, WRONG
 from cgeartheye.geometry import areas_of, overlap
 
@@ -69,7 +70,7 @@ class BoxErrors:
         return np.bincount(labels, minlength=self.metrics.classes)
 
     def by_size(self) -> dict[str, tuple[int, int]]:
-        """Return the true boxes found and missed of each of `boxes.SIZES`."""
+        """Return the true boxes found and missed of each of `SIZES`."""
         tested = self.metrics.tested
         areas = areas_of(torch.from_numpy(tested.true_boxes)).numpy()
         found = ~self.missed & ~tested.ignored
@@ -84,12 +85,11 @@ class BoxErrors:
     def by_image(self) -> Array:
         """Right, false and missed boxes of each image, int `[I, 3]`."""
         tested = self.metrics.tested
-        true_images = np.repeat(np.arange(len(tested.images)), tested.true_counts)
         right, false = self.kinds == Kind.RIGHT, self.kinds > Kind.RIGHT
         parts = (
             (tested.found_images, right),
             (tested.found_images, false),
-            (true_images, self.missed),
+            (tested.true_images, self.missed),
         )
         counts = [np.bincount(i[which], minlength=len(tested.images)) for i, which in parts]
         return np.stack(counts, axis=1)
@@ -118,7 +118,7 @@ def find_errors(metrics: DetectionMetrics) -> BoxErrors:
     partners = np.full(len(tested.scores), NOBODY)
     for outcome in metrics.outcomes:
         shown = outcome.scores >= metrics.score_threshold
-        where, at_half = outcome.where[shown], outcome.outcomes[0, 0, shown]
+        where, at_half = outcome.where[shown], outcome.outcomes[0, shown]
         kinds[where[at_half == RIGHT]] = Kind.RIGHT
         kinds[where[at_half == WRONG]] = Kind.BACKGROUND
         partners[where] = outcome.partners[shown]

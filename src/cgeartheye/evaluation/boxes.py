@@ -5,26 +5,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cgeartheye.errors import UserError
 from cgeartheye.evaluation.average_precision import (
     Curve,
     area_precision,
-    coco_precision,
     curve,
     eleven_point_precision,
 )
-from cgeartheye.evaluation.matching import (
-    NOBODY,
-    RIGHT,
-    UNCOUNTED,
-    WRONG,
-    ClassBoxes,
-    match_by_coco,
-    match_by_dota,
-)
+from cgeartheye.evaluation.coco_precision import SIZES, coco_precision
+from cgeartheye.evaluation.matching import NOBODY, RIGHT, WRONG, match
 from cgeartheye.evaluation.tested import TestedBoxes
 from cgeartheye.geometry import Detections, areas_of, overlap, paired_intersection
 
@@ -32,8 +23,6 @@ Array = np.ndarray
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of the overlap
 _AT_75 = 5
-SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
-LARGEST_NUMBER = 100  # horizontal boxes of a class in an image that count
 
 
 @dataclass(frozen=True)
@@ -43,9 +32,8 @@ class ClassOutcome:
     Attributes:
         where: places of its boxes among those of all classes, `[n]`.
         scores: of its boxes, `[n]`.
-        outcomes: `WRONG`, `RIGHT` or `UNCOUNTED`, int8 `[T, A, n]`, for `THRESHOLDS` and for all
-            sizes, then each of `SIZES` (oriented: all sizes only).
-        support: true boxes that count, int `[A]`.
+        outcomes: `WRONG`, `RIGHT` or `UNCOUNTED` at `THRESHOLDS`, int8 `[T, n]`.
+        support: true boxes that count.
         partners: places among all true boxes of those that the right ones found at the first
             threshold, `NOBODY` of the others, `[n]`.
     """
@@ -53,12 +41,12 @@ class ClassOutcome:
     where: Array
     scores: Array
     outcomes: Array
-    support: Array
+    support: int
     partners: Array
 
-    def curve(self, threshold: int = 0, size: int = 0) -> Curve:
-        """Return precision and recall at one of the thresholds and sizes; it has support."""
-        return curve(self.scores, self.outcomes[threshold, size], int(self.support[size]))
+    def curve(self, threshold: int = 0) -> Curve:
+        """Return precision and recall at one of the thresholds; it has support."""
+        return curve(self.scores, self.outcomes[threshold], self.support)
 
 
 class DetectionMetrics:
@@ -139,7 +127,10 @@ class DetectionMetrics:
 
     @cached_property
     def outcomes(self) -> list[ClassOutcome]:
-        """What became of the boxes of each class."""
+        """What became of the boxes of each class, by DOTA's rules for both kinds of boxes.
+
+        COCO's differ where objects overlap much: there a box may take its second best object.
+        """
         return [self._outcome(label) for label in range(self.classes)]
 
     def compute(self) -> dict[str, float]:
@@ -157,26 +148,37 @@ class DetectionMetrics:
         Oriented, as DOTA has it: `ap`, `ap50` and `ap75` are areas under the curve, `ap50_11` is
         the mean at 11 recalls, which is the published figure of DIOR-R (mmrotate's default).
         """
-        known = [outcome for outcome in self.outcomes if outcome.support[0] > 0]
-        precisions = np.array([self._precisions(outcome) for outcome in known]).reshape(
-            -1, len(THRESHOLDS)
-        )
         figures = {
-            "ap": _mean(precisions),
-            "ap50": _mean(precisions[:, 0]),
-            "ap75": _mean(precisions[:, _AT_75]),
+            "ap": _mean(self.precisions),
+            "ap50": _mean(self.precisions[0]),
+            "ap75": _mean(self.precisions[_AT_75]),
         }
         if self.oriented:
-            figures["ap50_11"] = _mean([eleven_point_precision(x.curve()) for x in known])
+            curves = [found for found in self.curves() if found is not None]
+            figures["ap50_11"] = _mean([eleven_point_precision(each) for each in curves])
         else:
             for place, size in enumerate(SIZES, start=1):
-                figures[f"ap_{size}"] = _mean(
-                    [self._precisions(x, place) for x in self.outcomes if x.support[place] > 0]
-                )
-            figures["ar"] = _mean(
-                [(x.outcomes[:, 0] == RIGHT).sum(1) / x.support[0] for x in known]
-            )
+                figures[f"ap_{size}"] = _mean(self._coco[0][:, place])
+            figures["ar"] = _mean(self._coco[1])
         return {name: 100 * value for name, value in figures.items()}
+
+    @cached_property
+    def precisions(self) -> Array:
+        """Average precision at each of `THRESHOLDS` of each class, 0..1 or NaN `[T, K]`."""
+        if not self.oriented:
+            return self._coco[0][:, 0]
+        precisions = [
+            [
+                area_precision(outcome.curve(at)) if outcome.support else np.nan
+                for outcome in self.outcomes
+            ]
+            for at in range(len(THRESHOLDS))
+        ]
+        return np.array(precisions)
+
+    @cached_property
+    def _coco(self) -> tuple[Array, Array]:
+        return coco_precision(self.tested, self.classes)
 
     @cached_property
     def score_threshold(self) -> float:
@@ -186,8 +188,8 @@ class DetectionMetrics:
         the highest.
         """
         scores = np.concatenate([outcome.scores for outcome in self.outcomes])
-        outcomes = np.concatenate([outcome.outcomes[0, 0] for outcome in self.outcomes])
-        support = sum(int(outcome.support[0]) for outcome in self.outcomes)
+        outcomes = np.concatenate([outcome.outcomes[0] for outcome in self.outcomes])
+        support = sum(outcome.support for outcome in self.outcomes)
         if not (outcomes == RIGHT).any():
             return 1.0
         order = np.argsort(-scores, kind="stable")
@@ -200,7 +202,7 @@ class DetectionMetrics:
 
     def curves(self) -> list[Curve | None]:
         """Return precision and recall of each class at an overlap of 0.5; none without support."""
-        return [x.curve() if x.support[0] > 0 else None for x in self.outcomes]
+        return [x.curve() if x.support > 0 else None for x in self.outcomes]
 
     def per_class(self, classes: Sequence[str]) -> list[dict[str, str | int | float]]:
         """Return a row for each class: its name, its true boxes, and figures in percent.
@@ -210,22 +212,19 @@ class DetectionMetrics:
         is NaN.
         """
         rows: list[dict[str, str | int | float]] = []
-        for name, outcome in zip(classes, self.outcomes, strict=True):
-            precisions = (
-                self._precisions(outcome)
-                if outcome.support[0]
-                else np.full(len(THRESHOLDS), np.nan)
-            )
-            sure = outcome.outcomes[0, 0, outcome.scores >= self.score_threshold]
+        for name, outcome, precisions in zip(
+            classes, self.outcomes, self.precisions.T, strict=True
+        ):
+            sure = outcome.outcomes[0, outcome.scores >= self.score_threshold]
             right, wrong = (sure == RIGHT).sum(), (sure == WRONG).sum()
             rows.append(
                 {
                     "class": name,
-                    "objects": int(outcome.support[0]),
+                    "objects": outcome.support,
                     "AP50": 100 * float(precisions[0]),
                     "AP": 100 * float(precisions.mean()),
                     "precision": _percent(right, right + wrong),
-                    "recall": _percent(right, outcome.support[0]),
+                    "recall": _percent(right, outcome.support),
                 }
             )
         return rows
@@ -240,8 +239,11 @@ class DetectionMetrics:
             rows, columns = (overlaps * ignored > 0).nonzero(as_tuple=True)
             boxes = found.boxes[rows]
             overlaps[rows, columns] = paired_intersection(boxes, true[columns]) / areas_of(boxes)
-        alike = found.labels[:, None] == labels
-        rows, columns = (alike & (overlaps >= THRESHOLDS[0])).nonzero(as_tuple=True)
+        pairs = (found.labels[:, None] == labels) & (overlaps >= THRESHOLDS[0])
+        if not self.oriented:
+            # What is on an object in a crowd is about that object.
+            pairs &= ~(ignored & (pairs & ~ignored).any(dim=1, keepdim=True))
+        rows, columns = pairs.nonzero(as_tuple=True)
         return rows, columns, overlaps[rows, columns]
 
     def _outcome(self, label: int) -> ClassOutcome:
@@ -250,46 +252,33 @@ class DetectionMetrics:
         true = np.flatnonzero(tested.true_labels == label)
         found_of, true_of = tested.pairs
         pairs = np.flatnonzero(tested.labels[found_of] == label)
-        boxes = ClassBoxes(
-            images=tested.found_images[where],
-            scores=tested.scores[where],
-            ignored=tested.ignored[true],
-            areas=areas_of(torch.from_numpy(tested.boxes[where])).numpy(),
-            true_areas=areas_of(torch.from_numpy(tested.true_boxes[true])).numpy(),
-            found=np.searchsorted(where, found_of[pairs]),
-            true=np.searchsorted(true, true_of[pairs]),
-            overlaps=tested.pair_overlaps[pairs],
+        ignored, scores = tested.ignored[true], tested.scores[where]
+        outcomes, partners = match(
+            len(where),
+            ignored,
+            np.searchsorted(where, found_of[pairs]),
+            np.searchsorted(true, true_of[pairs]),
+            tested.pair_overlaps[pairs],
+            # An overlap of the threshold itself is enough for COCO, and not for DOTA.
+            THRESHOLDS if self.oriented else np.nextafter(THRESHOLDS, 0),
         )
-        if self.oriented:
-            matches = match_by_dota(boxes, THRESHOLDS)
-        else:
-            sizes = np.array([(0.0, 1e10), *SIZES.values()])
-            matches = match_by_coco(boxes, THRESHOLDS, sizes)
-            too_many = boxes.rank_in_image >= LARGEST_NUMBER
-            matches.outcomes[:, :, too_many] = UNCOUNTED
-            matches.partners[too_many] = NOBODY
-        order = np.argsort(-boxes.scores, kind="stable")
-        partners = np.append(true, NOBODY)[matches.partners]  # NOBODY is the last
+        order = np.argsort(-scores, kind="stable")
         return ClassOutcome(
             where[order],
-            boxes.scores[order],
-            matches.outcomes[:, :, order],
-            matches.support,
-            partners[order],
+            scores[order],
+            outcomes[:, order],
+            int((~ignored).sum()),
+            np.append(true, NOBODY)[partners[order]],  # NOBODY is the last
         )
 
-    def _precisions(self, outcome: ClassOutcome, size: int = 0) -> Array:
-        """Return the average precision at each threshold, 0..1 `[T]`."""
-        average = area_precision if self.oriented else coco_precision
-        return np.array([average(outcome.curve(at, size)) for at in range(len(THRESHOLDS))])
-
     def _forget(self) -> None:
-        for name in ("tested", "outcomes", "score_threshold"):
+        for name in ("tested", "outcomes", "precisions", "_coco", "score_threshold"):
             self.__dict__.pop(name, None)
 
 
-def _mean(values: Array | Sequence[Array] | Sequence[float]) -> float:
-    return float(np.mean(values)) if len(values) else float("nan")
+def _mean(values: Array | Sequence[float]) -> float:
+    known = np.asarray(values)[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _percent(part: int, whole: int) -> float:

@@ -105,7 +105,7 @@ def detection_report(
 
 
 def _add_curves(report: Report, metrics: DetectionMetrics, classes: Sequence[str]) -> None:
-    known = [outcome for outcome in metrics.outcomes if outcome.support[0] > 0]
+    known = [outcome for outcome in metrics.outcomes if outcome.support > 0]
     if not known:
         return
     report.section(
@@ -118,7 +118,7 @@ def _add_curves(report: Report, metrics: DetectionMetrics, classes: Sequence[str
         )
         for at in (0, 5, 8)
     }
-    outcomes = np.concatenate([outcome.outcomes[0, 0] for outcome in metrics.outcomes])
+    outcomes = np.concatenate([outcome.outcomes[0] for outcome in metrics.outcomes])
     scores = np.concatenate([outcome.scores for outcome in metrics.outcomes])
     histogram = box_charts.scores(
         scores[outcomes == RIGHT], scores[outcomes == WRONG], metrics.score_threshold
@@ -134,7 +134,7 @@ def _add_curves(report: Report, metrics: DetectionMetrics, classes: Sequence[str
     curves = {
         classes[k]: (metrics.outcomes[k].curve(), float(rows[k]["AP50"]))
         for k in order
-        if metrics.outcomes[k].support[0] > 0
+        if metrics.outcomes[k].support > 0
     }
     shown = dict(list(curves.items())[:CHARTS])
     which = "Classes" if len(shown) == len(curves) else f"The {CHARTS} classes of lowest AP50"
@@ -151,7 +151,7 @@ def _add_errors(report: Report, errors: BoxErrors, classes: Sequence[str]) -> No
         "0.5). Duplicate: on an object that a better box found. Background: the rest.",
     )
     found, missed = errors.by_class, errors.missed_by_class
-    objects = np.array([int(outcome.support[0]) for outcome in errors.metrics.outcomes])
+    objects = np.array([outcome.support for outcome in errors.metrics.outcomes])
     some = np.flatnonzero(found.sum(1) + objects)
     order = some[np.argsort(-(found[some, 1:].sum(1) + missed[some]), kind="stable")]
     if not len(order):

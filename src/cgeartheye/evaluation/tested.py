@@ -105,6 +105,11 @@ class TestedBoxes:
         return np.repeat(np.arange(len(self.images)), self.found_counts)
 
     @cached_property
+    def true_images(self) -> Array:
+        """Place of the image of each true box, `[M]`, 0..I-1."""
+        return np.repeat(np.arange(len(self.images)), self.true_counts)
+
+    @cached_property
     def found_starts(self) -> Array:
         """Where the found boxes of each image begin, `[I]`."""
         return _starts(self.found_counts)

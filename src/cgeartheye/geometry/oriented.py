@@ -8,6 +8,7 @@ numbers `x0, y0, x1, y1`.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch import Tensor
 
 # A box's corners in halves of its own sides, in order.
 _CORNERS = ((-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0))
+# Of points and directions, around outlines: some 10 MB a temporary.
+_PRODUCTS_AT_ONCE = 1 << 20
 
 
 def canonical(boxes: Tensor) -> Tensor:
@@ -73,21 +76,33 @@ def oriented_of(corners: Tensor) -> Tensor:
     return _smallest_around(points, directions).to(corners.dtype)
 
 
-def oriented_around(points: Tensor) -> Tensor:
-    """Return the smallest rectangle around the points of an outline.
+def oriented_around(outlines: Sequence[Tensor]) -> Tensor:
+    """Return the smallest rectangle around the points of each outline.
 
     Args:
-        points: float `[n, 2]` with n at least 1, finite.
+        outlines: float `[n, 2]` each, with n at least 1, finite.
 
     Returns:
-        A canonical box `[5]` of the same type.
+        Canonical boxes, float64 `[k, 5]`.
     """
-    assert len(points) > 0, "no points"
-    hull = shapely.convex_hull(shapely.multipoints(points.detach().cpu().double().numpy()))
-    ring = torch.from_numpy(np.asarray(shapely.get_coordinates(hull)))
-    # The hull of equal points is one point, which has no edge to follow.
-    edges = ring.diff(dim=0) if len(ring) > 1 else torch.zeros(1, 2, dtype=torch.float64)
-    return _smallest_around(ring, edges).to(points)
+    counts = [len(points) for points in outlines]
+    assert all(counts), "an outline without points"
+    points = torch.cat([torch.zeros(0, 2), *outlines]).double().cpu()
+    # A line through each point twice: GEOS makes it much faster than a set of points, and none of
+    # a single one.
+    places = np.repeat(np.arange(len(counts)), 2 * np.array(counts, dtype=int))
+    hulls = shapely.convex_hull(shapely.linestrings(points.repeat_interleave(2, 0), indices=places))
+    rings = torch.from_numpy(shapely.get_coordinates(hulls))
+    lengths = torch.from_numpy(shapely.get_num_coordinates(hulls))
+    starts = lengths.cumsum(0) - lengths
+    boxes = torch.zeros(len(counts), 5, dtype=torch.float64)
+    for length in lengths.unique().tolist():
+        alike = (lengths == length).nonzero()[:, 0]
+        for some in alike.split(max(1, _PRODUCTS_AT_ONCE // length**2)):
+            ring = rings[starts[some, None] + torch.arange(length)]
+            # The hull of equal points is one point: its edge has no length.
+            boxes[some] = _smallest_around(ring, ring.roll(-1, 1) - ring)
+    return boxes
 
 
 def horizontal_of(boxes: Tensor) -> Tensor:
