@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "cgeartheye"
 # A room may import its own layer, those below, and what every room may: FLOOR.
 LAYERS = [
     {"__main__"},
-    {"cli"},
+    {"cli", "cli_jlssd"},
     {"demo"},
     {"tasks", "pretraining", "jlssd", "mapping"},
     {"training", "evaluation"},

@@ -1,6 +1,6 @@
 """The schema of a run and the files it is read from."""
 
-from cgeartheye.config.files import load, to_yaml
+from cgeartheye.config.files import load, section, to_yaml
 from cgeartheye.config.schema import (
     Backbone,
     ChangeData,
@@ -68,5 +68,6 @@ __all__ = [
     "Views",
     "Watch",
     "load",
+    "section",
     "to_yaml",
 ]

@@ -3,14 +3,16 @@
 import re
 import runpy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from cgeartheye.config import schema
-from cgeartheye.config.schema import KINDS, Config, Jlssd, Pretraining, SceneClassification
+from cgeartheye.config.schema import KINDS, Config, Jlssd, Pretraining, SceneClassification, Section
 from cgeartheye.errors import UserError, nearest
+
+Part = TypeVar("Part", bound=Section)
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining | Jlssd:
@@ -47,6 +49,21 @@ def override(config: Config, overrides: list[str]) -> Config:
     changed = _validated(values | {"task": config.task}, "--set")
     assert isinstance(changed, Config)
     return changed
+
+
+def section(kind: type[Part], values: dict[str, Any], overrides: list[str] | None = None) -> Part:
+    """Make a part of a config from values and overrides, for a command that takes no config file.
+
+    Raises:
+        UserError: an unknown field, or a value that does not fit.
+    """
+    values = dict(values)
+    for text in overrides or []:
+        _apply(values, text)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_sentence("--set", error)) from error
 
 
 def to_yaml(config: Config | Pretraining | Jlssd) -> str:

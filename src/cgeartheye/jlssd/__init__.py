@@ -1,0 +1,1 @@
+"""From maps and mosaics to a pre-training set."""

@@ -1,0 +1,192 @@
+"""`jlssd build`: design, cut, quality, curate and pack, each step once, and the data card.
+
+    WORK_DIR/design.parquet     places, with strata.parquet and design.html beside it
+    WORK_DIR/chips.parquet      a row for each place and season, whether it could be cut or not
+    WORK_DIR/quality.parquet    the same rows with measures; quality.jpg shows what each rule drops
+    WORK_DIR/curated.parquet    the same rows with clusters; curated.html shows them
+    WORK_DIR/packed.parquet     the rows that stay, as the store has them
+    WORK_DIR/store              what `cgeartheye pretrain` reads
+    WORK_DIR/card.html, .json   the data card
+
+Killed at any moment, the same command goes on. A finished step is not done again as long as its
+settings and the tables that it was made from are the same; of rasters size and time count.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from cgeartheye.config import Jlssd, to_yaml
+from cgeartheye.errors import UserError
+from cgeartheye.files import lock, write_text
+from cgeartheye.jlssd import card, curation, curation_report, review
+from cgeartheye.jlssd.cut import UNREADABLE, cut_chips
+from cgeartheye.jlssd.design import STRATA, Inputs, make_design
+from cgeartheye.jlssd.outcome import Wish
+from cgeartheye.jlssd.rasters import identity_of
+from cgeartheye.jlssd.steps import Ledger, chosen_chips, digest_of, key_of, write_table
+from cgeartheye.mapping.mosaic import identify
+from cgeartheye.pretraining import pack
+from cgeartheye.pretraining.sources import Settings
+from cgeartheye.pretraining.store import INDEX
+from cgeartheye.pretraining.summary import show_packed
+from cgeartheye.training.progress import say
+
+DESIGN, CHIPS, QUALITY = "design.parquet", "chips.parquet", "quality.parquet"
+CURATED, PACKED, STORE = "curated.parquet", "packed.parquet", "store"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of a build.
+
+    Attributes:
+        name: of the step.
+        facts: returns the settings and inputs that it depends on; JSON values.
+        work: does it; returns whether there is nothing in it that is worth another try.
+        files: that it leaves, below the work directory.
+    """
+
+    name: str
+    facts: Callable[[], Mapping[str, object]]
+    work: Callable[[], bool]
+    files: list[str]
+
+
+def build(config: Jlssd) -> None:
+    """Make a store for pre-training from maps and mosaics.
+
+    Raises:
+        UserError: another build of the same work directory is running, or what the steps raise.
+    """
+    folder = config.work_dir
+    assert folder is not None
+    try:
+        held = lock(folder / ".lock")
+    except BlockingIOError as error:
+        raise UserError(f"another build works in {folder}: wait for it") from error
+    with held:
+        write_text(folder / "config.yaml", to_yaml(config))
+        ledger = Ledger(folder)
+        for step in _steps(config, folder):
+            key = key_of(step.facts())
+            if ledger.is_done(step.name, key):
+                say(f"{step.name}: done before")
+                continue
+            say(f"{step.name}:")
+            if step.work():
+                ledger.finish(step.name, key, step.files)
+        card.write(config, folder)
+    say(f"{folder / STORE}, its data card is {folder / 'card.html'}")
+
+
+def _steps(config: Jlssd, folder: Path) -> list[Step]:
+    seed = config.seed
+
+    def settings(section: str, **more: object) -> dict[str, object]:
+        return {"settings": config.model_dump(mode="json")[section], "seed": seed, **more}
+
+    def table(name: str) -> str:
+        return digest_of(folder / name)
+
+    def rasters(paths: tuple[str, ...]) -> object:
+        return identity_of(paths)
+
+    design, cut, network = config.design, config.cut, config.curation.backbone
+    return [
+        Step(
+            "design",
+            lambda: settings(
+                "design",
+                regions=identify([_present(design.regions)]),
+                rasters=[rasters(design.landcover), rasters(design.elevation)],
+                classes=design.classes and digest_of(_present(design.classes)),
+            ),
+            lambda: _design(config, folder),
+            [DESIGN, STRATA],
+        ),
+        Step(
+            "cut",
+            lambda: settings(
+                "cut",
+                design=table(DESIGN),
+                mosaics={season: rasters(paths) for season, paths in cut.mosaics.items()},
+            ),
+            lambda: _cut(config, folder),
+            [CHIPS],
+        ),
+        Step(
+            "quality",
+            lambda: settings("quality", chips=table(CHIPS)),
+            lambda: _quality(config, folder),
+            [QUALITY],
+        ),
+        Step(
+            "curate",
+            lambda: settings(
+                "curation",
+                chips=table(QUALITY),
+                weights=network.weights and digest_of(_present(network.weights)),
+            ),
+            lambda: _curate(config, folder),
+            [CURATED, "curated.json"],
+        ),
+        Step(
+            "pack",
+            lambda: {"chips": table(CURATED), "gsd": cut.gsd},
+            lambda: _pack(config, folder),
+            [PACKED, f"{STORE}/{INDEX}"],
+        ),
+    ]
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"no file {path}: correct the path in the config")
+    return path
+
+
+def _design(config: Jlssd, folder: Path) -> bool:
+    design = config.design
+    inputs = Inputs(
+        design.regions, design.landcover, design.elevation, design.region_column, design.classes
+    )
+    wish = Wish(design.total, design.band_height, config.seed)
+    make_design(inputs, wish, folder / DESIGN, design.cells, max(1, config.workers))
+    return True
+
+
+def _cut(config: Jlssd, folder: Path) -> bool:
+    table = cut_chips(folder / DESIGN, config.cut, folder / CHIPS, config.workers)
+    return UNREADABLE not in review.status_counts(table)
+
+
+def _quality(config: Jlssd, folder: Path) -> bool:
+    review.review(folder / CHIPS, folder / QUALITY, config.quality, config.workers)
+    return True
+
+
+def _curate(config: Jlssd, folder: Path) -> bool:
+    done = curation.curate(
+        folder / QUALITY, folder / CURATED, config.curation, config.seed, config.workers
+    )
+    assert done is not None
+    curation_report.write(done, folder / CURATED, folder)
+    curation_report.show(done)
+    return True
+
+
+def _pack(config: Jlssd, folder: Path) -> bool:
+    """Pack what stays; a store of other chips that lies there is made anew."""
+    chosen = chosen_chips(folder / CURATED, config.cut.gsd)
+    path, store = folder / PACKED, folder / STORE
+    if not (path.is_file() and pq.read_table(path).equals(chosen)):
+        if store.exists():
+            say(f"note: {store} holds other chips and is made anew")
+            shutil.rmtree(store)
+        write_table(path, chosen)
+    show_packed(store, pack.pack(path, store, Settings(), workers=config.workers))
+    return True

@@ -1,0 +1,175 @@
+"""`jlssd design`: which places of the world are to be seen, so that all its strata are."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cgeartheye.errors import UserError
+from cgeartheye.files import lock, replacing, write_text
+from cgeartheye.jlssd.cells import NO_CLASS, Survey, Tally, read_block, survey_cells
+from cgeartheye.jlssd.classes import WORLDCOVER, read_classes
+from cgeartheye.jlssd.design_report import write_report
+from cgeartheye.jlssd.grid import Grid
+from cgeartheye.jlssd.notes import notes_of
+from cgeartheye.jlssd.outcome import Design, Wish, strata_table
+from cgeartheye.jlssd.rasters import Raster, find_source, open_raster
+from cgeartheye.jlssd.regions import read_regions
+from cgeartheye.jlssd.steps import key_of
+from cgeartheye.jlssd.strata import Cells, draw, find_strata
+from cgeartheye.mapping.mosaic import identify
+from cgeartheye.training.progress import bar, say
+
+STRATA, REPORT, CELLS = "strata.parquet", "design.html", "cells"
+"""What lies beside the table of the design."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a design is made from.
+
+    Attributes:
+        regions: a vector file.
+        cover: rasters of land cover, one mosaic: files, folders, or one path of GDAL.
+        height: rasters of elevation, likewise.
+        column: whose values name the regions.
+        classes: a table of classes; none: WorldCover's.
+    """
+
+    regions: Path
+    cover: tuple[str, ...]
+    height: tuple[str, ...]
+    column: str | None = None
+    classes: Path | None = None
+
+
+def make_design(inputs: Inputs, wish: Wish, out: Path, side: int = 1000, workers: int = 2) -> None:
+    """Draw places and write them as a table, with all strata and a report beside it.
+
+    Killed, the same command goes on. All cells stay below the folder `cells` beside the table, in
+    a folder for their inputs, so that another total, height of bands or seed needs no second look
+    at the rasters.
+
+    Args:
+        inputs: regions and rasters.
+        wish: what is drawn.
+        out: the table, a Parquet file.
+        side: of the cells, metres.
+        workers: processes.
+
+    Raises:
+        UserError: an input that cannot be used or read, or no cell with land cover.
+    """
+    if out.suffix != ".parquet":
+        raise UserError(f"{out} is to be a Parquet file: give --out a name such as design.parquet")
+    if wish.total < 1 or not wish.band_height > 0:
+        raise UserError("--total and --band-height must be more than 0")
+    grid = Grid(side)
+    table = read_classes(inputs.classes or WORLDCOVER)
+    regions = read_regions(inputs.regions, inputs.column)
+    cover = _open_cover(inputs)
+    survey = Survey(grid, regions, cover, table, open_raster(find_source(inputs.height)))
+    settings = _settings(inputs, survey)
+    folder = out.parent / CELLS / key_of(settings)
+    try:
+        held = lock(folder / ".lock")
+    except BlockingIOError as error:
+        raise UserError(f"another process makes a design in {out.parent}: wait for it") from error
+    with held:
+        write_text(folder / "settings.json", json.dumps(settings, indent=1))
+        paths = survey_cells(survey, folder, workers)
+        tally = Tally()
+        for path in paths:
+            tally.add(read_block(path)[1])
+        if not tally.cells:
+            raise UserError(
+                f"no cell of {inputs.regions} has land cover in {cover.source.name}: do they lie "
+                "in the same place, and does the table of classes name its values?"
+            )
+        read = partial(_read, paths)
+        shares = np.array([tally.shares[index] for index in range(len(table.names))], np.int64)
+        strata = find_strata(read, shares, wish.band_height, wish.total)
+        drawn = draw(read, strata, len(table.names), wish.band_height, wish.seed)
+    design = Design(survey, wish, tally, strata, drawn, tuple(paths))
+    assert (design.per_stratum == strata.quota).all()
+    notes = notes_of(regions, tally)
+    for note in notes:
+        say(f"note: {note}")
+    _write_tables(design, out)
+    write_report(design, notes, out.parent / REPORT)
+    say(
+        f"{out}: {len(drawn.cell):,} places of {len(strata.keys):,} strata, from "
+        f"{tally.cells.total():,} cells; see {out.parent / REPORT}"
+    )
+
+
+def _open_cover(inputs: Inputs) -> Raster:
+    cover = open_raster(find_source(inputs.cover))
+    if cover.dtype not in {"uint8", "uint16"}:
+        raise UserError(
+            f"{cover.source.name} holds {cover.dtype} and not classes of 8 or 16 bits: convert it "
+            "with gdal_translate -ot Byte"
+        )
+    return cover
+
+
+def _settings(inputs: Inputs, survey: Survey) -> dict[str, object]:
+    """All that the cells depend on."""
+    return {
+        "cells": survey.grid.side,
+        "regions": [list(one) for one in identify([inputs.regions])],
+        "region column": inputs.column,
+        "land cover": survey.cover.source.identity,
+        "elevation": survey.height.source.identity,
+        "classes": [list(survey.table.names), sorted(survey.table.class_of.items())],
+    }
+
+
+def _read(paths: list[Path]) -> Iterable[Cells]:
+    """All cells with land cover."""
+    with bar("strata", len(paths), "blocks") as progress:
+        for path in paths:
+            table, _ = read_block(path)
+            columns = [table[name].to_numpy() for name in table.column_names]
+            known = columns[2] != NO_CLASS
+            yield Cells(*(column[known] for column in columns))
+            progress.advance()
+
+
+def _write_tables(design: Design, out: Path) -> None:
+    strata, drawn, grid = strata_table(design), design.drawn, design.survey.grid
+    lon, lat = grid.centre(drawn.cell)
+    bounds = grid.bounds(drawn.cell)
+    own = strata.take(pa.array(drawn.stratum))
+    places = pa.table(
+        {
+            "place": grid.names(drawn.cell),
+            "cell": drawn.cell,
+            "lon": lon,
+            "lat": lat,
+            **bounds._asdict(),
+            "region": own["region"],
+            "land_cover": own["land_cover"],
+            "elevation": pa.array(drawn.elevation, pa.float64(), mask=np.isnan(drawn.elevation)),
+            "band": own["band"],
+            "stratum": own["stratum"],
+            "stratum_cells": own["cells"],
+            "class_share": own["class_share"],
+            "class_cells": own["class_cells"],
+            "quota": own["quota"],
+        }
+    )
+    wish = {
+        "cells": str(grid.side),
+        "total": str(design.wish.total),
+        "band_height": f"{design.wish.band_height:g}",
+        "seed": str(design.wish.seed),
+    }
+    for path, table in ((out.parent / STRATA, strata), (out, places)):
+        with replacing(path) as temporary:
+            pq.write_table(table.replace_schema_metadata(wish), temporary, compression="zstd")

@@ -1,0 +1,32 @@
+"""Which backbone looks at the chips: a config's, or that of a weights file."""
+
+from pathlib import Path
+
+from cgeartheye.backbone.sizes import SIZES, size_name
+from cgeartheye.backbone.weights import read_weights
+from cgeartheye.config import Network, load
+from cgeartheye.config.schema import Jlssd
+from cgeartheye.errors import UserError
+
+
+def read_network(path: Path) -> Network:
+    """Return the backbone that a file names.
+
+    Args:
+        path: a config file (.py, .yaml), whose `backbone` is taken; or weights of a published size.
+
+    Raises:
+        UserError: no such file, no backbone in it, or weights of no published size.
+    """
+    if path.suffix in {".py", ".yaml", ".yml"}:
+        config = load(path)
+        network = config.curation.backbone if isinstance(config, Jlssd) else config.backbone
+        return Network(**network.model_dump(exclude_unset=True, exclude={"tuning", "lora"}))
+    weights = read_weights(path)
+    name = size_name(weights.width, weights.depth)
+    if name is None:
+        raise UserError(
+            f"{path} has {weights.depth} layers of width {weights.width}, the size of none of "
+            f"{', '.join(SIZES)}: name a config file whose backbone it is"
+        )
+    return Network(name=name, weights=path)

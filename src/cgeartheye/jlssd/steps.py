@@ -1,0 +1,146 @@
+"""Steps whose work outlives a kill: tables made part by part, and what a step was made from."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cgeartheye.errors import UserError
+from cgeartheye.files import replacing, write_text
+from cgeartheye.pretraining.sources import RESERVED
+
+OK = "ok"  # status of a row that every step so far has kept
+CHIP_COLUMNS = ("path", "place", "season", "status")
+LEFT_OUT = {"status", "reason"}  # columns that say nothing of what stays
+
+
+def read_chips(path: Path) -> pa.Table:
+    """Read a table of chips: a row each, whether it was cut or not.
+
+    Raises:
+        UserError: it is missing or damaged, lacks one of `CHIP_COLUMNS`, or has no chip left.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise UserError(f"no table of chips {path}: make one with cgeartheye jlssd cut") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read as a table: {reason}") from error
+    missing = [name for name in CHIP_COLUMNS if name not in table.column_names]
+    if missing:
+        raise UserError(
+            f"{path} has no column {missing[0]}: name a table that cgeartheye jlssd cut or quality "
+            "has written"
+        )
+    if OK not in set(table["status"].to_pylist()):
+        raise UserError(f"{path} has no chip with status {OK}: nothing is left to work on")
+    return table
+
+
+def chosen_chips(path: Path, gsd: float) -> pa.Table:
+    """Return the chips of a table that stay, with all that is known of them and their GSD."""
+    table = read_chips(path)
+    kept = table.filter(pc.equal(table["status"], OK))
+    for name in kept.column_names:
+        if name in LEFT_OUT | RESERVED or kept[name].null_count == len(kept):
+            kept = kept.drop_columns([name])
+    if "gsd" not in kept.column_names:
+        kept = kept.append_column("gsd", pa.array([gsd] * len(kept), pa.float64()))
+    return kept
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet table whole or not at all."""
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """Return a table with a column in place of that of the same name, or behind the others."""
+    if name not in table.column_names:
+        return table.append_column(name, values)
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def moved(table: pa.Table, source: Path, target: Path) -> pa.Table:
+    """Return a table of chips whose paths lead from another folder to the same files."""
+    if source.resolve() == target.resolve():
+        return table
+    paths = [
+        path and os.path.relpath(source.resolve() / path, target.resolve())
+        for path in table["path"].to_pylist()
+    ]
+    return replaced(table, "path", pa.array(paths, pa.string()))
+
+
+def key_of(facts: Mapping[str, object]) -> str:
+    """Return what tells work with these settings and inputs (JSON values) from all other."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Return a digest of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:24]
+
+
+def parts_of(folder: Path, key: str, count: int, size: int) -> dict[Path, range]:
+    """Return the files of a table that is made part by part, and the rows of each.
+
+    A file that is there is whole, and was made with the same key: those with another one are
+    removed. Whoever has the whole table on the disk removes the folder.
+
+    Args:
+        folder: for the parts of this table alone.
+        key: see `key_of`.
+        count: rows in all.
+        size: rows a part.
+    """
+    if not (folder / key).is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / key).mkdir(parents=True)
+    starts = range(0, count, size)
+    return {
+        folder / key / f"{start // size:06d}.parquet": range(start, min(start + size, count))
+        for start in starts
+    }
+
+
+class Ledger:
+    """Which steps of a build are done: for each, the key of its work and what it wrote.
+
+    A step is done if the ledger holds its key and its files are as the step left them, so that
+    another setting, another input or a file that was changed makes it run again, and those after
+    it whose input then differs.
+    """
+
+    def __init__(self, folder: Path):
+        """Open the ledger of a build; there need be none yet."""
+        self._folder = folder
+
+    def is_done(self, step: str, key: str) -> bool:
+        """Whether a step with this key has finished, and its files are still there."""
+        path = self._path(step)
+        if not path.is_file():
+            return False
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        return entry["key"] == key and all(
+            (self._folder / name).is_file() and digest_of(self._folder / name) == digest
+            for name, digest in entry["files"].items()
+        )
+
+    def finish(self, step: str, key: str, files: list[str]) -> None:
+        """Note that a step has written these files, paths below the folder of the build."""
+        digests = {name: digest_of(self._folder / name) for name in files}
+        write_text(self._path(step), json.dumps({"key": key, "files": digests}, indent=1))
+
+    def _path(self, step: str) -> Path:
+        return self._folder / "steps" / f"{step}.json"

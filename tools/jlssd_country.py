@@ -1,0 +1,91 @@
+"""The construction of a pre-training set from end to end, on a synthetic country.
+
+Writes 60 km x 60 km of land cover, elevation and regions, mosaics of four seasons for the 9 km in
+its middle, and two configs; then builds the set and pre-trains on it.
+
+    python tools/jlssd_country.py OUT               # or make country
+    cgeartheye jlssd build OUT/jlssd.yaml           # again: every step is done before
+"""
+
+import argparse
+from pathlib import Path
+
+from cgeartheye.config import Jlssd, Pretraining, load
+from cgeartheye.data.synthetic import SEASONS
+from cgeartheye.data.synthetic.country import Country, write_country
+from cgeartheye.files import write_text
+from cgeartheye.jlssd.build import build
+from cgeartheye.pretraining.train import pretrain
+from cgeartheye.training.progress import bar
+
+BUILD = """task: jlssd
+licence: made by code, MIT
+work_dir: {out}/set
+workers: {workers}
+design:
+  regions: {out}/regions.gpkg
+  landcover: [{out}/landcover.tif]
+  elevation: [{out}/elevation.tif]
+  cells: {cells}
+  total: {total}
+cut:
+  size: {size}
+  mosaics: {{{mosaics}}}
+curation:
+  backbone: {{name: tiny, gsd: 0.75, layer_scale: 1.0}}
+  keep: {keep}
+  image_size: 112
+  clusters: [40, 8]
+  duplicates: 0.9999           # of a random backbone: all its features are alike
+"""
+
+PRETRAIN = """task: pretraining
+work_dir: {out}/run
+backbone: {{name: tiny, gsd: 0.75, layer_scale: 1.0}}
+data: {{store: {out}/set/store, batch_size: 16, workers: 1}}
+views: {{global_size: 70, local_size: 28, local_crops: 4, season_crops: 2}}
+heads: {{prototypes: 1024, hidden: 256}}
+training: {{steps: {steps}, lr: 1.0e-3, lr_batch: null, checkpoint_every: 50}}
+"""
+
+
+def write_configs(out: Path, **values: object) -> None:
+    """Write `jlssd.yaml` and `pretrain.yaml` beside a country."""
+    mosaics = ", ".join(f"{season}: [{out}/mosaics/{season}]" for season in SEASONS)
+    write_text(out / "jlssd.yaml", BUILD.format(out=out, mosaics=mosaics, **values))
+    write_text(out / "pretrain.yaml", PRETRAIN.format(out=out, **values))
+
+
+def main() -> None:
+    """Write, build, pre-train."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--kilometres", type=float, default=60.0)
+    parser.add_argument("--tiles", type=int, default=6, help="worlds of 1.5 km a side")
+    parser.add_argument("--total", type=int, default=3000, help="places wanted")
+    parser.add_argument("--keep", type=int, default=50, help="places kept")
+    parser.add_argument("--size", type=int, default=1024, help="pixels of a chip")
+    parser.add_argument("--steps", type=int, default=100, help="of pre-training")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    out = given.out.resolve()
+    with bar("drawing", given.tiles**2, "worlds") as progress:
+        write_country(Country(given.kilometres, given.tiles), out, progress.advance)
+    write_configs(
+        out,
+        cells=1000,
+        total=given.total,
+        size=given.size,
+        keep=given.keep,
+        steps=given.steps,
+        workers=given.workers,
+    )
+    plan, training = load(out / "jlssd.yaml"), load(out / "pretrain.yaml")
+    assert isinstance(plan, Jlssd)
+    assert isinstance(training, Pretraining)
+    build(plan)
+    pretrain(training, resume=True)
+
+
+if __name__ == "__main__":
+    main()
