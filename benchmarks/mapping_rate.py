@@ -39,8 +39,9 @@ from torch import Tensor
 from cgeartheye import backbone
 from cgeartheye.config import Backbone, SegmentationData, SegmentationDecoder, SemanticSegmentation
 from cgeartheye.data.synthetic import LAND_COVER, make_world
-from cgeartheye.mapping import Options, map_scene
 from cgeartheye.mapping.grid import starts
+from cgeartheye.mapping.options import Options
+from cgeartheye.mapping.run import map_scene
 from cgeartheye.tasks.maps import TaskPredictor
 from cgeartheye.tasks.recipes import recipe_for
 

@@ -1,3 +1,9 @@
+import os
+
+# Each of pytest's processes has a core of its own, and what they start inherits it: more threads
+# than cores wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import numpy as np

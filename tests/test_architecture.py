@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "cgeartheye"
 LAYERS = [
     {"__main__"},
     {"cli", "cli_jlssd"},
-    {"demo"},
+    {"demo", "demo_files"},
     {"tasks", "pretraining", "jlssd", "mapping"},
     {"training", "evaluation"},
     {"decoders", "data"},

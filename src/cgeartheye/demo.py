@@ -4,15 +4,11 @@ import shutil
 import time
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import rasterio.shutil
+import shapely
 import torch
-from affine import Affine
-from PIL import Image
-from rasterio.enums import Resampling
-from rasterio.transform import array_bounds
-from rasterio.vrt import WarpedVRT
-from rasterio.warp import calculate_default_transform
 from rasterio.windows import from_bounds
 
 from cgeartheye.config import (
@@ -20,6 +16,9 @@ from cgeartheye.config import (
     ChangeData,
     ChangeDecoder,
     ChangeDetection,
+    DetectionData,
+    DetectionDecoder,
+    ObjectDetection,
     SceneClassification,
     SceneData,
     SegmentationData,
@@ -33,37 +32,51 @@ from cgeartheye.data.synthetic import (
     DATES,
     GSD,
     LAND_COVER,
+    OBJECTS,
     SCENES,
     SEASONS,
-    Square,
     World,
     held_out_from,
     make_world,
-    split,
     write_world,
 )
+from cgeartheye.data.synthetic.export import TRANSFORM
+from cgeartheye.demo_files import (
+    CHIP,
+    FOUND_CLASSES,
+    LATER,
+    PATCH,
+    SEASON,
+    cut_boxes,
+    cut_chips,
+    cut_pairs,
+    cut_patches,
+    deliver,
+    write_north,
+)
 from cgeartheye.errors import UserError
+from cgeartheye.evaluation.box_panels import draw_found
+from cgeartheye.evaluation.boxes import DetectionMetrics
 from cgeartheye.evaluation.change_report import FALSE_ALARM, FOUND, MISSED, outcome
 from cgeartheye.evaluation.metrics import ChangeMetrics, SegmentationMetrics
 from cgeartheye.evaluation.page import Picture, Report
 from cgeartheye.evaluation.sections import add_figures
-from cgeartheye.files import replacing
+from cgeartheye.geometry import Detections, oriented_of
 from cgeartheye.tasks import runs
 from cgeartheye.tasks.maps import map_scenes
 from cgeartheye.training.progress import say
 
 WORLD_SIZE = 3072  # pixels a side: 2.3 km
-SEASON = "summer"  # of the scene that is mapped
-CHIP = 96  # pixels a side of a chip that shows one scene: 72 m
 EPOCHS = 20
-PATCH = 126  # pixels a side of a chip of land cover; the network sees it as it is
 COVER_EPOCHS = 24
 CHANGE_EPOCHS = 24
-LATER = "EPSG:32651", 0.6, (3.0, -2.0)
-"""How the later scene is delivered: reference system (turned by 4 degrees), m a pixel, m off."""
+FINDER_EPOCHS = 12
+MAPPED_SCORE = 0.05  # of objects; the figures take weak ones too
 CLASSIFIER, SEGMENTER, DETECTOR = "scene-classification", "land-cover", "change"
-MAP, CHANGE_MAP = "map", "change-map"
-PARTS = "world", "chips", "patches", "pairs", "features", CLASSIFIER, SEGMENTER, DETECTOR
+FINDER = "objects"
+MAP, CHANGE_MAP, OBJECT_MAP = "map", "change-map", "object-map"
+CUT = "chips", "patches", "pairs", "boxes"
+PARTS = "world", *CUT, "features", CLASSIFIER, SEGMENTER, DETECTOR, FINDER
 
 
 def demo(folder: Path) -> None:
@@ -72,7 +85,8 @@ def demo(folder: Path) -> None:
     Everything goes below `folder`: `world/` (GeoTIFFs, exact masks and boxes), `chips/` (a folder
     of class folders) and `scene-classification/` (the classifier), `patches/` (images and masks)
     and `land-cover/` (the segmenter, on the classifier's backbone), `map/`, `pairs/`, `change/`
-    and `change-map/` (the same of two dates), and `report.html`.
+    and `change-map/` (the same of two dates), `boxes/`, `objects/` and `object-map/` (oriented
+    boxes), and `report.html`.
 
     Raises:
         UserError: the folder holds something else, or cannot be written to.
@@ -80,7 +94,7 @@ def demo(folder: Path) -> None:
     started = time.monotonic()
     if folder.exists() and any(folder.iterdir()) and not (folder / "world").exists():
         raise UserError(f"{folder} holds other files: name an empty folder with --out")
-    for part in (*PARTS, MAP, CHANGE_MAP):
+    for part in (*PARTS, MAP, CHANGE_MAP, OBJECT_MAP):
         shutil.rmtree(folder / part, ignore_errors=True)
     say(f"drawing a world of {WORLD_SIZE} x {WORLD_SIZE} pixels at {GSD} m")
     world = make_world(WORLD_SIZE, seed=0)
@@ -88,13 +102,13 @@ def demo(folder: Path) -> None:
     report = Report("Demo", "A world drawn by code, and what models learn of it")
     _show_world(world, report)
 
-    count = _cut_chips(world, folder / "chips")
+    count = cut_chips(world, folder / "chips")
     say(f"{count} chips of {CHIP} x {CHIP} pixels in {len(SCENES)} classes")
     figures = runs.train(_classifier(folder))
     report.section("Scenes", f"What each of {count} chips shows; a third of them is tested.")
     add_figures(report, figures)
 
-    count = _cut_patches(world, folder / "patches")
+    count = cut_patches(world, folder / "patches")
     say(f"{count} patches of {PATCH} x {PATCH} pixels with a mask of {len(LAND_COVER)} classes")
     figures = runs.train(_segmenter(folder))
     report.section(
@@ -109,7 +123,7 @@ def demo(folder: Path) -> None:
     report.section("Map", f"All of {scene.name}, and the same measured on the map's east.")
     _show_map(world, folder / MAP / "map.tif", report)
 
-    count = _cut_pairs(world, folder / "pairs")
+    count = cut_pairs(world, folder / "pairs")
     say(f"{count} pairs of {PATCH} x {PATCH} pixels with a mask of what changed")
     figures = runs.train(_detector(folder))
     report.section(
@@ -119,7 +133,7 @@ def demo(folder: Path) -> None:
     )
     add_figures(report, figures)
     first = folder / "world" / "images" / "1_autumn.tif"
-    later = _deliver(folder / "world" / "images" / "2_autumn.tif", folder / "world" / "later.tif")
+    later = deliver(folder / "world" / "images" / "2_autumn.tif", folder / "world" / "later.tif")
     options = {"vector": ("gpkg",), "register": True}
     map_scenes(folder / DETECTOR, [first], folder / CHANGE_MAP, options, [], after=[later])
     crs, gsd, shift = LATER
@@ -129,6 +143,21 @@ def demo(folder: Path) -> None:
         f"{shift[0]:g} and {shift[1]:g} m, which is found and undone; measured on the east.",
     )
     _show_change(world, folder / CHANGE_MAP / "map.tif", report)
+
+    count = cut_boxes(world, folder / "boxes")
+    say(f"{count} oriented boxes in chips of {PATCH} x {PATCH} pixels")
+    figures = runs.train(_finder(folder))
+    report.section(
+        "Objects",
+        "Oriented boxes of aeroplanes, ships and tanks, by a query detector on the classifier's "
+        "frozen backbone; tested on the north of the world.",
+    )
+    add_figures(report, figures)
+    area = write_north(world, folder / "world" / "north.geojson")
+    options = {"aoi": area, "score": MAPPED_SCORE}
+    map_scenes(folder / FINDER, [scene], folder / OBJECT_MAP, options, [])
+    report.section("Map of objects", f"The north of {scene.name}, window by window.")
+    _show_objects(world, folder / OBJECT_MAP / "map.gpkg", report)
     report.facts({"all of this took": f"{time.monotonic() - started:.0f} s"})
     report.write(folder / "report.html")
     say("what to open:")
@@ -137,7 +166,8 @@ def demo(folder: Path) -> None:
         f"  {folder / MAP / 'preview.html'}  the map over the scene; map.tif and map.gpkg for a GIS"
     )
     say(f"  {folder / CHANGE_MAP / 'preview.html'}  what changed, with a swipe between the dates")
-    for run in (CLASSIFIER, SEGMENTER, DETECTOR):
+    say(f"  {folder / OBJECT_MAP / 'preview.html'}  the objects, with their scores and headings")
+    for run in (CLASSIFIER, SEGMENTER, DETECTOR, FINDER):
         say(f"  {folder / run / 'report.html'}  figures and pictures of the test")
     say(f"  {folder / 'world'}  the world as GeoTIFFs: four seasons, two dates, exact labels")
 
@@ -192,90 +222,42 @@ def _detector(folder: Path) -> ChangeDetection:
     )
 
 
-def _cut_chips(world: World, folder: Path) -> int:
-    """Write the chips of all classes as PNG, one season each in turn; return how many."""
-    seasons = {season: world.image(season) for season in SEASONS}
-    chips = world.chips(CHIP)
-    for number, (row, column, scene) in enumerate(chips):
-        season = SEASONS[number % len(SEASONS)]
-        pixels = seasons[season][row : row + CHIP, column : column + CHIP]
-        _save(folder / SCENES[scene] / f"{season}_{row}_{column}.png", Image.fromarray(pixels))
-    return len(chips)
-
-
-def _cut_patches(world: World, folder: Path) -> int:
-    """Write images and masks: small ones of the west in all seasons, large ones of the east."""
-    cover = Image.fromarray(world.land_cover())
-    cover.putpalette([value for name in LAND_COVER for value in COVER_COLOURS[name]])
-    pictures = {season: Image.fromarray(world.image(season)) for season in SEASONS}
-    squares = _squares(world.size)
-    for number, (part, box) in enumerate(squares):
-        season = SEASON if part == "val" else SEASONS[number % len(SEASONS)]
-        name = f"{season}_{box[1]}_{box[0]}.png"
-        _save(folder / part / "Img" / name, pictures[season].crop(box))
-        _save(folder / part / "Label" / name, cover.crop(box))
-    return len(squares)
-
-
-def _cut_pairs(world: World, folder: Path) -> int:
-    """Write pairs and masks at the same places, small ones of any two seasons."""
-    change = Image.fromarray(world.change())
-    pictures = {
-        (season, date): Image.fromarray(world.image(season, date))
-        for season in SEASONS
-        for date in DATES
-    }
-    squares = _squares(world.size)
-    for number, (part, box) in enumerate(squares):
-        seasons = SEASONS[number % 4], SEASONS[number // 4 % 4]
-        if part == "val":
-            seasons = "autumn", "autumn"
-        name = f"{box[1]}_{box[0]}.png"
-        for date, season in zip(DATES, seasons, strict=True):
-            _save(folder / part / f"Image{date}" / name, pictures[season, date].crop(box))
-        _save(folder / part / "Label" / name, change.crop(box))
-    return len(squares)
-
-
-def _squares(size: int) -> list[tuple[str, Square]]:
-    """Parts and places of what is learned from, in the west, and of what is tested, in the east.
-
-    The east is one column of squares, as large as it is wide.
-    """
-    parts = split(size, PATCH, test_side=size - held_out_from(size))
-    names = "train", "val"
-    return [(name, square) for name, part in zip(names, parts, strict=True) for square in part]
-
-
-def _deliver(source: Path, path: Path) -> Path:
-    """Write a scene in another reference system, at another resolution and displaced."""
-    crs, gsd, (east, north) = LATER
-    with rasterio.open(source) as file:
-        moved = Affine.translation(east, north) @ file.transform
-        bounds = array_bounds(file.height, file.width, moved)
-        transform, width, height = calculate_default_transform(
-            file.crs, crs, file.width, file.height, *bounds, resolution=gsd
-        )
-        with (
-            WarpedVRT(
-                file,
-                src_transform=moved,
-                crs=crs,
-                transform=transform,
-                width=width,
-                height=height,
-                resampling=Resampling.bilinear,
-                add_alpha=True,
-            ) as warped,
-            replacing(path) as temporary,
-        ):
-            rasterio.shutil.copy(warped, temporary, driver="GTiff", tiled=True, compress="deflate")
-    return path
-
-
-def _save(path: Path, image: Image.Image) -> None:
-    with replacing(path) as temporary:
-        image.save(temporary, "PNG")
+def _finder(folder: Path) -> ObjectDetection:
+    return ObjectDetection(
+        backbone=Backbone(name="tiny", weights=folder / CLASSIFIER / "model.safetensors", gsd=GSD),
+        data=DetectionData(
+            root=folder / "boxes",
+            boxes="oriented",
+            classes=FOUND_CLASSES,
+            annotations="Annotations/Oriented Bounding Boxes",
+            gsd=GSD,
+            image_size=2 * PATCH,  # a vehicle is smaller than a patch: enlarged, it is seen
+            scale=(0.8, 1.25),
+            batch_size=4,
+            workers=1,
+        ),
+        # The pixels' attention to each other would take most of the time.
+        decoder=DetectionDecoder(
+            channels=96,
+            queries=60,
+            encoder_layers=0,
+            decoder_layers=3,
+            heads=4,
+            hidden=192,
+            denoising=60,
+        ),
+        cache=FeatureCache(views=2),
+        training=Training(
+            epochs=FINDER_EPOCHS,
+            lr=1e-3,
+            decoder_lr=1.0,
+            weight_decay=1e-4,
+            clip_norm=0.5,
+            warmup_epochs=1,
+            evaluate_every=FINDER_EPOCHS // 3 or 1,
+        ),
+        work_dir=folder / FINDER,
+    )
 
 
 def _show_world(world: World, report: Report) -> None:
@@ -300,6 +282,33 @@ def _show_map(world: World, path: Path, report: Report) -> None:
         Picture(palette[truth], "truth"),
     ]
     report.pictures(pictures, width=300)
+
+
+def _show_objects(world: World, path: Path, report: Report) -> None:
+    """Add what the map is worth, and pictures of where most was found."""
+    frame = geopandas.read_file(path)
+    ring = shapely.get_coordinates(frame.geometry.to_numpy()).reshape(-1, 5, 2)[:, :4]
+    pixels = (ring - (TRANSFORM.c, TRANSFORM.f)) / (TRANSFORM.a, TRANSFORM.e)
+    found = Detections(
+        oriented_of(torch.from_numpy(pixels)).float(),
+        torch.from_numpy(frame["score"].to_numpy(np.float32)),
+        torch.from_numpy(frame["value"].to_numpy(np.int64)),
+    )
+    north = world.size - held_out_from(world.size)
+    objects = world.boxes(1)
+    objects = objects.those(objects.corners[:, :, 1].mean(1) < north)
+    metrics = DetectionMetrics(len(FOUND_CLASSES), oriented=True)
+    names = [OBJECTS[label] for label in objects.labels]
+    known = torch.tensor([name in FOUND_CLASSES for name in names])
+    labels = torch.tensor([FOUND_CLASSES.index(n) for n in names if n in FOUND_CLASSES])
+    boxes = oriented_of(torch.from_numpy(objects.corners))[known].float()
+    metrics.update(0, found, boxes, labels, torch.zeros(len(labels), dtype=torch.bool))
+    add_figures(report, metrics.compute())
+    rows = metrics.per_class(FOUND_CLASSES)
+    report.table(list(rows[0]), [list(row.values()) for row in rows], bars=["AP50"])
+    sure = found[found.scores >= metrics.score_threshold]
+    image = world.image(SEASON)[:north]
+    report.pictures([Picture(draw_found(image, sure, FOUND_CLASSES), "found")], width=900)
 
 
 def _show_change(world: World, path: Path, report: Report) -> None:

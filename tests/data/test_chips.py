@@ -32,7 +32,7 @@ def folder(world: World, squares: tuple[list, list], tmp_path_factory) -> Path:
     learned, tested = squares
     count = write_detection_chips(world, folder, "trainval", learned, ("summer", "winter"))
     assert count > 500
-    write_detection_chips(world, folder, "test", tested, ("autumn",), date=2, classes=CLASSES)
+    write_detection_chips(world, folder, "test", tested, ("autumn",), dates=(2,), classes=CLASSES)
     return folder
 
 

@@ -14,7 +14,9 @@ from affine import Affine
 from rasterio.crs import CRS
 from torch import Tensor
 
-from cgeartheye.mapping import Options, map_scene, writing
+from cgeartheye.mapping import writing
+from cgeartheye.mapping.options import Options
+from cgeartheye.mapping.run import map_scene
 
 UTM = CRS.from_epsg(32650)
 NORTH_UP = Affine(0.75, 0, 500_000, 0, -0.75, 4_400_000)

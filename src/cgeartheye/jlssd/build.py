@@ -17,26 +17,30 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cgeartheye.config import Jlssd, to_yaml
 from cgeartheye.errors import UserError
 from cgeartheye.files import lock, write_text
 from cgeartheye.jlssd import card, curation, curation_report, review
-from cgeartheye.jlssd.cut import UNREADABLE, cut_chips
+from cgeartheye.jlssd.chips import UNREADABLE
+from cgeartheye.jlssd.cut import cut_chips
 from cgeartheye.jlssd.design import STRATA, Inputs, make_design
 from cgeartheye.jlssd.outcome import Wish
 from cgeartheye.jlssd.rasters import identity_of
-from cgeartheye.jlssd.steps import Ledger, chosen_chips, digest_of, key_of, write_table
+from cgeartheye.jlssd.steps import OK, Ledger, digest_of, key_of, read_chips, write_table
 from cgeartheye.mapping.mosaic import identify
 from cgeartheye.pretraining import pack
-from cgeartheye.pretraining.sources import Settings
+from cgeartheye.pretraining.sources import RESERVED, Settings
 from cgeartheye.pretraining.store import INDEX
 from cgeartheye.pretraining.summary import show_packed
 from cgeartheye.training.progress import say
 
 DESIGN, CHIPS, QUALITY = "design.parquet", "chips.parquet", "quality.parquet"
 CURATED, PACKED, STORE = "curated.parquet", "packed.parquet", "store"
+LEFT_OUT = {"status", "reason"}  # columns that say nothing of what stays
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,7 @@ def _curate(config: Jlssd, folder: Path) -> bool:
 
 def _pack(config: Jlssd, folder: Path) -> bool:
     """Pack what stays; a store of other chips that lies there is made anew."""
-    chosen = chosen_chips(folder / CURATED, config.cut.gsd)
+    chosen = _chosen(folder / CURATED, config.cut.gsd)
     path, store = folder / PACKED, folder / STORE
     if not (path.is_file() and pq.read_table(path).equals(chosen)):
         if store.exists():
@@ -190,3 +194,15 @@ def _pack(config: Jlssd, folder: Path) -> bool:
         write_table(path, chosen)
     show_packed(store, pack.pack(path, store, Settings(), workers=config.workers))
     return True
+
+
+def _chosen(path: Path, gsd: float) -> pa.Table:
+    """Return the chips of a table that stay, with all that is known of them and their GSD."""
+    table = read_chips(path)
+    kept = table.filter(pc.equal(table["status"], OK))
+    for name in kept.column_names:
+        if name in LEFT_OUT | RESERVED or kept[name].null_count == len(kept):
+            kept = kept.drop_columns([name])
+    if "gsd" not in kept.column_names:
+        kept = kept.append_column("gsd", pa.array([gsd] * len(kept), pa.float64()))
+    return kept

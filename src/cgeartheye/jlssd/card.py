@@ -20,11 +20,11 @@ from cgeartheye.config import Jlssd, to_yaml
 from cgeartheye.evaluation.page import Cell, Picture, Report
 from cgeartheye.files import write_text
 from cgeartheye.jlssd.canvas import fit
+from cgeartheye.jlssd.chips import CLOUD, MISSING, NODATA, UNREADABLE
 from cgeartheye.jlssd.curation import DUPLICATE, REDUNDANT
-from cgeartheye.jlssd.cut import CLOUD, MISSING, NODATA
 from cgeartheye.jlssd.design_report import colours_of
 from cgeartheye.jlssd.rasters import METRES_A_DEGREE
-from cgeartheye.jlssd.review import UNREADABLE, rules_of
+from cgeartheye.jlssd.review import rules_of
 from cgeartheye.jlssd.steps import OK
 from cgeartheye.pretraining.store import Store
 

@@ -8,83 +8,28 @@ A chip is a JPEG, so that the store of pre-training takes its bytes as they are;
 told by columns of the table. It is written whole or not at all.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
 from cgeartheye.config import ChipCutting
 from cgeartheye.errors import UserError
-from cgeartheye.files import lock, replacing
+from cgeartheye.files import lock
+from cgeartheye.jlssd.chips import OF_DESIGN, UNREADABLE, Job, Part, cut_part
 from cgeartheye.jlssd.cut_report import write_report
-from cgeartheye.jlssd.mosaics import Mosaic, Spot, open_mosaic, spot_at
+from cgeartheye.jlssd.mosaics import open_mosaic
 from cgeartheye.jlssd.pool import spread
-from cgeartheye.jlssd.quality import measure
 from cgeartheye.jlssd.rasters import identity_of
 from cgeartheye.jlssd.steps import OK, digest_of, key_of, write_table
-from cgeartheye.mapping.scene import Bytes
 from cgeartheye.training.progress import bar, say
 
-MISSING, NODATA, CLOUD, UNREADABLE = "missing", "nodata", "cloud", "unreadable"
-"""What a row's status is called where there is no chip."""
-
 PART = 64  # places; what a kill costs each process at most
-QUALITY = 95
 IMAGES = "images"
 NAMED = 5  # rows that cannot be read, of which a sentence is printed
-
-_OF_DESIGN = {
-    "lon": pa.float64(),
-    "lat": pa.float64(),
-    "region": pa.string(),
-    "land_cover": pa.string(),
-    "elevation": pa.float64(),
-    "band": pa.string(),
-    "stratum": pa.string(),
-}
-_SCHEMA = pa.schema(
-    {
-        "path": pa.string(),
-        "place": pa.string(),
-        "season": pa.string(),
-        "status": pa.string(),
-        "reason": pa.string(),
-        "nodata_share": pa.float32(),
-        "cloud_share": pa.float32(),
-        **_OF_DESIGN,
-        "gsd": pa.float64(),
-        "crs": pa.string(),
-        "left": pa.float64(),
-        "top": pa.float64(),
-    }
-)
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every part of a cut needs.
-
-    Attributes:
-        places: rows of the design.
-        mosaics: of the seasons.
-        settings: size and limits.
-        folder: of the table.
-        images: folder of the chips, below it.
-    """
-
-    places: Sequence[Row]
-    mosaics: tuple[Mosaic, ...]
-    settings: ChipCutting
-    folder: Path
-    images: str
 
 
 def cut_chips(design: Path, settings: ChipCutting, out: Path, workers: int = 2) -> pa.Table:
@@ -125,12 +70,13 @@ def cut_chips(design: Path, settings: ChipCutting, out: Path, workers: int = 2) 
             open_mosaic(season, paths, parts / "links")
             for season, paths in settings.mosaics.items()
         )
-        job = Job(places, mosaics, settings, out.parent, f"{IMAGES}/{key}")
         count = -(-len(places) // PART)
         paths = [parts / f"{number:06d}.parquet" for number in range(count)]
-        todo = [(number, path) for number, path in enumerate(paths) if not _is_done(path)]
+        todo = [number for number, path in enumerate(paths) if not _is_done(path)]
+        tasks = _parts(places, paths, todo, f"{IMAGES}/{key}")
+        job = Job(mosaics, settings, out.parent)
         with bar("cutting", count, "parts", done=count - len(todo)) as progress:
-            for _ in spread(_cut_part, job, todo, min(workers, len(todo))):
+            for _ in spread(cut_part, job, tasks, min(workers, len(todo))):
                 progress.advance()
         table = pa.concat_tables([pq.read_table(path) for path in paths])
         write_table(out, table)
@@ -139,7 +85,13 @@ def cut_chips(design: Path, settings: ChipCutting, out: Path, workers: int = 2) 
     return table
 
 
-def _read_places(design: Path) -> list[Row]:
+def _parts(places: pa.Table, paths: list[Path], todo: list[int], images: str) -> Iterator[Part]:
+    for number in todo:
+        rows = places.slice(number * PART, PART).to_pylist()
+        yield Part(paths[number], f"{images}/{number:06d}", rows)
+
+
+def _read_places(design: Path) -> pa.Table:
     try:
         table = pq.read_table(design)
     except (pa.ArrowInvalid, OSError) as error:
@@ -150,13 +102,11 @@ def _read_places(design: Path) -> list[Row]:
     missing = [name for name in ("place", "lon", "lat") if name not in table.column_names]
     if missing:
         raise UserError(f"{design} has no column {missing[0]}: it needs place, lon and lat")
-    known = [name for name in ("place", *_OF_DESIGN) if name in table.column_names]
-    rows: list[Row] = table.select(known).to_pylist()
-    if not rows:
+    if not len(table):
         raise UserError(f"{design} holds no place")
-    if len({row["place"] for row in rows}) < len(rows):
+    if pc.count_distinct(table["place"], mode="all").as_py() < len(table):
         raise UserError(f"{design} names a place twice: each needs a name of its own")
-    return rows
+    return table.select([name for name in ("place", *OF_DESIGN) if name in table.column_names])
 
 
 def _is_done(path: Path) -> bool:
@@ -164,54 +114,6 @@ def _is_done(path: Path) -> bool:
     if not path.exists():
         return False
     return UNREADABLE not in set(pq.read_table(path, columns=["status"])["status"].to_pylist())
-
-
-def _cut_part(job: Job, task: tuple[int, Path]) -> None:
-    number, path = task
-    rows = [
-        _cut(job, place, mosaic, f"{job.images}/{number:06d}")
-        for place in job.places[number * PART : (number + 1) * PART]
-        for mosaic in job.mosaics
-    ]
-    write_table(path, pa.Table.from_pylist(rows, schema=_SCHEMA))
-
-
-def _cut(job: Job, place: Row, mosaic: Mosaic, folder: str) -> Row:
-    """Cut one chip, and return its row."""
-    settings = job.settings
-    spot = spot_at(place["lon"], place["lat"], settings.size, settings.gsd)
-    row = place | {"season": mosaic.season, **_where(spot)}
-    try:
-        seen = mosaic.look(spot)
-    except UserError as error:
-        # How a map goes on is no advice here.
-        return row | {"status": UNREADABLE, "reason": str(error).partition(": restore")[0]}
-    if seen is None:
-        reason = f"{mosaic.name} does not reach here"
-        return row | {"status": MISSING, "reason": reason, "nodata_share": 1.0}
-    pixels, valid = seen
-    nodata = float(1 - valid.mean())
-    row["nodata_share"] = nodata
-    if nodata > settings.max_nodata:
-        limit = f"{100 * nodata:.1f} % without data, at most {100 * settings.max_nodata:g} %"
-        return row | {"status": NODATA, "reason": limit}
-    cloud = measure(pixels, valid)["cloud"]
-    row["cloud_share"] = cloud
-    if cloud > settings.max_cloud:
-        limit = f"{100 * cloud:.1f} % below cloud, at most {100 * settings.max_cloud:g} %"
-        return row | {"status": CLOUD, "reason": limit}
-    path = f"{folder}/{place['place']}_{mosaic.season}.jpg"
-    _write(pixels, job.folder / path)
-    return row | {"path": path, "status": OK}
-
-
-def _where(spot: Spot) -> Row:
-    return {"gsd": spot.gsd, "crs": spot.crs, "left": spot.left, "top": spot.top}
-
-
-def _write(pixels: Bytes, path: Path) -> None:
-    with replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, "JPEG", quality=QUALITY)
 
 
 def _tell(table: pa.Table, out: Path) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 POINTS_PER_CENTROID = 256
 SEED_POINTS = 16  # for each centroid, among which k-means++ chooses
-CHUNK = 4096  # points at a time: their comparisons stay near the processor
+CHUNK = 1024  # points at a time: their comparisons stay near the processor
 
 Array = np.ndarray
 Progress = Callable[[int], None]
@@ -85,7 +85,8 @@ def assign(
 
     Args:
         points: `[N, C]`.
-        centroids: float32 `[K, C]`, on the device that computes; of equally near ones the first.
+        centroids: float32 `[K, C]`, on the device that computes; of equally near ones, on a CPU,
+            the first.
         progress: called with the number of points that are done.
     """
     labels = np.empty(len(points), np.int32)
@@ -115,8 +116,17 @@ def _nearest(
     """
     half = centroids.square().sum(1) / -2
     for chunk in chunks:
-        best, nearest = torch.addmm(half, chunk, centroids.T).max(1)
+        best, nearest = _greatest(torch.addmm(half, chunk, centroids.T))
         yield chunk, nearest, best
+
+
+def _greatest(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the greatest value of each row and where it is, on a CPU the first of equals."""
+    if scores.device.type != "cpu":
+        return torch.max(scores, 1)
+    # NumPy finds it in a tenth of PyTorch's time.
+    where = torch.from_numpy(scores.numpy().argmax(1))
+    return scores.gather(1, where[:, None])[:, 0], where
 
 
 def _lloyd_step(sample: Tensor, centroids: Tensor, progress: Progress) -> Tensor:
@@ -174,9 +184,11 @@ def _first_centroids(sample: Tensor, count: int, random: np.random.Generator) ->
 @contextmanager
 def _reproducible(device: torch.device) -> Iterator[None]:
     """Let sums on a GPU be made in a fixed order."""
+    if device.type == "cpu":  # they are in any case, and to say so again takes PyTorch 1.5 s
+        yield
+        return
     before = torch.are_deterministic_algorithms_enabled()
-    # On a CPU they are in any case, and new memory would be overwritten for nothing.
-    torch.use_deterministic_algorithms(before or device.type != "cpu", warn_only=True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:

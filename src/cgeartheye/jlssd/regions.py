@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas
 import numpy as np
 import numpy.typing as npt
 import shapely
-from pyogrio.errors import DataSourceError
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
 from cgeartheye.errors import UserError
 from cgeartheye.jlssd.grid import Bounds, Floats
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
 
 Indices = npt.NDArray[np.int32]
 
@@ -148,7 +150,11 @@ def read_regions(path: Path, column: str | None = None) -> Regions:
     )
 
 
-def _read(path: Path) -> geopandas.GeoDataFrame:
+def _read(path: Path) -> "GeoDataFrame":
+    # The processes that ask where points lie read no files, and do without pandas.
+    import geopandas
+    from pyogrio.errors import DataSourceError
+
     try:
         with warnings.catch_warnings(action="ignore"):
             reads_parquet = path.suffix.lower() in {".parquet", ".geoparquet"}

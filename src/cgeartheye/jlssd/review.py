@@ -19,6 +19,7 @@ from cgeartheye.data.examine import shrink
 from cgeartheye.errors import UserError
 from cgeartheye.files import replacing
 from cgeartheye.jlssd import steps
+from cgeartheye.jlssd.chips import UNREADABLE
 from cgeartheye.jlssd.pool import spread
 from cgeartheye.jlssd.quality import MEASURES, Mask, Pixels, measure
 from cgeartheye.jlssd.steps import OK, read_chips, replaced
@@ -27,7 +28,6 @@ from cgeartheye.training.progress import bar, console, say
 PART = 512  # chips; what a kill costs each process at most
 HOLLOW = 5  # pixels; black that is nowhere so wide is a shadow and not nodata
 SHOWN = 8  # chips of each rule on the contact sheet
-UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cgeartheye.errors import UserError
 from cgeartheye.files import replacing, write_text
-from cgeartheye.pretraining.sources import RESERVED
 
 OK = "ok"  # status of a row that every step so far has kept
 CHIP_COLUMNS = ("path", "place", "season", "status")
-LEFT_OUT = {"status", "reason"}  # columns that say nothing of what stays
 
 
 def read_chips(path: Path) -> pa.Table:
@@ -42,18 +39,6 @@ def read_chips(path: Path) -> pa.Table:
     if OK not in set(table["status"].to_pylist()):
         raise UserError(f"{path} has no chip with status {OK}: nothing is left to work on")
     return table
-
-
-def chosen_chips(path: Path, gsd: float) -> pa.Table:
-    """Return the chips of a table that stay, with all that is known of them and their GSD."""
-    table = read_chips(path)
-    kept = table.filter(pc.equal(table["status"], OK))
-    for name in kept.column_names:
-        if name in LEFT_OUT | RESERVED or kept[name].null_count == len(kept):
-            kept = kept.drop_columns([name])
-    if "gsd" not in kept.column_names:
-        kept = kept.append_column("gsd", pa.array([gsd] * len(kept), pa.float64()))
-    return kept
 
 
 def write_table(path: Path, table: pa.Table) -> None:

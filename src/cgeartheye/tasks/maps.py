@@ -11,7 +11,9 @@ from cgeartheye.config import Config
 from cgeartheye.config.files import override
 from cgeartheye.errors import UserError
 from cgeartheye.geometry import Detections
-from cgeartheye.mapping import Detector, Options, Predictor, map_scene
+from cgeartheye.mapping.options import Options
+from cgeartheye.mapping.rows import Detector, Predictor
+from cgeartheye.mapping.run import map_scene
 from cgeartheye.tasks import base, runs
 from cgeartheye.tasks.recipes import recipe_for
 from cgeartheye.training import distributed

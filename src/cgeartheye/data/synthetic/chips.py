@@ -81,7 +81,7 @@ def write_detection_chips(
     part: str,
     squares: Sequence[Square],
     seasons: Sequence[str] = SEASONS,
-    date: int = 1,
+    dates: Sequence[int] = (1,),
     classes: Sequence[str] = OBJECTS,
 ) -> int:
     """Write one part of a detection data set in the layouts of DIOR and DIOR-R.
@@ -101,7 +101,7 @@ def write_detection_chips(
         part: `trainval` or `test`, as DIOR names them.
         squares: where the chips lie, e.g. by `split`.
         seasons: of `SEASONS`.
-        date: 1 or 2.
+        dates: 1, 2 or both; every square is cut at each.
         classes: of `OBJECTS`, those that are annotated, in the order of their numbers.
 
     Returns:
@@ -112,25 +112,30 @@ def write_detection_chips(
     """
     if unknown := set(classes) - set(OBJECTS):
         raise UserError(f"classes {sorted(unknown)} are none of {OBJECTS}")
-    pictures = [Image.fromarray(world.image(season, date)) for season in seasons]
-    objects = world.boxes(date)
-    objects = objects.those(np.isin(objects.labels, [OBJECTS.index(name) for name in classes]))
+    wanted = [OBJECTS.index(name) for name in classes]
     images: list[_Record] = []
     annotations: list[_Record] = []
-    for number, square in enumerate(squares):
-        left, top, right, bottom = square
-        turn = number % len(seasons)
-        stem = f"{world.seed}_{date}_{seasons[turn]}_{top}_{left}"
-        path = folder / "images" / part / f"{stem}.png"
-        with replacing(path) as temporary:
-            pictures[turn].crop(square).save(temporary, "PNG")
-        width, height = right - left, bottom - top
-        images.append({"id": number + 1, "file_name": path.name, "width": width, "height": height})
-        seen = objects_in(objects, square)
-        xml = folder / "Annotations" / "Oriented Bounding Boxes" / f"{stem}.xml"
-        write_text(xml, _xml(path.name, width, height, seen))
-        for record in _records(width, height, seen, classes):
-            annotations.append({"id": len(annotations) + 1, "image_id": number + 1, **record})
+    for date in dates:
+        pictures = [Image.fromarray(world.image(season, date)) for season in seasons]
+        objects = world.boxes(date)
+        objects = objects.those(np.isin(objects.labels, wanted))
+        for place, square in enumerate(squares):
+            left, top, right, bottom = square
+            turn = place % len(seasons)
+            stem = f"{world.seed}_{date}_{seasons[turn]}_{top}_{left}"
+            path = folder / "images" / part / f"{stem}.png"
+            with replacing(path) as temporary:
+                pictures[turn].crop(square).save(temporary, "PNG")
+            size = right - left, bottom - top
+            number = len(images) + 1
+            images.append(
+                {"id": number, "file_name": path.name, "width": size[0], "height": size[1]}
+            )
+            seen = objects_in(objects, square)
+            xml = folder / "Annotations" / "Oriented Bounding Boxes" / f"{stem}.xml"
+            write_text(xml, _xml(path.name, *size, seen))
+            for record in _records(*size, seen, classes):
+                annotations.append({"id": len(annotations) + 1, "image_id": number, **record})
     categories = [{"id": n + 1, "name": name} for n, name in enumerate(classes)]
     coco = {"images": images, "annotations": annotations, "categories": categories}
     write_text(folder / "Annotations" / f"{part}.json", json.dumps(coco))

@@ -1,0 +1,160 @@
+"""What the demo learns from and maps, cut out of its world: chips, patches, pairs, boxes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from PIL import Image
+from rasterio.enums import Resampling
+from rasterio.transform import array_bounds
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import calculate_default_transform
+
+from cgeartheye.data.synthetic import (
+    COVER_COLOURS,
+    DATES,
+    LAND_COVER,
+    OBJECTS,
+    SCENES,
+    SEASONS,
+    Square,
+    World,
+    held_out_from,
+    objects_in,
+    split,
+    write_detection_chips,
+)
+from cgeartheye.data.synthetic.export import EPSG, TRANSFORM
+from cgeartheye.files import replacing, write_text
+
+SEASON = "summer"  # of the scene that is mapped
+CHIP = 96  # pixels a side of a chip that shows one scene: 72 m
+PATCH = 126  # pixels a side of what pixels and objects are learned from
+FOUND_CLASSES = ("aeroplane", "ship", "storage tank")  # of OBJECTS
+LATER = "EPSG:32651", 0.6, (3.0, -2.0)
+"""How the later scene is delivered: reference system (turned by 4 degrees), m a pixel, m off."""
+
+
+def cut_chips(world: World, folder: Path) -> int:
+    """Write the chips of all classes as PNG, one season each in turn; return how many."""
+    seasons = {season: world.image(season) for season in SEASONS}
+    chips = world.chips(CHIP)
+    for number, (row, column, scene) in enumerate(chips):
+        season = SEASONS[number % len(SEASONS)]
+        pixels = seasons[season][row : row + CHIP, column : column + CHIP]
+        _save(folder / SCENES[scene] / f"{season}_{row}_{column}.png", Image.fromarray(pixels))
+    return len(chips)
+
+
+def cut_patches(world: World, folder: Path) -> int:
+    """Write images and masks: small ones of the west in all seasons, large ones of the east."""
+    cover = Image.fromarray(world.land_cover())
+    cover.putpalette([value for name in LAND_COVER for value in COVER_COLOURS[name]])
+    pictures = {season: Image.fromarray(world.image(season)) for season in SEASONS}
+    squares = _squares(world.size)
+    for number, (part, box) in enumerate(squares):
+        season = SEASON if part == "val" else SEASONS[number % len(SEASONS)]
+        name = f"{season}_{box[1]}_{box[0]}.png"
+        _save(folder / part / "Img" / name, pictures[season].crop(box))
+        _save(folder / part / "Label" / name, cover.crop(box))
+    return len(squares)
+
+
+def cut_pairs(world: World, folder: Path) -> int:
+    """Write pairs and masks at the same places, small ones of any two seasons."""
+    change = Image.fromarray(world.change())
+    pictures = {
+        (season, date): Image.fromarray(world.image(season, date))
+        for season in SEASONS
+        for date in DATES
+    }
+    squares = _squares(world.size)
+    for number, (part, box) in enumerate(squares):
+        seasons = SEASONS[number % 4], SEASONS[number // 4 % 4]
+        if part == "val":
+            seasons = "autumn", "autumn"
+        name = f"{box[1]}_{box[0]}.png"
+        for date, season in zip(DATES, seasons, strict=True):
+            _save(folder / part / f"Image{date}" / name, pictures[season, date].crop(box))
+        _save(folder / part / "Label" / name, change.crop(box))
+    return len(squares)
+
+
+def cut_boxes(world: World, folder: Path) -> int:
+    """Write what shows objects: of the south at both dates and in all seasons, of the north once.
+
+    Returns:
+        How many boxes there are.
+    """
+    learned, tested = split(world.size, PATCH, held_out="north")
+    wanted = [OBJECTS.index(name) for name in FOUND_CLASSES]
+
+    def shown(squares: list[Square], dates: tuple[int, ...]) -> list[Square]:
+        known = [world.boxes(date) for date in dates]
+        known = [objects.those(np.isin(objects.labels, wanted)) for objects in known]
+        return [s for s in squares if any(len(objects_in(some, s).labels) for some in known)]
+
+    twice = [square for square in shown(learned, DATES) for _ in range(2)]  # in two seasons
+    return sum(
+        write_detection_chips(world, folder, part, squares, seasons, dates, FOUND_CLASSES)
+        for part, squares, seasons, dates in (
+            ("train", twice, SEASONS, DATES),
+            ("val", shown(tested, DATES[:1]), (SEASON,), DATES[:1]),
+        )
+    )
+
+
+def _squares(size: int) -> list[tuple[str, Square]]:
+    """Parts and places of what is learned from, in the west, and of what is tested, in the east.
+
+    The east is one column of squares, as large as it is wide.
+    """
+    parts = split(size, PATCH, test_side=size - held_out_from(size))
+    names = "train", "val"
+    return [(name, square) for name, part in zip(names, parts, strict=True) for square in part]
+
+
+def deliver(source: Path, path: Path) -> Path:
+    """Write a scene in another reference system, at another resolution and displaced."""
+    crs, gsd, (east, north) = LATER
+    with rasterio.open(source) as file:
+        moved = Affine.translation(east, north) @ file.transform
+        bounds = array_bounds(file.height, file.width, moved)
+        transform, width, height = calculate_default_transform(
+            file.crs, crs, file.width, file.height, *bounds, resolution=gsd
+        )
+        with (
+            WarpedVRT(
+                file,
+                src_transform=moved,
+                crs=crs,
+                transform=transform,
+                width=width,
+                height=height,
+                resampling=Resampling.bilinear,
+                add_alpha=True,
+            ) as warped,
+            replacing(path) as temporary,
+        ):
+            rasterio.shutil.copy(warped, temporary, driver="GTiff", tiled=True, compress="deflate")
+    return path
+
+
+def _save(path: Path, image: Image.Image) -> None:
+    with replacing(path) as temporary:
+        image.save(temporary, "PNG")
+
+
+def write_north(world: World, path: Path) -> Path:
+    """Write the outline of the third of the world that the detector has not seen."""
+    north = world.size - held_out_from(world.size)
+    corners = [(0, 0), (0, north), (world.size, north), (world.size, 0), (0, 0)]
+    ring = [TRANSFORM @ corner for corner in corners]
+    feature = {"type": "Feature", "properties": {}}
+    feature["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{EPSG}"}}
+    write_text(path, json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+    return path
