@@ -18,6 +18,7 @@ def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     monkeypatch.setattr(demo, "EPOCHS", 1)
     monkeypatch.setattr(demo, "COVER_EPOCHS", 1)
     monkeypatch.setattr(demo, "CHANGE_EPOCHS", 1)
+    monkeypatch.setattr(demo, "FINDER_EPOCHS", 1)
     demo.demo(tmp_path)
     run = tmp_path / demo.CLASSIFIER
     report = (run / "report.html").read_text()
@@ -42,6 +43,9 @@ def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     found = facts["scene"]["registration"]
     shift = found["metres_right"], -found["metres_down"]
     np.testing.assert_allclose(shift, demo.LATER[2], atol=0.2)  # as it was displaced
+    objects = json.loads((tmp_path / "object-map" / "map.json").read_text())
+    assert objects["kind"] == "objects"
+    assert (tmp_path / "object-map" / "map.gpkg").exists()
     page = (tmp_path / "report.html").read_text()
     assert "mean IoU" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)

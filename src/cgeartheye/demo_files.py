@@ -1,11 +1,12 @@
 """What the demo learns from and maps, cut out of its world: chips, patches, pairs, boxes."""
 
-import json
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import rasterio
 import rasterio.shutil
+import shapely
 from affine import Affine
 from PIL import Image
 from rasterio.enums import Resampling
@@ -16,10 +17,12 @@ from rasterio.warp import calculate_default_transform
 from cgeartheye.data.synthetic import (
     COVER_COLOURS,
     DATES,
+    GSD,
     LAND_COVER,
     OBJECTS,
     SCENES,
     SEASONS,
+    Objects,
     Square,
     World,
     held_out_from,
@@ -28,7 +31,7 @@ from cgeartheye.data.synthetic import (
     write_detection_chips,
 )
 from cgeartheye.data.synthetic.export import EPSG, TRANSFORM
-from cgeartheye.files import replacing, write_text
+from cgeartheye.files import replacing
 
 SEASON = "summer"  # of the scene that is mapped
 CHIP = 96  # pixels a side of a chip that shows one scene: 72 m
@@ -84,27 +87,36 @@ def cut_pairs(world: World, folder: Path) -> int:
 
 
 def cut_boxes(world: World, folder: Path) -> int:
-    """Write what shows objects: of the south at both dates and in all seasons, of the north once.
+    """Write what shows objects: of the south at both dates, each in two seasons, of the north once.
 
     Returns:
         How many boxes there are.
     """
-    learned, tested = split(world.size, PATCH, held_out="north")
-    wanted = [OBJECTS.index(name) for name in FOUND_CLASSES]
-
-    def shown(squares: list[Square], dates: tuple[int, ...]) -> list[Square]:
-        known = [world.boxes(date) for date in dates]
-        known = [objects.those(np.isin(objects.labels, wanted)) for objects in known]
-        return [s for s in squares if any(len(objects_in(some, s).labels) for some in known)]
-
-    twice = [square for square in shown(learned, DATES) for _ in range(2)]  # in two seasons
+    learned, _ = split(world.size, PATCH, held_out="north")
+    twice = [square for square in _shown(world, learned, DATES) for _ in range(2)]
     return sum(
         write_detection_chips(world, folder, part, squares, seasons, dates, FOUND_CLASSES)
         for part, squares, seasons, dates in (
             ("train", twice, SEASONS, DATES),
-            ("val", shown(tested, DATES[:1]), (SEASON,), DATES[:1]),
+            ("val", tested_squares(world), (SEASON,), DATES[:1]),
         )
     )
+
+
+def tested_squares(world: World) -> list[Square]:
+    """The squares of the north that show objects at the first date."""
+    return _shown(world, split(world.size, PATCH, held_out="north")[1], DATES[:1])
+
+
+def objects_of(world: World, date: int) -> Objects:
+    """Those of `FOUND_CLASSES`."""
+    objects = world.boxes(date)
+    return objects.those(np.isin(objects.labels, [OBJECTS.index(n) for n in FOUND_CLASSES]))
+
+
+def _shown(world: World, squares: list[Square], dates: tuple[int, ...]) -> list[Square]:
+    known = [objects_of(world, date) for date in dates]
+    return [s for s in squares if any(len(objects_in(some, s).labels) for some in known)]
 
 
 def _squares(size: int) -> list[tuple[str, Square]]:
@@ -148,13 +160,10 @@ def _save(path: Path, image: Image.Image) -> None:
         image.save(temporary, "PNG")
 
 
-def write_north(world: World, path: Path) -> Path:
-    """Write the outline of the third of the world that the detector has not seen."""
-    north = world.size - held_out_from(world.size)
-    corners = [(0, 0), (0, north), (world.size, north), (world.size, 0), (0, 0)]
-    ring = [TRANSFORM @ corner for corner in corners]
-    feature = {"type": "Feature", "properties": {}}
-    feature["geometry"] = {"type": "Polygon", "coordinates": [ring]}
-    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{EPSG}"}}
-    write_text(path, json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+def write_tested(world: World, path: Path) -> Path:
+    """Write the outlines of the `tested_squares`."""
+    squares = [shapely.box(*square) for square in tested_squares(world)]
+    on_map = shapely.transform(squares, lambda xy: xy * (GSD, -GSD) + (TRANSFORM.c, TRANSFORM.f))
+    with replacing(path) as temporary:
+        geopandas.GeoDataFrame(geometry=on_map, crs=EPSG).to_file(temporary, driver="GPKG")
     return path

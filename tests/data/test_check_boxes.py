@@ -188,7 +188,8 @@ def test_tiny_objects_are_named_with_what_helps(clean):
     )
     assert finding.severity == "warning"
     assert "set it to false" in finding.sentence
-    assert "below data.smallest 8" in only(check(clean, smallest=4), "with a side below").sentence
+    finding = only(check(clean, smallest=4), "with a side below")
+    assert "(8 below data.smallest=4)" in finding.sentence
     assert "finer GSD" in only(check(clean, resize=False), "with a side below").sentence
 
 

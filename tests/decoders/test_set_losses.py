@@ -36,6 +36,18 @@ def test_the_assignment_is_the_cheapest_of_all(oriented: bool) -> None:
         assert float(paid) == pytest.approx(least, rel=1e-5, abs=1e-5)
 
 
+def test_of_more_objects_than_queries_the_cheapest_are_matched() -> None:
+    torch.manual_seed(0)
+    coder = coder_of(False)
+    truth = truth_of([4], coder.numbers)
+    logits, boxes = torch.randn(1, 1, 2, 3), torch.rand(1, 1, 2, 4)
+    pairs = match(logits, boxes, truth, coder)
+    costs = _costs(logits, boxes, truth, coder)[0, 0]
+    assert sorted(pairs.query.tolist()) == [0, 1]
+    least = min(costs[0, a] + costs[1, b] for a, b in itertools.permutations(range(4), 2))
+    torch.testing.assert_close(costs[pairs.query, pairs.object].sum(), least)
+
+
 def test_nothing_to_find_matches_nothing() -> None:
     coder = coder_of(False)
     nothing = gather_truth([torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.int64)], coder, 56)
@@ -81,15 +93,24 @@ def test_the_losses_are_those_of_a_plain_loop(oriented: bool) -> None:
 
 
 @pytest.mark.parametrize("oriented", [False, True])
-@pytest.mark.parametrize("counts", [[0, 0], [3, 1], [0, 15]])
+@pytest.mark.parametrize("counts", [[0, 0], [3, 1], [0, 15], [25, 0]])
+@pytest.mark.parametrize("encoder_layers", [0, 1])
 def test_every_weight_gets_a_finite_gradient_whatever_there_is_to_find(
-    oriented: bool, counts: list[int]
+    oriented: bool, counts: list[int], encoder_layers: int
 ) -> None:
     """DDP waits for the gradient of every weight, so images without objects must give one too."""
     torch.manual_seed(0)
     coder = coder_of(oriented)
     detector = DINO(
-        8, 3, coder, channels=16, queries=20, layers=(1, 2), heads=2, hidden=16, denoising=5
+        8,
+        3,
+        coder,
+        channels=16,
+        queries=20,
+        layers=(encoder_layers, 2),
+        heads=2,
+        hidden=16,
+        denoising=5,
     )
     truth = (
         truth_of(counts, coder.numbers)

@@ -244,6 +244,10 @@ def test_mistakes_are_told(country: Country, tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text("value,class\n10,forest\n10,water\n")
     with pytest.raises(UserError, match="line 3: value 10 is named twice"):
         make(classes=tmp_path / "classes.csv")
+    many = "".join(f"{n},class {n}\n" for n in range(128))
+    (tmp_path / "classes.csv").write_text(f"value,class\n{many}")
+    with pytest.raises(UserError, match="names 128 classes: 127 at most"):
+        make(classes=tmp_path / "classes.csv")
     with pytest.raises(UserError, match=r"no cell of .* has land cover"):
         make(regions=lost)
 

@@ -54,7 +54,7 @@ def seen(
     ]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.tuples(st.integers(40, 400), st.integers(40, 400)),
     st.integers(2, 8).map(lambda n: 14 * n),

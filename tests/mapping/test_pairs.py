@@ -74,7 +74,7 @@ def test_the_second_date_may_lie_on_any_grid(tmp_path: Path, grid: str) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     st.sampled_from(list(GRIDS)),

@@ -300,7 +300,6 @@ def detections(boxes: torch.Tensor, labels: torch.Tensor) -> Detections:
         (["decoder.layers=[1, 2]"], "3 layers, not 2"),
         (["decoder.layers=[1, 2, 40]"], "layer 40 does not exist"),
         (["decoder.heads=5"], "multiple of 4 and of heads"),
-        (["decoder.queries=2"], "more than decoder.queries=2"),
         (["data.image_size=100"], "multiple of 14"),
         (["data.classes=[red, blue]"], "'white'"),
         (["backbone.name=timm/resnet18", "data.image_size=224"], "no plain transformer"),
@@ -314,6 +313,24 @@ def test_mistakes_are_one_sentence(
     with pytest.raises(UserError, match=sentence) as caught:
         train(things_config, *overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_more_objects_than_queries_are_told_and_trained_on(
+    things_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(things_config, "decoder.queries=2", "detections=1", "training.epochs=1")
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "of which decoder.queries=2 can find" in said
+    assert "of which detections=1 are told" in said
+
+
+def test_a_training_part_without_any_object(things_config: Path, things: Path) -> None:
+    images = [{"id": n, "file_name": f"v{n}.png"} for n in range(5)]
+    categories = [{"id": n, "name": name} for n, name in enumerate(CLASSES)]
+    content = {"images": images, "annotations": [], "categories": categories}
+    (things / "nothing.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="an object, so there is nothing to learn"):
+        train(things_config, "data.annotations=nothing.json", "data.images=images/val")
 
 
 def test_other_mistakes(things_config: Path, things: Path, tmp_path: Path) -> None:
@@ -339,8 +356,13 @@ def test_a_published_checkpoint_is_read(things_config: Path, tmp_path: Path) -> 
     torch.save({"state_dict": tensors}, published)
     runs.test(read(run / "config.yaml"), out=tmp_path / "ours.json")
     config = read(
-        things_config, "backbone.gsd=0.75", "backbone.normalisation={}", f"work_dir={tmp_path}/p"
+        things_config,
+        *("backbone.gsd=0.75", "backbone.normalisation={}", f"work_dir={tmp_path}/p"),
+        "cache.enabled=false",  # it keeps features in half precision
     )
     runs.test(config, published, out=tmp_path / "theirs.json")
     assert (tmp_path / "ours.json").stat().st_size > 100
     assert (tmp_path / "ours.json").read_bytes() == (tmp_path / "theirs.json").read_bytes()
+    other = config.decoder.model_copy(update={"queries": 30})
+    with pytest.raises(UserError, match=r"of another shape: query_embedding\.weight"):
+        runs.test(config.model_copy(update={"decoder": other}), published)

@@ -336,7 +336,8 @@ def _scaled(seen: _Seen, classes: tuple[str, ...], data: DetectionData) -> list[
             Finding(
                 "warning",
                 f"boxes with a side below {TINY:g} pixels as the network sees them: "
-                f"{tiny.sum():,} of {len(tiny):,}, below data.smallest {lost.sum():,}; {advice}",
+                f"{tiny.sum():,} of {len(tiny):,} ({lost.sum():,} below data.smallest="
+                f"{data.smallest:g}); {advice}",
                 _cases(seen, tiny),
             )
         )

@@ -65,8 +65,9 @@ class DINO(nn.Module):
         super().__init__()
         self.coder, self.queries = coder, queries
         self.neck = ChannelMapper(embed_dim, channels)
-        self.level_embed = nn.Parameter(torch.randn(LEVELS, channels))
         shape = channels, heads, points, hidden
+        # Only the encoder is told of levels: without it DDP would wait for a gradient in vain.
+        self.level_embed = nn.Parameter(torch.randn(LEVELS, channels)) if layers[0] else None
         self.encoder = Encoder(layers[0], *shape)
         self.memory_trans_fc = nn.Linear(channels, channels)
         self.memory_trans_norm = nn.LayerNorm(channels)
@@ -96,7 +97,10 @@ class DINO(nn.Module):
     def _run(self, maps: Sequence[Tensor], truth: Truth | None) -> Outputs:
         levels = self.neck(maps)
         shapes = [(level.shape[2], level.shape[3]) for level in levels]
-        memory = self.encoder(_flat(levels), self._positions(shapes, levels[0]), shapes)
+        memory = _flat(levels)
+        if self.level_embed is not None:
+            positions = _positions(shapes, self.level_embed)
+            memory = self.encoder(memory, positions, shapes)
         logits, boxes, start = self._propose(memory, shapes)
         count = start.shape[1]
         queries = self.query_embedding.weight[:count].expand(len(memory), -1, -1)
@@ -124,15 +128,6 @@ class DINO(nn.Module):
             torch.stack([part[:, :extra] for part in all_logits]),
             torch.stack([part[:, :extra] for part in all_boxes]),
         )
-
-    def _positions(self, shapes: Shapes, like: Tensor) -> Tensor:
-        """Positions of the pixels of all levels, `[S, C]`."""
-        channels = self.level_embed.shape[1]
-        parts = [
-            pixel_positions(rows, columns, channels, like.device) + level
-            for (rows, columns), level in zip(shapes, self.level_embed, strict=True)
-        ]
-        return torch.cat(parts)
 
     def _propose(self, memory: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor, Tensor]:
         """Logits and boxes of the best pixels' proposals, and where the decoder begins."""
@@ -320,6 +315,16 @@ class BoxHead(nn.Module):
             )
             for _ in range(count)
         )
+
+
+def _positions(shapes: Shapes, level_embed: Tensor) -> Tensor:
+    """Positions of the pixels of all levels, `[S, C]`."""
+    channels, device = level_embed.shape[1], level_embed.device
+    parts = [
+        pixel_positions(rows, columns, channels, device) + level
+        for (rows, columns), level in zip(shapes, level_embed, strict=True)
+    ]
+    return torch.cat(parts)
 
 
 def _anchors(shapes: Shapes, numbers: int, device: torch.device) -> Tensor:

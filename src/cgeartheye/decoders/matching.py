@@ -65,13 +65,15 @@ def gather_truth(boxes: list[Tensor], labels: list[Tensor], coder: BoxCoder, sid
 def match(logits: Tensor, boxes: Tensor, truth: Truth, coder: BoxCoder) -> Pairs:
     """Assign a query to each object, in each layer on its own.
 
+    Of more objects than queries those are left out that would cost most.
+
     The costs of all layers and images are computed and fetched at once; what remains is one call
     of scipy's solver for each.
 
     Args:
         logits: `[L, B, Q, K]`.
         boxes: `[L, B, Q, numbers]`.
-        truth: at most Q objects an image.
+        truth: the objects.
         coder: of the boxes.
     """
     found: list[tuple[np.ndarray, ...]] = []

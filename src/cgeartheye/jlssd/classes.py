@@ -15,6 +15,9 @@ of the other six names, are `other`; mangroves are a wetland of the Ramsar conve
 """
 
 
+_MOST = 127  # classes that 8 bits with a sign tell apart
+
+
 @dataclass(frozen=True)
 class ClassTable:
     """The classes of a design.
@@ -34,7 +37,7 @@ def read_classes(path: Path) -> ClassTable:
 
     Raises:
         UserError: no such file, a column missing, a value that is no whole number from 0 to 65,535
-            or named twice, or no class.
+            or named twice, no class, or more than 127.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -56,4 +59,6 @@ def read_classes(path: Path) -> ClassTable:
         if name not in names:
             names.append(name)
         class_of[int(text)] = names.index(name)
+    if len(names) > _MOST:
+        raise UserError(f"{path} names {len(names)} classes: {_MOST} at most")
     return ClassTable(tuple(names), class_of)

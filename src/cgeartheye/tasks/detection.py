@@ -101,12 +101,6 @@ class DetectionTask(MapsTask):
         """Return the losses of proposals, of all layers and of the noised queries."""
         features = batch["features"] if "features" in batch else self.encode(batch["image"])
         boxes, labels = unpack(batch["objects"]) if "objects" in batch else _wanted(batch)
-        most = max(map(len, labels))
-        if most > self.decoder.queries:
-            raise UserError(
-                f"an image has {most} objects, more than decoder.queries={self.decoder.queries}: "
-                "set it to twice as many at least"
-            )
         truth = gather_truth(boxes, labels, self.coder, self.side)
         outputs = self.decoder.training_outputs(features.unbind(1), truth)
         noised = outputs.noised.positive.sum() if outputs.noised else features.new_zeros(())

@@ -117,7 +117,13 @@ class DetectionRecipe:
 
     def data(self, task: DetectionTask, built: Built) -> Data:
         """Return what is trained on and evaluated on."""
+        if not self.parts.train.most_boxes:
+            raise UserError(
+                f"no image of the part '{self.config.data.train}' in {self.config.data.root} has "
+                "an object, so there is nothing to learn: correct data.annotations or data.train"
+            )
         self._say_what_is_cut()
+        self._say_what_is_too_many()
         batch = self.config.data.batch_size
         return Data(
             train=self._training_source(task, built),
@@ -207,6 +213,21 @@ class DetectionRecipe:
                 f"note: the largest object reaches over {largest:.0f} pixels, which windows that "
                 f"overlap by {config.window.overlap:.0%} cut: set window.overlap={needed:.2f} or "
                 "a larger data.image_size"
+            )
+
+    def _say_what_is_too_many(self) -> None:
+        """Warn where an image has more objects than can be learnt or told."""
+        queries, told = self.config.decoder.queries, self.config.detections
+        learnt, tested = self.parts.train.most_boxes, self.parts.val.most_boxes
+        if learnt > queries:
+            say(
+                f"note: an image has {learnt} objects, of which decoder.queries={queries} can find "
+                "no more than that, in training too: set it to twice as many, or cut the images"
+            )
+        if tested > told and self.config.data.resize:
+            say(
+                f"note: an image has {tested} objects, of which detections={told} are told: set it "
+                "to twice as many"
             )
 
     def _listed(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import torch
 
 from cgeartheye import backbone
 from cgeartheye.backbone import Built
-from cgeartheye.backbone.weights import read_tensors, read_weights
+from cgeartheye.backbone.weights import check_fit, read_tensors, read_weights
 from cgeartheye.config import Config, Normalisation
 from cgeartheye.config.files import override
 from cgeartheye.data import findings
@@ -119,6 +119,7 @@ def load(config: Config, path: Path, device: torch.device, tta: bool = False) ->
     )
     task, built = build(own, recipe.classes, device, tta)
     _say_notes(built)
+    check_fit(task.decoder.state_dict(), decoder, path, "decoder of the config")
     task.decoder.load_state_dict(decoder)
     return task, built
 
