@@ -26,6 +26,12 @@ def test_horizontal_boxes_come_back_from_shares() -> None:
     torch.testing.assert_close(coder.decode(coder.encode(pixels, 200), 200), pixels)
 
 
+def test_horizontal_boxes_end_with_the_image() -> None:
+    boxes = torch.tensor([[0.05, 0.5, 0.3, 0.2], [0.9, 0.95, 0.4, 0.4]])
+    expected = torch.tensor([[0.0, 40.0, 20.0, 60.0], [70.0, 75.0, 100.0, 100.0]])
+    torch.testing.assert_close(coder_of(False).decode(boxes, 100), expected)
+
+
 def test_oriented_boxes_come_back_from_shares() -> None:
     pixels = torch.tensor([[100.0, 60.0, 50.0, 20.0, 0.3], [10.0, 20.0, 8.0, 7.0, 3.1]])
     coder = OrientedBoxes()

@@ -62,9 +62,9 @@ class HorizontalBoxes:
         return shares
 
     def decode(self, boxes: Tensor, side: int) -> Tensor:
-        """See `BoxCoder`."""
+        """See `BoxCoder`; cut to the image, as annotations are."""
         pixels: Tensor = box_convert(boxes, "cxcywh", "xyxy") * side
-        return pixels
+        return pixels.clamp(0, side)
 
     def refine(self, boxes: Tensor, change: Tensor) -> Tensor:
         """See `BoxCoder`."""
