@@ -46,7 +46,8 @@ def test() -> None:
         help="run directory, model.safetensors or published .pth; by default that of the config",
     )
     parser.add_argument(
-        "--out", help="write every prediction: a .csv or .json file, or a folder of masks or DOTA's text files"
+        "--out",
+        help="write every prediction: a .csv or .json file, or a folder of masks or DOTA's texts",
     )
     parser.add_argument("--show-dir", help="save every image with its prediction here")
     parser.add_argument("--tta", action="store_true", help="average over mirror images")

@@ -21,7 +21,7 @@ def boxes_of(count: int, numbers: int) -> torch.Tensor:
 
 
 def test_horizontal_boxes_come_back_from_shares() -> None:
-    pixels = torch.tensor([[10.0, 20.0, 50.0, 90.0], [-5.0, 0.0, 3.0, 2.0]])
+    pixels = torch.tensor([[10.0, 20.0, 50.0, 90.0], [0.0, 0.0, 3.0, 2.0]])
     coder = HorizontalBoxes()
     torch.testing.assert_close(coder.decode(coder.encode(pixels, 200), 200), pixels)
 

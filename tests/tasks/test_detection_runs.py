@@ -83,6 +83,8 @@ def test_every_form_of_output(things_config: Path, tmp_path: Path) -> None:
     for name in ("config.yaml", "model.safetensors", "model.json", "report.html"):
         assert (run / name).stat().st_size > 100, name
     assert runs.test(config, out=tmp_path / "all.json", show_dir=tmp_path / "shown") == figures
+    with pytest.raises(UserError, match="finds oriented boxes, the config has horizontal ones"):
+        runs.test(read(things_config, "data.boxes=horizontal"), run)
     boxes = json.loads((tmp_path / "all.json").read_text())
     assert all(box.keys() >= {"image_id", "category_id", "bbox", "score"} for box in boxes)
     assert {path.stem for path in (tmp_path / "shown").rglob("*.jpg")} == {

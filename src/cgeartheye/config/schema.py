@@ -286,8 +286,8 @@ class DetectionData(Section):
 
     A part (`train`, `val`, `test`) is a folder of images below `root` and their annotations, where
     `{part}` stands for its name and `*` for any folder. Without `{part}` the images are split with
-    `train_fraction` and `split_seed`. Annotations are a COCO file (.json), or a folder of files with
-    the stems of the images: DIOR-R's or VOC's (.xml), DOTA's or YOLO's (.txt).
+    `train_fraction` and `split_seed`. Annotations are a COCO file (.json), or a folder of files
+    with the stems of the images: DIOR-R's or VOC's (.xml), DOTA's or YOLO's (.txt).
     """
 
     root: Path

@@ -54,8 +54,8 @@ def box_transform(
     """Return the augmentation of an image and its boxes; the arguments are `DetectionData`'s.
 
     A random resize and crop, photometric distortion, padding where that is smaller, and flips:
-    none; horizontal; both; or both and a reflection in the diagonal, with which all 8 symmetries are
-    equally likely, quarter turns among them.
+    none; horizontal; both; or both and a reflection in the diagonal, with which all 8 symmetries
+    are equally likely, quarter turns among them.
 
     Returns:
         A transform of a `View` to one of `image_size`, in whose pixels the boxes then are: uint8

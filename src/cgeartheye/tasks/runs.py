@@ -104,6 +104,13 @@ def load(config: Config, path: Path, device: torch.device, tta: bool = False) ->
         if config.task != "scene_classification":
             changed["window"] = config.window
         if config.task == "object_detection":
+            assert model.config.task == "object_detection"
+            boxes = model.config.data.boxes
+            if config.data.boxes != boxes:
+                raise UserError(
+                    f"{path} finds {boxes} boxes, the config has {config.data.boxes} ones: set "
+                    f"data.boxes={boxes}, or name another model"
+                )
             changed["detections"] = config.detections
         weights = config.backbone.weights
         if model.backbone_fingerprint and weights and weights.exists():
