@@ -94,6 +94,9 @@ def test_every_form_of_output(things_config: Path, tmp_path: Path) -> None:
     lines = [line for path in (tmp_path / "dota").iterdir() for line in path.open()]
     assert len(lines) == len(boxes)
     assert all(len(line.split()) == 10 for line in lines)
+    assert {path.name for path in (tmp_path / "dota").iterdir()} == {
+        f"Task1_{name}.txt" for name in CLASSES
+    }
     assert runs.test(config, tta=True).keys() == figures.keys()
 
 

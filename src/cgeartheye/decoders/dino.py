@@ -4,9 +4,10 @@ Feature maps become levels, an encoder lets their pixels look at each other, the
 boxes, and a decoder refines these layer by layer; no NMS follows. Horizontal boxes and oriented
 ones (RHINO, Lee et al. 2023) differ in their `BoxCoder` alone.
 
-Modules carry mmdetection's names, so that the detector of a published checkpoint fits: `neck.*`,
-`encoder.*`, `decoder.*`, `bbox_head.*` and so on. Images are square and filled by what they show,
-with black where they are not, so there are no masks of padding.
+Modules carry mmdetection's names, so that a published detector of horizontal boxes fits: `neck.*`,
+`encoder.*`, `decoder.*`, `bbox_head.*` and so on; oriented ones tell the angle in another way.
+Images are square and filled by what they show, with black where they are not, so there are no masks
+of padding.
 """
 
 import copy

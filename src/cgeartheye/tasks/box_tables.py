@@ -54,8 +54,9 @@ def write_boxes(out: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
     CSV has `path, class, score` and the four corners; JSON has COCO's results (`image_id` counts
     the images from 0, categories from 1) with `file_name` and `corners` besides; GeoJSON (RFC 7946)
     has polygons in longitude and latitude. Without an ending it is a folder of DOTA's text files,
-    one a class, with lines `image score x0 y0 .. x3 y3`. Test figures take all boxes, however weak;
-    files leave out those below `LEAST_SCORE`.
+    one a class: `Task1_<class>.txt` with lines `image score x0 y0 .. x3 y3`, or, of horizontal
+    boxes, `Task2_<class>.txt` with `image score x0 y0 x1 y1`. Test figures take all boxes, however
+    weak; files leave out those below `LEAST_SCORE`.
 
     Args:
         out: the file or folder.
@@ -76,11 +77,12 @@ def write_boxes(out: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
         case _:
             for label, name in enumerate(classes):
                 lines = [
-                    f"{Path(row.name).stem} {one.score:.6f} {_spaced(one.corners)}\n"
+                    f"{Path(row.name).stem} {one.score:.6f} {_spaced(one.dota)}\n"
                     for _, row, one in _each(rows)
                     if one.label == label
                 ]
-                write_text(out / f"Task1_{name}.txt", "".join(lines))
+                task = 2 if rows and rows[0].found.boxes.shape[1] == 4 else 1
+                write_text(out / f"Task{task}_{name}.txt", "".join(lines))
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,11 @@ class _Box:
     score: float
     numbers: list[float]
     corners: list[float]
+
+    @property
+    def dota(self) -> list[float]:
+        """What DOTA's files say of it: two corners if it is horizontal, else all four."""
+        return self.numbers if len(self.numbers) == 4 else self.corners
 
 
 def _each(rows: Sequence[Row]) -> Iterator[tuple[int, Row, _Box]]:
