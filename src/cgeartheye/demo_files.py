@@ -165,5 +165,7 @@ def write_tested(world: World, path: Path) -> Path:
     squares = [shapely.box(*square) for square in tested_squares(world)]
     on_map = shapely.transform(squares, lambda xy: xy * (GSD, -GSD) + (TRANSFORM.c, TRANSFORM.f))
     with replacing(path) as temporary:
-        geopandas.GeoDataFrame(geometry=on_map, crs=EPSG).to_file(temporary, driver="GPKG", layer="tested")
+        geopandas.GeoDataFrame(geometry=on_map, crs=EPSG).to_file(
+            temporary, driver="GPKG", layer="tested"
+        )
     return path

@@ -2,8 +2,8 @@
 
 A query looks at a few points of each level, which it chooses itself. What it reads there is a
 weighted sum of 4 pixels a point, so of `4 * levels * points` rows of one table of values: PyTorch's
-`embedding_bag` sums them without ever writing them down. (`grid_sample`, level by level, takes
-twice the time without gradients and 1 to 2 times with them; see `benchmarks/detection_step.py`.)
+`embedding_bag` sums them without ever writing them down, in one call for all levels.
+`benchmarks/detection_step.py` tells what that costs beside `grid_sample` level by level.
 """
 
 import math
