@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,33 @@ def test_every_form_of_output(things_config: Path, tmp_path: Path) -> None:
         f"Task1_{name}.txt" for name in CLASSES
     }
     assert runs.test(config, tta=True).keys() == figures.keys()
+
+
+@pytest.mark.parametrize("keys", [(7, 40), ("image-", "kind-")])
+def test_results_carry_the_ids_of_their_coco_file(
+    things_config: Path, things: Path, tmp_path: Path, keys: tuple[Any, Any]
+) -> None:
+    content = json.loads((things / "Annotations" / "val.json").read_text())
+    image, category = ({n: key + type(key)(n) for n in range(9)} for key in keys)
+    for one in content["images"]:
+        one["id"] = image[one["id"]]
+    for one in content["categories"]:
+        one["id"] = category[one["id"]]
+    content["categories"].reverse()
+    for one in content["annotations"]:
+        one["image_id"], one["category_id"] = image[one["image_id"]], category[one["category_id"]]
+    folder = tmp_path / "things"
+    shutil.copytree(things, folder)
+    (folder / "Annotations" / "val.json").write_text(json.dumps(content))
+    config = read(things_config, f"data.root={folder}", "data.annotations=Annotations/{part}.json")
+    runs.train(config)
+    runs.test(config, out=tmp_path / "found.json")
+    found = json.loads((tmp_path / "found.json").read_text())
+    names = {one["id"]: one["file_name"] for one in content["images"]}
+    classes = {one["id"]: one["name"] for one in content["categories"]}
+    assert {one["image_id"] for one in found} == set(names)
+    assert all(names[one["image_id"]] == Path(one["file_name"]).name for one in found)
+    assert all(classes[one["category_id"]] == one["category"] for one in found)
 
 
 def test_boxes_of_georeferenced_images(things_config: Path, things: Path, tmp_path: Path) -> None:

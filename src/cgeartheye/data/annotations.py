@@ -44,6 +44,7 @@ class Objects:
         ignored: bool `[n]`: those that count neither way in a test, as difficult ones.
         crowds: bool `[n]`: those that stand for many objects; they are ignored too.
         where: the annotation file.
+        image_id: in a COCO file.
     """
 
     corners: npt.NDArray[np.float64]
@@ -51,6 +52,7 @@ class Objects:
     ignored: npt.NDArray[np.bool_]
     crowds: npt.NDArray[np.bool_]
     where: Path
+    image_id: int | str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,7 +1,7 @@
 """Images and boxes of each part, ready for a loader."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from torchvision import tv_tensors
 from cgeartheye.config import DetectionData
 from cgeartheye.config.schema import Colour
 from cgeartheye.data.annotations import Objects
+from cgeartheye.data.coco import Id
 from cgeartheye.data.box_transforms import box_transform, eval_scale, eval_view
 from cgeartheye.data.images import read_header, read_image
 from cgeartheye.data.legend import distinct_colours
@@ -48,13 +49,22 @@ class BoxChips(Dataset[dict[str, Any]]):
         paths: the same, to open.
         oriented: whether boxes are.
         classes: names by index.
+        image_ids: those of a COCO file; none: there is none.
+        category_ids: of the classes in it, by name.
         most_boxes: the largest number of boxes in an image.
         train_view: the transform behind `chips[index, seed]`, of what `load_training` returns.
     """
 
     def __init__(
-        self, root: Path, found: dict[str, Objects], classes: tuple[str, ...], data: DetectionData
+        self,
+        root: Path,
+        found: dict[str, Objects],
+        classes: tuple[str, ...],
+        data: DetectionData,
+        category_ids: Mapping[str, Id] | None = None,
     ) -> None:
+        self.image_ids = [one.image_id for one in found.values()]
+        self.category_ids = category_ids or {}
         self.names = list(found)
         self.paths = [root / name for name in found]
         self.classes = classes
@@ -197,7 +207,7 @@ def load_detection_parts(data: DetectionData) -> DetectionParts:
     found = survey_boxes(data)
     refuse(found.problems)
     chips = {
-        part: BoxChips(found.root, objects, found.classes, data)
+        part: BoxChips(found.root, objects, found.classes, data, found.category_ids)
         for part, objects in found.parts.items()
     }
     return DetectionParts(

@@ -15,6 +15,8 @@ from cgeartheye.errors import UserError
 from cgeartheye.geometry import corners_of, oriented_around
 
 T = TypeVar("T")
+Id = int | str
+"""Of an image or a category."""
 
 _LISTS = ("images", "annotations", "categories")
 
@@ -24,12 +26,14 @@ class CocoFile:
     """What a COCO file says.
 
     Attributes:
-        categories: their names, in the order of the file.
+        categories: the id of each by its name, in the order of the file.
         images: for each image's `file_name`, where each of its objects is written, and what it is.
+        ids: of the images, by `file_name`.
     """
 
-    categories: tuple[str, ...]
+    categories: dict[str, Id]
     images: dict[str, Written]
+    ids: dict[str, Id]
 
 
 def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
@@ -47,7 +51,8 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
     content = _read(path)
     categories = {category["id"]: str(category["name"]) for category in content["categories"]}
     found: dict[str, Written] = {}
-    of_image: dict[int | str, Written] = {}
+    of_image: dict[Id, Written] = {}
+    ids: dict[str, Id] = {}
     for image in content["images"]:
         file_name = str(image["file_name"])
         if file_name in found:
@@ -57,6 +62,7 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
             )
             continue
         of_image[image["id"]] = found[file_name] = []
+        ids[file_name] = image["id"]
     listed: list[tuple[Written, str, str, dict[str, Any]]] = []
     for number, annotation in enumerate(content["annotations"]):
         place = f"{path}: annotation {annotation.get('id', number)}"
@@ -82,11 +88,14 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
             crowd = bool(annotation.get("iscrowd", 0))
             ignored = bool(annotation.get("ignore", 0))
             objects.append((place, Annotation(name, corners, ignored, crowd)))
-    return CocoFile(tuple(dict.fromkeys(categories.values())), found)
+    first: dict[str, Id] = {}
+    for key, name in categories.items():
+        first.setdefault(name, key)
+    return CocoFile(first, found, ids)
 
 
-def _named(table: Mapping[int | str, T], key: Any) -> T | None:
-    return table.get(key) if isinstance(key, int | str) else None
+def _named(table: Mapping[Id, T], key: Any) -> T | None:
+    return table.get(key) if isinstance(key, Id) else None
 
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -113,7 +122,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         elif not all({"id", "name"} <= category.keys() for category in content["categories"]):
             wrong = "a category lacks its id or name"
         elif not all(
-            isinstance(one["id"], int | str)
+            isinstance(one["id"], Id)
             for name in ("images", "categories")
             for one in content[name]
         ):

@@ -5,7 +5,7 @@ the same stem; where folders below theirs tell equal stems apart, these are the 
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cgeartheye.config import DetectionData
@@ -23,7 +23,7 @@ from cgeartheye.data.annotations import (
     spellings,
 )
 from cgeartheye.data.catalog import BOXED, find_root
-from cgeartheye.data.coco import read_coco
+from cgeartheye.data.coco import CocoFile, Id, read_coco
 from cgeartheye.data.images import images_below, read_header
 from cgeartheye.data.stems import by_endings, match
 from cgeartheye.data.survey import Problem, more, split
@@ -59,6 +59,7 @@ class BoxSurvey:
         parts: the images of `train`, `val` and, where it is another part, `test`, as paths below
             the root, and their objects.
         unused: images that a part's COCO file does not name.
+        category_ids: of the classes in the COCO files, by name.
         problems: what keeps the data from being trained on.
     """
 
@@ -66,6 +67,7 @@ class BoxSurvey:
     classes: tuple[str, ...]
     parts: dict[str, dict[str, Objects]]
     unused: list[str]
+    category_ids: dict[str, Id]
     problems: list[Problem]
 
 
@@ -75,6 +77,7 @@ class _Place:
 
     where: Path
     objects: Written
+    image_id: Id | None = None
 
 
 @dataclass
@@ -90,7 +93,7 @@ class _Reading:
         faults: mistakes in files.
         problems: others.
         unused: images that a COCO file does not name.
-        categories: those of the COCO files, in order.
+        categories: those of the COCO files, in order, and their ids.
         names: classes that annotations name, in order.
         places: annotation files, or COCO files' images, and the images that they belong to.
         coco: the files that were read, by path.
@@ -104,10 +107,10 @@ class _Reading:
     faults: Faults = field(default_factory=Faults)
     problems: list[Problem] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
-    categories: dict[str, None] = field(default_factory=dict)
+    categories: dict[str, Id] = field(default_factory=dict)
     names: dict[str, None] = field(default_factory=dict)
     places: dict[str, set[str]] = field(default_factory=dict)
-    coco: dict[Path, dict[str, Written]] = field(default_factory=dict)
+    coco: dict[Path, CocoFile] = field(default_factory=dict)
 
 
 def survey_boxes(data: DetectionData) -> BoxSurvey:
@@ -139,7 +142,10 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
     labels = spellings(classes)
     labelled = {
         part: {
-            name: gather(place.objects, labels, classes, place.where, reading.faults)
+            name: replace(
+                gather(place.objects, labels, classes, place.where, reading.faults),
+                image_id=place.image_id,
+            )
             for name, place in found.items()
         }
         for part, found in parts.items()
@@ -150,7 +156,12 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
         if not found
     ]
     problems = [*reading.problems, *reading.faults.problems(), *empty]
-    return BoxSurvey(root, classes, labelled, reading.unused, problems)
+    ids = {
+        classes[labels[name]]: number
+        for name, number in reading.categories.items()
+        if name in labels
+    }
+    return BoxSurvey(root, classes, labelled, reading.unused, ids, problems)
 
 
 def _find_annotations(root: Path, data: DetectionData) -> str:
@@ -256,19 +267,19 @@ def _from_coco(
 ) -> dict[str, _Place]:
     """Read the images that a COCO file names."""
     if path not in reading.coco:
-        reading.coco[path] = {}
+        file = CocoFile({}, {}, {})
         try:
             file = read_coco(path, reading.data.boxes == "oriented", reading.faults)
         except UserError as error:
             reading.problems.append(Problem(str(error)))
-        else:
-            reading.coco[path] = file.images
-            reading.categories |= dict.fromkeys(file.categories)
+        reading.coco[path] = file
+        reading.categories |= file.categories
+    file = reading.coco[path]
     found = {}
-    for file_name, objects in reading.coco[path].items():
+    for file_name, objects in file.images.items():
         place = f"{path}: the image '{file_name}'"
         for key in _owners(reading, place, file_name, images, index):
-            found[images[key]] = _Place(path, objects)
+            found[images[key]] = _Place(path, objects, file.ids[file_name])
     reading.names |= dict.fromkeys(one.name for place in found.values() for _, one in place.objects)
     if "{part}" in reading.annotations:
         reading.unused += [name for name in images.values() if name not in found]

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rasterio.warp import transform_geom
 
+from cgeartheye.data.coco import Id
 from cgeartheye.data.images import quiet
 from cgeartheye.errors import UserError
 from cgeartheye.files import write_text
@@ -31,11 +32,13 @@ class Row:
         path: of the image.
         name: as the user knows it.
         found: in pixels of the image.
+        image_id: in a COCO file.
     """
 
     path: Path
     name: str
     found: Detections
+    image_id: Id | None = None
 
 
 def check_ending(out: Path, tested: bool) -> None:
@@ -48,11 +51,17 @@ def check_ending(out: Path, tested: bool) -> None:
         tables.check_ending(out, tables.ENDINGS[:2] if tested else tables.ENDINGS)
 
 
-def write_boxes(out: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
+def write_boxes(
+    out: Path,
+    rows: Sequence[Row],
+    classes: Sequence[str],
+    category_ids: Mapping[str, Id] | None = None,
+) -> None:
     """Write boxes in the format that the file's ending says; the best of each image first.
 
-    CSV has `path, class, score` and the four corners; JSON has COCO's results (`image_id` counts
-    the images from 0, categories from 1) with `file_name` and `corners` besides; GeoJSON (RFC 7946)
+    CSV has `path, class, score` and the four corners; JSON has COCO's results, with the ids
+    of the file that was tested on or else numbers, of images from 0 and of categories from 1, and
+    with `file_name` and `corners` besides; GeoJSON (RFC 7946)
     has polygons in longitude and latitude. Without an ending it is a folder of DOTA's text files,
     one a class: `Task1_<class>.txt` with lines `image score x0 y0 .. x3 y3`, or, of horizontal
     boxes, `Task2_<class>.txt` with `image score x0 y0 x1 y1`. Test figures take all boxes, however
@@ -62,6 +71,7 @@ def write_boxes(out: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
         out: the file or folder.
         rows: of each image.
         classes: names by label.
+        category_ids: of the classes in a COCO file.
 
     Raises:
         UserError: GeoJSON of images of which none has a reference system; no permission.
@@ -70,7 +80,11 @@ def write_boxes(out: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
         case ".csv":
             write_text(out, _csv(rows, classes))
         case ".json":
-            boxes = [_coco(number, row, one, classes) for number, row, one in _each(rows)]
+            numbers = category_ids or {name: label + 1 for label, name in enumerate(classes)}
+            boxes = [
+                _coco(number if row.image_id is None else row.image_id, row, one, classes, numbers)
+                for number, row, one in _each(rows)
+            ]
             write_text(out, json.dumps(boxes))
         case ".geojson":
             write_text(out, _geojson(rows, classes))
@@ -127,14 +141,16 @@ def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _coco(number: int, row: Row, one: _Box, classes: Sequence[str]) -> dict[str, Any]:
+def _coco(
+    image_id: Id, row: Row, one: _Box, classes: Sequence[str], numbers: Mapping[str, Id]
+) -> dict[str, Any]:
     xs, ys = one.corners[0::2], one.corners[1::2]
     low = min(xs), min(ys)
     angle = {"angle": one.numbers[4]} if len(one.numbers) == 5 else {}
     return {
-        "image_id": number,
+        "image_id": image_id,
         "file_name": row.name,
-        "category_id": one.label + 1,
+        "category_id": numbers.get(classes[one.label]),
         "category": classes[one.label],
         "bbox": [round(at, 3) for at in (*low, max(xs) - low[0], max(ys) - low[1])],
         "score": round(one.score, 6),

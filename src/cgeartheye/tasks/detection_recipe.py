@@ -155,8 +155,11 @@ class DetectionRecipe:
 
         def report(path: Path) -> None:
             if out:
-                rows = (box_tables.Row(chips.paths[n], chips.names[n], found[n]) for n in found)
-                box_tables.write_boxes(out, list(rows), chips.classes)
+                rows = [
+                    box_tables.Row(chips.paths[n], chips.names[n], found[n], chips.image_ids[n])
+                    for n in found
+                ]
+                box_tables.write_boxes(out, rows, chips.classes, chips.category_ids)
             if show_dir:
                 self._save_pictures(show_dir, chips, found, threshold)
             assert config.work_dir is not None

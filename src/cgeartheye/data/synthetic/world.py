@@ -1,6 +1,6 @@
 """A small georeferenced world: what it is made of, its pictures and its labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -75,6 +75,7 @@ class World:
     land: Ground
     buildings: Buildings
     movables: tuple[Movables, Movables]
+    _pictures: dict[tuple[str, int], Bytes] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -82,13 +83,20 @@ class World:
         return len(self.scene)
 
     def image(self, season: str, date: int = 1) -> Bytes:
-        """The picture of a season (of `SEASONS`) and date (1 or 2), uint8 `[H, W, 3]`."""
+        """The picture of a season (of `SEASONS`) and date (1 or 2), uint8 `[H, W, 3]`.
+
+        It is drawn once, kept, and cannot be written to.
+        """
         if season not in SEASONS:
             raise UserError(
                 f"season {season!r} is none of {SEASONS}{nearest(season, list(SEASONS))}"
             )
-        rng = np.random.default_rng([self.seed, date, SEASONS.index(season)])
-        return render(self.ground(date), season, light_of(season, date, rng), rng)
+        if (season, date) not in self._pictures:
+            rng = np.random.default_rng([self.seed, date, SEASONS.index(season)])
+            picture = render(self.ground(date), season, light_of(season, date, rng), rng)
+            picture.flags.writeable = False
+            self._pictures[season, date] = picture
+        return self._pictures[season, date]
 
     def land_cover(self, date: int = 1) -> Bytes:
         """What is drawn at each pixel, uint8 `[H, W]`, indices into `LAND_COVER`.

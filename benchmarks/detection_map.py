@@ -1,0 +1,242 @@
+"""What a map of objects finds of what its detector finds on chips: harbours and airports, drawn.
+
+    python benchmarks/detection_map.py OUT [--weights FILE] [--worlds 3] [--epochs 40]
+
+Draws worlds of 2.3 km a side, learns oriented boxes of aeroplanes, ships and tanks from chips of
+their south, tests on chips of their north, which shows other harbours and airports, and maps the
+whole north as scenes. Counted are boxes with the score that the test found best. Recall is of
+all objects at an overlap of 0.5, of the class; an object is found twice if two boxes of the map
+overlap it so. Directions are compared for what is at least 1.5 times as long as wide, modulo half a
+turn. Without `--weights` the backbone is tuned with the detector. Run again, it goes on where it
+was, and maps anew.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import shapely
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from cgeartheye.config import (
+    Backbone,
+    DetectionData,
+    DetectionDecoder,
+    ObjectDetection,
+    Training,
+)
+from cgeartheye.config.schema import FeatureCache
+from cgeartheye.data.synthetic import (
+    DATES,
+    GSD,
+    OBJECTS,
+    SEASONS,
+    Objects,
+    World,
+    held_out_from,
+    make_world,
+    objects_in,
+    split,
+    write_detection_chips,
+    write_world,
+)
+from cgeartheye.data.synthetic.export import EPSG, TRANSFORM
+from cgeartheye.demo_files import FOUND_CLASSES, PATCH, SEASON, objects_of
+from cgeartheye.geometry import oriented_of, overlap
+from cgeartheye.tasks import runs
+from cgeartheye.tasks.base import read_model
+from cgeartheye.tasks.maps import map_scenes
+
+SIZE = 3072  # pixels a side of a world
+SAME = 0.5  # overlap from which on a box is an object's
+ELONGATED = 1.5
+POINTS, DEGREES = 2.0, 5.0  # that are allowed
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Boxes of one picture: float64 `[n, 5]`, and the class of each, `[n]`."""
+
+    boxes: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass
+class Score:
+    """What was found of objects that are known."""
+
+    objects: int = 0
+    found: int = 0
+    twice: int = 0
+    boxes: int = 0
+
+    def __post_init__(self) -> None:
+        self.turns: list[float] = []  # degrees, of what is elongated
+
+    def add(self, known: Boxes, found: Boxes) -> None:
+        """Count a picture."""
+        overlaps = overlap(found.boxes, known.boxes)
+        hits = (overlaps >= SAME) & (found.labels[:, None] == known.labels)
+        self.objects += len(known.labels)
+        self.boxes += len(found.labels)
+        self.found += int(hits.any(0).sum())
+        self.twice += int((hits.sum(0) > 1).sum())
+        for place in hits.any(0).nonzero()[:, 0].tolist():
+            box = known.boxes[place]
+            if box[2:4].max() >= ELONGATED * box[2:4].min():
+                best = found.boxes[(overlaps[:, place] * hits[:, place]).argmax()]
+                turn = (long_side(best) - long_side(box)) % np.pi
+                self.turns.append(np.degrees(min(turn, np.pi - turn)))
+
+    @property
+    def recall(self) -> float:
+        """Percent."""
+        return 100 * self.found / max(self.objects, 1)
+
+
+def long_side(box: torch.Tensor) -> float:
+    """The direction of a box's longer side, radians."""
+    return float(box[4]) + (np.pi / 2 if box[3] > box[2] else 0)
+
+
+def main() -> int:
+    """Print the table; return 1 if the map finds less, finds twice, or turns too far."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--weights", type=Path, help="of a tiny backbone, which stays frozen")
+    parser.add_argument("--worlds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=40)
+    given = parser.parse_args()
+    out = given.out.resolve()
+    worlds = [make_world(SIZE, seed) for seed in range(given.worlds)]
+    if not (out / "data").exists():
+        write_chips(worlds, out / "data")
+    config = configure(out, given.weights, given.epochs)
+    figures = runs.train(config, resume=True)
+    chips = out / "chips.csv"
+    runs.test(config, out=chips)
+    least = read_model(config.work_dir).score
+    scores = {"chips": on_chips(worlds, pd.read_csv(chips), least)}
+    scores["map"] = on_maps(worlds, out, config.work_dir, least)
+    table = Table(title=f"AP50 of the chips {figures['ap50']:.1f} %; scores from {least:.2f}")
+    for name in ("", "objects", "found", "recall %", "boxes", "twice", "turn, median", "95 %"):
+        table.add_column(name, justify="right")
+    for name, score in scores.items():
+        turns = np.percentile(score.turns or [np.nan], (50, 95))
+        counts = score.objects, score.found, f"{score.recall:.1f}", score.boxes, score.twice
+        table.add_row(name, *map(str, counts), *(f"{turn:.1f}°" for turn in turns))
+    Console().print(table)
+    less = scores["chips"].recall - scores["map"].recall
+    turned = float(np.median(scores["map"].turns or [np.nan]))
+    return int(less > POINTS or scores["map"].twice > 0 or not turned <= DEGREES)
+
+
+def write_chips(worlds: Sequence[World], folder: Path) -> None:
+    """Write what shows objects: of the south at both dates in two seasons; the north whole."""
+    for world in worlds:
+        learned, tested = split(world.size, PATCH, held_out="north")
+        known = [objects_of(world, date) for date in DATES]
+        shown = [s for s in learned if any(len(objects_in(some, s).labels) for some in known)]
+        for part, squares, seasons, dates in (
+            ("train", [s for s in shown for _ in range(2)], SEASONS, DATES),
+            ("val", tested, (SEASON,), DATES[:1]),
+        ):
+            write_detection_chips(world, folder, part, squares, seasons, dates, FOUND_CLASSES)
+
+
+def configure(out: Path, weights: Path | None, epochs: int) -> ObjectDetection:
+    """The detector of the demo with an encoder, for longer."""
+    return ObjectDetection(
+        backbone=Backbone(
+            name="tiny", weights=weights, gsd=GSD, tuning="frozen" if weights else "full"
+        ),
+        data=DetectionData(
+            root=out / "data",
+            boxes="oriented",
+            classes=FOUND_CLASSES,
+            annotations="Annotations/Oriented Bounding Boxes",
+            gsd=GSD,
+            image_size=2 * PATCH,
+            scale=(0.8, 1.25),
+            batch_size=8,
+            workers=1,
+        ),
+        decoder=DetectionDecoder(
+            channels=96, queries=60, encoder_layers=0, decoder_layers=3, heads=4, hidden=192,
+            denoising=60,
+        ),
+        cache=FeatureCache(views=4),
+        training=Training(
+            epochs=epochs,
+            lr=2e-3 if weights else 5e-4,
+            decoder_lr=1.0 if weights else 2.0,
+            weight_decay=1e-4,
+            clip_norm=0.5,
+            warmup_epochs=1,
+            evaluate_every=max(1, epochs // 4),
+        ),
+        work_dir=out / "run",
+    )  # fmt: skip
+
+
+def on_chips(worlds: Sequence[World], found: pd.DataFrame, least: float) -> Score:
+    """What the test found, chip by chip."""
+    score = Score()
+    found = found[found["score"] >= least]
+    of_chip = dict(list(found.groupby(found["path"].map(lambda path: Path(path).stem))))
+    for world in worlds:
+        for square in split(world.size, PATCH, held_out="north")[1]:
+            stem = f"{world.seed}_{DATES[0]}_{SEASON}_{square[1]}_{square[0]}"
+            rows = of_chip.get(stem, found[:0])
+            corners = rows[[f"{axis}{n}" for n in range(4) for axis in "xy"]].to_numpy(float)
+            labels = rows["class"].map(FOUND_CLASSES.index).to_numpy(np.int64)
+            known = boxes_of(objects_in(objects_of(world, DATES[0]), square))
+            score.add(known, boxed(corners.reshape(-1, 4, 2), labels))
+    return score
+
+
+def on_maps(worlds: Sequence[World], out: Path, run: Path, least: float) -> Score:
+    """What maps of the norths found, one scene for each world."""
+    score = Score()
+    for world in worlds:
+        folder = out / f"world{world.seed}"
+        if not folder.exists():
+            write_world(world, folder)
+        north = shapely.box(0, 0, world.size, world.size - held_out_from(world.size))
+        outline = shapely.transform(north, lambda at: at * (GSD, -GSD) + (TRANSFORM.c, TRANSFORM.f))
+        area = out / f"north{world.seed}.gpkg"
+        geopandas.GeoDataFrame(geometry=[outline], crs=EPSG).to_file(area, layer="north")
+        scene = folder / "images" / f"{DATES[0]}_{SEASON}.tif"
+        into = out / f"map{world.seed}"
+        shutil.rmtree(into, ignore_errors=True)
+        map_scenes(run, [scene], into, {"aoi": area, "score": least}, [])
+        frame = geopandas.read_file(into / "map.gpkg")
+        ring = shapely.get_coordinates(frame.geometry.to_numpy()).reshape(-1, 5, 2)[:, :4]
+        pixels = (ring - (TRANSFORM.c, TRANSFORM.f)) / (TRANSFORM.a, TRANSFORM.e)
+        objects = objects_of(world, DATES[0])
+        middles = objects.corners.mean(1)
+        known = objects.those(shapely.contains_xy(north, middles[:, 0], middles[:, 1]))
+        score.add(boxes_of(known), boxed(pixels, frame["value"].to_numpy(np.int64)))
+    return score
+
+
+def boxes_of(objects: Objects) -> Boxes:
+    """The boxes of objects that are known."""
+    labels = [FOUND_CLASSES.index(OBJECTS[label]) for label in objects.labels]
+    return boxed(objects.corners, np.array(labels, np.int64))
+
+
+def boxed(corners: np.ndarray, labels: np.ndarray) -> Boxes:
+    """Boxes of corners `[n, 4, 2]`."""
+    return Boxes(oriented_of(torch.from_numpy(corners).double()), torch.from_numpy(labels))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
