@@ -29,10 +29,10 @@ from cgeartheye.config import (
     Backbone,
     DetectionData,
     DetectionDecoder,
+    FeatureCache,
     ObjectDetection,
     Training,
 )
-from cgeartheye.config.schema import FeatureCache
 from cgeartheye.data.synthetic import (
     DATES,
     GSD,

@@ -20,12 +20,12 @@ from rich.table import Table
 
 from cgeartheye.config import (
     Backbone,
+    FeatureCache,
     SegmentationData,
     SegmentationDecoder,
     SemanticSegmentation,
     Training,
 )
-from cgeartheye.config.schema import FeatureCache
 from cgeartheye.data.synthetic import LAND_COVER, SEASONS, World, make_world
 from cgeartheye.evaluation.metrics import SegmentationMetrics
 from cgeartheye.tasks import runs

@@ -18,6 +18,7 @@ from cgeartheye.config import (
     ChangeDetection,
     DetectionData,
     DetectionDecoder,
+    FeatureCache,
     ObjectDetection,
     SceneClassification,
     SceneData,
@@ -26,7 +27,6 @@ from cgeartheye.config import (
     SemanticSegmentation,
     Training,
 )
-from cgeartheye.config.schema import FeatureCache
 from cgeartheye.data.synthetic import (
     COVER_COLOURS,
     DATES,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from cgeartheye.config.schema import Normalisation
+from cgeartheye.config import Normalisation
 from cgeartheye.data.transforms import Normalise
 from cgeartheye.pretraining import crops
 from cgeartheye.pretraining.augment import augment

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cgeartheye.config.schema import (
+from cgeartheye.config import (
     Network,
     Normalisation,
     Pretraining,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from cgeartheye.config.schema import Views
+from cgeartheye.config import Views
 from cgeartheye.pretraining.views import (
     GLOBAL_CROPS,
     Plan,

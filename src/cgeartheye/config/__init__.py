@@ -1,38 +1,37 @@
 """The schema of a run and the files it is read from."""
 
-from cgeartheye.config.files import load, section, to_yaml
-from cgeartheye.config.schema import (
-    Backbone,
+from cgeartheye.config.data import (
     ChangeData,
-    ChangeDecoder,
-    ChangeDetection,
-    ChipCutting,
-    ChipQuality,
-    Config,
-    Curation,
     DetectionData,
-    DetectionDecoder,
-    FeatureCache,
+    MaskedData,
+    SceneData,
+    SegmentationData,
+)
+from cgeartheye.config.files import load, section, to_yaml
+from cgeartheye.config.jlssd import ChipCutting, ChipQuality, Curation, Jlssd, PlaceDesign
+from cgeartheye.config.network import Backbone, Lora, Network, Normalisation
+from cgeartheye.config.pretraining import (
     Heads,
-    Jlssd,
-    Lora,
-    Network,
-    Normalisation,
-    ObjectDetection,
     Objective,
-    PlaceDesign,
     Pretraining,
     PretrainingData,
     PretrainingSchedule,
+    Views,
+    Watch,
+)
+from cgeartheye.config.schema import Config
+from cgeartheye.config.section import Colour, Triple
+from cgeartheye.config.tasks import (
+    ChangeDecoder,
+    ChangeDetection,
+    DetectionDecoder,
+    FeatureCache,
+    ObjectDetection,
     SceneClassification,
-    SceneData,
-    SegmentationData,
     SegmentationDecoder,
     SemanticSegmentation,
     SlidingWindow,
     Training,
-    Views,
-    Watch,
 )
 
 __all__ = [
@@ -42,6 +41,7 @@ __all__ = [
     "ChangeDetection",
     "ChipCutting",
     "ChipQuality",
+    "Colour",
     "Config",
     "Curation",
     "DetectionData",
@@ -50,6 +50,7 @@ __all__ = [
     "Heads",
     "Jlssd",
     "Lora",
+    "MaskedData",
     "Network",
     "Normalisation",
     "ObjectDetection",
@@ -65,6 +66,7 @@ __all__ = [
     "SemanticSegmentation",
     "SlidingWindow",
     "Training",
+    "Triple",
     "Views",
     "Watch",
     "load",

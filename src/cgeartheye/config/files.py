@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cgeartheye.config import schema
-from cgeartheye.config.schema import KINDS, Config, Jlssd, Pretraining, SceneClassification, Section
+from cgeartheye.config.jlssd import Jlssd
+from cgeartheye.config.pretraining import Pretraining
+from cgeartheye.config.schema import KINDS, Config
+from cgeartheye.config.section import Section
 from cgeartheye.errors import UserError, nearest
 
 Part = TypeVar("Part", bound=Section)
@@ -133,11 +135,18 @@ def _sentence(source: str, error: ValidationError) -> str:
     place = [str(part) for part in first["loc"]]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        fields = _fields_beside(getattr(schema, error.title, SceneClassification), place[:-1])
+        fields = _fields_beside(_section_named(error.title), place[:-1])
         message = f"no such field{nearest(place[-1], fields)}"
     where = ".".join(place) or error.title
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{source}: {where}: {message[:1].lower()}{message[1:]}{more}"
+
+
+def _section_named(name: str) -> type[Section]:
+    kinds = [Section]
+    for kind in kinds:  # grows while it is read
+        kinds += kind.__subclasses__()
+    return next(kind for kind in kinds if kind.__name__ == name)
 
 
 def _fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from cgeartheye.config import DetectionData
-from cgeartheye.config.schema import Colour
+from cgeartheye.config import Colour, DetectionData
 from cgeartheye.data.annotations import Objects
 from cgeartheye.data.boxes import boxes_of
 from cgeartheye.data.contact import contact_sheet

@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from cgeartheye.config import DetectionData
-from cgeartheye.config.schema import Colour
+from cgeartheye.config import Colour, DetectionData
 from cgeartheye.data.annotations import Objects
-from cgeartheye.data.coco import Id
 from cgeartheye.data.box_transforms import box_transform, eval_scale, eval_view
+from cgeartheye.data.coco import Id
 from cgeartheye.data.images import read_header, read_image
 from cgeartheye.data.legend import distinct_colours
 from cgeartheye.data.survey import refuse

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgeartheye.config.schema import Colour
+from cgeartheye.config import Colour
 from cgeartheye.errors import UserError
 
 

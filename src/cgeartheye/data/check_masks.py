@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cgeartheye.config import Normalisation, SegmentationData
-from cgeartheye.config.schema import MaskedData
+from cgeartheye.config import MaskedData, Normalisation, SegmentationData
 from cgeartheye.data.contact import contact_sheet
 from cgeartheye.data.examine import Facts, digest_of, examine, image_facts, shrink
 from cgeartheye.data.findings import (

@@ -122,9 +122,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         elif not all({"id", "name"} <= category.keys() for category in content["categories"]):
             wrong = "a category lacks its id or name"
         elif not all(
-            isinstance(one["id"], Id)
-            for name in ("images", "categories")
-            for one in content[name]
+            isinstance(one["id"], Id) for name in ("images", "categories") for one in content[name]
         ):
             wrong = "an id is neither a number nor a text"
     if wrong:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from cgeartheye.config.schema import Colour
+from cgeartheye.config import Colour
 
 THUMBNAIL = 96  # pixels a side
 

@@ -14,8 +14,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from torch import Tensor
 
-from cgeartheye.config import ChangeData, SegmentationData
-from cgeartheye.config.schema import Colour
+from cgeartheye.config import ChangeData, Colour, SegmentationData
 from cgeartheye.data.catalog import MASKED
 from cgeartheye.data.images import (
     PILLOW_FORMATS,

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from cgeartheye.config import SegmentationData
-from cgeartheye.config.schema import MaskedData
+from cgeartheye.config import MaskedData, SegmentationData
 from cgeartheye.data.images import read_image
 from cgeartheye.data.legend import Legend, read_mask
 from cgeartheye.data.survey import refuse

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cgeartheye.config import ChangeData, SegmentationData
-from cgeartheye.config.schema import MaskedData
+from cgeartheye.config import ChangeData, MaskedData, SegmentationData
 from cgeartheye.data.catalog import CHANGES, MASKED, find_root
 from cgeartheye.data.images import images_below
 from cgeartheye.data.legend import Legend, change_legend, make_legend

@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from cgeartheye.config.schema import Triple
+from cgeartheye.config import Triple
 
 _BICUBIC = v2.InterpolationMode.BICUBIC
 _BILINEAR = v2.InterpolationMode.BILINEAR

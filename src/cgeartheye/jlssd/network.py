@@ -4,8 +4,7 @@ from pathlib import Path
 
 from cgeartheye.backbone.sizes import SIZES, size_name
 from cgeartheye.backbone.weights import read_weights
-from cgeartheye.config import Network, load
-from cgeartheye.config.schema import Jlssd
+from cgeartheye.config import Jlssd, Network, load
 from cgeartheye.errors import UserError
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from cgeartheye.config.schema import Normalisation
+from cgeartheye.config import Normalisation
 
 _GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision has it
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cgeartheye.config.schema import Views
+from cgeartheye.config import Views
 from cgeartheye.pretraining.views import (
     FLIP_COLUMNS,
     FLIP_ROWS,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cgeartheye.config.schema import Views
+from cgeartheye.config import Views
 from cgeartheye.errors import UserError
 from cgeartheye.pretraining.crops import Images, crop_batch
 from cgeartheye.pretraining.views import GLOBAL_CROPS, Plan, place

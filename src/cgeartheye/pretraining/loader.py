@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cgeartheye.backbone.vit import PATCH
-from cgeartheye.config.schema import Normalisation, Pretraining, Views
+from cgeartheye.config import Normalisation, Pretraining, Views
 from cgeartheye.errors import UserError
 from cgeartheye.pretraining.augment import augment
 from cgeartheye.pretraining.crops import Images, cut

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cgeartheye.config.schema import Views
+from cgeartheye.config import Views
 from cgeartheye.training.batches import derive_seed
 
 GLOBAL_CROPS = 2

@@ -15,8 +15,7 @@ from torch.utils.data import Dataset, Subset
 from torchvision import tv_tensors
 
 from cgeartheye.backbone import Built
-from cgeartheye.config import to_yaml
-from cgeartheye.config.schema import Colour
+from cgeartheye.config import Colour, to_yaml
 from cgeartheye.data import (
     ChangeParts,
     Legend,

@@ -9,12 +9,12 @@ from torch import Tensor
 from cgeartheye.backbone import Built
 from cgeartheye.config import (
     ChangeDetection,
+    Colour,
     Config,
     Normalisation,
     ObjectDetection,
     SceneClassification,
 )
-from cgeartheye.config.schema import Colour
 from cgeartheye.data.findings import CheckResult
 from cgeartheye.tasks.base import Tested
 from cgeartheye.tasks.change_recipe import ChangeRecipe

@@ -1,0 +1,283 @@
+"""What tasks learn from and are tested on."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cgeartheye.config.section import Colour, Fraction, Positive, Section, Share, Shares
+
+_GSD = (
+    "metres a pixel of the images, at which scenes are mapped; none: what the first training image "
+    "says, or else backbone.gsd"
+)
+
+
+class SceneData(Section):
+    """Images with one class each.
+
+    A part (`train`, `val`, `test`) is a path below `root`: a list file with lines
+    `Port/port_263.jpg 20`, or a folder of class folders. Without parts, `root` itself is a folder
+    of class folders, split by class with `train_fraction` and `split_seed`.
+    """
+
+    root: Path
+    catalog: Literal["AID", "RESISC45"] | None = Field(
+        None, description="a published data set: fixes the classes and their order"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="class names by index; none: the catalogue's, or the sorted folder names"
+    )
+    train: str | None = None
+    val: str | None = None
+    test: str | None = Field(None, description="none: the same as val")
+    train_fraction: Fraction = 0.8
+    split_seed: int = 0
+    gsd: float | None = Field(None, gt=0, description=_GSD)
+    image_size: Positive = Field(518, description="pixels a side of the network's input")
+    resize: Positive | None = Field(
+        None, description="short side before the centre crop of a test; none: image_size * 532/518"
+    )
+    crop_area: Shares = Field(
+        (0.08, 1.0), description="share of the image that a random training crop covers"
+    )
+    bands: tuple[Positive, Positive, Positive] = Field(
+        (1, 2, 3), description="which bands of an image with more than three are red, green, blue"
+    )
+    stretch: tuple[float, float] | None = Field(
+        None,
+        description="values that become 0 and 255 where pixels have more than 8 bits; "
+        "none: the 1st and 99th percentile of each image",
+    )
+    batch_size: Positive = Field(32, description="images a process and micro-batch")
+    workers: int = Field(2, ge=0, description="loader processes a training process")
+
+    @model_validator(mode="after")
+    def _parts_come_together(self) -> "SceneData":
+        if (self.train is None) != (self.val is None):
+            raise ValueError("train and val go together: name both, or neither for a random split")
+        if self.test is not None and self.train is None:
+            raise ValueError("test needs train and val beside it")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> "SceneData":
+        if self.stretch and not self.stretch[0] < self.stretch[1]:
+            raise ValueError("stretch must be two rising values")
+        if self.resize_to < self.image_size:
+            raise ValueError("resize must not be smaller than image_size, which is cut out of it")
+        return self
+
+    @property
+    def resize_to(self) -> int:
+        """Short side in pixels that a test image is resized to before its centre is cropped."""
+        return self.resize or round(self.image_size * 532 / 518)
+
+
+class MaskedData(Section):
+    """What all data with a mask for each image, or for each pair of images, have in common.
+
+    A part (`train`, `val`, `test`) is a folder of images and one of masks below `root`, where
+    `{part}` stands for its name and `*` for any folder, the same in all. Without `{part}` the
+    images are split with `train_fraction` and `split_seed`. What belongs together has the same
+    stem before its ending, whatever the types of the files.
+    """
+
+    root: Path
+    masks: str | None = Field(None, description="none: the catalogue's, or {part}/Label")
+    mask_ending: str | None = Field(
+        None, description="of a mask's name behind the stem, e.g. _RGB; none: the catalogue's"
+    )
+    train: str = "train"
+    val: str = "val"
+    test: str | None = Field(None, description="none: the same as val")
+    train_fraction: Fraction = 0.8
+    split_seed: int = 0
+    gsd: float | None = Field(None, gt=0, description=_GSD)
+    image_size: Positive = Field(518, description="pixels a side of the network's input")
+    scale: tuple[float, float] = Field(
+        (0.5, 2.0), description="range of the random resizing before a training crop"
+    )
+    largest_class: Share = Field(
+        0.75, description="a training crop is drawn again while one class covers more of it"
+    )
+    distortion: bool = Field(True, description="random brightness, contrast, saturation and hue")
+    bands: tuple[Positive, Positive, Positive] = (1, 2, 3)
+    stretch: tuple[float, float] | None = Field(
+        None, description="values that become 0 and 255, as for scene classification"
+    )
+    batch_size: Positive = Field(8, description="crops a process and micro-batch")
+    workers: int = Field(2, ge=0, description="loader processes a training process")
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> "MaskedData":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be two rising factors above 0")
+        if self.stretch and not self.stretch[0] < self.stretch[1]:
+            raise ValueError("stretch must be two rising values")
+        return self
+
+
+class SegmentationData(MaskedData):
+    """Images with a mask each: a class for every pixel.
+
+    The mask of `<images>/<stem><image_ending>` is `<masks>/<stem><mask_ending>`. Masks hold an
+    index, grey or with a palette, or, where `colours` are given, are pictures in these colours.
+    """
+
+    catalog: Literal["iSAID", "cropland", "LoveDA", "Potsdam"] | None = Field(
+        None, description="a published data set: fixes classes, mask values, colours and layout"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="class names by index, where there is no catalogue entry"
+    )
+    values: tuple[int, ...] | None = Field(
+        None, description="mask value of each class; none: the catalogue's, or 0, 1, 2 and so on"
+    )
+    colours: tuple[Colour, ...] | None = Field(
+        None, description="of the classes, where masks are pictures; none: masks hold values"
+    )
+    unlabelled: tuple[int | Colour, ...] | None = Field(
+        None,
+        description="mask values or colours that mean: not labelled; none: the catalogue's, or "
+        "255 if no class has it",
+    )
+    images: str | None = Field(None, description="none: the catalogue's, or {part}/Img")
+    image_ending: str = Field("", description="of an image's name behind the stem, e.g. _sat")
+
+    @model_validator(mode="after")
+    def _classes_are_clear(self) -> "SegmentationData":
+        if (self.classes is None) == (self.catalog is None):
+            raise ValueError("name the classes, or the catalogue's data set that has them")
+        if self.values and self.colours:
+            raise ValueError("masks hold values or colours: give one of the two")
+        for name in ("classes", "values", "colours"):
+            given = getattr(self, name) or ()
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name} has something twice: each class has its own")
+            if self.classes and given and len(given) != len(self.classes):
+                raise ValueError(f"{name} must have one for each of {len(self.classes)} classes")
+            if len(given) > 254:
+                raise ValueError("a mask has at most 254 classes")
+        both = {*(self.values or ()), *(self.colours or ())} & {*(self.unlabelled or ())}
+        if both:
+            raise ValueError(f"{both.pop()} cannot be a class and unlabelled at once")
+        return self
+
+
+class ChangeData(MaskedData):
+    """Images of two dates, and a mask of what changed between them.
+
+    The mask of `<before>/<stem><before_ending>` and `<after>/<stem><after_ending>` is
+    `<masks>/<stem><mask_ending>`. It holds 0 where nothing changed and 1 or 255 where something
+    did; a JPEG, which blurs values, is cut at 128.
+    """
+
+    catalog: Literal["LEVIR-CD", "SYSU-CD", "CDD"] | None = Field(
+        None, description="a published data set: finds the spellings of its folder"
+    )
+    before: str = Field("{part}/Image1", description="folder of the images of the first date")
+    after: str = Field("{part}/Image2", description="likewise of the second date")
+    before_ending: str = Field("", description="of an image's name behind the stem, e.g. _2016")
+    after_ending: str = Field("", description="likewise")
+    values: tuple[int, int] | None = Field(
+        None, description="mask values of unchanged and changed; none: 0, and 1 or 255"
+    )
+    unlabelled: tuple[int, ...] = Field((), description="mask values that mean: not labelled")
+    scale: tuple[float, float] = Field(
+        (1.0, 1.0), description="range of the random resizing before a training crop"
+    )
+    largest_class: Share = Field(
+        1.0, description="a training crop is drawn again while one class covers more of it"
+    )
+    rotation: float = Field(
+        180.0,
+        ge=0,
+        le=180,
+        description="degrees by which half of the training crops are turned, at most",
+    )
+
+    @model_validator(mode="after")
+    def _dates_differ(self) -> "ChangeData":
+        if (self.before, self.before_ending) == (self.after, self.after_ending):
+            raise ValueError("before and after name the same images: correct one, or its ending")
+        meanings = [*(self.values or ()), *self.unlabelled]
+        if len(set(meanings)) < len(meanings):
+            raise ValueError("values and unlabelled must all differ")
+        return self
+
+
+class DetectionData(Section):
+    """Images with boxes around the objects of some classes.
+
+    A part (`train`, `val`, `test`) is a folder of images below `root` and their annotations, where
+    `{part}` stands for its name and `*` for any folder. Without `{part}` the images are split with
+    `train_fraction` and `split_seed`. Annotations are a COCO file (.json), or a folder of files
+    with the stems of the images: DIOR-R's or VOC's (.xml), DOTA's or YOLO's (.txt).
+    """
+
+    root: Path
+    catalog: Literal["DIOR", "DIOR-R", "DOTA"] | None = Field(
+        None, description="a published data set: fixes classes and layout"
+    )
+    boxes: Literal["horizontal", "oriented"] = Field(
+        "horizontal",
+        description="what is learnt; horizontal ones are drawn around oriented annotations, "
+        "oriented ones are fitted to COCO's outlines",
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="class names by index; none: the catalogue's, or those of the COCO file"
+    )
+    images: str | None = Field(None, description="none: the catalogue's, or images/{part}")
+    annotations: str | None = Field(
+        None, description="none: the catalogue's, or what is found below the root"
+    )
+    lists: str | None = Field(
+        None,
+        description="file with the stems of a part's images, a line each, e.g. "
+        "ImageSets/Main/{part}.txt; none: all images of the folder",
+    )
+    train: str = "train"
+    val: str = "val"
+    test: str | None = Field(None, description="none: the same as val")
+    train_fraction: Fraction = 0.8
+    split_seed: int = 0
+    gsd: float | None = Field(None, gt=0, description=_GSD)
+    image_size: Positive = Field(784, description="pixels a side of the network's input")
+    resize: bool = Field(
+        True,
+        description="test images are resized so that their longer side is image_size; false: they "
+        "are seen at their own scale, larger ones window by window",
+    )
+    scale: tuple[float, float] = Field(
+        (0.5, 2.0),
+        description="range of the random resizing before a training crop, beside that of a test",
+    )
+    flips: Literal["none", "horizontal", "both", "all"] = Field(
+        "all", description="of training crops; all: both, and quarter turns"
+    )
+    distortion: bool = Field(False, description="random brightness, contrast, saturation and hue")
+    visible: Share = Field(
+        0.3, description="a box is left out of a training crop that shows less of its area"
+    )
+    smallest: float = Field(
+        2.0, ge=0, description="pixels; boxes with a shorter side are left out of training crops"
+    )
+    bands: tuple[Positive, Positive, Positive] = (1, 2, 3)
+    stretch: tuple[float, float] | None = Field(
+        None, description="values that become 0 and 255, as for scene classification"
+    )
+    batch_size: Positive = Field(4, description="images a process and micro-batch")
+    workers: int = Field(2, ge=0, description="loader processes a training process")
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> "DetectionData":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be two rising factors above 0")
+        if self.stretch and not self.stretch[0] < self.stretch[1]:
+            raise ValueError("stretch must be two rising values")
+        if self.image_size % 14:
+            raise ValueError(f"image_size must be a multiple of 14, not {self.image_size}")
+        if self.classes and len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes has a name twice: each class has its own")
+        return self

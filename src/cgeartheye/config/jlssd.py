@@ -1,0 +1,114 @@
+"""The construction of a pre-training set."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cgeartheye.config.network import Network
+from cgeartheye.config.section import Positive, Section, Share
+
+
+class PlaceDesign(Section):
+    """Which cells of the globe are sampled (see `jlssd/design.py`)."""
+
+    regions: Path = Field(description="a vector file of polygons")
+    region_column: str | None = Field(
+        None, description="names the regions; none: name, else the rows' numbers"
+    )
+    landcover: tuple[str, ...] = Field(
+        min_length=1, description="classes such as WorldCover's, one mosaic: any paths of GDAL"
+    )
+    elevation: tuple[str, ...] = Field(min_length=1, description="in metres, likewise")
+    cells: Positive = Field(
+        1000, description="metres a side of a cell, on an equal-area projection"
+    )
+    total: Positive = Field(description="places that are wanted in all")
+    band_height: float = Field(200.0, gt=0, description="metres of elevation a band")
+    classes: Path | None = Field(
+        None, description="table from values of the land cover to classes; none: WorldCover's"
+    )
+
+
+class ChipCutting(Section):
+    """How chips are cut at the places (see `jlssd/cut.py`)."""
+
+    mosaics: dict[str, tuple[str, ...]] = Field(
+        min_length=1, description="of each season: COG, VRT or folders; any path that GDAL opens"
+    )
+    size: Positive = Field(1024, description="pixels a side of a chip")
+    gsd: float = Field(0.75, gt=0, description="metres a pixel")
+    max_nodata: Share = Field(0.05, description="share of a chip without data, at most")
+    max_cloud: Share = Field(0.3, description="share of a chip below cloud, at most")
+
+
+class ChipQuality(Section):
+    """Limits of what `jlssd/quality.py` measures; a chip beyond one is dropped.
+
+    Of 51 classes of real scenes (0.3 to 8 m) with 40 images each none is below `min_sharpness`, and
+    none above `max_haze`; `max_cloud` takes bright beaches and roofs of some.
+    """
+
+    max_nodata: Share = Field(0.05, description="share of pixels without data")
+    max_saturated: Share = Field(0.3, description="snow and sand come near it, other ground not")
+    min_sharpness: Share = Field(
+        0.35, description="half of real scenes fall below when blurred by 2 to 3 pixels"
+    )
+    min_contrast: Share = Field(0.008, description="2 of 255 levels: still water has 3 or more")
+    min_entropy: float = Field(2.0, ge=0, le=8, description="bits; 4 levels of equal share")
+    max_cloud: Share = Field(0.3, description="share of valid pixels below cloud")
+    max_haze: Share = Field(
+        0.65, description="what haze through which 30 % of the light comes makes; deserts have 0.62"
+    )
+
+
+class Curation(Section):
+    """How redundant places are thinned (see `jlssd/curation.py`)."""
+
+    backbone: Network = Field(description="frozen; its class tokens say what looks alike")
+    keep: Positive = Field(description="places")
+    image_size: Positive = Field(224, description="pixels a side at which it sees a chip")
+    batch_size: Positive = Field(64, description="chips a forward pass")
+    clusters: tuple[Positive, ...] = Field(
+        (1000, 50),
+        min_length=2,
+        max_length=3,
+        description="of each level, the finest first; fewer where places are few",
+    )
+    iterations: Positive = Field(20, description="of k-means")
+    resamplings: int = Field(
+        3, ge=0, description="of coarse levels, which spread their centroids over what is rare"
+    )
+    duplicates: float = Field(
+        0.97,
+        gt=0,
+        le=1,
+        description="cosine similarity within a cluster, above which one of two places goes",
+    )
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+
+    @model_validator(mode="after")
+    def _levels_are_nested(self) -> "Curation":
+        if any(fine <= coarse for fine, coarse in pairwise(self.clusters)):
+            raise ValueError("clusters must fall from level to level, as in [1000, 50]")
+        if self.image_size % 14:
+            raise ValueError(f"image_size must be a multiple of 14, not {self.image_size}")
+        return self
+
+
+class Jlssd(Section):
+    """From maps and mosaics to the store of a pre-training: `cgeartheye jlssd build`."""
+
+    task: Literal["jlssd"] = "jlssd"
+    licence: str = Field(min_length=1, description="of the images, as the data card says it")
+    design: PlaceDesign
+    cut: ChipCutting
+    quality: ChipQuality = ChipQuality()
+    curation: Curation
+    seed: int = 0
+    workers: int = Field(2, ge=0, description="processes that read")
+    work_dir: Path | None = Field(
+        None, description="where all tables and the store go; none: runs/<name of the config file>"
+    )

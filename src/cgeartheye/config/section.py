@@ -1,0 +1,26 @@
+"""What all sections of a config are made of."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Triple = tuple[float, float, float]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+def _in_order(shares: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < shares[0] <= shares[1] <= 1:
+        raise ValueError("must be two rising shares of the image, above 0 and up to 1")
+    return shares
+
+
+Colour = tuple[int, int, int]
+Shares = Annotated[tuple[float, float], AfterValidator(_in_order)]
+
+
+class Section(BaseModel):
+    """A part of a config: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)

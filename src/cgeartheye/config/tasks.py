@@ -1,0 +1,224 @@
+"""Runs of the four tasks: decoder, training, and what they share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cgeartheye.config.data import ChangeData, DetectionData, SceneData, SegmentationData
+from cgeartheye.config.network import Backbone
+from cgeartheye.config.section import Positive, Section, Share
+
+
+class SegmentationDecoder(Section):
+    """What turns feature maps into classes."""
+
+    kind: Literal["upernet", "light"] = "upernet"
+    layers: tuple[int, ...] | None = Field(
+        None, description="of the backbone; none: four, evenly spaced, the last among them"
+    )
+    channels: Positive = Field(512, description="inside UPerNet; the light head uses half")
+    auxiliary: float = Field(0.4, ge=0, description="weight of UPerNet's FCN head; 0: without")
+    dice: float = Field(0.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
+    class_weights: tuple[float, ...] | None = Field(None, description="of the cross-entropy")
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "SegmentationDecoder":
+        if self.kind == "upernet" and self.layers is not None and len(self.layers) != 4:
+            raise ValueError(f"UPerNet takes 4 layers, not {len(self.layers)}")
+        if self.layers is not None and not self.layers:
+            raise ValueError("layers must name one at least")
+        if self.kind == "light" and self.channels % 8:
+            raise ValueError(f"channels of the light head must be a multiple of 8: {self.channels}")
+        return self
+
+
+class ChangeDecoder(Section):
+    """What turns feature maps of two dates into changed and unchanged."""
+
+    kind: Literal["ban", "light"] = "ban"
+    layers: tuple[int, ...] | None = Field(
+        None, description="of the backbone; none: four, evenly spaced, the last among them"
+    )
+    channels: Positive = Field(128, description="inside BAN; the light head uses twice as many")
+    symmetric: bool = Field(
+        False, description="the same answer, to the last bit, whichever date comes first"
+    )
+    backbone_size: Positive = Field(
+        224, description="pixels a side at which BAN shows the backbone its input; a multiple of 14"
+    )
+    side_weights: Path | None = Field(
+        None, description="of BAN's side encoder MiT-B2, as mmsegmentation names them; none: random"
+    )
+    dice: float = Field(0.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
+    class_weights: tuple[float, float] | None = Field(
+        None, description="of unchanged and changed in the cross-entropy"
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "ChangeDecoder":
+        if self.kind == "ban" and self.layers is not None and len(self.layers) != 4:
+            raise ValueError(f"BAN takes 4 layers, not {len(self.layers)}")
+        if self.layers is not None and not self.layers:
+            raise ValueError("layers must name one at least")
+        if self.kind == "light" and self.channels % 4:
+            raise ValueError(f"channels of the light head must be a multiple of 4: {self.channels}")
+        if self.kind == "light" and self.side_weights:
+            raise ValueError("the light head has no side encoder: side_weights are BAN's")
+        if self.backbone_size % 14:
+            raise ValueError(f"backbone_size must be a multiple of 14, not {self.backbone_size}")
+        return self
+
+
+class DetectionDecoder(Section):
+    """The query detector that turns feature maps into boxes: DINO (Zhang et al. 2022)."""
+
+    layers: tuple[int, ...] | None = Field(
+        None, description="of the backbone; none: three, evenly spaced, the last among them"
+    )
+    channels: Positive = 256
+    queries: Positive = Field(900, description="boxes that are proposed for an image")
+    encoder_layers: int = Field(6, ge=0)
+    decoder_layers: Positive = 6
+    heads: Positive = Field(8, description="of attention; a divisor of channels")
+    points: Positive = Field(4, description="that a head of deformable attention samples a level")
+    hidden: Positive = Field(2048, description="of the feed-forward layers")
+    denoising: int = Field(100, ge=0, description="noised true boxes a training image; 0: without")
+    label_noise: Share = Field(0.25, description="share of them that are given a random class")
+    box_noise: float = Field(
+        1.0, ge=0, description="by how many half sides their corners are moved at most"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "DetectionDecoder":
+        if self.layers is not None and len(self.layers) != 3:
+            raise ValueError(f"the detector takes 3 layers, not {len(self.layers)}")
+        if self.channels % self.heads or self.channels % 4:
+            raise ValueError(
+                f"channels must be a multiple of 4 and of heads: {self.channels} of {self.heads}"
+            )
+        return self
+
+
+class SlidingWindow(Section):
+    """How an image larger than the network's input is predicted."""
+
+    overlap: float = Field(1 / 3, ge=0, lt=1, description="share of a window's side")
+    batch_size: Positive = Field(8, description="windows a forward pass")
+    flips: bool = Field(True, description="with --tta: average over the four flips of a window")
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="with --tta: average over these; 2 doubles an image",
+    )
+
+
+class FeatureCache(Section):
+    """Frozen features, encoded once and read in every epoch (see `training/features.py`)."""
+
+    enabled: bool = Field(True, description="used where the backbone is frozen")
+    views: Positive = Field(8, description="augmented views of each training image")
+    batch_size: Positive = Field(64, description="images a forward pass while encoding")
+    budget_gb: float = Field(
+        20.0, ge=0, description="of each part's features on the disk; what takes more is not cached"
+    )
+    folder: Path | None = Field(None, description="none: `features` beside the run directory")
+
+
+class Training(Section):
+    """Optimiser (AdamW), schedule, precision and what is written when."""
+
+    epochs: Positive = 100
+    steps: Positive | None = Field(None, description="optimiser steps, in place of epochs")
+    lr: float = Field(1e-4, gt=0)
+    decoder_lr: float = Field(10.0, gt=0, description="factor of lr for all but the backbone")
+    schedule: Literal["cosine", "poly"] = Field(
+        "cosine", description="how lr falls to 0 after the warm-up; poly: in a straight line"
+    )
+    lr_batch: Positive | None = Field(
+        None, description="global batch that lr is meant for; lr is scaled to the one in use"
+    )
+    weight_decay: float = Field(0.05, ge=0, description="none on norms, biases and tokens")
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_epochs: float = Field(5.0, ge=0, description="at most half of the training")
+    warmup_steps: int | None = Field(None, ge=0, description="in place of warmup_epochs")
+    warmup_from: float = Field(0.25, gt=0, le=1, description="share of lr at the first step")
+    clip_norm: float | None = Field(None, gt=0)
+    accumulate: Positive = Field(1, description="micro-batches a step")
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    sharding: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="fsdp shards weights and optimiser: full tuning of huge and giant"
+    )
+    evaluate_every: Positive = Field(1, description="epochs")
+    patience: Positive | None = Field(
+        None, description="stop after this many evaluations without a better one"
+    )
+    checkpoint_minutes: float = Field(
+        5.0, ge=0, description="at most so much is lost when a training is killed"
+    )
+    log_every: Positive = Field(10, description="steps between two lines of metrics.jsonl")
+    seed: int = 0
+    tensorboard: bool = False
+
+
+class SceneClassification(Section):
+    """Scene classification: a linear layer on the class token."""
+
+    task: Literal["scene_classification"] = "scene_classification"
+    backbone: Backbone
+    data: SceneData
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    training: Training = Training()
+    cache: FeatureCache = FeatureCache()
+    work_dir: Path | None = Field(
+        None, description="the run directory; none: runs/<name of the config file>"
+    )
+
+
+class SemanticSegmentation(Section):
+    """Semantic segmentation: a decoder on feature maps of several layers."""
+
+    task: Literal["semantic_segmentation"] = "semantic_segmentation"
+    backbone: Backbone
+    data: SegmentationData
+    decoder: SegmentationDecoder = SegmentationDecoder()
+    window: SlidingWindow = SlidingWindow()
+    training: Training = Training()
+    cache: FeatureCache = FeatureCache()
+    work_dir: Path | None = Field(
+        None, description="the run directory; none: runs/<name of the config file>"
+    )
+
+
+class ChangeDetection(Section):
+    """Change detection: a decoder on the feature maps of two dates."""
+
+    task: Literal["change_detection"] = "change_detection"
+    backbone: Backbone
+    data: ChangeData
+    decoder: ChangeDecoder = ChangeDecoder()
+    window: SlidingWindow = SlidingWindow()
+    training: Training = Training()
+    cache: FeatureCache = FeatureCache()
+    work_dir: Path | None = Field(
+        None, description="the run directory; none: runs/<name of the config file>"
+    )
+
+
+class ObjectDetection(Section):
+    """Object detection: boxes, horizontal or oriented, around the objects of some classes."""
+
+    task: Literal["object_detection"] = "object_detection"
+    backbone: Backbone
+    data: DetectionData
+    decoder: DetectionDecoder = DetectionDecoder()
+    detections: Positive = Field(300, description="boxes of an image that are kept, the best")
+    window: SlidingWindow = Field(
+        SlidingWindow(batch_size=1), description="how images that are not resized are seen"
+    )
+    training: Training = Training()
+    cache: FeatureCache = FeatureCache()
+    work_dir: Path | None = Field(
+        None, description="the run directory; none: runs/<name of the config file>"
+    )
