@@ -330,7 +330,9 @@ def test_the_preview_shows_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(objects, "_CHUNK", 5)
     boxes, labels = scatter(150, 150, 40, 14, True, 8)
     scene = write_scene(tmp_path / "scene <b>.tif", draw(150, 150, boxes, labels))
-    facts = run_toy(scene, tmp_path / "map", ToyDetector(70, True, reach(14, True)))
+    toy = ToyDetector(70, True, reach(14, True))
+    toy.score = 0.4
+    facts = run_toy(scene, tmp_path / "map", toy, score=0.1)
     page = (tmp_path / "map/preview.html").read_text()
     assert "scene <b>" not in page
     assert "default-src 'none'" in page
@@ -338,6 +340,7 @@ def test_the_preview_shows_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     shown = json.loads(page.split("const facts = ")[1].split(";\n")[0])
     frame = table(tmp_path / "map").sort_values("score", ascending=False)[:8]
     assert shown["total"] == facts["objects"] == len(boxes)
+    assert shown["score"] == 0.4
     listed = shown["objects"]
     np.testing.assert_allclose(listed["scores"], frame["score"], atol=1e-3)
     np.testing.assert_allclose(sorted(listed["lengths"]), sorted(frame["length_m"]), atol=0.01)

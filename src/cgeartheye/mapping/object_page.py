@@ -110,7 +110,8 @@ const show = () => {
   paint();
 };
 rows.forEach((row, label) => row.onclick = () => { only = only === label ? null : label; show(); });
-slider.min = slider.value = Math.floor(100 * scores.reduce((a, b) => Math.min(a, b), 1));
+slider.min = Math.floor(100 * scores.reduce((a, b) => Math.min(a, b), 1));
+slider.value = Math.floor(100 * facts.score);  // the slider's own least one, if that is higher
 slider.oninput = show;
 addEventListener("resize", paint);
 show();"""

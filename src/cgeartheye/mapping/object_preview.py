@@ -22,6 +22,7 @@ def write_object_preview(
     corners: Reals,
     found: Detections,
     size: Size,
+    score: float,
 ) -> None:
     """Write the page.
 
@@ -33,6 +34,7 @@ def write_object_preview(
         corners: of the objects that are shown, in pixels of the scene, `[n, 4, 2]`.
         found: their scores and labels.
         size: theirs, on the ground.
+        score: from which on they are shown at first.
 
     Raises:
         UserError: it cannot be written.
@@ -58,6 +60,7 @@ def write_object_preview(
         **place_facts(place, (scene.height, scene.width)),
         "objects": objects,
         "total": sum(count for _, _, count in classes),
+        "score": score,
     }
     parts = {
         "LEGEND": legend,

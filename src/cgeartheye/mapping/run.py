@@ -233,7 +233,11 @@ def _settings(
     if isinstance(predictor, Detector):
         own = _SCORE if predictor.score is None else predictor.score
         asked["score"] = own if options.score is None else options.score
-        asked |= {"oriented": predictor.oriented, "model_largest": predictor.largest}
+        asked |= {
+            "oriented": predictor.oriented,
+            "model_largest": predictor.largest,
+            "model_score": own,
+        }
     return {
         "model": dict(model),
         "classes": list(predictor.classes),
