@@ -43,7 +43,7 @@ def design(
         typer.Option(help="A CSV with columns value and class [WorldCover's to the published 7]."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides which cells are drawn.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = _WORKERS,
+    workers: Annotated[int, typer.Option(min=0, help="Processes.")] = _WORKERS,
 ) -> None:
     """Draw places so that all regions, land covers and elevations are seen."""
     from cgeartheye.jlssd.design import Inputs, make_design

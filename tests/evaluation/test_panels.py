@@ -62,6 +62,13 @@ def charts(classes: list[str]) -> dict[str, str]:
     }
 
 
+def test_no_curve_is_left_out() -> None:
+    many = {f"class {n}": ([0.0, 1.0], [0.0, float(n)]) for n in range(11)}
+    svg = panels.curves(many, "metres", colours=["#123456", "#654321"])
+    assert all(name in svg for name in many)
+    assert {"#123456", "#654321"} <= set(re.findall(r"#[0-9a-f]{6}", svg))
+
+
 def test_charts_are_sound_markup_in_the_colours_of_the_page(parse: Parse) -> None:
     for name, svg in charts(AWKWARD).items():
         page = parse(svg)

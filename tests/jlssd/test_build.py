@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +18,7 @@ from cgeartheye.config import load
 from cgeartheye.data.synthetic import SEASONS
 from cgeartheye.data.synthetic.country import Country, write_country
 from cgeartheye.jlssd import build as module
+from cgeartheye.jlssd import card
 from cgeartheye.jlssd.build import build
 from cgeartheye.jlssd.steps import Ledger, digest_of
 from cgeartheye.pretraining.store import Store
@@ -103,6 +106,18 @@ def test_the_card_counts_right(whole: Path) -> None:
         assert sum(kind["stored"] for kind in counts.values()) == card["places"] == 12
     page = (whole / "card.html").read_text()
     assert "What was dropped and why" in page
+
+
+def test_the_card_names_what_the_store_holds_once(country: Path, tmp_path: Path) -> None:
+    chips = {"place": ["p", "p", "q"], "status": ["ok"] * 3, "reason": pa.nulls(3, pa.string())}
+    for name in ("chips", "quality", "curated"):
+        pq.write_table(pa.table(chips), tmp_path / f"{name}.parquet")
+    packed = {"place": ["p", "p", "q"], "path": ["p_a.jpg", "p_b.jpg", "q_a.jpg"]}
+    pq.write_table(pa.table(packed), tmp_path / "packed.parquet")
+    store = SimpleNamespace(table=pa.table({"path": ["q_a.jpg"]}))
+    (lost,) = card.losses(load(country / "jlssd.yaml"), tmp_path, store)  # type: ignore[arg-type]
+    assert (lost.step, lost.status, lost.chips, lost.places) == ("pack", "same file", 2, 1)
+    assert lost.example == "p_a.jpg"
 
 
 def test_finished_steps_are_not_done_again(

@@ -161,6 +161,26 @@ def test_a_chip_that_cannot_be_read_is_named(pool: Path, tmp_path: Path) -> None
         curate(tmp_path / "chips.parquet", tmp_path / "curated.parquet", settings(), workers=0)
 
 
+@pytest.mark.parametrize(("copies", "kept"), [(1, 1), (6, 1)])
+def test_a_pool_of_one_scene(pool: Path, tmp_path: Path, copies: int, kept: int) -> None:
+    path = str(pool / "town_00_spring.png")
+    rows = [{"path": path, "place": f"p{n}", "season": "s", "status": "ok"} for n in range(copies)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "chips.parquet")
+    done = curate(tmp_path / "chips.parquet", tmp_path / "out.parquet", settings(), 0, 0)
+    assert done is not None
+    assert done.kept.sum() == kept
+    curation_report.write(done, tmp_path / "out.parquet", tmp_path)
+    assert (tmp_path / "out.jpg").is_file()
+
+
+def test_no_place_to_write(pool: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file.*Not a directory"):
+        curate(pool / "chips.parquet", tmp_path / "file/out.parquet", settings(), 0, 0)
+    with pytest.raises(UserError, match=r"out\.jpg is to be a Parquet file"):
+        curate(pool / "chips.parquet", tmp_path / "out.jpg", settings(), 0, 0)
+
+
 def test_more_than_there_are(
     pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

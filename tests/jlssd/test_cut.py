@@ -13,6 +13,7 @@ import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from pydantic import ValidationError
 from pyproj import Geod, Transformer
 
 from cgeartheye.config import ChipCutting
@@ -20,6 +21,7 @@ from cgeartheye.errors import UserError
 from cgeartheye.jlssd import cut
 from cgeartheye.jlssd.cut import cut_chips
 from cgeartheye.jlssd.mosaics import open_mosaic, spot_at
+from cgeartheye.mapping.scene import Scene
 
 SIZE, GSD = 48, 2.0
 LON, LAT = 15.2, 47.3  # of the first place, in UTM zone 33
@@ -141,6 +143,38 @@ def test_chips_show_the_ground_whatever_the_mosaic(
         assert np.abs(seen - expected_chip(row)).mean() < least + 1.2  # JPEG's own is about 1
 
 
+@pytest.mark.parametrize(("crs", "west"), [(4326, -180), (4326, 0), (3857, -180)])
+@pytest.mark.parametrize("lon", [179.9, -179.99, 2.0, -3.0])
+def test_chips_across_the_edge_of_a_map_of_the_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crs: int, west: float, lon: float
+) -> None:
+    step = 0.02 * (1 if crs == 4326 else 111_319.490793)
+    light = 127 + 100 * np.cos(np.radians(np.arange(18_000) + 0.5) * 0.02 * 10)
+    values = np.broadcast_to(light.round().astype(np.uint8), (3, 200, 18_000))
+    place = Affine(step, 0, west * step / 0.02, 0, -step, 100 * step)
+    path, size = tmp_path / "world.tif", {"width": 18_000, "height": 200}
+    more = {"count": 3, "dtype": "uint8", "crs": crs, "transform": place, "compress": "deflate"}
+    with rasterio.open(path, "w", driver="GTiff", **size, **more) as file:
+        file.write(values)
+    read, most = Scene.read, []
+
+    def counted(self: Scene, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+        most.append(columns[1] - columns[0])
+        return read(self, rows, columns)
+
+    monkeypatch.setattr(Scene, "read", counted)
+    spot = spot_at(lon, 0.1, 64, 2000.0)
+    seen = open_mosaic("s", [str(path)], tmp_path).look(spot)
+    assert seen is not None
+    x = spot.left + 2000 * (np.arange(64) + 0.5)
+    back = Transformer.from_crs(spot.crs, 4326, always_xy=True)
+    found, _ = back.transform(x, np.full(64, spot.top - 32 * 2000.0))
+    expected = 127 + 100 * np.cos(np.radians(found) * 10)
+    assert seen[1].all()
+    assert np.abs(seen[0][32, :, 0] - expected).max() < 1.5
+    assert sum(most) < 3 * 64  # and not all columns between the two edges
+
+
 def test_a_mosaic_on_the_grid_is_not_resampled(tmp_path: Path) -> None:
     mosaic = write_mosaic(tmp_path / "m.tif", side=600)
     seen = open_mosaic("summer", [str(mosaic)], tmp_path).look(spot_at(LON, LAT, SIZE, GSD))
@@ -233,6 +267,34 @@ def test_files_of_several_systems_make_one_season(tmp_path: Path) -> None:
     (row,) = cut_chips(places, settings({"summer": folder}), out, 1).to_pylist()
     assert row["status"] == "ok"
     assert np.abs(chip_of(out, row).astype(float) - expected_chip(row)).mean() < 3
+
+
+def test_tiles_of_one_grid_are_one_layer(tmp_path: Path) -> None:
+    """So they have one stretch, whatever each of them shows, and are looked up at once."""
+    with rasterio.open(write_mosaic(tmp_path / "m.tif", bits=16, side=600)) as file:
+        values, profile = file.read(), file.profile
+    for row in (0, 100, 200):
+        for column in (0, 100, 200):
+            place = profile["transform"] @ Affine.translation(column, row)
+            tile = tmp_path / f"tiles/{row}_{column}.tif"
+            tile.parent.mkdir(exist_ok=True)
+            more = profile | {"width": 100, "height": 100, "transform": place}
+            with rasterio.open(tile, "w", **more) as file:
+                file.write(values[:, row : row + 100, column : column + 100])
+    # Pixels of a little other size cannot be of one mosaic, and are seen all the same.
+    write_mosaic(tmp_path / "tiles/other.tif", gsd=GSD * 1.000002, bits=16, side=200)
+    mosaic = open_mosaic("s", [str(tmp_path / "tiles")], tmp_path)
+    assert sorted(map(len, mosaic.layers)) == [1, 9]
+    assert mosaic.look(spot_at(LON, LAT, SIZE, GSD)) is not None
+
+
+def test_the_order_of_seasons_makes_another_table(tmp_path: Path) -> None:
+    mosaic = write_mosaic(tmp_path / "m.tif")
+    places = write_places(tmp_path / "design.parquet", [(0, 0), (40, 0)])
+    out = tmp_path / "chips/chips.parquet"
+    for seasons in (["b", "a"], ["a", "b"]):
+        table = cut_chips(places, settings(dict.fromkeys(seasons, mosaic)), out, 0)
+        assert table["season"].to_pylist() == seasons * 2
 
 
 def test_16_bits_and_paths_of_gdal(tmp_path: Path) -> None:
@@ -352,6 +414,39 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     pq.write_table(pa.table({"place": ["a"], "lon": [1.0]}), tmp_path / "poor.parquet")
     with pytest.raises(UserError, match="has no column lat"):
         cut_chips(tmp_path / "poor.parquet", settings({"s": mosaic}), out)
+    good = pq.read_table(places)
+    for name, values, sentence in (
+        ("place", ["a/b"], "row 1: a/b names no place"),
+        ("place", [None], "row 1: None names no place"),
+        ("lon", ["east"], "has a column of another type"),
+        ("lon", [float("nan")], "row 1: lon is nan, no degrees"),
+        ("lat", [None], "row 1: lat is None, no degrees"),
+        ("lat", [90.5], "row 1: lat is 90.5, no degrees"),
+    ):
+        changed = good.set_column(good.column_names.index(name), name, pa.array(values))
+        pq.write_table(changed, tmp_path / "bad.parquet")
+        with pytest.raises(UserError, match=sentence):
+            cut_chips(tmp_path / "bad.parquet", settings({"s": mosaic}), out)
+    numbers = good.set_column(0, "place", pa.array([17]))
+    pq.write_table(numbers, tmp_path / "numbers.parquet")
+    table = cut_chips(tmp_path / "numbers.parquet", settings({"s": mosaic}), out, 0)
+    assert table["place"].to_pylist() == ["17"]
+    doubled = pa.concat_tables([good, good]).set_column(0, "place", pa.array(["p", "p_late"]))
+    pq.write_table(doubled, tmp_path / "doubled.parquet")
+    with pytest.raises(UserError, match="two places whose chips would have one name"):
+        cut_chips(tmp_path / "doubled.parquet", settings({"s": mosaic, "late_s": mosaic}), out)
+    for season in ("a/b", "", " "):
+        with pytest.raises(ValidationError, match="names no season"):
+            settings({season: mosaic})
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        settings({"s": []})
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}.tif").write_bytes(mosaic.read_bytes()[:300])
+    write_mosaic(folder / "c.tif", side=100)
+    with pytest.raises(UserError, match=r"of 3 rasters of s 2 cannot be used: .*a\.tif .*b\.tif"):
+        cut_chips(places, settings({"s": folder}), out)
     lost = tmp_path / "lost.tif"
     with rasterio.open(lost, "w", driver="GTiff", width=9, height=9, count=3, dtype="uint8") as f:
         f.write(np.zeros((3, 9, 9), np.uint8))

@@ -12,6 +12,7 @@ import geopandas
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from country import Country, make_country
@@ -23,6 +24,7 @@ from cgeartheye.jlssd.cells import WHOLE
 from cgeartheye.jlssd.design import Inputs, make_design
 from cgeartheye.jlssd.grid import Grid
 from cgeartheye.jlssd.outcome import Wish
+from cgeartheye.jlssd.regions import read_regions
 
 GRID = Grid(1000)
 WISH = Wish(300, 150.0, 5)
@@ -37,6 +39,11 @@ def country(tmp_path_factory: pytest.TempPathFactory) -> Country:
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Charts take longer than all the rest."""
     monkeypatch.setattr(design, "write_report", lambda *_: None)
+
+
+def write_coarser(country: Country, path: Path) -> Path:
+    values = country.values[::2, ::2]
+    return write(path, values, country.place @ Affine.scale(2), 4326, nodata=0)
 
 
 quick = pytest.mark.usefixtures("without_report")
@@ -132,6 +139,7 @@ def test_what_is_missing_is_said(
     page = (tmp_path / "design.html").read_text()
     assert "Afar" in page
     assert "99 (150 pixels)" in page
+    assert "#1a6e38" in page  # forests have one colour in map and chart
 
 
 @quick
@@ -213,6 +221,45 @@ def test_a_damaged_block_is_named(country: Country, tmp_path: Path) -> None:
         make_design(country.inputs, WISH, out, workers=1)
 
 
+@pytest.mark.parametrize("total", [1, 10**9])
+@quick
+def test_another_number_than_wanted_is_explained(
+    country: Country, tmp_path: Path, capsys: pytest.CaptureFixture[str], total: int
+) -> None:
+    make_design(country.inputs, Wish(total, 200.0), tmp_path / "design.parquet", workers=0)
+    strata = pq.read_table(tmp_path / "strata.parquet")
+    drawn = sum(strata["drawn"].to_pylist())
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{drawn:,} places are drawn, {total:,} were wanted" in said
+    if total == 1:
+        assert drawn == len(strata)
+        floor = sum(max(0, 1 - value) for value in strata["formula"].to_pylist())
+        assert f"the floor of one a stratum adds {floor:,.0f}" in said
+    else:
+        assert drawn == sum(strata["cells"].to_pylist())
+        assert "strata with fewer cells than their quota lack" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["", None, "  ", " A"], ("row 1", "row 2", "row 3", "A")),
+        ([7, None, 9, 7], ("7", "row 2", "9")),
+        ([0.5, 2.0, float("nan"), 2.0], ("0.5", "2.0", "row 3")),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["gpkg", "parquet"])
+def test_names_of_regions(
+    tmp_path: Path, names: list[object], expected: tuple[str, ...], suffix: str
+) -> None:
+    path = tmp_path / f"regions.{suffix}"
+    boxes = [shapely.box(n, 0, n + 1, 1) for n in range(len(names))]
+    frame = geopandas.GeoDataFrame({"name": names}, geometry=boxes, crs=4326)
+    frame["name"] = frame["name"].convert_dtypes()
+    frame.to_parquet(path) if suffix == "parquet" else frame.to_file(path)
+    assert read_regions(path).names == expected
+
+
 @quick
 def test_mistakes_are_told(country: Country, tmp_path: Path) -> None:
     out = tmp_path / "design.parquet"
@@ -235,10 +282,25 @@ def test_mistakes_are_told(country: Country, tmp_path: Path) -> None:
     points.to_file(tmp_path / "points.gpkg")
     with pytest.raises(UserError, match="holds no polygon"):
         make(regions=tmp_path / "points.gpkg")
+    for layer in ("provinces", "counties"):
+        frame.set_crs(4326).to_file(tmp_path / "layers.gpkg", layer=layer)
+    with pytest.raises(UserError, match=r"holds 2 layers \(provinces, counties\)"):
+        make(regions=tmp_path / "layers.gpkg")
+    scaled = tmp_path / "scaled.tif"
+    write(scaled, country.heights, country.height_place, 4326)
+    with rasterio.open(scaled, "r+") as file:
+        file.scales = (0.1,)
+    with pytest.raises(UserError, match=r"scaled\.tif holds values times 0\.1 plus 0"):
+        make(height=(str(scaled),))
+    with pytest.raises(UserError, match=r"another pixel size .*: make one mosaic .* gdalbuildvrt"):
+        make(height=(*inputs.cover, str(write_coarser(country, tmp_path / "coarser.tif"))))
     with pytest.raises(UserError, match=r"absent\.tif"):
         make(cover=(str(tmp_path / "absent.tif"),))
     with pytest.raises(UserError, match="holds int16 and not classes"):
         make(cover=inputs.height)
+    for height in (0.01, math.inf, math.nan):
+        with pytest.raises(UserError, match=r"--band-height 0\.1 metres or more"):
+            make_design(inputs, Wish(300, height), out)
     with pytest.raises(UserError, match=r"\.parquet"):
         make_design(inputs, WISH, tmp_path / "design.csv")
     (tmp_path / "classes.csv").write_text("value,class\n10,forest\n10,water\n")

@@ -132,6 +132,19 @@ def test_solid_black_is_nodata_and_shadow_is_not() -> None:
     assert (valid_pixels(pixels) == expected).all()
 
 
+def _without(path: Path, name: str) -> None:
+    columns = {"path": ["a.jpg"] * 2, "place": ["p", "q"], "season": ["s", "s"]}
+    columns |= {"status": ["cloud", "ok"], name: [None, None]}
+    pq.write_table(pa.table(columns), path)
+
+
+def test_no_place_to_write(chips: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*Not a directory"):
+        review(chips, chips / "quality.parquet", ChipQuality(), workers=0)
+    with pytest.raises(UserError, match=r"quality\.jpg is to be a Parquet file"):
+        review(chips, chips.parent / "quality.jpg", ChipQuality(), workers=0)
+
+
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
@@ -143,6 +156,10 @@ def test_solid_black_is_nodata_and_shadow_is_not() -> None:
                 pa.table({"path": [""], "place": ["p"], "season": ["s"], "status": ["cloud"]}), path
             ),
             "no chip with status ok",
+        ),
+        *(
+            (lambda path, name=name: _without(path, name), f"row 2: status ok and no {name}")
+            for name in ("path", "place", "season")
         ),
     ],
 )

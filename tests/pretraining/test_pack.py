@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from rasterio.transform import from_origin
 from cgeartheye.errors import UserError
 from cgeartheye.pretraining import writer
 from cgeartheye.pretraining.pack import pack, verify
-from cgeartheye.pretraining.sources import Settings
+from cgeartheye.pretraining.sources import Settings, find_items
 from cgeartheye.pretraining.store import INDEX, Store, shard_path
 
 PLAIN = Settings()
@@ -118,6 +119,38 @@ def test_a_table_with_seasons_and_further_columns(tmp_path: Path, kind: str) -> 
         assert row["season"] not in {r["season"] for r in others}
         assert row["lon"] == 1.5 * int(row["place"][1])
         assert row["stratum"] == f"s{row['place'][1]}"
+
+
+@pytest.mark.parametrize(("kind", "most"), [("parquet", 250), ("csv", 500)])
+def test_rows_of_a_table_are_not_held_as_objects(tmp_path: Path, kind: str, most: int) -> None:
+    """A row of 12 columns as a Python object takes 1 kB."""
+    count = 50_000
+    numbers = [f"{n:07d}" for n in range(count)]
+    columns = {
+        "path": [f"images/0123456789abcdef/000000/1000-{n}_spring.jpg" for n in numbers],
+        "place": [f"1000-{n}" for n in numbers],
+        "season": ["spring"] * count,
+        "stratum": [f"a region/forest/{n} to 1000 m" for n in numbers],
+        **{f"measure_{n}": np.linspace(0, 1, count) for n in range(8)},
+    }
+    table = tmp_path / f"t.{kind}"
+    if kind == "csv":
+        pa.csv.write_csv(pa.table(columns), str(table))
+    else:
+        # Of a Parquet file a group of rows is held; those of large files have a million.
+        pa.parquet.write_table(pa.table(columns), str(table), row_group_size=1000)
+    del columns, numbers
+    before, most_arrow, seen = pa.total_allocated_bytes(), 0, 0
+    tracemalloc.start()
+    items = find_items(table, PLAIN)
+    for item in items:
+        seen += 1
+        assert item.row["place"] in item.name
+        most_arrow = max(most_arrow, pa.total_allocated_bytes() - before)
+    _, python = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seen == len(items) == count
+    assert (python + most_arrow) / count < most
 
 
 @pytest.mark.parametrize(
@@ -424,7 +457,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from cgeartheye.pretraining import pack, writer
-from cgeartheye.pretraining.sources import Settings
+from cgeartheye.pretraining.sources import Settings, find_items
 writer.COMMIT_IMAGES = 3
 pack.pack(Path(sys.argv[1]), Path(sys.argv[2]), Settings(), workers=0)
 """

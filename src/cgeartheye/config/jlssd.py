@@ -2,12 +2,14 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cgeartheye.config.network import Network
 from cgeartheye.config.section import Positive, Section, Share
+
+Paths = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class PlaceDesign(Section):
@@ -17,10 +19,10 @@ class PlaceDesign(Section):
     region_column: str | None = Field(
         None, description="names the regions; none: name, else the rows' numbers"
     )
-    landcover: tuple[str, ...] = Field(
-        min_length=1, description="classes such as WorldCover's, one mosaic: any paths of GDAL"
+    landcover: Paths = Field(
+        description="classes such as WorldCover's, one mosaic: any paths of GDAL"
     )
-    elevation: tuple[str, ...] = Field(min_length=1, description="in metres, likewise")
+    elevation: Paths = Field(description="in metres, likewise")
     cells: Positive = Field(
         1000, description="metres a side of a cell, on an equal-area projection"
     )
@@ -34,13 +36,21 @@ class PlaceDesign(Section):
 class ChipCutting(Section):
     """How chips are cut at the places (see `jlssd/cut.py`)."""
 
-    mosaics: dict[str, tuple[str, ...]] = Field(
+    mosaics: dict[str, Paths] = Field(
         min_length=1, description="of each season: COG, VRT or folders; any path that GDAL opens"
     )
     size: Positive = Field(1024, description="pixels a side of a chip")
     gsd: float = Field(0.75, gt=0, description="metres a pixel")
     max_nodata: Share = Field(0.05, description="share of a chip without data, at most")
     max_cloud: Share = Field(0.3, description="share of a chip below cloud, at most")
+
+    @field_validator("mosaics")
+    @classmethod
+    def _seasons_are_parts_of_names(cls, value: dict[str, Paths]) -> dict[str, Paths]:
+        for season in value:
+            if not season.strip() or {"/", "\0"} & set(season):
+                raise ValueError(f"{season!r} names no season: chips are called after it")
+        return value
 
 
 class ChipQuality(Section):

@@ -5,6 +5,7 @@ import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -71,7 +72,10 @@ STYLE: dict[Any, Any] = {
 
 @matplotlib.rc_context(STYLE)
 def curves(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, smooth: bool = False
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x: str,
+    smooth: bool = False,
+    colours: Sequence[str] = CLASS_COLOURS,
 ) -> str:
     """Draw curves.
 
@@ -79,12 +83,13 @@ def curves(
         lines: x and y values by what they are; several get a legend.
         x: name of the x axis.
         smooth: draw the values faintly and their running mean on top.
+        colours: of the lines; with more lines they begin again.
 
     Returns:
         SVG markup.
     """
     figure, axes = chart(460, 290)
-    for (name, (places, values)), colour in zip(lines.items(), CLASS_COLOURS, strict=False):
+    for (name, (places, values)), colour in zip(lines.items(), cycle(colours), strict=False):
         window = max(1, len(values) // 25) if smooth else 1
         if window > 1:
             axes.plot(places, values, color=colour, linewidth=0.8, alpha=0.3)

@@ -159,7 +159,7 @@ def _design(config: Jlssd, folder: Path) -> bool:
         design.regions, design.landcover, design.elevation, design.region_column, design.classes
     )
     wish = Wish(design.total, design.band_height, config.seed)
-    make_design(inputs, wish, folder / DESIGN, design.cells, max(1, config.workers))
+    make_design(inputs, wish, folder / DESIGN, design.cells, config.workers)
     return True
 
 

@@ -65,7 +65,7 @@ def write(config: Jlssd, folder: Path) -> None:
     """
     store = Store(folder / "store")
     design = pq.read_table(folder / "design.parquet")
-    dropped = losses(config, folder, len(store))
+    dropped = losses(config, folder, store)
     facts = facts_of(config, store, design, dropped)
     balance = json.loads((folder / "curated.json").read_text(encoding="utf-8"))["balance"]
     text = json.dumps(facts | {"balance": balance}, indent=1, ensure_ascii=False)
@@ -103,7 +103,7 @@ def facts_of(
     }
 
 
-def losses(config: Jlssd, folder: Path, stored: int) -> list[Dropped]:
+def losses(config: Jlssd, folder: Path, store: Store) -> list[Dropped]:
     """Return what each step drops, by reason, the most frequent of a step first."""
     why = {rule.status: str(rule) for rule in rules_of(config.quality)}
     why |= {
@@ -131,10 +131,12 @@ def losses(config: Jlssd, folder: Path, stored: int) -> list[Dropped]:
             example = part["reason"][0].as_py() or ""
             places = len(pc.unique(part["place"]))
             found.append(Dropped(step, status, own.get(status, ""), chips, places, example))
-    packed = pq.read_metadata(folder / "packed.parquet").num_rows
-    if packed > stored:
-        lost = packed - stored
-        found.append(Dropped("pack", "same file", "the same bytes as another chip", lost, lost, ""))
+    packed = pq.read_table(folder / "packed.parquet", columns=["path", "place"])
+    lost = packed.filter(pc.invert(pc.is_in(packed["path"], store.table["path"])))
+    if len(lost):
+        places, example = len(pc.unique(lost["place"])), lost["path"][0].as_py()
+        same = "the same bytes as another chip"
+        found.append(Dropped("pack", "same file", same, len(lost), places, example))
     return found
 
 

@@ -23,7 +23,8 @@ MISSING, NODATA, CLOUD, UNREADABLE = "missing", "nodata", "cloud", "unreadable"
 
 QUALITY = 95
 
-OF_DESIGN = {
+OF_PLACE = {
+    "place": pa.string(),
     "lon": pa.float64(),
     "lat": pa.float64(),
     "region": pa.string(),
@@ -43,7 +44,7 @@ _SCHEMA = pa.schema(
         "reason": pa.string(),
         "nodata_share": pa.float32(),
         "cloud_share": pa.float32(),
-        **OF_DESIGN,
+        **OF_PLACE,
         "gsd": pa.float64(),
         "crs": pa.string(),
         "left": pa.float64(),

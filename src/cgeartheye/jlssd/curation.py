@@ -23,7 +23,7 @@ from cgeartheye.jlssd.balance import balanced_sample
 from cgeartheye.jlssd.duplicates import find_duplicates
 from cgeartheye.jlssd.features import Features, encode_chips
 from cgeartheye.jlssd.hierarchy import Hierarchy, cluster
-from cgeartheye.jlssd.steps import OK, moved, read_chips, replaced, write_table
+from cgeartheye.jlssd.steps import OK, check_is_parquet, moved, read_chips, replaced, write_table
 from cgeartheye.training import distributed
 from cgeartheye.training.progress import bar, say
 
@@ -75,6 +75,7 @@ def curate(
     Raises:
         UserError: no such table, a chip that cannot be read, or a backbone that cannot be built.
     """
+    check_is_parquet(out)
     table = read_chips(chips)
     rows, names, place = _by_place(table)
     built = _frozen(config, seed)
@@ -130,8 +131,10 @@ def place_features(features: Features, place: Array) -> Array:
 
 
 def _unit(vectors: Array) -> Array:
+    """Return vectors of length 1; those of none, as in a pool of copies, point the same way."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(length, 1e-12))
+    common = np.eye(1, vectors.shape[1], dtype=vectors.dtype)
+    return np.where(length > 1e-12, vectors / np.maximum(length, 1e-12), common)
 
 
 def _by_place(table: pa.Table) -> tuple[Array, list[str], Array]:

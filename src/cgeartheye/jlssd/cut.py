@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 from cgeartheye.config import ChipCutting
 from cgeartheye.errors import UserError
 from cgeartheye.files import lock
-from cgeartheye.jlssd.chips import OF_DESIGN, UNREADABLE, Job, Part, cut_part
+from cgeartheye.jlssd.chips import OF_PLACE, UNREADABLE, Job, Part, cut_part
 from cgeartheye.jlssd.cut_report import write_report
 from cgeartheye.jlssd.mosaics import open_mosaic
 from cgeartheye.jlssd.pool import spread
 from cgeartheye.jlssd.rasters import identity_of
-from cgeartheye.jlssd.steps import OK, digest_of, key_of, write_table
+from cgeartheye.jlssd.steps import OK, check_is_parquet, digest_of, key_of, write_table
 from cgeartheye.training.progress import bar, say
 
 PART = 64  # places; what a kill costs each process at most
@@ -51,13 +51,13 @@ def cut_chips(design: Path, settings: ChipCutting, out: Path, workers: int = 2) 
     Raises:
         UserError: a design or a mosaic that cannot be used, or another cut into the same folder.
     """
-    if out.suffix != ".parquet":
-        raise UserError(f"{out} is to be a Parquet file, such as chips.parquet")
-    places = _read_places(design)
+    check_is_parquet(out)
+    places = _read_places(design, list(settings.mosaics))
     facts = {
         "design": digest_of(design),
         "settings": settings.model_dump(mode="json", exclude={"mosaics"}),
-        "mosaics": {season: identity_of(paths) for season, paths in settings.mosaics.items()},
+        # A list: rows are in the order of the seasons.
+        "mosaics": [[name, identity_of(paths)] for name, paths in settings.mosaics.items()],
     }
     key = key_of(facts)
     parts = out.with_suffix(".parts") / key
@@ -91,7 +91,7 @@ def _parts(places: pa.Table, paths: list[Path], todo: list[int], images: str) ->
         yield Part(paths[number], f"{images}/{number:06d}", rows)
 
 
-def _read_places(design: Path) -> pa.Table:
+def _read_places(design: Path, seasons: list[str]) -> pa.Table:
     try:
         table = pq.read_table(design)
     except (pa.ArrowInvalid, OSError) as error:
@@ -102,11 +102,43 @@ def _read_places(design: Path) -> pa.Table:
     missing = [name for name in ("place", "lon", "lat") if name not in table.column_names]
     if missing:
         raise UserError(f"{design} has no column {missing[0]}: it needs place, lon and lat")
+    types = {name: kind for name, kind in OF_PLACE.items() if name in table.column_names}
+    try:
+        table = table.select(list(types)).cast(pa.schema(types))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(
+            f"{design} has a column of another type than jlssd design writes: {error}"
+        ) from error
     if not len(table):
         raise UserError(f"{design} holds no place")
-    if pc.count_distinct(table["place"], mode="all").as_py() < len(table):
+    _check_names(design, table["place"], seasons)
+    for name, most in (("lon", 360), ("lat", 90)):
+        values = pc.fill_null(table[name], np.nan).to_numpy()
+        wrong = np.flatnonzero(~(abs(values) <= most))
+        if len(wrong):
+            raise UserError(
+                f"{design}, row {wrong[0] + 1}: {name} is {table[name][wrong[0]]}, no degrees from "
+                f"-{most} to {most}"
+            )
+    return table
+
+
+def _check_names(design: Path, places: pa.ChunkedArray, seasons: list[str]) -> None:
+    """Refuse places whose chips cannot be called after them and their season."""
+    bad = pc.index(pc.fill_null(pc.match_substring_regex(places, r"[/\x00]"), True), True).as_py()
+    if bad >= 0:
+        raise UserError(f"{design}, row {bad + 1}: {places[bad]} names no place: no / may be in it")
+    if pc.count_distinct(places).as_py() < len(places):
         raise UserError(f"{design} names a place twice: each needs a name of its own")
-    return table.select([name for name in ("place", *OF_DESIGN) if name in table.column_names])
+    # "a" in "b_c" and "a_b" in "c" are both "a_b_c".
+    if any(one.endswith(f"_{other}") for one in seasons for other in seasons):
+        joined = [pc.binary_join_element_wise(places, season, "_") for season in seasons]
+        names = pa.chunked_array([chunk for column in joined for chunk in column.chunks])
+        if pc.count_distinct(names).as_py() < len(names):
+            raise UserError(
+                f"{design} has two places whose chips would have one name, PLACE_SEASON: call the "
+                f"seasons otherwise ({', '.join(seasons)})"
+            )
 
 
 def _is_done(path: Path) -> bool:

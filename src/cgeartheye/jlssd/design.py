@@ -1,6 +1,7 @@
 """`jlssd design`: which places of the world are to be seen, so that all its strata are."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +21,8 @@ from cgeartheye.jlssd.notes import notes_of
 from cgeartheye.jlssd.outcome import Design, Wish, strata_table
 from cgeartheye.jlssd.rasters import Raster, find_source, open_raster
 from cgeartheye.jlssd.regions import read_regions
-from cgeartheye.jlssd.steps import key_of
-from cgeartheye.jlssd.strata import Cells, draw, find_strata
+from cgeartheye.jlssd.steps import check_is_parquet, key_of
+from cgeartheye.jlssd.strata import LOWEST_BAND, Cells, draw, find_strata
 from cgeartheye.mapping.mosaic import identify
 from cgeartheye.training.progress import bar, say
 
@@ -65,10 +66,11 @@ def make_design(inputs: Inputs, wish: Wish, out: Path, side: int = 1000, workers
     Raises:
         UserError: an input that cannot be used or read, or no cell with land cover.
     """
-    if out.suffix != ".parquet":
-        raise UserError(f"{out} is to be a Parquet file: give --out a name such as design.parquet")
-    if wish.total < 1 or not wish.band_height > 0:
-        raise UserError("--total and --band-height must be more than 0")
+    check_is_parquet(out)
+    if wish.total < 1 or not LOWEST_BAND <= wish.band_height < math.inf:
+        raise UserError(
+            f"--total must be 1 or more, and --band-height {LOWEST_BAND:g} metres or more"
+        )
     grid = Grid(side)
     table = read_classes(inputs.classes or WORLDCOVER)
     regions = read_regions(inputs.regions, inputs.column)
@@ -97,7 +99,7 @@ def make_design(inputs: Inputs, wish: Wish, out: Path, side: int = 1000, workers
         drawn = draw(read, strata, len(table.names), wish.band_height, wish.seed)
     design = Design(survey, wish, tally, strata, drawn, tuple(paths))
     assert (design.per_stratum == strata.quota).all()
-    notes = notes_of(regions, tally)
+    notes = notes_of(design)
     for note in notes:
         say(f"note: {note}")
     _write_tables(design, out)

@@ -177,6 +177,8 @@ def _add_bands(report: Report, design: Design) -> None:
     if not known.any():
         return
     bands = np.arange(strata.band[known].min(), strata.band[known].max() + 1)
+    found = colours_of(design.classes)
+    colours = {name: "#" + bytes(colour).hex() for name, colour in found.items()}
     charts = {}
     for caption, number in (
         ("Cells with land cover", strata.cells),
@@ -189,7 +191,8 @@ def _add_bands(report: Report, design: Design) -> None:
                 of_band = strata.band[own] - bands[0]
                 sums = np.bincount(of_band, number[own], minlength=len(bands))
                 lines[name] = ((bands * height).tolist(), sums.tolist())
-        charts[caption] = panels.curves(lines, "metres above the sea")
+        of_lines = [colours[name] for name in lines]
+        charts[caption] = panels.curves(lines, "metres above the sea", colours=of_lines)
     report.charts(charts)
 
 

@@ -6,7 +6,6 @@ The key is of the backbone and of the chips, so that another number to keep, or 
 no second look at the chips.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from cgeartheye.data import eval_transform, read_image
 from cgeartheye.data.transforms import Normalise
 from cgeartheye.errors import UserError
 from cgeartheye.files import replacing
-from cgeartheye.jlssd.steps import key_of
+from cgeartheye.jlssd.steps import key_of, only_folder
 from cgeartheye.training import distributed
 from cgeartheye.training.loop import autocast
 from cgeartheye.training.progress import bar
@@ -88,9 +87,8 @@ def encode_chips(
         "precision": config.precision,
     }
     here = folder / key_of(facts)
-    if distributed.is_main() and not here.is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-        here.mkdir(parents=True)
+    if distributed.is_main():
+        only_folder(folder, here.name)
     distributed.barrier()
     rows = [range(n, min(n + SHARD, len(paths))) for n in range(0, len(paths), SHARD)]
     shards = {here / f"{number:06d}.npy": chips for number, chips in enumerate(rows)}

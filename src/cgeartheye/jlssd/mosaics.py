@@ -18,10 +18,11 @@ from cgeartheye.errors import UserError
 from cgeartheye.files import replacing
 from cgeartheye.jlssd.rasters import is_of_gdal
 from cgeartheye.mapping.mosaic import find_rasters
-from cgeartheye.mapping.onto import Lattice, lattice_of, lay
+from cgeartheye.mapping.onto import Lattice, lattice_of, lay, turn_of, turns
 from cgeartheye.mapping.scene import Bools, Bytes, Scene, open_scene
 
 _UTM_NORTH, _UTM_SOUTH = 84.0, -80.0  # degrees; beyond, the polar stereographic systems
+_NAMED = 5  # of the rasters that cannot be used
 _NORTH_POLE, _SOUTH_POLE = 32661, 32761
 
 
@@ -130,8 +131,16 @@ def open_mosaic(season: str, inputs: Sequence[str], folder: Path) -> Mosaic:
         else:
             paths += find_rasters([Path(path)])
     layers: dict[object, list[Path]] = {}
+    problems: list[str] = []
     for one in paths:
-        layers.setdefault(_grid_of(one), []).append(one)
+        try:
+            layers.setdefault(_grid_of(one), []).append(one)
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        many = f"of {len(paths):,} rasters of {season} {len(problems):,} cannot be used: "
+        named = "; ".join(problems[:_NAMED]) + ("; ..." if len(problems) > _NAMED else "")
+        raise UserError(many * (len(problems) > 1) + named)
     scenes = [open_scene(files) for files in layers.values()]
     return Mosaic(
         season,
@@ -166,8 +175,9 @@ def _grid_of(path: Path) -> object:
                     f"{path} has no reference system, so no place on Earth: name it with "
                     "gdal_edit.py -a_srs EPSG:CODE"
                 )
-            step = tuple(float(f"{v:.6g}") for v in file.transform[:6] if v)[:2]
-            return crs.to_wkt(), file.dtypes, step, file.transform[1], file.transform[3]
+            a, b, _, d, e, _ = file.transform[:6]
+            # Rounded more finely than pixels of one mosaic may differ.
+            return crs.to_wkt(), file.dtypes, *(f"{step:.8g}" for step in (a, b, d, e))
     except (RasterioError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"{path} cannot be opened as a raster: {reason}") from error
@@ -177,4 +187,5 @@ def _reaches(scene: Scene, spot: Spot) -> bool:
     """Whether a scene's rectangle holds any of a lattice of places of the chip."""
     x, y = np.meshgrid(*[np.linspace(0, spot.size, 9)] * 2)
     x, y = spot.lattice.to(lattice_of(scene), x.ravel(), y.ravel())
-    return bool(((x >= 0) & (x <= scene.width) & (y >= 0) & (y <= scene.height)).any())
+    across = [(x + shift >= 0) & (x + shift <= scene.width) for shift in turns(turn_of(scene))]
+    return bool((np.any(across, axis=0) & (y >= 0) & (y <= scene.height)).any())

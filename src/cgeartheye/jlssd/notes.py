@@ -2,21 +2,25 @@
 
 from collections import Counter
 
-from cgeartheye.jlssd.cells import Tally
+import numpy as np
+
+from cgeartheye.jlssd.outcome import Design
 from cgeartheye.jlssd.regions import Regions
 from cgeartheye.jlssd.zonal import HIGHEST, LOWEST
 
 _NAMED = 10  # of many, the first
+_ROUNDED = 0.01  # of the wanted places, by which rounding alone may change them
 
 
-def notes_of(regions: Regions, tally: Tally) -> list[str]:
+def notes_of(design: Design) -> list[str]:
     """Return a sentence for everything that is missing or odd, with its number."""
+    regions, tally = design.survey.regions, design.tally
     seen = tally.cells + tally.no_cover
     uncovered = [i for i in range(len(regions.names)) if tally.no_cover[i] and not tally.cells[i]]
     too_small = [i for i in range(len(regions.names)) if not seen[i]]
     too_small = [i for i in too_small if regions.names[i] not in regions.without]
     partly = Counter({i: n for i, n in tally.no_cover.items() if i not in uncovered})
-    notes = []
+    notes = _of_number(design)
     if regions.without:
         notes.append(f"{_list(list(regions.without))}: no polygon, so no cells")
     if too_small:
@@ -56,6 +60,22 @@ def notes_of(regions: Regions, tally: Tally) -> list[str]:
     if tally.outside:
         notes.append(f"{tally.outside:,} cells around the regions lie in none and are left out")
     return notes
+
+
+def _of_number(design: Design) -> list[str]:
+    """Say why other than the wanted number of places are drawn, if they are."""
+    strata, wanted, drawn = design.strata, design.wish.total, len(design.drawn.cell)
+    if abs(drawn - wanted) <= _ROUNDED * wanted:
+        return []
+    why = {
+        "the floor of one a stratum adds": np.maximum(1 - strata.exact, 0).sum(),
+        "strata with fewer cells than their quota lack": np.maximum(
+            strata.exact - strata.cells, 0
+        ).sum(),
+        "classes with the majority in no cell lack": wanted - strata.exact.sum(),
+    }
+    named = ", ".join(f"{words} {n:,.0f}" for words, n in why.items() if n >= 0.5)
+    return [f"{drawn:,} places are drawn, {wanted:,} were wanted: {named or 'rounding'}"]
 
 
 def _counted(counts: Counter[int], regions: Regions) -> str:

@@ -84,7 +84,15 @@ def find_source(inputs: Sequence[str]) -> Source:
             raise UserError(f"{path} is no local file: make one mosaic of all with gdalbuildvrt")
     paths = find_rasters([Path(path) for path in inputs])
     name = str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-    return Source(name, as_one(paths), identity_of(inputs))
+    try:
+        return Source(name, as_one(paths), identity_of(inputs))
+    except UserError as error:
+        # How a map goes on is no advice here.
+        problem = str(error).partition(": map ")[0]
+        raise UserError(
+            f"{problem}: make one mosaic of all with gdalbuildvrt, or with gdalwarp if their "
+            "reference systems differ"
+        ) from error
 
 
 def identity_of(inputs: Sequence[str]) -> list[Any]:
@@ -230,7 +238,7 @@ def open_raster(source: Source) -> Raster:
 
     Raises:
         UserError: it cannot be opened, has no reference system or no place in it, more than one
-            band or complex values.
+            band, or values that are complex or not those that are meant.
     """
     try:
         with (
@@ -253,6 +261,11 @@ def _describe(file: DatasetReader, source: Source) -> Raster:
         raise UserError(
             f"{source.name} has {file.count} bands: take the one that is meant with "
             "gdal_translate -b"
+        )
+    if (file.scales[0], file.offsets[0]) != (1, 0):
+        raise UserError(
+            f"{source.name} holds values times {file.scales[0]:g} plus {file.offsets[0]:g}: write "
+            "them as they are meant with gdal_translate -unscale -ot Float32"
         )
     if file.dtypes[0].startswith("complex"):
         raise UserError(f"{source.name} holds complex values, which are neither class nor height")

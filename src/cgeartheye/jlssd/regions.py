@@ -118,8 +118,8 @@ def read_regions(path: Path, column: str | None = None) -> Regions:
             `name` if there is one, else the rows' numbers, from 1. So are rows without a value.
 
     Raises:
-        UserError: a file that is missing, unreadable, has no reference system or no polygon, or
-            not that column.
+        UserError: a file that is missing, unreadable, has several layers, no reference system or
+            no polygon, or not that column.
     """
     frame = _read(path)
     columns = [name for name in frame.columns if name != frame.geometry.name]
@@ -127,11 +127,12 @@ def read_regions(path: Path, column: str | None = None) -> Regions:
         raise UserError(f"{path} has no column {column!r}, only {', '.join(columns) or 'shapes'}")
     if column is None:
         column = next((name for name in columns if name.lower() == "name"), None)
-    values = [None] * len(frame) if column is None else frame[column].tolist()
-    names = [
-        f"row {row}" if value is None or value != value else str(value)
-        for row, value in enumerate(values, start=1)
-    ]
+    texts = [""] * len(frame)
+    if column is not None:
+        # A column of whole numbers with gaps is read as one of fractions.
+        values = frame[column].convert_dtypes().astype("string")
+        texts = values.fillna("").str.strip().tolist()
+    names = [text or f"row {row}" for row, text in enumerate(texts, start=1)]
     order = {name: index for index, name in enumerate(dict.fromkeys(names))}
     parts, owners = [], []
     for name, geometry in zip(names, frame.geometry, strict=True):
@@ -157,8 +158,10 @@ def _read(path: Path) -> "GeoDataFrame":
 
     try:
         with warnings.catch_warnings(action="ignore"):
-            reads_parquet = path.suffix.lower() in {".parquet", ".geoparquet"}
-            frame = (geopandas.read_parquet if reads_parquet else geopandas.read_file)(path)
+            if path.suffix.lower() in {".parquet", ".geoparquet"}:
+                frame = geopandas.read_parquet(path)
+            else:
+                frame = geopandas.read_file(path, layer=_layer(path))
     except (DataSourceError, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as regions: {error}") from error
     if not isinstance(frame, geopandas.GeoDataFrame) or frame.crs is None:
@@ -171,6 +174,19 @@ def _read(path: Path) -> "GeoDataFrame":
     except ProjError as error:
         raise UserError(f"{path}: its reference system has no place on Earth: {error}") from error
     return frame
+
+
+def _layer(path: Path) -> str | None:
+    """The one layer of a file that has shapes; beside it may be tables."""
+    from pyogrio import list_layers
+
+    layers = [str(name) for name, kind in list_layers(path) if kind is not None]
+    if len(layers) > 1:
+        raise UserError(
+            f"{path} holds {len(layers)} layers ({', '.join(layers)}): write the one that is meant "
+            f"to a file with ogr2ogr regions.gpkg {path.name} {layers[-1]}"
+        )
+    return layers[0] if layers else None
 
 
 def _inside(polygon: shapely.Polygon, x: Floats, y: Floats) -> npt.NDArray[np.bool_]:

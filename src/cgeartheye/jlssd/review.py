@@ -82,6 +82,7 @@ def review(chips: Path, out: Path, limits: ChipQuality, workers: int = 2) -> pa.
     Raises:
         UserError: no such table, or nothing in it to measure.
     """
+    steps.check_is_parquet(out)
     table = read_chips(chips)
     source = chips.parent
     rules = rules_of(limits)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cgeartheye.errors import UserError
@@ -36,9 +37,24 @@ def read_chips(path: Path) -> pa.Table:
             f"{path} has no column {missing[0]}: name a table that cgeartheye jlssd cut or quality "
             "has written"
         )
-    if OK not in set(table["status"].to_pylist()):
+    kept = pc.equal(table["status"], OK)
+    if not pc.any(kept).as_py():
         raise UserError(f"{path} has no chip with status {OK}: nothing is left to work on")
+    for name in CHIP_COLUMNS:
+        row = pc.index(pc.and_(kept, table[name].is_null()), True).as_py()
+        if row >= 0:
+            raise UserError(f"{path}, row {row + 1}: status {OK} and no {name}")
     return table
+
+
+def check_is_parquet(out: Path) -> None:
+    """Refuse a table's path that is not called so: a report may lie there.
+
+    Raises:
+        UserError: it is not called so.
+    """
+    if out.suffix != ".parquet":
+        raise UserError(f"{out} is to be a Parquet file: give a name such as {out.stem}.parquet")
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -77,21 +93,38 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:24]
 
 
+def only_folder(folder: Path, key: str) -> Path:
+    """Return the folder of work with a key; that of another key is removed.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    here = folder / key
+    if not here.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            here.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"cannot write {here}: {error.strerror}") from error
+    return here
+
+
 def parts_of(folder: Path, key: str, count: int, size: int) -> dict[Path, range]:
     """Return the files of a table that is made part by part, and the rows of each.
 
-    A file that is there is whole, and was made with the same key: those with another one are
-    removed. Whoever has the whole table on the disk removes the folder.
+    A file that is there is whole, and was made with the same key. Whoever has the whole table on
+    the disk removes the folder.
 
     Args:
         folder: for the parts of this table alone.
         key: see `key_of`.
         count: rows in all.
         size: rows a part.
+
+    Raises:
+        UserError: see `only_folder`.
     """
-    if not (folder / key).is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-        (folder / key).mkdir(parents=True)
+    only_folder(folder, key)
     starts = range(0, count, size)
     return {
         folder / key / f"{start // size:06d}.parquet": range(start, min(start + size, count))

@@ -30,6 +30,9 @@ Hashes = npt.NDArray[np.uint64]
 NO_BAND = 2**20 - 1
 """In place of a band's number, where there is no elevation."""
 
+LOWEST_BAND = 0.1
+"""Metres that a band is high at least: `NO_BAND` is then none of the Earth's."""
+
 _SHIFT, _BANDS = 2**19, 2**20
 _MARGIN = 8.0  # standard deviations of the number of cells whose hash is below a limit
 

@@ -20,6 +20,7 @@ Ints = npt.NDArray[np.int64]
 _STEP = 32  # pixels of the grid from one whose place is computed to the next
 _TILE = 512  # pixels a side of the grid that are read at a time
 _BORDER = 65  # points of a side of a footprint
+_WGS84 = CRS.from_epsg(4326)
 
 
 class Lattice(NamedTuple):
@@ -54,6 +55,19 @@ def _between(source: CRS | None, target: CRS | None) -> Transformer:
     return Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
 
 
+@functools.lru_cache(maxsize=8)
+def _around_the_world(crs: CRS | None) -> float:
+    """How much x grows on the way around the world along any parallel; 0: the map is no such."""
+    if crs is None:
+        return 0.0
+    lon, lat = np.array([[10.0, 11.0, 100.0, 101.0] * 2, [0.0] * 4 + [50.0] * 4])
+    x = np.reshape(_between(_WGS84, crs).transform(lon, lat)[0], (4, 2))
+    if not np.isfinite(x).all():
+        return 0.0
+    steps = abs(x[:, 1] - x[:, 0])
+    return 360 * float(steps[0]) if np.ptp(steps) <= 1e-9 * steps[0] else 0.0
+
+
 @dataclass(frozen=True)
 class Onto:
     """A scene on another grid: averaged over whole pixels down to about its, then interpolated.
@@ -61,17 +75,22 @@ class Onto:
     What is read of a pixel does not depend on the piece that it is read in. The scene's place is
     computed exactly at fixed pixels of the grid, 32 apart, and is linear between them: projections
     bend against each other by less than a thousandth of a pixel of 10 m on such a way. Averages
-    are over fixed blocks of the scene.
+    are over fixed blocks of the scene. On a map of the whole world a grid may lie on both sides of
+    the map's edge.
 
     Attributes:
         scene: the scene.
         grid: that it is seen on.
         factor: rows and columns of the scene that are averaged.
+        turn: columns of the scene around the world; 0: its map does not go around it.
+        middle: column of the scene where the middle of the grid lies.
     """
 
     scene: Scene
     grid: Lattice
     factor: tuple[int, int]
+    turn: float
+    middle: float
 
     def read(self, rows: Span, columns: Span) -> tuple[Bytes, Bools]:
         """Read a rectangle of the grid.
@@ -88,17 +107,19 @@ class Onto:
         side = max(_TILE // 8, _TILE // max(self.factor))
         for top, left in itertools.product(range(*rows, side), range(*columns, side)):
             end, right = min(top + side, rows[1]), min(left + side, columns[1])
-            tile = self._read_tile((top, end), (left, right))
-            if tile is not None:
-                down = slice(top - rows[0], end - rows[0])
-                across = slice(left - columns[0], right - columns[0])
-                pixels[:, down, across], valid[down, across] = tile
+            down = slice(top - rows[0], end - rows[0])
+            across = slice(left - columns[0], right - columns[0])
+            x, y = self._places((top, end), (left, right))
+            for shift in turns(self.turn):
+                tile = self._read_tile(x + shift, y)
+                if tile is not None:
+                    pixels[:, down, across] += tile[0] * ~valid[down, across]
+                    valid[down, across] |= tile[1]
         return pixels, valid
 
-    def _read_tile(self, rows: Span, columns: Span) -> tuple[Bytes, Bools] | None:
-        """The same of a few pixels; none if the scene does not reach them."""
+    def _read_tile(self, x: Places, y: Places) -> tuple[Bytes, Bools] | None:
+        """The same of a few places in the scene; none if it does not reach them."""
         height, width = self.scene.height, self.scene.width
-        x, y = self._places(rows, columns)
         inside = (x >= 0) & (x <= width) & (y >= 0) & (y <= height)  # false for NaN
         if not inside.any():
             return None
@@ -120,7 +141,11 @@ class Onto:
         knots = np.meshgrid(across, down)
         found = []
         with np.errstate(invalid="ignore"):
-            for place in self.grid.to(lattice_of(self.scene), *knots):
+            x, y = self.grid.to(lattice_of(self.scene), *knots)
+            if self.turn:
+                # Neighbours stay neighbours where the map ends and begins again.
+                x -= self.turn * np.round((x - self.middle) / self.turn)
+            for place in (x, y):
                 lines = place[i] * (1 - v[:, None]) + place[i + 1] * v[:, None]
                 found.append(lines[:, j] * (1 - u) + lines[:, j + 1] * u)
         return found[0], found[1]
@@ -142,9 +167,23 @@ def lay(scene: Scene, grid: Lattice, middle: tuple[float, float]) -> Onto:
     x, y = np.array(middle)[:, None] + [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     x, y = grid.to(lattice_of(scene), x, y)
     # However the grids are turned: the length of a step in any direction, along an axis.
+    turn = turn_of(scene)
+    if turn:
+        x[1:] -= turn * np.round((x[1:] - x[0]) / turn)
     steps = np.hypot(*(y[1:] - y[0])), np.hypot(*(x[1:] - x[0]))
     down, across = (max(1, round(float(np.nan_to_num(step, posinf=1)))) for step in steps)
-    return Onto(scene, grid, (down, across))
+    return Onto(scene, grid, (down, across), turn, float(np.nan_to_num(x[0], posinf=0)))
+
+
+def turn_of(scene: Scene) -> float:
+    """Return how many columns of a scene go once around the world; 0: its map does not."""
+    a, b, _, d = scene.transform[:4]
+    return 0.0 if b or d else _around_the_world(scene.crs) / abs(a)
+
+
+def turns(turn: float) -> tuple[float, ...]:
+    """Return by how much columns are moved so that a place is met on whichever turn it lies."""
+    return (0.0, turn, -turn) if turn else (0.0,)
 
 
 def footprint(scene: Scene, grid: Lattice) -> shapely.Geometry:

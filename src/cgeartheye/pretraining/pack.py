@@ -1,7 +1,7 @@
 """Packs images into a store, and checks one."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,26 +64,31 @@ def pack(
             Nothing could be packed and the store is empty.
     """
     items = find_items(source, settings)
-    with _locked(out), Writer(out) as writer:
-        todo = [item for item in items if item.source not in writer.sources]
-        done = Packed(present=len(items) - len(todo))
-        with bar("packing", len(todo), "images") as progress:
-            for encoded in _encode_all(todo, settings, workers):
-                if encoded.problem and not skip_damaged:
-                    raise UserError(
-                        f"{encoded.problem}, or leave such images out with --skip-damaged"
-                    )
-                if encoded.problem:
-                    done.skipped[encoded.item.name] = encoded.problem
-                elif encoded.empty:
-                    done.empty += 1
-                elif writer.add(encoded):
-                    done.added += 1
+    done = Packed()
+    with _locked(out), Writer(out) as writer, bar("packing", len(items), "images") as progress:
+
+        def todo() -> Iterator[Item]:
+            for item in items:
+                if writer.holds(item):
+                    done.present += 1
+                    progress.advance()
                 else:
-                    done.duplicates += 1
-                progress.advance()
+                    yield item
+
+        for encoded in _encode_all(todo(), settings, min(workers, len(items))):
+            if encoded.problem and not skip_damaged:
+                raise UserError(f"{encoded.problem}, or leave such images out with --skip-damaged")
+            if encoded.problem:
+                done.skipped[encoded.item.name] = encoded.problem
+            elif encoded.empty:
+                done.empty += 1
+            elif writer.add(encoded):
+                done.added += 1
+            else:
+                done.duplicates += 1
+            progress.advance()
     if done.skipped:
-        _write_skipped(out, {item.name for item in todo}, done.skipped)
+        _write_skipped(out, items, done.skipped)
     if not (out / INDEX).exists():
         raise UserError(
             f"nothing of {source} could be packed: {len(done.skipped)} images are damaged, "
@@ -120,27 +125,26 @@ def verify(folder: Path) -> list[str]:
 
 
 class _Encoding(Dataset[Encoded]):
-    """Encodes items; in worker processes, ahead of their use and in order."""
+    """Encodes the items that are handed to it, so that no worker process holds all of them."""
 
-    def __init__(self, items: list[Item], settings: Settings):
-        self._items, self._settings = items, settings
+    def __init__(self, settings: Settings):
+        self._settings = settings
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> Encoded:
-        return encode(self._items[index], self._settings)
+    def __getitem__(self, item: Item) -> Encoded:
+        return encode(item, self._settings)
 
 
-def _encode_all(items: list[Item], settings: Settings, workers: int) -> Iterator[Encoded]:
+def _encode_all(items: Iterator[Item], settings: Settings, workers: int) -> Iterator[Encoded]:
+    """Encode items in worker processes, ahead of their use and in order."""
     loader: DataLoader[Encoded] = DataLoader(
-        _Encoding(items, settings),
+        _Encoding(settings),
+        sampler=items,
         batch_size=None,
-        num_workers=min(workers, len(items)),
+        num_workers=workers,
         collate_fn=_as_it_is,
-        prefetch_factor=16 if workers and items else None,
+        prefetch_factor=16 if workers else None,
         # A process that has opened rasters must not be forked.
-        multiprocessing_context="spawn" if workers and items else None,
+        multiprocessing_context="spawn" if workers else None,
     )
     yield from loader
 
@@ -149,13 +153,15 @@ def _as_it_is(encoded: Any) -> Any:
     return encoded
 
 
-def _write_skipped(folder: Path, tried: set[str], skipped: dict[str, str]) -> None:
+def _write_skipped(folder: Path, tried: Iterable[Item], skipped: dict[str, str]) -> None:
     """List damaged images beside those that other packings skipped and this one has not tried."""
     path = folder / "skipped.csv"
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             earlier = {row["image"]: row["problem"] for row in csv.DictReader(file)}
-        skipped = {k: v for k, v in earlier.items() if k not in tried} | skipped
+        for item in tried:
+            earlier.pop(item.name, None)
+        skipped = earlier | skipped
     with (
         replacing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,

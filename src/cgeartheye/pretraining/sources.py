@@ -32,6 +32,9 @@ METRES_A_DEGREE = 111_320.0
 LEAST_VALID = 0.95  # of a chip's pixels; others are left out
 SAMPLE = 1024  # pixels a side on which a scene's stretch is measured
 
+BATCH = 1024  # rows of a table that are Python objects at a time
+
+NEEDED = ("path", "place", "season")
 RESERVED = {"source", "digest", "shard", "key", "place_first", "place_count"}
 
 Row = dict[str, Any]
@@ -110,7 +113,66 @@ class Encoded:
     empty: bool = False
 
 
-def find_items(source: Path, settings: Settings) -> list[Item]:
+class TableItems:
+    """Items of a table, each made when its turn comes: a Parquet table is never read as a whole."""
+
+    def __init__(self, source: Path, season: str | None = None):
+        """Look for what each row must have.
+
+        Args:
+            source: CSV or Parquet.
+            season: in place of the table's own.
+
+        Raises:
+            UserError: it cannot be read, lacks a column or a value, or has a column that the store
+                calls its own.
+        """
+        self._source, self._season = source, season
+        self._csv: pa.Table | None = None
+        try:
+            if source.suffix.lower() == ".csv":
+                self._csv = pa.csv.read_csv(str(source))
+            schema = pa.parquet.read_schema(source) if self._csv is None else self._csv.schema
+            names = schema.names
+            for name in sorted(RESERVED.intersection(names)):
+                raise UserError(
+                    f"{source}: the store has a column {name} of its own, call it otherwise"
+                )
+            self._count = 0
+            for batch in self._batches([name for name in NEEDED if name in names]):
+                self._check(batch)
+                self._count += len(batch)
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{source} cannot be read as a table: {reason}") from error
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Item]:
+        for batch in self._batches():
+            for row in batch.to_pylist():
+                path = str(row.pop("path"))
+                season = str(row["season"]) if self._season is None else self._season
+                row |= {"place": str(row["place"]), "season": season}
+                yield Item(self._source.parent / path, path, row)
+
+    def _batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        if self._csv is not None:
+            yield from self._csv.select(columns or self._csv.column_names).to_batches(BATCH)
+            return
+        # What is read ahead is held until the end.
+        with pa.parquet.ParquetFile(self._source, pre_buffer=False) as file:
+            yield from file.iter_batches(BATCH, columns=columns)
+
+    def _check(self, batch: pa.RecordBatch) -> None:
+        for number, row in enumerate(batch.to_pylist(), start=self._count + 1):
+            missing = [name for name in NEEDED if row.get(name) in (None, "")]
+            if missing:
+                raise UserError(f"{self._source}, row {number}: {', '.join(missing)} missing")
+
+
+def find_items(source: Path, settings: Settings) -> list[Item] | TableItems:
     """List what is to be packed.
 
     Args:
@@ -127,15 +189,17 @@ def find_items(source: Path, settings: Settings) -> list[Item]:
     if not source.exists():
         raise UserError(f"no image, folder or table {source}")
     if source.suffix.lower() in {".csv", ".parquet"}:
-        items = list(_from_table(source))
+        table = TableItems(source, settings.season)
+        if len(table) and not settings.chip:
+            return table
+        items = list(table)
     else:
         root = source.resolve() if source.is_dir() else source.resolve().parent
         items = []
         for path in images_below(root) if source.is_dir() else [source.resolve()]:
             name = path.relative_to(root.parent).as_posix()
-            items.append(Item(path, name, {"place": _alone(path), "season": ""}))
-    if settings.season is not None:
-        items = [Item(i.path, i.name, i.row | {"season": settings.season}) for i in items]
+            row = {"place": _alone(path), "season": settings.season or ""}
+            items.append(Item(path, name, row))
     if settings.chip:
         items = list(_cut(items, settings))
     if not items:
@@ -153,24 +217,6 @@ def encode(item: Item, settings: Settings) -> Encoded:
             return _encode_chip(item, item.chip, settings)
     except UserError as error:
         return Encoded(item, problem=str(error))
-
-
-def _from_table(source: Path) -> Iterator[Item]:
-    try:
-        reader = pa.csv.read_csv if source.suffix.lower() == ".csv" else pa.parquet.read_table
-        rows = reader(str(source)).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{source} cannot be read as a table: {reason}") from error
-    for name in RESERVED.intersection(rows[0] if rows else ()):
-        raise UserError(f"{source}: the store has a column {name} of its own, call it otherwise")
-    for number, row in enumerate(rows, start=1):
-        missing = [name for name in ("path", "place", "season") if row.get(name) in (None, "")]
-        if missing:
-            raise UserError(f"{source}, row {number}: {', '.join(missing)} missing")
-        path = str(row.pop("path"))
-        row |= {"place": str(row["place"]), "season": str(row["season"])}
-        yield Item(source.parent / path, path, row)
 
 
 def _encode_file(item: Item, settings: Settings) -> Encoded:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cgeartheye.errors import UserError
 from cgeartheye.files import replacing
-from cgeartheye.pretraining.sources import Encoded
+from cgeartheye.pretraining.sources import Encoded, Item
 from cgeartheye.pretraining.store import (
     INDEX,
     SHARD_SIZES,
@@ -48,7 +48,6 @@ class Writer:
 
     Attributes:
         folder: of the store.
-        sources: what the store holds, by `Item.source`.
     """
 
     def __init__(self, folder: Path):
@@ -58,7 +57,8 @@ class Writer:
             UserError: a shard is damaged.
         """
         self.folder = folder
-        self.sources: set[str] = set()
+        # Digests, of a tenth of the names' size.
+        self._sources: set[int] = set()
         self._digests: set[int] = set()
         self._pending: list[tuple[bytes, dict[str, Any]]] = []
         self._bytes = 0
@@ -66,8 +66,9 @@ class Writer:
         shards = _shards(folder)
         for shard in shards:
             rows = _read_rows(folder, shard, indexed.get(shard, 0))
-            self.sources.update(rows["source"].to_pylist())
-            self._digests.update(rows["digest"].to_pylist())
+            for batch in rows.select(["source", "digest"]).to_batches(COMMIT_IMAGES):
+                self._sources.update(_digest_of(name.as_py()) for name in batch["source"])
+                self._digests.update(batch["digest"].to_pylist())
         self._shard = shards[-1] if shards else 0
         if self._shard in indexed:
             self._shard += 1
@@ -80,6 +81,10 @@ class Writer:
         if kind is None or issubclass(kind, (UserError, KeyboardInterrupt)):
             self._commit()
             self._write_index()
+
+    def holds(self, item: Item) -> bool:
+        """Whether the store held an image when this was opened."""
+        return bool(self._sources) and _digest_of(item.source) in self._sources
 
     def add(self, encoded: Encoded) -> bool:
         """Add an image, unless the store holds the same file already.
@@ -158,6 +163,10 @@ class Writer:
         ):
             # One batch, so that every column is one stretch of memory.
             writer.write_table(table, max_chunksize=len(table))
+
+
+def _digest_of(source: str) -> int:
+    return digest(source.encode("utf-8", "surrogateescape"))
 
 
 def _shards(folder: Path) -> list[int]:
