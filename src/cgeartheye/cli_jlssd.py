@@ -69,6 +69,9 @@ def cut(
     out: Annotated[Path, typer.Option(help="A folder for chips.parquet, report and chips.")] = (
         Path("chips")
     ),
+    bands: Annotated[
+        tuple[int, int, int], typer.Option(help="Which bands are red, green and blue.")
+    ] = (1, 2, 3),
     size: Annotated[int, typer.Option(min=14, help="Pixels a side.")] = 1024,
     gsd: Annotated[float, typer.Option(min=0.001, help="Metres a pixel.")] = 0.75,
     max_nodata: Annotated[
@@ -90,7 +93,12 @@ def cut(
             raise UserError(f"--mosaic {given}: write it as spring=spring.tif")
         mosaics[season] = (*mosaics.get(season, ()), path)
     settings = ChipCutting(
-        mosaics=mosaics, size=size, gsd=gsd, max_nodata=max_nodata, max_cloud=max_cloud
+        mosaics=mosaics,
+        bands=bands,
+        size=size,
+        gsd=gsd,
+        max_nodata=max_nodata,
+        max_cloud=max_cloud,
     )
     cut_chips(design, settings, out / "chips.parquet", workers)
 

@@ -175,6 +175,23 @@ def test_chips_across_the_edge_of_a_map_of_the_world(
     assert sum(most) < 3 * 64  # and not all columns between the two edges
 
 
+def test_bands_in_another_order(tmp_path: Path) -> None:
+    rgb, bgr = write_mosaic(tmp_path / "rgb.tif", side=600), tmp_path / "bgr.tif"
+    with rasterio.open(rgb) as file, rasterio.open(bgr, "w", **file.profile) as other:
+        other.write(file.read()[::-1])
+    design = write_places(tmp_path / "design.parquet", [(0.0, 0.0)])
+    found = []
+    for path, bands in ((rgb, (1, 2, 3)), (bgr, (3, 2, 1))):
+        settings = ChipCutting(mosaics={"s": (str(path),)}, size=SIZE, gsd=GSD, bands=bands)
+        table = cut_chips(design, settings, tmp_path / path.stem / "chips.parquet", 0)
+        assert table["status"].to_pylist() == ["ok"]
+        found.append((tmp_path / path.stem / table["path"][0].as_py()).read_bytes())
+    assert found[0] == found[1]
+    wrong = ChipCutting(mosaics={"s": (str(rgb),)}, size=SIZE, gsd=GSD, bands=(1, 2, 4))
+    with pytest.raises(UserError, match="has 3 bands, so no band 4"):
+        cut_chips(design, wrong, tmp_path / "wrong" / "chips.parquet", 0)
+
+
 def test_a_mosaic_on_the_grid_is_not_resampled(tmp_path: Path) -> None:
     mosaic = write_mosaic(tmp_path / "m.tif", side=600)
     seen = open_mosaic("summer", [str(mosaic)], tmp_path).look(spot_at(LON, LAT, SIZE, GSD))

@@ -39,6 +39,9 @@ class ChipCutting(Section):
     mosaics: dict[str, Paths] = Field(
         min_length=1, description="of each season: COG, VRT or folders; any path that GDAL opens"
     )
+    bands: tuple[Positive, Positive, Positive] = Field(
+        (1, 2, 3), description="that are red, green and blue; of a single band all three are it"
+    )
     size: Positive = Field(1024, description="pixels a side of a chip")
     gsd: float = Field(0.75, gt=0, description="metres a pixel")
     max_nodata: Share = Field(0.05, description="share of a chip without data, at most")

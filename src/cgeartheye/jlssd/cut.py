@@ -67,7 +67,7 @@ def cut_chips(design: Path, settings: ChipCutting, out: Path, workers: int = 2) 
         raise UserError(f"another process cuts chips into {out.parent}: wait for it") from error
     with held:
         mosaics = tuple(
-            open_mosaic(season, paths, parts / "links")
+            open_mosaic(season, paths, parts / "links", settings.bands)
             for season, paths in settings.mosaics.items()
         )
         count = -(-len(places) // PART)

@@ -80,12 +80,14 @@ class Mosaic:
         name: of its first file, for messages.
         layers: files that lie on one grid, by grid; where several have data, the last is seen.
         stretches: of each layer, values that become 0 and 255; none for 8 bits.
+        bands: counted from 1, that are red, green and blue.
     """
 
     season: str
     name: str
     layers: tuple[tuple[Path, ...], ...]
     stretches: tuple[tuple[float, float] | None, ...]
+    bands: tuple[int, int, int]
 
     def look(self, spot: Spot) -> tuple[Bytes, Bools] | None:
         """Return pixels uint8 `[size, size, 3]` and which have data; none if it is elsewhere.
@@ -110,16 +112,19 @@ class Mosaic:
     @cached_property
     def _scenes(self) -> list[Scene]:
         layers = zip(self.layers, self.stretches, strict=True)
-        return [open_scene(files, stretch=stretch) for files, stretch in reversed(list(layers))]
+        return [open_scene(files, self.bands, stretch) for files, stretch in reversed(list(layers))]
 
 
-def open_mosaic(season: str, inputs: Sequence[str], folder: Path) -> Mosaic:
+def open_mosaic(
+    season: str, inputs: Sequence[str], folder: Path, bands: tuple[int, int, int] = (1, 2, 3)
+) -> Mosaic:
     """Look at the rasters of a season.
 
     Args:
         season: its name.
         inputs: files, folders, or any paths of GDAL. They need not be in one reference system.
         folder: where the way to a path of GDAL is kept, as a small virtual raster.
+        bands: counted from 1, that are red, green and blue.
 
     Raises:
         UserError: rasters that are missing, cannot be opened, or have no reference system.
@@ -141,12 +146,13 @@ def open_mosaic(season: str, inputs: Sequence[str], folder: Path) -> Mosaic:
         many = f"of {len(paths):,} rasters of {season} {len(problems):,} cannot be used: "
         named = "; ".join(problems[:_NAMED]) + ("; ..." if len(problems) > _NAMED else "")
         raise UserError(many * (len(problems) > 1) + named)
-    scenes = [open_scene(files) for files in layers.values()]
+    scenes = [open_scene(files, bands) for files in layers.values()]
     return Mosaic(
         season,
         inputs[0] if len(inputs) == 1 else f"{inputs[0]} and {len(inputs) - 1} more",
         tuple(tuple(files) for files in layers.values()),
         tuple(scene.stretch for scene in scenes),
+        bands,
     )
 
 
