@@ -1,6 +1,6 @@
 """What a map of objects finds of what its detector finds on chips: harbours and airports, drawn.
 
-    python benchmarks/detection_map.py OUT [--weights FILE] [--worlds 3] [--epochs 40]
+    python benchmarks/detection_map.py OUT [--weights FILE] [--worlds 4] [--epochs 20]
 
 Draws worlds of 2.3 km a side, learns oriented boxes of aeroplanes, ships and tanks from chips of
 their south, tests on chips of their north, which shows other harbours and airports, and maps the
@@ -48,7 +48,7 @@ from cgeartheye.data.synthetic import (
     write_world,
 )
 from cgeartheye.data.synthetic.export import EPSG, TRANSFORM
-from cgeartheye.demo_files import FOUND_CLASSES, PATCH, SEASON, objects_of
+from cgeartheye.demo_files import FOUND_CLASSES, OBJECT_CHIP, OBJECT_SIDE, SEASON, objects_of
 from cgeartheye.geometry import oriented_of, overlap
 from cgeartheye.tasks import runs
 from cgeartheye.tasks.base import read_model
@@ -111,8 +111,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--weights", type=Path, help="of a tiny backbone, which stays frozen")
-    parser.add_argument("--worlds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--worlds", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=20)
     given = parser.parse_args()
     out = given.out.resolve()
     worlds = [make_world(SIZE, seed) for seed in range(given.worlds)]
@@ -141,7 +141,7 @@ def main() -> int:
 def write_chips(worlds: Sequence[World], folder: Path) -> None:
     """Write what shows objects: of the south at both dates in two seasons; the north whole."""
     for world in worlds:
-        learned, tested = split(world.size, PATCH, held_out="north")
+        learned, tested = split(world.size, OBJECT_CHIP, held_out="north")
         known = [objects_of(world, date) for date in DATES]
         shown = [s for s in learned if any(len(objects_in(some, s).labels) for some in known)]
         for part, squares, seasons, dates in (
@@ -163,16 +163,16 @@ def configure(out: Path, weights: Path | None, epochs: int) -> ObjectDetection:
             classes=FOUND_CLASSES,
             annotations="Annotations/Oriented Bounding Boxes",
             gsd=GSD,
-            image_size=2 * PATCH,
+            image_size=OBJECT_SIDE,
             scale=(0.8, 1.25),
-            batch_size=8,
+            batch_size=4,
             workers=1,
         ),
         decoder=DetectionDecoder(
             channels=96, queries=60, encoder_layers=0, decoder_layers=3, heads=4, hidden=192,
             denoising=60,
         ),
-        cache=FeatureCache(views=4),
+        cache=FeatureCache(views=3),
         training=Training(
             epochs=epochs,
             lr=2e-3 if weights else 5e-4,
@@ -192,7 +192,7 @@ def on_chips(worlds: Sequence[World], found: pd.DataFrame, least: float) -> Scor
     found = found[found["score"] >= least]
     of_chip = dict(list(found.groupby(found["path"].map(lambda path: Path(path).stem))))
     for world in worlds:
-        for square in split(world.size, PATCH, held_out="north")[1]:
+        for square in split(world.size, OBJECT_CHIP, held_out="north")[1]:
             stem = f"{world.seed}_{DATES[0]}_{SEASON}_{square[1]}_{square[0]}"
             rows = of_chip.get(stem, found[:0])
             corners = rows[[f"{axis}{n}" for n in range(4) for axis in "xy"]].to_numpy(float)

@@ -45,6 +45,8 @@ from cgeartheye.demo_files import (
     CHIP,
     FOUND_CLASSES,
     LATER,
+    OBJECT_CHIP,
+    OBJECT_SIDE,
     PATCH,
     SEASON,
     cut_boxes,
@@ -147,7 +149,7 @@ def demo(folder: Path) -> None:
     _show_change(world, folder / CHANGE_MAP / "map.tif", report)
 
     count = cut_boxes(world, folder / "boxes")
-    say(f"{count} oriented boxes in chips of {PATCH} x {PATCH} pixels")
+    say(f"{count} oriented boxes in chips of {OBJECT_CHIP} x {OBJECT_CHIP} pixels")
     figures = runs.train(_finder(folder))
     report.section(
         "Objects",
@@ -218,7 +220,7 @@ def _detector(folder: Path) -> ChangeDetection:
             root=folder / "pairs", gsd=GSD, image_size=PATCH, batch_size=16, workers=1, rotation=0
         ),
         decoder=ChangeDecoder(kind="light", class_weights=(1.0, 3.0)),
-        cache=FeatureCache(views=4),
+        cache=FeatureCache(views=2),
         training=Training(epochs=CHANGE_EPOCHS, lr=6e-4, warmup_epochs=1, evaluate_every=6),
         work_dir=folder / DETECTOR,
     )
@@ -233,9 +235,9 @@ def _finder(folder: Path) -> ObjectDetection:
             classes=FOUND_CLASSES,
             annotations="Annotations/Oriented Bounding Boxes",
             gsd=GSD,
-            image_size=2 * PATCH,  # a vehicle is smaller than a patch: enlarged, it is seen
+            image_size=OBJECT_SIDE,
             scale=(0.8, 1.25),
-            batch_size=8,
+            batch_size=4,
             workers=1,
         ),
         # The pixels' attention to each other would take most of the time.

@@ -1,5 +1,6 @@
 """Tiny data sets for the tests beside this file."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from PIL import Image
 
 from cgeartheye.data.synthetic import World, make_world
+
+sys.path.append(str(Path(__file__).parent))  # for what tests share
 
 MakeImage = Callable[[Path, int], None]
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,24 @@ def test_a_box_of_another_class_or_a_neighbour_is_no_double(clean):
         clean, "train/3", CAR, POND, CAR.replace("car", "pond"), "10 11 50 11 50 31 10 31 car 0"
     )
     only(check(clean), "no object is annotated twice")
+
+
+@pytest.mark.parametrize("boxes", ["horizontal", "oriented"])
+def test_doubles_among_thousands_are_found(tmp_path, boxes):
+    """A table of all pairs of 10,000 boxes would take gigabytes."""
+    for part in ("train", "val"):
+        (tmp_path / "images" / part).mkdir(parents=True)
+        Image.new("RGB", (1000, 800)).save(tmp_path / "images" / part / f"{part}.png")
+    corners = [(x, y) for x in range(0, 1000, 5) for y in range(0, 250, 5)]
+    lines = [f"{x} {y} {x + 4} {y} {x + 4} {y + 3} {x} {y + 3} car 0" for x, y in corners]
+    annotate(tmp_path, "train/train", *lines, lines[7], lines[77], lines[77])
+    annotate(tmp_path, "val/val", CAR)
+    tracemalloc.start()
+    found = only(check(tmp_path, boxes=boxes), "annotated twice")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 500e6
+    assert len(found.examples) == 4
 
 
 def test_a_rounded_border_is_no_fault(clean):

@@ -32,6 +32,15 @@ def test_a_small_image_proposes_as_many_as_it_has_pixels() -> None:
     assert logits.shape[1] == 16 + 4 + 1 + 1
 
 
+@pytest.mark.parametrize("channels", [16, 32])
+def test_a_level_of_one_pixel_tells_something(channels: int) -> None:
+    """Where a group of its norm had one channel it would be zero, and one image an error."""
+    neck = detector(channels=channels).neck
+    levels = neck([level[:1] for level in maps(side=2)])
+    assert levels[-1].shape == (1, channels, 1, 1)
+    assert levels[-1].abs().max() > 0.1
+
+
 @pytest.mark.parametrize("oriented", [False, True])
 def test_what_is_found_does_not_depend_on_the_noised_queries(oriented: bool) -> None:
     model = detector(oriented).eval()

@@ -243,7 +243,7 @@ def test_the_cache_holds_what_encoding_gives(things_config: Path, boxes: str) ->
     with torch.no_grad():
         for one, other in zip(data.val.load(order), files.load(order), strict=True):
             assert torch.equal(one["index"], other["index"])
-            torch.testing.assert_close(one["scale"].double(), other["scale"].double())
+            assert torch.equal(one["size"], other["size"])
             for name in objects:
                 for a, b in zip(one[name], other[name], strict=True):
                     assert torch.equal(a, b)
@@ -280,6 +280,21 @@ def test_the_mirror_image_shows_the_same_boxes(things_config: Path) -> None:
     torch.testing.assert_close(*directions, rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.parametrize("resize", [True, False])
+def test_horizontal_boxes_end_where_the_image_does(things_config: Path, resize: bool) -> None:
+    """Also where the network's input goes on, in black; the image has other pixels than it."""
+    recipe = DetectionRecipe(read(things_config, f"data.resize={resize}"))
+    task = recipe.task(build(recipe.config.backbone, 112), recipe.classes, tta=False).eval()
+    sides = (40, 60) if resize else (80, 100)
+    image = torch.zeros(1, 3, *((112, 112) if resize else sides), dtype=torch.uint8)
+    wide = Detections(torch.tensor([[-1.0, 2, 112, 112]]), torch.ones(1), torch.zeros(1).long())
+    task.predict_windows = lambda images: [wide] * len(images)  # type: ignore[method-assign]
+    (found,) = task.predict({"image": image, "size": torch.tensor([sides])})
+    left, top, right, bottom = found.boxes[0].tolist()
+    assert (left, right, bottom) == (0, sides[1], sides[0])
+    assert top == pytest.approx(2 * 60 / 112 if resize else 2)
+
+
 def test_large_images_are_seen_window_by_window(things_config: Path, things: Path) -> None:
     """As large as a window they give what they give resized; larger ones are covered."""
     settings = ["data.boxes=oriented", "cache.enabled=false", "training.epochs=1"]
@@ -292,7 +307,7 @@ def test_large_images_are_seen_window_by_window(things_config: Path, things: Pat
     task, _ = runs.load(config, run, torch.device("cpu"))
     task.eval()
     image = torch.from_numpy(draw_things(7, 260, 200)[0]).permute(2, 0, 1)
-    batch = {"image": [image], "scale": torch.ones(1)}
+    batch = {"image": [image], "size": torch.tensor([[260, 200]])}
     with torch.no_grad():
         (found,) = task.predict(batch)
     assert found.boxes[:, 1].max() > 150
@@ -334,6 +349,7 @@ def detections(boxes: torch.Tensor, labels: torch.Tensor) -> Detections:
         (["decoder.layers=[1, 2, 40]"], "layer 40 does not exist"),
         (["decoder.heads=5"], "multiple of 4 and of heads"),
         (["data.image_size=100"], "multiple of 14"),
+        (["data.image_size=14"], "greater than or equal to 28"),
         (["data.classes=[red, blue]"], "'white'"),
         (["backbone.name=timm/resnet18", "data.image_size=224"], "no plain transformer"),
         (["backbone.tuning=full", "decoder.layers=[1, 2, 3]"], "must hold the last one, 11"),

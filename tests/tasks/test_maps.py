@@ -156,7 +156,7 @@ def test_a_detector_maps_what_it_finds_in_a_large_image(
     task, _ = runs.load(config, run, torch.device("cpu"))
     image = torch.from_numpy(picture).permute(2, 0, 1)
     with torch.no_grad():
-        (expected,) = task.eval().predict({"image": [image], "scale": torch.ones(1)})
+        (expected,) = task.eval().predict({"image": [image], "size": torch.tensor([[260, 200]])})
     sides = (
         expected.boxes[:, 2:4]
         if boxes == "oriented"

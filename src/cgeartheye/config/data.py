@@ -243,7 +243,7 @@ class DetectionData(Section):
     train_fraction: Fraction = 0.8
     split_seed: int = 0
     gsd: float | None = Field(None, gt=0, description=_GSD)
-    image_size: Positive = Field(784, description="pixels a side of the network's input")
+    image_size: int = Field(784, ge=28, description="pixels a side of the network's input")
     resize: bool = Field(
         True,
         description="test images are resized so that their longer side is image_size; false: they "

@@ -5,11 +5,12 @@ all of them.
 """
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ import yaml
 
 from cgeartheye.data.survey import Problem, more
 from cgeartheye.errors import UserError, nearest
+
+Id = int | float | str
+"""Of an image or a category in a COCO file."""
 
 Kind = Literal["xml", "dota", "yolo"]
 """XML of VOC or DIOR-R, or text of DOTA or YOLO."""
@@ -31,6 +35,7 @@ _CORNERS = tuple(
     for axis in "xy"
 )
 _DOTA_COLUMNS = (9, 10)  # with `difficult`, and without
+_DOTA_HEAD = ("imagesource", "gsd")
 _YOLO_COLUMNS = (5, 9)  # horizontal, and with corners
 
 
@@ -52,7 +57,7 @@ class Objects:
     ignored: npt.NDArray[np.bool_]
     crowds: npt.NDArray[np.bool_]
     where: Path
-    image_id: int | str | None = None
+    image_id: Id | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -141,20 +146,21 @@ def corners_of_sides(x0: float, y0: float, x1: float, y1: float) -> tuple[float,
 
 
 def kind_of(files: Iterable[Path]) -> Kind:
-    """Tell DOTA's text from YOLO's by the first line that says something.
+    """Tell DOTA's text from YOLO's by the first line that is of one of them.
 
-    Only DOTA's begins with a head or has a class name behind the corners; where all files are
-    empty, either is right.
+    Only DOTA's begins with a head or has a class name behind the corners; where no line is of
+    either, each is right.
     """
     for path in files:
         if path.suffix.lower() == ".xml":
             return "xml"
         for line in _lines(path, Faults()):
             columns = line.split()
-            if columns:
-                headed = columns[0].startswith(("imagesource", "gsd"))
-                named = len(columns) == 9 and not _is_number(columns[8])
-                return "dota" if headed or named or len(columns) == 10 else "yolo"
+            numbers = [_numbers([column]) is not None for column in columns]
+            if len(columns) in _YOLO_COLUMNS and all(numbers):
+                return "yolo"
+            if line.startswith(_DOTA_HEAD) or (len(columns) in _DOTA_COLUMNS and all(numbers[:8])):
+                return "dota"
     return "yolo"
 
 
@@ -165,10 +171,11 @@ def read_xml(path: Path, faults: Faults) -> Written:
         Where each object is written, and what it is; coordinates as they are written.
     """
     try:
-        root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, UnicodeDecodeError, OSError) as error:
-        if path.stat().st_size == 0:
+        content = path.read_bytes()
+        if not content:
             return []
+        root = ElementTree.fromstring(_decoded(content))
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
         faults.add(f"{path} ({error})", "cannot be read as XML: repair the file or replace it")
         return []
     if root.tag != "annotation":
@@ -204,7 +211,7 @@ def read_dota(path: Path, faults: Faults) -> Written:
     found: Written = []
     for number, line in enumerate(_lines(path, faults), start=1):
         columns = line.split()
-        if not columns or columns[0].startswith(("imagesource", "gsd")):
+        if not columns or columns[0].startswith(_DOTA_HEAD):
             continue
         place = f"{path}:{number}"
         corners = _numbers(columns[:8])
@@ -262,33 +269,48 @@ def read_yolo(path: Path, size: tuple[int, int], names: Sequence[str], faults: F
     return found
 
 
-def read_names(root: Path) -> tuple[str, ...]:
+def read_names(folders: Iterable[Path]) -> tuple[str, ...]:
     """Return the names of YOLO's class indices that a file beside the labels lists; none: ().
 
     A catalogue's order is not taken for them: YOLO's files of DOTA have another.
 
+    Args:
+        folders: where it may be, the likeliest first.
+
     Raises:
-        UserError: there is such a file, but without names.
+        UserError: there is such a file, but without names, or with one twice.
     """
-    path = next((root / name for name in NAMES if (root / name).is_file()), None)
+    files = (folder / name for folder in folders for name in NAMES)
+    path = next(filter(Path.is_file, files), None)
     if path is None:
         return ()
-    text = path.read_text(encoding="utf-8-sig")
-    if path.suffix == ".txt":
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        content = None
-    names = content.get("names") if isinstance(content, dict) else None
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list):
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text: save it as UTF-8") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    names = _names_in_yaml(text) if path.suffix == ".yaml" else lines
+    if names is None:
         raise UserError(
             f"{path} has no 'names', a list of classes or one name for each index from 0: "
             "correct it, or delete it and name them in data.classes"
         )
-    return tuple(str(name) for name in names)
+    found = tuple(map(str, names))
+    if len(set(found)) < len(found):
+        raise UserError(f"{path} names a class twice: each index has a name of its own")
+    return found
+
+
+def _names_in_yaml(text: str) -> list[Any] | None:
+    """Return YOLO's list `names`, which may also be written as one name for each index."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and names.keys() == set(range(len(names))):
+        names = [names[index] for index in range(len(names))]
+    return names if isinstance(names, list) else None
 
 
 def _lines(path: Path, faults: Faults) -> list[str]:
@@ -318,5 +340,9 @@ def _numbers(texts: Sequence[str]) -> list[float] | None:
         return None
 
 
-def _is_number(text: str) -> bool:
-    return _numbers([text]) is not None
+def _decoded(content: bytes) -> bytes | str:
+    """Return XML without the encoding that it declares: the parser can do few, and not GBK."""
+    declared = re.match(rb"<\?xml[^>]*encoding=[\"']([\w.-]+)", content)
+    if not declared:
+        return content
+    return content.decode(declared[1].decode()).partition("?>")[2]

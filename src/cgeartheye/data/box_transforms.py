@@ -23,7 +23,7 @@ def eval_scale(height: int, width: int, image_size: int, resize: bool) -> float:
     return image_size / max(height, width) if resize else 1.0
 
 
-def eval_view(image: Tensor, image_size: int, resize: bool) -> tuple[tv_tensors.Image, float]:
+def eval_view(image: Tensor, image_size: int, resize: bool) -> tv_tensors.Image:
     """Return what a test sees of an image.
 
     Args:
@@ -32,14 +32,14 @@ def eval_view(image: Tensor, image_size: int, resize: bool) -> tuple[tv_tensors.
         resize: whether it is; the image is then padded, right and below, with zeros.
 
     Returns:
-        uint8 `[3, image_size, image_size]`, or the image as it is, and the scale.
+        uint8 `[3, image_size, image_size]`, or the image as it is.
     """
+    if not resize:
+        return tv_tensors.Image(image)
     height, width = image.shape[1:]
     scale = eval_scale(height, width, image_size, resize)
-    if not resize:
-        return tv_tensors.Image(image), scale
     to = [max(1, round(side * scale)) for side in (height, width)]
-    return tv_tensors.Image(_pad(F.resize(image, to, _BILINEAR, antialias=True), image_size)), scale
+    return tv_tensors.Image(_pad(F.resize(image, to, _BILINEAR, antialias=True), image_size))
 
 
 def box_transform(

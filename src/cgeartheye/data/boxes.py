@@ -15,9 +15,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from cgeartheye.config import Colour, DetectionData
-from cgeartheye.data.annotations import Objects
+from cgeartheye.data.annotations import Id, Objects
 from cgeartheye.data.box_transforms import box_transform, eval_scale, eval_view
-from cgeartheye.data.coco import Id
 from cgeartheye.data.images import read_header, read_image
 from cgeartheye.data.legend import distinct_colours
 from cgeartheye.data.survey import refuse
@@ -41,7 +40,7 @@ class BoxChips(Dataset[dict[str, Any]]):
     - `labels`: int64 `[n]`, indices of classes;
     - `ignored`: bool `[n]`, those that count neither way in a test. Training sees them as any
       other, but for COCO's crowds, which it does not see;
-    - `index`, and in tests `scale`: pixels of `image` for one on disk.
+    - `index`, and in tests `size`: int64, rows and columns of the image on disk.
 
     Attributes:
         names: the images' paths below the root, with forward slashes.
@@ -97,21 +96,21 @@ class BoxChips(Dataset[dict[str, Any]]):
             index, seed = key
             with seeded(seed):
                 image, boxes, labels, ignored = self.train_view(*self.load_training(index))
-            scale = {}
+            size = {}
         else:
             index = key
             picture = self.load_picture(index)
-            image, wide = eval_view(picture, self.image_size, self.resize)
+            image = eval_view(picture, self.image_size, self.resize)
             boxes, labels, ignored = self.load_boxes(index)
             boxes = self._on(picture, boxes)
-            scale = {"scale": wide}
+            size = {"size": torch.tensor(picture.shape[1:])}
         return {
             "image": image,
             "boxes": boxes,
             "labels": labels,
             "ignored": ignored,
             "index": index,
-            **scale,
+            **size,
         }
 
     def load_picture(self, index: int) -> Tensor:
@@ -142,19 +141,20 @@ class BoxChips(Dataset[dict[str, Any]]):
 
         Returns:
             Pixels of the view: the longer side of a box, or the diagonal of an oriented one, which
-            may lie askew in another image. None: there is no object.
+            may lie askew in another image; crowds are no objects. None: there is none.
         """
         return self._largest_side
 
     @cached_property
     def _largest_side(self) -> float | None:
-        if not len(self._boxes):
+        if self._crowds.all():
             return None
         points = self._boxes.reshape(len(self._boxes), -1, 2)
         if self.oriented:
             lengths = np.linalg.norm(points[:, 2] - points[:, 0], axis=1)
         else:
             lengths = (points[:, 1] - points[:, 0]).max(1)
+        lengths = np.where(self._crowds, 0, lengths)
         largest = 0.0
         for index, (first, last) in enumerate(zip(self._ends, self._ends[1:], strict=False)):
             if last > first:

@@ -246,7 +246,12 @@ DOTA = BoxedDataSet(
     ),
     folders=("DOTA", "DOTA-v1.0", "DOTAv1"),
     images="{part}/images",
-    annotations=("{part}/labelTxt", "{part}/labelTxt-v1.0", "{part}/annfiles"),
+    annotations=(
+        "{part}/labelTxt",
+        "{part}/labelTxt-v1.0",
+        "{part}/labelTxt-v1.0/labelTxt",
+        "{part}/annfiles",
+    ),
 )
 """DOTA 1.0: 2,806 images of 800 to 4,000 pixels a side, 188,282 oriented boxes of 15 classes.
 

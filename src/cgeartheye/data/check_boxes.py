@@ -29,7 +29,7 @@ from cgeartheye.data.findings import (
     repeated,
 )
 from cgeartheye.data.survey_boxes import BoxSurvey, survey_boxes
-from cgeartheye.geometry import oriented_of, overlap
+from cgeartheye.geometry import oriented_of, paired_overlap
 
 SAME = 0.99  # IoU of boxes that are one object
 SMALL, LARGE = 32, 96  # COCO's limits, pixels a side of a square of the same area
@@ -233,16 +233,15 @@ def _doubled(seen: _Seen, classes: tuple[str, ...]) -> Finding:
 
 def _pairs(boxes: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
     """Return which boxes of an image and class are the same."""
-    # Only those with about the same middle can be; there are few, and IoU is dear.
+    # Only those with about the same middle can be. An image may have thousands: no table of pairs.
     middles = boxes[:, :2] if boxes.shape[1] == 5 else (boxes[:, :2] + boxes[:, 2:]) / 2
-    reach = 0.02 * _sides(boxes).max(axis=1, initial=0)
-    near = np.abs(middles[:, None] - middles).max(axis=2) <= reach
-    found = []
-    for one, other in np.argwhere(np.triu(near, 1)).tolist():
-        pair = torch.from_numpy(boxes[[one, other]])
-        if overlap(pair[:1], pair[1:]).item() > SAME:
-            found.append((one, other))
-    return found
+    reach = 0.02 * _sides(boxes).max(axis=1, initial=0, keepdims=True)
+    tree = shapely.STRtree(shapely.points(middles))
+    near = tree.query(shapely.box(*(middles - reach).T, *(middles + reach).T)).T
+    near = near[near[:, 0] < near[:, 1]]
+    first, second = (torch.from_numpy(boxes[those]) for those in near.T)
+    same: list[tuple[int, int]] = near[(paired_overlap(first, second) > SAME).numpy()].tolist()
+    return same
 
 
 def _repeated(found: BoxSurvey, facts: dict[str, Facts]) -> list[Finding]:

@@ -10,14 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from cgeartheye.data.annotations import Annotation, Faults, Written, corners_of_sides
+from cgeartheye.data.annotations import Annotation, Faults, Id, Written, corners_of_sides
 from cgeartheye.errors import UserError
 from cgeartheye.geometry import corners_of, oriented_around
 
 T = TypeVar("T")
-Id = int | str
-"""Of an image or a category."""
-
 _LISTS = ("images", "annotations", "categories")
 
 
@@ -49,7 +46,14 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
         UserError: it is missing, no JSON, or no COCO file.
     """
     content = _read(path)
-    categories = {category["id"]: str(category["name"]) for category in content["categories"]}
+    categories: dict[Id, str] = {}
+    for category in content["categories"]:
+        first_name = categories.setdefault(category["id"], str(category["name"]))
+        if first_name != str(category["name"]):
+            faults.add(
+                f"{path}: the categories '{first_name}' and '{category['name']}'",
+                "have the same id: give each its own",
+            )
     found: dict[str, Written] = {}
     of_image: dict[Id, Written] = {}
     ids: dict[str, Id] = {}
@@ -61,7 +65,13 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
                 "is there twice: bring its annotations together under one id",
             )
             continue
-        of_image[image["id"]] = found[file_name] = []
+        found[file_name] = []
+        if image["id"] in of_image:
+            faults.add(
+                f"{path}: the image '{file_name}' and another",
+                "have the same id, so annotations cannot tell them apart: give each its own",
+            )
+        of_image[image["id"]] = found[file_name]
         ids[file_name] = image["id"]
     listed: list[tuple[Written, str, str, dict[str, Any]]] = []
     for number, annotation in enumerate(content["annotations"]):
@@ -174,7 +184,7 @@ def _outline(outline: Any, place: str, faults: Faults) -> np.ndarray | None:
         return None
     try:
         points = _run_ends(outline) if isinstance(outline, dict) else _vertices(outline)
-    except (TypeError, ValueError, KeyError, IndexError):
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError):
         faults.add(
             place,
             "has a segmentation that is neither polygons nor a run-length code: correct it, or "

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,7 +132,16 @@ def read_georeference(path: Path) -> Georeference | None:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the image files (by ending) in a folder and its subfolders, hidden ones left out.
+    """Return the image files in a folder and its subfolders; see `files_below`."""
+    return files_below(folder, SUFFIXES)
+
+
+def files_below(folder: Path, suffixes: Set[str]) -> list[Path]:
+    """Return the files with some endings in a folder and its subfolders, hidden ones left out.
+
+    Args:
+        folder: to look into.
+        suffixes: in lower case, with their dots.
 
     Returns:
         Paths that start with `folder`, sorted, so independent of the file system's order.
@@ -143,7 +152,7 @@ def images_below(folder: Path) -> list[Path]:
         found += [
             Path(place, name)
             for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
         ]
     return sorted(found, key=lambda path: path.as_posix())
 

@@ -4,14 +4,16 @@ As in `survey.py`, problems are collected, and no pixel is read. An image and it
 the same stem; where folders below theirs tell equal stems apart, these are the same too.
 """
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from cgeartheye.config import DetectionData
 from cgeartheye.data.annotations import (
     NAMES,
     Faults,
+    Id,
     Objects,
     Written,
     gather,
@@ -23,14 +25,17 @@ from cgeartheye.data.annotations import (
     spellings,
 )
 from cgeartheye.data.catalog import BOXED, find_root
-from cgeartheye.data.coco import CocoFile, Id, read_coco
-from cgeartheye.data.images import images_below, read_header
-from cgeartheye.data.stems import by_endings, match
+from cgeartheye.data.coco import CocoFile, read_coco
+from cgeartheye.data.images import files_below, images_below, read_header
+from cgeartheye.data.stems import by_endings, by_stem, match
 from cgeartheye.data.survey import Problem, more, split
 from cgeartheye.data.survey_masks import starred
 from cgeartheye.errors import UserError, nearest
 
-# Where annotations are in the wild: COCO's, then folders.
+# Where images are in the wild: of most; of YOLO's exports and DOTA; of DIOR as it is published.
+_IMAGES = ("images/{part}", "{part}/images", "JPEGImages-{part}")
+_LISTED = ("JPEGImages", "images")  # of VOC and others, whose parts are lists
+# Where annotations are: COCO's, then folders.
 _ORIENTED = ("Annotations/Oriented Bounding Boxes", "labelTxt/{part}", "{part}/labelTxt")
 _PLACES = (
     *(f"{folder}/{name}{{part}}.json" for folder in ("Annotations", "annotations")
@@ -46,7 +51,7 @@ _PLACES = (
     "labels",
     "labelTxt",
 )  # fmt: skip
-_FILES = (".xml", ".txt")
+_FILES = frozenset({".xml", ".txt"})
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,6 @@ class _Reading:
         root: the folder that holds images and annotations.
         images: pattern of the images' folder.
         annotations: pattern of their annotations.
-        indexed: the classes of YOLO's indices.
         faults: mistakes in files.
         problems: others.
         unused: images that a COCO file does not name.
@@ -103,7 +107,6 @@ class _Reading:
     root: Path
     images: str
     annotations: str
-    indexed: tuple[str, ...]
     faults: Faults = field(default_factory=Faults)
     problems: list[Problem] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
@@ -112,6 +115,13 @@ class _Reading:
     places: dict[str, set[str]] = field(default_factory=dict)
     coco: dict[Path, CocoFile] = field(default_factory=dict)
 
+    @cached_property
+    def indexed(self) -> tuple[str, ...]:
+        """The classes of YOLO's indices: named at the root, or where the labels are."""
+        labels = starred(self.root, self.annotations.replace("{part}", self.data.train))
+        folders = [folder for _, label in labels for folder in (label, label.parent)]
+        return read_names([self.root, *folders]) or self.data.classes or ()
+
 
 def survey_boxes(data: DetectionData) -> BoxSurvey:
     """Find the images and boxes that a config describes, going on past mistakes.
@@ -119,11 +129,10 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
     Raises:
         UserError: there is no root, or nothing that could be annotations.
     """
-    known = BOXED[data.catalog] if data.catalog else None
-    root = find_root(data.root, known.folders if known else ())
-    images = data.images or (known.images if known else "images/{part}")
+    root = find_root(data.root, BOXED[data.catalog].folders if data.catalog else ())
+    images = data.images or _find_images(root, data)
     annotations = data.annotations or _find_annotations(root, data)
-    reading = _Reading(data, root, images, annotations, read_names(root) or data.classes or ())
+    reading = _Reading(data, root, images, annotations)
     parts = {}
     if any("{part}" in pattern for pattern in (images, annotations, data.lists or "")):
         parts["train"] = _read_part(reading, data.train, "data.train")
@@ -164,6 +173,14 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
     return BoxSurvey(root, classes, labelled, reading.unused, ids, problems)
 
 
+def _find_images(root: Path, data: DetectionData) -> str:
+    """Return the pattern of the first folder of the training part; else of where it should be."""
+    known = (BOXED[data.catalog].images,) if data.catalog else ()
+    patterns: tuple[str, ...] = (*known, *_IMAGES, *(_LISTED if data.lists else ()))
+    there = (p for p in patterns if (root / p.replace("{part}", data.train)).is_dir())
+    return next(there, patterns[0])
+
+
 def _find_annotations(root: Path, data: DetectionData) -> str:
     """Return the pattern of the first place that has annotations of the training part."""
     known = BOXED[data.catalog].annotations if data.catalog else ()
@@ -180,9 +197,12 @@ def _find_annotations(root: Path, data: DetectionData) -> str:
 
 
 def _has_annotations(folder: Path) -> bool:
-    return any(
-        path.suffix.lower() in _FILES and path.name not in NAMES for path in folder.iterdir()
-    )
+    return any(path.parent == folder for path in _files_of(folder))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Return the annotation files in a folder and its subfolders."""
+    return [path for path in files_below(folder, _FILES) if path.name not in NAMES]
 
 
 def _read_part(reading: _Reading, part: str | None, setting: str) -> dict[str, _Place]:
@@ -211,15 +231,7 @@ def _images_of(reading: _Reading, part: str, setting: str) -> dict[str, str]:
         reading.problems.append(
             Problem(f"no folder {root / pattern}{hint}: correct {setting} or data.images")
         )
-    found: dict[str, str] = {}
-    doubled = []
-    for stars, folder in folders:
-        for path in images_below(folder):
-            key = Path(*stars, path.relative_to(folder).with_suffix("")).as_posix()
-            name = Path(os.path.relpath(path, root)).as_posix()
-            if key in found:
-                doubled.append(f"{found[key]} and {name}")
-            found[key] = name
+    found, doubled = by_stem(root, folders)
     if doubled:
         reading.problems.append(
             Problem(
@@ -275,11 +287,11 @@ def _from_coco(
         reading.coco[path] = file
         reading.categories |= file.categories
     file = reading.coco[path]
+    names = {f"{path}: the image '{file_name}'": file_name for file_name in file.images}
     found = {}
-    for file_name, objects in file.images.items():
-        place = f"{path}: the image '{file_name}'"
-        for key in _owners(reading, place, file_name, images, index):
-            found[images[key]] = _Place(path, objects, file.ids[file_name])
+    for key, place in _owners(reading, names, images, index).items():
+        file_name = names[place]
+        found[images[key]] = _Place(path, file.images[file_name], file.ids[file_name])
     reading.names |= dict.fromkeys(one.name for place in found.values() for _, one in place.objects)
     if "{part}" in reading.annotations:
         reading.unused += [name for name in images.values() if name not in found]
@@ -294,12 +306,12 @@ def _from_folder(
     setting: str,
 ) -> dict[str, _Place]:
     """Read the files of a folder that have the stems of images."""
-    files: dict[str, Path] = {}
+    files: dict[str, str] = {}
     folders = starred(reading.root, pattern)
     for stars, folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in _FILES and path.name not in NAMES:
-                files[Path(*stars, path.relative_to(folder).with_suffix("")).as_posix()] = path
+        for path in _files_of(folder):
+            name = Path(*stars, path.relative_to(folder).with_suffix("")).as_posix()
+            files[str(path)] = name
     if not folders:
         reading.problems.append(
             Problem(
@@ -307,7 +319,9 @@ def _from_folder(
             )
         )
         return {}
-    kind = kind_of(files.values())
+    of_image = _owners(reading, files, images, index)
+    # Those of images first: there may be notes of other kinds beside them.
+    kind = kind_of(map(Path, [*of_image.values(), *files]))
     if kind == "yolo" and files and not reading.indexed:
         reading.problems.append(
             Problem(
@@ -316,14 +330,12 @@ def _from_folder(
             )
         )
         return {}
-    of_image: dict[str, Path] = {}
-    for name, path in files.items():
-        of_image |= dict.fromkeys(_owners(reading, str(path), name, images, index), path)
     found = {}
     for key, image in images.items():
         if key in of_image:
-            objects = _read(reading, kind, of_image[key], image)
-            found[image] = _Place(of_image[key], objects)
+            path = Path(of_image[key])
+            objects = _read(reading, kind, path, image)
+            found[image] = _Place(path, objects)
             reading.names |= dict.fromkeys(one.name for _, one in objects)
         elif kind == "yolo":
             # YOLO's tools write no file for an image without objects.
@@ -338,18 +350,37 @@ def _from_folder(
 
 
 def _owners(
-    reading: _Reading, place: str, name: str, images: dict[str, str], index: dict[str, list[str]]
-) -> list[str]:
-    """Return the key of the image that annotations belong to, if it is in the part."""
-    keys = match(index, name)
-    owners = reading.places.setdefault(place, set())
-    owners |= {images[key] for key in keys}
-    if len(owners) > 1:
-        reading.faults.add(
-            f"{place} (for {' and '.join(sorted(owners))})",
-            "belongs to two images with the same stem: rename one of them",
-        )
-    return keys
+    reading: _Reading,
+    names: Mapping[str, str],
+    images: dict[str, str],
+    index: dict[str, list[str]],
+) -> dict[str, str]:
+    """Return where the annotations of each image of a part are, in words, by the image's key.
+
+    Args:
+        reading: takes the mistakes.
+        names: how annotations name their image, by where they are.
+        images: of the part.
+        index: of their keys.
+    """
+    found: dict[str, str] = {}
+    for place, name in names.items():
+        keys = match(index, name)
+        owners = reading.places.setdefault(place, set())
+        owners |= {images[key] for key in keys}
+        if len(owners) > 1:
+            reading.faults.add(
+                f"{place} (for {' and '.join(sorted(owners))})",
+                "belongs to two images with the same stem: rename one of them",
+            )
+        for key in keys:
+            if key in found:
+                reading.faults.add(
+                    f"{found[key]} and {place}",
+                    f"are both about {images[key]}: restore the other's image or take one out",
+                )
+            found[key] = place
+    return found
 
 
 def _read(reading: _Reading, kind: str, path: Path, image: str) -> Written:
@@ -357,7 +388,7 @@ def _read(reading: _Reading, kind: str, path: Path, image: str) -> Written:
         return read_xml(path, reading.faults)
     if kind == "dota":
         return read_dota(path, reading.faults)
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         return []
     try:
         header = read_header(reading.root / image)
@@ -382,7 +413,7 @@ def _find_orphans(reading: _Reading) -> None:
         for path in images_below(folder)
     }
     for place in alone:
-        name = place.rpartition(": the image '")[2].rstrip("'")
+        name = place.rpartition(": the image '")[2].rstrip("'").replace("\\", "/")
         if Path(name).stem not in stems:
             reading.faults.add(
                 place,

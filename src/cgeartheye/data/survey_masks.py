@@ -4,15 +4,14 @@ As in `survey.py`, problems are collected, and no pixel is read.
 """
 
 import glob
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from cgeartheye.config import ChangeData, MaskedData, SegmentationData
 from cgeartheye.data.catalog import CHANGES, MASKED, find_root
-from cgeartheye.data.images import images_below
 from cgeartheye.data.legend import Legend, change_legend, make_legend
+from cgeartheye.data.stems import by_stem
 from cgeartheye.data.survey import Problem, more, split
 
 
@@ -128,12 +127,12 @@ def _find(
     found: MaskSurvey, part: str, setting: str, images: list[Folder], masks: Folder
 ) -> list[Sample]:
     """Bring together what has the same stem."""
-    of_mask = _by_stem(found, masks, part, setting, images)
+    of_mask = _images_of(found, masks, part, setting, images)
     taken = set(of_mask.values())  # they may lie among the images
     dates = [
         {
             stem: name
-            for stem, name in _by_stem(found, folder, part, setting, images).items()
+            for stem, name in _images_of(found, folder, part, setting, images).items()
             if name not in taken
         }
         for folder in images
@@ -162,7 +161,7 @@ def _find(
     return [Sample(tuple(date[stem] for date in dates), of_mask[stem]) for stem in stems]
 
 
-def _by_stem(
+def _images_of(
     found: MaskSurvey, folder: Folder, part: str, setting: str, images: list[Folder]
 ) -> dict[str, str]:
     """Find the image files of some folders by what images and masks have in common.
@@ -184,17 +183,7 @@ def _by_stem(
         found.problems.append(
             Problem(f"no folder {found.root / pattern}: correct {setting}, {names} or data.masks")
         )
-    by_stem: dict[str, str] = {}
-    doubled = []
-    for stars, place in folders:
-        for path in images_below(place):
-            if path.stem.endswith(folder.ending):
-                below = path.relative_to(place).parent
-                stem = Path(*stars, below, path.stem.removesuffix(folder.ending)).as_posix()
-                name = Path(os.path.relpath(path, found.root)).as_posix()
-                if stem in by_stem:
-                    doubled.append(f"{by_stem[stem]} and {name}")
-                by_stem[stem] = name
+    stems, doubled = by_stem(found.root, folders, folder.ending)
     if doubled:
         found.problems.append(
             Problem(
@@ -203,7 +192,7 @@ def _by_stem(
                 doubled,
             )
         )
-    return by_stem
+    return stems
 
 
 def starred(root: Path, pattern: str) -> list[tuple[list[str], Path]]:

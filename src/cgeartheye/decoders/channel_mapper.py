@@ -40,7 +40,9 @@ class _Conv(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        groups = next(n for n in range(min(_GROUPS, outputs), 0, -1) if outputs % n == 0)
+        # Of two channels at least: the smallest level may be one pixel, a group's only one else.
+        most = min(_GROUPS, max(1, outputs // 2))
+        groups = next(n for n in range(most, 0, -1) if outputs % n == 0)
         self.gn = nn.GroupNorm(groups, outputs)
         nn.init.xavier_uniform_(self.conv.weight)
 

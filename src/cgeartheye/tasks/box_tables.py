@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rasterio.warp import transform_geom
 
-from cgeartheye.data.coco import Id
+from cgeartheye.data.annotations import Id
 from cgeartheye.data.images import quiet
 from cgeartheye.errors import UserError
 from cgeartheye.files import write_text
@@ -96,7 +96,8 @@ def write_boxes(
                     if one.label == label
                 ]
                 task = 2 if rows and rows[0].found.boxes.shape[1] == 4 else 1
-                write_text(out / f"Task{task}_{name}.txt", "".join(lines))
+                file = f"Task{task}_{name}.txt".replace("/", "_")
+                write_text(out / file, "".join(lines))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from cgeartheye.backbone import Model
 from cgeartheye.config import Normalisation, ObjectDetection
+from cgeartheye.data.box_transforms import eval_scale
 from cgeartheye.decoders import DINO, coder_of, gather_truth, set_losses
 from cgeartheye.errors import UserError
 from cgeartheye.evaluation.boxes import DetectionMetrics
@@ -29,7 +31,7 @@ class DetectionTask(MapsTask):
 
     Training batches hold `boxes`, `labels` and `ignored`, a tensor for each image, or `objects` as
     `pack` makes them, and either `image` uint8 `[B, 3, S, S]` or, from the cache, `features`. Test
-    batches hold `scale`, by which images were resized, and boxes in pixels of the images on disk.
+    batches hold `size`, rows and columns of the images on disk, and boxes in pixels of those.
 
     Attributes:
         side: pixels a side of the network's input.
@@ -109,7 +111,11 @@ class DetectionTask(MapsTask):
         return set_losses(outputs, truth, self.coder, max(objects, 1.0), max(positives, 1.0))
 
     def predict(self, batch: Batch) -> list[Detections]:
-        """Return what is found in each image, in pixels of the image on disk."""
+        """Return what is found in each image, in pixels of the image on disk.
+
+        Horizontal boxes are cut to it, as annotations are; an image that is not square has more
+        than itself in the network's input.
+        """
         if "features" in batch:
             found = self._decode(batch["features"])
         elif self.whole:
@@ -117,8 +123,8 @@ class DetectionTask(MapsTask):
         else:
             found = [self._slide(image) for image in batch["image"]]
         return [
-            Detections(_scaled(each.boxes, 1 / scale), each.scores, each.labels)
-            for each, scale in zip(found, batch["scale"].tolist(), strict=True)
+            self._on_disk(each, height, width)
+            for each, (height, width) in zip(found, batch["size"].tolist(), strict=True)
         ]
 
     def predict_windows(self, images: Tensor) -> list[Detections]:
@@ -147,6 +153,14 @@ class DetectionTask(MapsTask):
         ):
             truth = oriented_of(boxes.unflatten(-1, (4, 2))) if self.oriented else boxes
             metrics.update(index, found.cpu(), truth.cpu(), labels.cpu(), ignored.cpu())
+
+    def _on_disk(self, found: Detections, height: int, width: int) -> Detections:
+        scale = eval_scale(height, width, self.side, self.whole)
+        boxes = found.boxes.clone()
+        boxes[:, :4] /= scale
+        if not self.oriented:
+            boxes = clip_boxes_to_image(boxes, (height, width))
+        return Detections(boxes, found.scores, found.labels)
 
     def _decode(self, features: Tensor) -> list[Detections]:
         """Return the best boxes of each image, in pixels of the network's input."""
@@ -206,13 +220,6 @@ def _wanted(batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
     boxes: list[Tensor] = batch["boxes"]
     labels: list[Tensor] = batch["labels"]
     return boxes, labels
-
-
-def _scaled(boxes: Tensor, factor: float) -> Tensor:
-    """Boxes in pixels of an image of another size."""
-    if boxes.shape[1] == 4:
-        return boxes * factor
-    return torch.cat([boxes[:, :4] * factor, boxes[:, 4:]], 1)
 
 
 def _mirrored(found: Detections, side: int) -> Detections:

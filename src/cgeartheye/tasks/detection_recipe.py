@@ -22,7 +22,7 @@ from cgeartheye.data import (
     load_detection_parts,
     read_image,
 )
-from cgeartheye.data.box_transforms import eval_scale, eval_view
+from cgeartheye.data.box_transforms import eval_view
 from cgeartheye.data.check_boxes import check_boxes
 from cgeartheye.data.findings import CheckResult
 from cgeartheye.data.images import read_header
@@ -340,7 +340,7 @@ class _TestViews:
 
     def __call__(self, index: int, seeds: list[int]) -> Tensor:
         chips = self._chips
-        view, _ = eval_view(chips.load_picture(index), chips.image_size, chips.resize)
+        view = eval_view(chips.load_picture(index), chips.image_size, chips.resize)
         return torch.stack([view.as_subclass(Tensor)])
 
 
@@ -350,21 +350,20 @@ class _EncodedChips:
     def __init__(self, features: np.ndarray, chips: BoxChips, device: torch.device):
         self._features, self._chips, self._device = features, chips, device
         headers = (read_header(path) for path in chips.paths)
-        shapes = ((header.height, header.width) for header in headers)
-        self._scales = [eval_scale(*shape, chips.image_size, chips.resize) for shape in shapes]
+        self._sizes = torch.tensor([(header.height, header.width) for header in headers])
 
     def __len__(self) -> int:
         return len(self._chips)
 
     def load(self, batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
-        """Yield `features`, `boxes`, `labels`, `ignored`, `scale` and `index`."""
+        """Yield `features`, `boxes`, `labels`, `ignored`, `size` and `index`."""
         for keys in batches:
             indices = [key[0] if isinstance(key, tuple) else key for key in keys]
             objects = [self._chips.load_boxes(index) for index in indices]
             features = torch.from_numpy(self._features[indices, 0]).to(self._device)
             yield {
                 "features": features.float(),
-                "scale": torch.tensor([self._scales[index] for index in indices]),
+                "size": self._sizes[indices],
                 "index": torch.tensor(indices),
                 **{
                     name: [one[place].to(self._device) for one in objects]
@@ -385,5 +384,5 @@ class _Images(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         data = self._data
         image = read_image(self._paths[index], data.bands, data.stretch)
-        view, scale = eval_view(image, data.image_size, data.resize)
-        return {"image": view, "scale": scale, "index": index}
+        view = eval_view(image, data.image_size, data.resize)
+        return {"image": view, "size": torch.tensor(image.shape[1:]), "index": index}
