@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
@@ -45,7 +46,7 @@ from cgeartheye.evaluation.probes import few_per_class, knn_predict, linear_prob
 from cgeartheye.jlssd import curation_report
 from cgeartheye.jlssd.curation import curate
 from cgeartheye.jlssd.features import encode_chips
-from cgeartheye.jlssd.steps import OK, chosen_chips, write_table
+from cgeartheye.jlssd.steps import OK, read_chips, write_table
 from cgeartheye.pretraining.pack import pack
 from cgeartheye.pretraining.sources import Settings
 from cgeartheye.pretraining.train import pretrain
@@ -187,9 +188,17 @@ def draw_random(pool: Path, out: Path, keep: int, seed: int) -> Path:
     return out
 
 
+def kept_chips(table: Path) -> pa.Table:
+    """Return the chips of a table that are ok, as they are packed."""
+    chips = read_chips(table)
+    chips = chips.filter(pc.equal(chips["status"], OK))
+    chips = chips.select(["path", "place", "season", "land_cover"])
+    return chips.append_column("gsd", pa.array([GSD] * len(chips), pa.float64()))
+
+
 def varied_share(table: Path) -> float:
     """Return percent of the chips that are ok that are varied ones."""
-    kinds = Counter(chosen_chips(table, GSD)["land_cover"].to_pylist())
+    kinds = Counter(kept_chips(table)["land_cover"].to_pylist())
     return 100 * kinds["varied"] / kinds.total()
 
 
@@ -199,7 +208,7 @@ def train(given: argparse.Namespace, table: Path, folder: Path, seed: int) -> Pa
     if (folder / "report.html").exists():
         return weights
     packed, store = folder / "packed.parquet", folder / "store"
-    chips = chosen_chips(table, GSD)
+    chips = kept_chips(table)
     paths = [str((table.parent / path).resolve()) for path in chips["path"].to_pylist()]
     folder.mkdir(parents=True, exist_ok=True)
     write_table(packed, chips.set_column(0, "path", pa.array(paths)))
