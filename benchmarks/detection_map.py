@@ -48,13 +48,15 @@ from cgeartheye.data.synthetic import (
     write_world,
 )
 from cgeartheye.data.synthetic.export import EPSG, TRANSFORM
-from cgeartheye.demo_files import FOUND_CLASSES, OBJECT_CHIP, OBJECT_SIDE, SEASON, objects_of
+from cgeartheye.demo_files import FOUND_CLASSES, SEASON, objects_of
 from cgeartheye.geometry import oriented_of, overlap
 from cgeartheye.tasks import runs
 from cgeartheye.tasks.base import read_model
 from cgeartheye.tasks.maps import map_scenes
 
 SIZE = 3072  # pixels a side of a world
+CHIP = 252  # of a chip: windows overlap by the longest ship, 117 px
+SHOWN = 378  # of a chip as the network sees it: a boat is smaller than a patch
 SAME = 0.5  # overlap from which on a box is an object's
 ELONGATED = 1.5
 POINTS, DEGREES = 2.0, 5.0  # that are allowed
@@ -141,7 +143,7 @@ def main() -> int:
 def write_chips(worlds: Sequence[World], folder: Path) -> None:
     """Write what shows objects: of the south at both dates in two seasons; the north whole."""
     for world in worlds:
-        learned, tested = split(world.size, OBJECT_CHIP, held_out="north")
+        learned, tested = split(world.size, CHIP, held_out="north")
         known = [objects_of(world, date) for date in DATES]
         shown = [s for s in learned if any(len(objects_in(some, s).labels) for some in known)]
         for part, squares, seasons, dates in (
@@ -163,7 +165,7 @@ def configure(out: Path, weights: Path | None, epochs: int) -> ObjectDetection:
             classes=FOUND_CLASSES,
             annotations="Annotations/Oriented Bounding Boxes",
             gsd=GSD,
-            image_size=OBJECT_SIDE,
+            image_size=SHOWN,
             scale=(0.8, 1.25),
             batch_size=4,
             workers=1,
@@ -192,7 +194,7 @@ def on_chips(worlds: Sequence[World], found: pd.DataFrame, least: float) -> Scor
     found = found[found["score"] >= least]
     of_chip = dict(list(found.groupby(found["path"].map(lambda path: Path(path).stem))))
     for world in worlds:
-        for square in split(world.size, OBJECT_CHIP, held_out="north")[1]:
+        for square in split(world.size, CHIP, held_out="north")[1]:
             stem = f"{world.seed}_{DATES[0]}_{SEASON}_{square[1]}_{square[0]}"
             rows = of_chip.get(stem, found[:0])
             corners = rows[[f"{axis}{n}" for n in range(4) for axis in "xy"]].to_numpy(float)

@@ -45,8 +45,6 @@ from cgeartheye.demo_files import (
     CHIP,
     FOUND_CLASSES,
     LATER,
-    OBJECT_CHIP,
-    OBJECT_SIDE,
     PATCH,
     SEASON,
     cut_boxes,
@@ -71,8 +69,8 @@ from cgeartheye.tasks.maps import map_scenes
 from cgeartheye.training.progress import say
 
 WORLD_SIZE = 3072  # pixels a side: 2.3 km
-EPOCHS = 20
-COVER_EPOCHS = 24
+EPOCHS = 16
+COVER_EPOCHS = 20
 CHANGE_EPOCHS = 24
 FINDER_EPOCHS = 10
 MAPPED_SCORE = 0.05  # of objects; the figures take weak ones too
@@ -149,7 +147,7 @@ def demo(folder: Path) -> None:
     _show_change(world, folder / CHANGE_MAP / "map.tif", report)
 
     count = cut_boxes(world, folder / "boxes")
-    say(f"{count} oriented boxes in chips of {OBJECT_CHIP} x {OBJECT_CHIP} pixels")
+    say(f"{count} oriented boxes in chips of {PATCH} x {PATCH} pixels")
     figures = runs.train(_finder(folder))
     report.section(
         "Objects",
@@ -208,7 +206,7 @@ def _segmenter(folder: Path) -> SemanticSegmentation:
         ),
         decoder=SegmentationDecoder(kind="light", channels=256),
         cache=FeatureCache(views=4),
-        training=Training(epochs=COVER_EPOCHS, lr=6e-4, warmup_epochs=1, evaluate_every=6),
+        training=Training(epochs=COVER_EPOCHS, lr=6e-4, warmup_epochs=1, evaluate_every=10),
         work_dir=folder / SEGMENTER,
     )
 
@@ -220,7 +218,7 @@ def _detector(folder: Path) -> ChangeDetection:
             root=folder / "pairs", gsd=GSD, image_size=PATCH, batch_size=16, workers=1, rotation=0
         ),
         decoder=ChangeDecoder(kind="light", class_weights=(1.0, 3.0)),
-        cache=FeatureCache(views=2),
+        cache=FeatureCache(views=3),
         training=Training(epochs=CHANGE_EPOCHS, lr=6e-4, warmup_epochs=1, evaluate_every=6),
         work_dir=folder / DETECTOR,
     )
@@ -235,20 +233,20 @@ def _finder(folder: Path) -> ObjectDetection:
             classes=FOUND_CLASSES,
             annotations="Annotations/Oriented Bounding Boxes",
             gsd=GSD,
-            image_size=OBJECT_SIDE,
+            image_size=2 * PATCH,  # a boat is smaller than a patch: enlarged, it is seen
             scale=(0.8, 1.25),
-            batch_size=4,
+            batch_size=8,
             workers=1,
         ),
         # The pixels' attention to each other would take most of the time.
         decoder=DetectionDecoder(
             channels=96,
-            queries=60,
+            queries=40,
             encoder_layers=0,
             decoder_layers=3,
             heads=4,
             hidden=192,
-            denoising=60,
+            denoising=40,
         ),
         cache=FeatureCache(views=2),
         training=Training(

@@ -35,9 +35,7 @@ from cgeartheye.files import replacing
 
 SEASON = "summer"  # of the scene that is mapped
 CHIP = 96  # pixels a side of a chip that shows one scene: 72 m
-PATCH = 126  # pixels a side of what pixels are learned from
-OBJECT_CHIP = 252  # of what objects are: windows can overlap by the longest ship, 117 px
-OBJECT_SIDE = 378  # of that as the network sees it: a boat is smaller than a patch
+PATCH = 126  # pixels a side of what pixels and objects are learned from
 FOUND_CLASSES = ("aeroplane", "ship", "storage tank")  # of OBJECTS
 LATER = "EPSG:32651", 0.6, (3.0, -2.0)
 """How the later scene is delivered: reference system (turned by 4 degrees), m a pixel, m off."""
@@ -94,7 +92,7 @@ def cut_boxes(world: World, folder: Path) -> int:
     Returns:
         How many boxes there are.
     """
-    learned, _ = split(world.size, OBJECT_CHIP, held_out="north")
+    learned, _ = split(world.size, PATCH, held_out="north")
     twice = [square for square in _shown(world, learned, DATES) for _ in range(2)]
     return sum(
         write_detection_chips(world, folder, part, squares, seasons, dates, FOUND_CLASSES)
@@ -107,7 +105,7 @@ def cut_boxes(world: World, folder: Path) -> int:
 
 def tested_squares(world: World) -> list[Square]:
     """The squares of the north that show objects at the first date."""
-    return _shown(world, split(world.size, OBJECT_CHIP, held_out="north")[1], DATES[:1])
+    return _shown(world, split(world.size, PATCH, held_out="north")[1], DATES[:1])
 
 
 def objects_of(world: World, date: int) -> Objects:

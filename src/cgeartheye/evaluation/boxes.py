@@ -1,6 +1,6 @@
 """What is measured of a detector: average precision by the rules of COCO or of DOTA."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -145,8 +145,9 @@ class DetectionMetrics:
         figure of DIOR is `ap50` (there of all 300 boxes of an image, which matters only where a
         class has more than 100 in it). The area of a true box is that of the box, not of a mask.
 
-        Oriented, as DOTA has it: `ap`, `ap50` and `ap75` are areas under the curve, `ap50_11` is
-        the mean at 11 recalls, which is the published figure of DIOR-R (mmrotate's default).
+        Oriented, as DOTA has it: `ap`, `ap50` and `ap75` are areas under the curve, `ap_11`
+        and `ap50_11` means at 11 recalls; the last is the published figure of DIOR-R (mmrotate's
+        default).
         """
         figures = {
             "ap": _mean(self.precisions),
@@ -154,8 +155,8 @@ class DetectionMetrics:
             "ap75": _mean(self.precisions[_AT_75]),
         }
         if self.oriented:
-            curves = [found for found in self.curves() if found is not None]
-            figures["ap50_11"] = _mean([eleven_point_precision(each) for each in curves])
+            points = self._by_dota(eleven_point_precision)
+            figures |= {"ap_11": _mean(points), "ap50_11": _mean(points[0])}
         else:
             for place, size in enumerate(SIZES, start=1):
                 figures[f"ap_{size}"] = _mean(self._coco[0][:, place])
@@ -165,11 +166,12 @@ class DetectionMetrics:
     @cached_property
     def precisions(self) -> Array:
         """Average precision at each of `THRESHOLDS` of each class, 0..1 or NaN `[T, K]`."""
-        if not self.oriented:
-            return self._coco[0][:, 0]
+        return self._by_dota(area_precision) if self.oriented else self._coco[0][:, 0]
+
+    def _by_dota(self, precision: Callable[[Curve], float]) -> Array:
         precisions = [
             [
-                area_precision(outcome.curve(at)) if outcome.support else np.nan
+                precision(outcome.curve(at)) if outcome.support else np.nan
                 for outcome in self.outcomes
             ]
             for at in range(len(THRESHOLDS))

@@ -28,6 +28,7 @@ FIGURES = {
     "ap": "AP at 0.5 to 0.95",
     "ap50": "AP at 0.5",
     "ap75": "AP at 0.75",
+    "ap_11": "AP at 0.5 to 0.95, 11 points",
     "ap50_11": "AP at 0.5, 11 points",
     "ap_small": "AP of small objects",
     "ap_medium": "AP of medium objects",
