@@ -59,22 +59,24 @@ def test_the_last_layer_lies_on_top_and_dashes_have_gaps() -> None:
 @pytest.mark.parametrize("numbers", [4, 5])
 def test_drawing_no_boxes_changes_nothing(numbers: int) -> None:
     np.testing.assert_array_equal(draw_boxes(GREY, [Drawn(torch.zeros(0, numbers), [], [])]), GREY)
-    np.testing.assert_array_equal(draw_found(GREY, Detections.none(numbers), []), GREY)
+    assert (draw_found(GREY, Detections.none(numbers), []) == GREY[0, 0]).all()
 
 
 def test_boxes_past_the_image_and_without_area_are_drawn() -> None:
     boxes = torch.tensor([[-50.0, -50, 30, 30], [150, 100, 400, 400], [60, 60, 60, 60]])
     found = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0]))
     picture = draw_found(GREY, found, ["ship", "plane"])
-    assert picture.shape == GREY.shape
-    assert (picture != GREY).any()
+    assert picture.shape == (360, 480, 3)  # enlarged: names would hide an image of 160 pixels
+    assert (picture != GREY[0, 0]).any()
+    large = np.zeros((500, 300, 3), np.uint8)
+    assert draw_found(large, found, ["ship", "plane"]).shape == large.shape
 
 
 def test_names_stay_within_the_picture() -> None:
     corner = Detections(torch.tensor([[150.0, 2, 158, 10]]), torch.tensor([0.5]), torch.tensor([0]))
-    changed = (draw_found(GREY, corner, ["a name"]) != GREY).any(-1)
-    # The name needs some 60 pixels to the left of the box.
-    assert changed[:, 80:150].any(0).sum() > 30
+    changed = (draw_found(GREY, corner, ["a name"]) != GREY[0, 0]).any(-1)
+    # The name needs some 60 pixels to the left of the box, which begins at 450.
+    assert changed[:, 380:450].any(0).sum() > 30
 
 
 @pytest.mark.parametrize("box", [[70.0, 50, 90, 70], [80.0, 60, 20, 20, math.pi / 4]])

@@ -104,6 +104,30 @@ def blank(path: Path, transform: Affine = NORTH_UP, crs: Any = 32650, **options:
     return write_scene(path, np.full((3, 200, 220), 9, np.uint8), transform, crs, **options)
 
 
+@pytest.mark.parametrize(
+    ("other", "kept"),
+    [
+        ([40.0, 40, 62, 20, 0.3], 1),
+        ([40.0, 49, 60, 20, 0.3], 2),  # a third in common: another one, beside it
+        ([22.0, 30, 60, 50], 1),
+        ([32.0, 30, 72, 50], 2),  # 0.6 in common: may lie askew, side by side
+    ],
+)
+def test_what_a_window_tells_twice_is_one_object(
+    tmp_path: Path, other: list[float], kept: int
+) -> None:
+    first = [40.0, 40, 60, 20, 0.3] if len(other) == 5 else [20.0, 30, 60, 50]
+
+    class Twice(Fixed):
+        def find(self, image: np.ndarray) -> Detections:
+            boxes, scores = torch.tensor([other, first]), torch.tensor([0.6, 0.9])
+            return Detections(boxes, scores, torch.tensor([1, 1]))
+
+    run_toy(blank(tmp_path / "s.tif"), tmp_path / "map", Twice(first))
+    scores = table(tmp_path / "map")["score"]
+    assert sorted(scores, reverse=True) == pytest.approx([0.9, 0.6][:kept])
+
+
 def table(folder: Path, ending: str = "gpkg") -> geopandas.GeoDataFrame:
     return geopandas.read_file(folder / f"map.{ending}")
 

@@ -1,5 +1,6 @@
 """Pictures with boxes, horizontal and oriented."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from cgeartheye.geometry import Detections, corners_of, from_horizontal, horizon
 
 Array = np.ndarray
 
-PANEL = 960  # pixels of the longer side of a picture
+PANEL = 960  # pixels of the longer side of a report's picture
+LEAST = 480  # likewise of other pictures; on smaller ones names would hide the image
 CROP = 300  # pixels a side of a crop
 _FINE = 2  # lines are drawn so many times larger, then reduced
 _REPORT_PEN = 3  # pixels; pictures of a report are shown at half their size
@@ -97,8 +99,9 @@ def draw_found(image: Array, found: Detections, classes: Sequence[str]) -> Array
         classes: names by index.
 
     Returns:
-        uint8 `[H, W, 3]`.
+        uint8 `[n * H, n * W, 3]`: enlarged as often as its longer side has `LEAST` pixels.
     """
+    factor = math.ceil(LEAST / max(image.shape[:2]))
     labels = found.labels.tolist()
     palette = [ImageColor.getrgb(colour)[:3] for colour in CLASS_COLOURS]
     texts = [
@@ -108,15 +111,18 @@ def draw_found(image: Array, found: Detections, classes: Sequence[str]) -> Array
     colours = [palette[label % len(palette)] for label in labels]
     # The best one comes on top.
     order = list(range(len(labels)))[::-1]
-    boxes = found.boxes.cpu().flip(0)
-    return draw_boxes(image, [Drawn(boxes, [colours[i] for i in order], [texts[i] for i in order])])
+    boxes = _moved(found.boxes.cpu().flip(0), factor, (0.0, 0.0))
+    return draw_boxes(
+        _resized(image, factor),
+        [Drawn(boxes, [colours[i] for i in order], [texts[i] for i in order])],
+    )
 
 
 def outcome_picture(image: Array, errors: BoxErrors, place: int, classes: Sequence[str]) -> Array:
     """Draw what is right, what is wrong and what was missed in an image.
 
     Args:
-        image: uint8 `[H, W, 3]`; reduced to `PANEL` pixels.
+        image: uint8 `[H, W, 3]`; brought to `PANEL` pixels.
         errors: of all images.
         place: of the image among those of `errors.metrics.tested`.
         classes: names by index, written where a box is not right.
@@ -124,15 +130,13 @@ def outcome_picture(image: Array, errors: BoxErrors, place: int, classes: Sequen
     Returns:
         uint8 `[h, w, 3]`.
     """
-    scale = min(1.0, PANEL / max(image.shape[:2]))
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    scale = PANEL / max(image.shape[:2])
     tested = errors.metrics.tested
     layers = _layers(errors, tested.found_of(place), tested.true_of(place), classes)
     moved = [
         Drawn(_moved(x.boxes, scale, (0.0, 0.0)), x.colours, x.texts, x.dashed) for x in layers
     ]
-    return draw_boxes(small, moved, _REPORT_PEN)
+    return draw_boxes(_resized(image, scale), moved, _REPORT_PEN)
 
 
 def crop_picture(
@@ -190,6 +194,11 @@ def _layers(errors: BoxErrors, found: slice, true: slice, classes: Sequence[str]
     names = [classes[label] for label in tested.true_labels[true][which]]
     boxes = torch.from_numpy(tested.true_boxes[true][which])
     return [*layers, Drawn(boxes, [MISSED] * len(which), names, dashed=True)]
+
+
+def _resized(image: Array, scale: float) -> Array:
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _moved(boxes: Tensor, scale: float, origin: tuple[float, float]) -> Tensor:

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from cgeartheye.errors import UserError
-from cgeartheye.geometry import Detections, areas_of
+from cgeartheye.geometry import Detections, areas_of, suppress
 from cgeartheye.mapping.grid import Axis, Grid
 from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.merge import Merger, Tiling
 from cgeartheye.mapping.scene import Bytes
 
+# IoU from which a window's boxes of a class are of one object: detectors without suppression tell
+# some twice. Horizontal boxes of objects that lie side by side at an angle overlap more.
+_TWICE = {"oriented": 0.5, "horizontal": 0.7}
 _CHUNK = 50_000  # objects that are handed on at a time, or those of a row of windows if more
 
 
@@ -64,8 +67,8 @@ class Sieve:
     def keep(self, found: Detections, row: int, column: int, wanted: WantedHere | None) -> bytes:
         """Return a window's finds as they are stored, empty if there are none.
 
-        Kept is what has an area and a sufficient score, may be an object of the window's zone,
-        and has its centre on a pixel that is to be mapped.
+        Kept is what has an area and a sufficient score, is the best box of its object, may be one
+        of the window's zone, and has its centre on a pixel that is to be mapped.
 
         Args:
             found: in pixels of the window.
@@ -86,6 +89,7 @@ class Sieve:
             )
         assert ((found.labels >= 0) & (found.labels < self.classes)).all()
         found = found[(found.scores >= self.score) & (areas_of(found.boxes) > 0)]
+        found = suppress(found, _TWICE["oriented" if self.oriented else "horizontal"])
         found = self.tiling.candidates(row, column, found)
         return pack(found[self._on_map(found, row, column, wanted)])
 
