@@ -45,6 +45,7 @@ from cgeartheye.demo_files import (
     CHIP,
     FOUND_CLASSES,
     LATER,
+    OBJECT_SIDE,
     PATCH,
     SEASON,
     cut_boxes,
@@ -69,9 +70,9 @@ from cgeartheye.tasks.maps import map_scenes
 from cgeartheye.training.progress import say
 
 WORLD_SIZE = 3072  # pixels a side: 2.3 km
-EPOCHS = 16
+EPOCHS = 20
 COVER_EPOCHS = 20
-CHANGE_EPOCHS = 24
+CHANGE_EPOCHS = 14
 FINDER_EPOCHS = 10
 MAPPED_SCORE = 0.05  # of objects; the figures take weak ones too
 CLASSIFIER, SEGMENTER, DETECTOR = "scene-classification", "land-cover", "change"
@@ -186,7 +187,9 @@ def _classifier(folder: Path) -> SceneClassification:
             batch_size=32,
             workers=1,
         ),
-        training=Training(epochs=EPOCHS, lr=1e-3, decoder_lr=1.0, clip_norm=1.0, warmup_epochs=2),
+        training=Training(
+            epochs=EPOCHS, lr=1e-3, decoder_lr=1.0, clip_norm=1.0, warmup_epochs=2, evaluate_every=5
+        ),
         work_dir=folder / CLASSIFIER,
     )
 
@@ -218,7 +221,7 @@ def _detector(folder: Path) -> ChangeDetection:
             root=folder / "pairs", gsd=GSD, image_size=PATCH, batch_size=16, workers=1, rotation=0
         ),
         decoder=ChangeDecoder(kind="light", class_weights=(1.0, 3.0)),
-        cache=FeatureCache(views=3),
+        cache=FeatureCache(views=2),
         training=Training(epochs=CHANGE_EPOCHS, lr=6e-4, warmup_epochs=1, evaluate_every=6),
         work_dir=folder / DETECTOR,
     )
@@ -233,7 +236,7 @@ def _finder(folder: Path) -> ObjectDetection:
             classes=FOUND_CLASSES,
             annotations="Annotations/Oriented Bounding Boxes",
             gsd=GSD,
-            image_size=2 * PATCH,  # a boat is smaller than a patch: enlarged, it is seen
+            image_size=OBJECT_SIDE,
             scale=(0.8, 1.25),
             batch_size=8,
             workers=1,
@@ -241,12 +244,12 @@ def _finder(folder: Path) -> ObjectDetection:
         # The pixels' attention to each other would take most of the time.
         decoder=DetectionDecoder(
             channels=96,
-            queries=40,
+            queries=60,
             encoder_layers=0,
             decoder_layers=3,
             heads=4,
             hidden=192,
-            denoising=40,
+            denoising=60,
         ),
         cache=FeatureCache(views=2),
         training=Training(

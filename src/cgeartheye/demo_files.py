@@ -36,6 +36,7 @@ from cgeartheye.files import replacing
 SEASON = "summer"  # of the scene that is mapped
 CHIP = 96  # pixels a side of a chip that shows one scene: 72 m
 PATCH = 126  # pixels a side of what pixels and objects are learned from
+OBJECT_SIDE = 224  # of that as a detector sees it: a boat is smaller than a patch of the backbone
 FOUND_CLASSES = ("aeroplane", "ship", "storage tank")  # of OBJECTS
 LATER = "EPSG:32651", 0.6, (3.0, -2.0)
 """How the later scene is delivered: reference system (turned by 4 degrees), m a pixel, m off."""

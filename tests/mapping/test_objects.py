@@ -108,7 +108,7 @@ def blank(path: Path, transform: Affine = NORTH_UP, crs: Any = 32650, **options:
     ("other", "kept"),
     [
         ([40.0, 40, 62, 20, 0.3], 1),
-        ([40.0, 49, 60, 20, 0.3], 2),  # a third in common: another one, beside it
+        ([40.0, 54, 60, 20, 0.3], 2),  # a fifth in common: another one, beside it
         ([22.0, 30, 60, 50], 1),
         ([32.0, 30, 72, 50], 2),  # 0.6 in common: may lie askew, side by side
     ],

@@ -17,7 +17,7 @@ from cgeartheye.mapping.scene import Bytes
 
 # IoU from which a window's boxes of a class are of one object: detectors without suppression tell
 # some twice. Horizontal boxes of objects that lie side by side at an angle overlap more.
-_TWICE = {"oriented": 0.5, "horizontal": 0.7}
+_TWICE = {"oriented": 0.3, "horizontal": 0.7}
 _CHUNK = 50_000  # objects that are handed on at a time, or those of a row of windows if more
 
 
