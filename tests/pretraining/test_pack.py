@@ -121,6 +121,29 @@ def test_a_table_with_seasons_and_further_columns(tmp_path: Path, kind: str) -> 
         assert row["stratum"] == f"s{row['place'][1]}"
 
 
+def test_rows_that_curation_dropped_are_left_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["a.jpg", "grey.png", "rgba.png"]
+    rows = [
+        {"path": name, "place": str(n), "season": "s", "status": "ok", "reason": None}
+        for n, name in enumerate(names)
+    ]
+    rows[1] |= {"status": "redundant", "reason": "like others"}
+    rows.append({"path": None, "place": "9", "season": "s", "status": "missing", "reason": "x"})
+    table = folder / "curated.parquet"
+    pa.parquet.write_table(pa.Table.from_pylist(rows), str(table))
+    items = find_items(table, PLAIN)
+    assert [item.name for item in items] == [names[0], names[2]]
+    assert len(items) == 2
+    assert "2 rows of" in "".join(capsys.readouterr())
+    table.unlink()
+    rows[0]["place"] = None
+    pa.parquet.write_table(pa.Table.from_pylist(rows[::-1]), str(table))
+    with pytest.raises(UserError, match="row 4: place missing"):
+        find_items(table, PLAIN)
+
+
 @pytest.mark.parametrize(("kind", "most"), [("parquet", 250), ("csv", 500)])
 def test_rows_of_a_table_are_not_held_as_objects(tmp_path: Path, kind: str, most: int) -> None:
     """A row of 12 columns as a Python object takes 1 kB."""

@@ -27,6 +27,7 @@ from rasterio.windows import Window
 from cgeartheye.data import images_below
 from cgeartheye.data.images import SUFFIXES, one_sentence, quiet, read_header, read_image
 from cgeartheye.errors import UserError
+from cgeartheye.training.progress import say
 
 METRES_A_DEGREE = 111_320.0
 LEAST_VALID = 0.95  # of a chip's pixels; others are left out
@@ -114,7 +115,10 @@ class Encoded:
 
 
 class TableItems:
-    """Items of a table, each made when its turn comes: a Parquet table is never read as a whole."""
+    """Items of a table, each made when its turn comes: a Parquet table is never read as a whole.
+
+    Of the tables of `jlssd`, which have columns `status` and `reason`, only rows that are ok count.
+    """
 
     def __init__(self, source: Path, season: str | None = None):
         """Look for what each row must have.
@@ -138,20 +142,24 @@ class TableItems:
                 raise UserError(
                     f"{source}: the store has a column {name} of its own, call it otherwise"
                 )
-            self._count = 0
-            for batch in self._batches([name for name in NEEDED if name in names]):
-                self._check(batch)
-                self._count += len(batch)
+            self._marked = {"status", "reason"} <= set(names)
+            looked_at = (*NEEDED, "status") if self._marked else NEEDED
+            self._count, rows = 0, 0
+            for batch in self._batches([name for name in looked_at if name in names]):
+                self._check(batch, rows)
+                rows += len(batch)
         except (pa.ArrowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{source} cannot be read as a table: {reason}") from error
+        if self._count < rows:
+            say(f"note: {rows - self._count:,} rows of {source} are not ok and are left out")
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Item]:
         for batch in self._batches():
-            for row in batch.to_pylist():
+            for row in filter(self._is_kept, batch.to_pylist()):
                 path = str(row.pop("path"))
                 season = str(row["season"]) if self._season is None else self._season
                 row |= {"place": str(row["place"]), "season": season}
@@ -165,8 +173,14 @@ class TableItems:
         with pa.parquet.ParquetFile(self._source, pre_buffer=False) as file:
             yield from file.iter_batches(BATCH, columns=columns)
 
-    def _check(self, batch: pa.RecordBatch) -> None:
-        for number, row in enumerate(batch.to_pylist(), start=self._count + 1):
+    def _is_kept(self, row: dict[str, Any]) -> bool:
+        return not self._marked or row["status"] == "ok"
+
+    def _check(self, batch: pa.RecordBatch, before: int) -> None:
+        for number, row in enumerate(batch.to_pylist(), start=before + 1):
+            if not self._is_kept(row):
+                continue
+            self._count += 1
             missing = [name for name in NEEDED if row.get(name) in (None, "")]
             if missing:
                 raise UserError(f"{self._source}, row {number}: {', '.join(missing)} missing")
