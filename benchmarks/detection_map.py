@@ -37,9 +37,7 @@ from cgeartheye.config import (
 from cgeartheye.data.synthetic import (
     DATES,
     GSD,
-    OBJECTS,
     SEASONS,
-    Objects,
     World,
     held_out_from,
     make_world,
@@ -48,9 +46,17 @@ from cgeartheye.data.synthetic import (
     write_detection_chips,
     write_world,
 )
-from cgeartheye.data.synthetic.export import EPSG, TRANSFORM
-from cgeartheye.demo_files import FOUND_CLASSES, SEASON, objects_of
-from cgeartheye.geometry import Detections, oriented_of, overlap
+from cgeartheye.data.synthetic.export import EPSG
+from cgeartheye.demo_files import (
+    FOUND_CLASSES,
+    SEASON,
+    boxes_of,
+    known_boxes,
+    mapped_boxes,
+    objects_of,
+    outline_of,
+)
+from cgeartheye.geometry import Detections, overlap
 from cgeartheye.tasks import runs
 from cgeartheye.tasks.base import read_model
 from cgeartheye.tasks.box_tables import LEAST_SCORE
@@ -223,37 +229,19 @@ def on_maps(worlds: Sequence[World], out: Path, run: Path) -> list[Picture]:
         if not folder.exists():
             write_world(world, folder)
         north = shapely.box(0, 0, world.size, world.size - held_out_from(world.size))
-        outline = shapely.transform(north, lambda at: at * (GSD, -GSD) + (TRANSFORM.c, TRANSFORM.f))
         area = out / f"north{world.seed}.gpkg"
-        geopandas.GeoDataFrame(geometry=[outline], crs=EPSG).to_file(area, layer="north")
+        geopandas.GeoDataFrame(geometry=[outline_of(north.bounds)], crs=EPSG).to_file(
+            area, layer="north"
+        )
         scene = folder / "images" / f"{DATES[0]}_{SEASON}.tif"
         into = out / f"map{world.seed}"
         shutil.rmtree(into, ignore_errors=True)
         map_scenes(run, [scene], into, {"aoi": area, "score": LEAST_SCORE}, [])
-        frame = geopandas.read_file(into / "map.gpkg")
-        ring = shapely.get_coordinates(frame.geometry.to_numpy()).reshape(-1, 5, 2)[:, :4]
-        pixels = (ring - (TRANSFORM.c, TRANSFORM.f)) / (TRANSFORM.a, TRANSFORM.e)
         objects = objects_of(world, DATES[0])
         middles = objects.corners.mean(1)
         known = objects.those(shapely.contains_xy(north, middles[:, 0], middles[:, 1]))
-        told = boxes_of(pixels, frame["value"].tolist(), frame["score"].to_numpy())
-        pictures.append(Picture(known_boxes(known), told))
+        pictures.append(Picture(known_boxes(known), mapped_boxes(into / "map.gpkg")))
     return pictures
-
-
-def known_boxes(objects: Objects) -> Detections:
-    """The boxes of objects that are known."""
-    labels = [FOUND_CLASSES.index(OBJECTS[label]) for label in objects.labels]
-    return boxes_of(objects.corners, labels, np.ones(len(labels)))
-
-
-def boxes_of(corners: np.ndarray, labels: Sequence[int], scores: np.ndarray) -> Detections:
-    """Boxes of corners `[n, 4, 2]`."""
-    return Detections(
-        oriented_of(torch.from_numpy(corners.astype(float))),
-        torch.from_numpy(scores.astype(np.float32)),
-        torch.tensor(labels, dtype=torch.int64),
-    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import shutil
 import time
 from pathlib import Path
 
-import geopandas
 import numpy as np
 import rasterio.shutil
 import shapely
@@ -32,7 +31,6 @@ from cgeartheye.data.synthetic import (
     DATES,
     GSD,
     LAND_COVER,
-    OBJECTS,
     SCENES,
     SEASONS,
     World,
@@ -40,7 +38,6 @@ from cgeartheye.data.synthetic import (
     make_world,
     write_world,
 )
-from cgeartheye.data.synthetic.export import TRANSFORM
 from cgeartheye.demo_files import (
     CHIP,
     FOUND_CLASSES,
@@ -53,6 +50,8 @@ from cgeartheye.demo_files import (
     cut_pairs,
     cut_patches,
     deliver,
+    known_boxes,
+    mapped_boxes,
     objects_of,
     tested_squares,
     write_tested,
@@ -64,7 +63,6 @@ from cgeartheye.evaluation.change_report import FALSE_ALARM, FOUND, MISSED, outc
 from cgeartheye.evaluation.metrics import ChangeMetrics, SegmentationMetrics
 from cgeartheye.evaluation.page import Picture, Report
 from cgeartheye.evaluation.sections import add_figures
-from cgeartheye.geometry import Detections, oriented_of
 from cgeartheye.tasks import runs
 from cgeartheye.tasks.maps import map_scenes
 from cgeartheye.training.progress import say
@@ -291,22 +289,13 @@ def _show_map(world: World, path: Path, report: Report) -> None:
 
 def _show_objects(world: World, path: Path, report: Report) -> None:
     """Add what the map is worth, and pictures of where most was found."""
-    frame = geopandas.read_file(path)
-    ring = shapely.get_coordinates(frame.geometry.to_numpy()).reshape(-1, 5, 2)[:, :4]
-    pixels = (ring - (TRANSFORM.c, TRANSFORM.f)) / (TRANSFORM.a, TRANSFORM.e)
-    found = Detections(
-        oriented_of(torch.from_numpy(pixels)).float(),
-        torch.from_numpy(frame["score"].to_numpy(np.float32)),
-        torch.from_numpy(frame["value"].to_numpy(np.int64)),
-    )
+    found = mapped_boxes(path)
     squares = shapely.union_all([shapely.box(*square) for square in tested_squares(world)])
     objects = objects_of(world, DATES[0])
     middles = objects.corners.mean(1)
-    objects = objects.those(shapely.contains_xy(squares, middles[:, 0], middles[:, 1]))
+    known = known_boxes(objects.those(shapely.contains_xy(squares, middles[:, 0], middles[:, 1])))
     metrics = DetectionMetrics(len(FOUND_CLASSES), oriented=True)
-    labels = torch.tensor([FOUND_CLASSES.index(OBJECTS[label]) for label in objects.labels])
-    boxes = oriented_of(torch.from_numpy(objects.corners)).float()
-    metrics.update(0, found, boxes, labels, torch.zeros(len(labels), dtype=torch.bool))
+    metrics.update(0, found, known.boxes, known.labels, torch.zeros(len(known), dtype=torch.bool))
     add_figures(report, metrics.compute())
     rows = metrics.per_class(FOUND_CLASSES)
     report.table(list(rows[0]), [list(row.values()) for row in rows], bars=["AP50"])

@@ -1,5 +1,6 @@
 """What the demo learns from and maps, cut out of its world: chips, patches, pairs, boxes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import geopandas
@@ -7,6 +8,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 import shapely
+import torch
 from affine import Affine
 from PIL import Image
 from rasterio.enums import Resampling
@@ -32,6 +34,7 @@ from cgeartheye.data.synthetic import (
 )
 from cgeartheye.data.synthetic.export import EPSG, TRANSFORM
 from cgeartheye.files import replacing
+from cgeartheye.geometry import Detections, oriented_of
 
 SEASON = "summer"  # of the scene that is mapped
 CHIP = 96  # pixels a side of a chip that shows one scene: 72 m
@@ -115,6 +118,35 @@ def objects_of(world: World, date: int) -> Objects:
     return objects.those(np.isin(objects.labels, [OBJECTS.index(n) for n in FOUND_CLASSES]))
 
 
+def known_boxes(objects: Objects) -> Detections:
+    """Objects of `FOUND_CLASSES` as they would be found."""
+    labels = [FOUND_CLASSES.index(OBJECTS[label]) for label in objects.labels]
+    return boxes_of(objects.corners, labels, np.ones(len(labels)))
+
+
+def mapped_boxes(path: Path) -> Detections:
+    """Objects of a map of `FOUND_CLASSES`, a GeoPackage, in pixels of the world."""
+    frame = geopandas.read_file(path)
+    ring = shapely.get_coordinates(frame.geometry.to_numpy()).reshape(-1, 5, 2)[:, :4]
+    pixels = (ring - (TRANSFORM.c, TRANSFORM.f)) / (TRANSFORM.a, TRANSFORM.e)
+    return boxes_of(pixels, frame["value"].tolist(), frame["score"].to_numpy())
+
+
+def boxes_of(corners: np.ndarray, labels: Sequence[int], scores: np.ndarray) -> Detections:
+    """Oriented boxes of corners `[n, 4, 2]`."""
+    return Detections(
+        oriented_of(torch.from_numpy(corners.astype(np.float64))).float(),
+        torch.from_numpy(scores.astype(np.float32)),
+        torch.tensor(labels, dtype=torch.int64),
+    )
+
+
+def outline_of(square: Square) -> shapely.Polygon:
+    """A square of the world on its map."""
+    corner = TRANSFORM.c, TRANSFORM.f
+    return shapely.transform(shapely.box(*square), lambda xy: xy * (GSD, -GSD) + corner)
+
+
 def _shown(world: World, squares: list[Square], dates: tuple[int, ...]) -> list[Square]:
     known = [objects_of(world, date) for date in dates]
     return [s for s in squares if any(len(objects_in(some, s).labels) for some in known)]
@@ -163,8 +195,7 @@ def _save(path: Path, image: Image.Image) -> None:
 
 def write_tested(world: World, path: Path) -> Path:
     """Write the outlines of the `tested_squares`."""
-    squares = [shapely.box(*square) for square in tested_squares(world)]
-    on_map = shapely.transform(squares, lambda xy: xy * (GSD, -GSD) + (TRANSFORM.c, TRANSFORM.f))
+    on_map = [outline_of(square) for square in tested_squares(world)]
     with replacing(path) as temporary:
         geopandas.GeoDataFrame(geometry=on_map, crs=EPSG).to_file(
             temporary, driver="GPKG", layer="tested"

@@ -5,7 +5,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cgeartheye.config.section import Colour, Fraction, Positive, Section, Share, Shares
+from cgeartheye.config.section import (
+    Colour,
+    Factors,
+    Fraction,
+    Limits,
+    Positive,
+    Section,
+    Share,
+    Shares,
+)
 
 _GSD = (
     "metres a pixel of the images, at which scenes are mapped; none: what the first training image "
@@ -44,7 +53,7 @@ class SceneData(Section):
     bands: tuple[Positive, Positive, Positive] = Field(
         (1, 2, 3), description="which bands of an image with more than three are red, green, blue"
     )
-    stretch: tuple[float, float] | None = Field(
+    stretch: Limits | None = Field(
         None,
         description="values that become 0 and 255 where pixels have more than 8 bits; "
         "none: the 1st and 99th percentile of each image",
@@ -61,9 +70,7 @@ class SceneData(Section):
         return self
 
     @model_validator(mode="after")
-    def _limits_are_in_order(self) -> "SceneData":
-        if self.stretch and not self.stretch[0] < self.stretch[1]:
-            raise ValueError("stretch must be two rising values")
+    def _resize_is_enough(self) -> "SceneData":
         if self.resize_to < self.image_size:
             raise ValueError("resize must not be smaller than image_size, which is cut out of it")
         return self
@@ -95,7 +102,7 @@ class MaskedData(Section):
     split_seed: int = 0
     gsd: float | None = Field(None, gt=0, description=_GSD)
     image_size: Positive = Field(518, description="pixels a side of the network's input")
-    scale: tuple[float, float] = Field(
+    scale: Factors = Field(
         (0.5, 2.0), description="range of the random resizing before a training crop"
     )
     largest_class: Share = Field(
@@ -103,19 +110,11 @@ class MaskedData(Section):
     )
     distortion: bool = Field(True, description="random brightness, contrast, saturation and hue")
     bands: tuple[Positive, Positive, Positive] = (1, 2, 3)
-    stretch: tuple[float, float] | None = Field(
+    stretch: Limits | None = Field(
         None, description="values that become 0 and 255, as for scene classification"
     )
     batch_size: Positive = Field(8, description="crops a process and micro-batch")
     workers: int = Field(2, ge=0, description="loader processes a training process")
-
-    @model_validator(mode="after")
-    def _limits_are_in_order(self) -> "MaskedData":
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError("scale must be two rising factors above 0")
-        if self.stretch and not self.stretch[0] < self.stretch[1]:
-            raise ValueError("stretch must be two rising values")
-        return self
 
 
 class SegmentationData(MaskedData):
@@ -184,7 +183,7 @@ class ChangeData(MaskedData):
         None, description="mask values of unchanged and changed; none: 0, and 1 or 255"
     )
     unlabelled: tuple[int, ...] = Field((), description="mask values that mean: not labelled")
-    scale: tuple[float, float] = Field(
+    scale: Factors = Field(
         (1.0, 1.0), description="range of the random resizing before a training crop"
     )
     largest_class: Share = Field(
@@ -249,7 +248,7 @@ class DetectionData(Section):
         description="test images are resized so that their longer side is image_size; false: they "
         "are seen at their own scale, larger ones window by window",
     )
-    scale: tuple[float, float] = Field(
+    scale: Factors = Field(
         (0.5, 2.0),
         description="range of the random resizing before a training crop, beside that of a test",
     )
@@ -264,18 +263,14 @@ class DetectionData(Section):
         2.0, ge=0, description="pixels; boxes with a shorter side are left out of training crops"
     )
     bands: tuple[Positive, Positive, Positive] = (1, 2, 3)
-    stretch: tuple[float, float] | None = Field(
+    stretch: Limits | None = Field(
         None, description="values that become 0 and 255, as for scene classification"
     )
     batch_size: Positive = Field(4, description="images a process and micro-batch")
     workers: int = Field(2, ge=0, description="loader processes a training process")
 
     @model_validator(mode="after")
-    def _limits_are_in_order(self) -> "DetectionData":
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError("scale must be two rising factors above 0")
-        if self.stretch and not self.stretch[0] < self.stretch[1]:
-            raise ValueError("stretch must be two rising values")
+    def _fits(self) -> "DetectionData":
         if self.image_size % 14:
             raise ValueError(f"image_size must be a multiple of 14, not {self.image_size}")
         if self.classes and len(set(self.classes)) < len(self.classes):

@@ -16,7 +16,21 @@ def _in_order(shares: tuple[float, float]) -> tuple[float, float]:
     return shares
 
 
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if not values[0] < values[1]:
+        raise ValueError("must be two rising values")
+    return values
+
+
+def _rising_factors(factors: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < factors[0] <= factors[1]:
+        raise ValueError("must be two rising factors above 0")
+    return factors
+
+
 Colour = tuple[int, int, int]
+Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
+Factors = Annotated[tuple[float, float], AfterValidator(_rising_factors)]
 Shares = Annotated[tuple[float, float], AfterValidator(_in_order)]
 
 
