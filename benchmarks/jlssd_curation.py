@@ -43,7 +43,6 @@ from cgeartheye.config import (
 from cgeartheye.data import images_below
 from cgeartheye.data.synthetic import SCENES, SEASONS, make_world
 from cgeartheye.evaluation.probes import few_per_class, knn_predict, linear_probe
-from cgeartheye.jlssd import curation_report
 from cgeartheye.jlssd.curation import curate
 from cgeartheye.jlssd.features import encode_chips
 from cgeartheye.jlssd.steps import OK, read_chips, write_table
@@ -71,10 +70,7 @@ def main() -> None:
         settings = Curation(
             backbone=network, keep=given.keep, image_size=98, clusters=tuple(given.clusters)
         )
-        done = curate(pool, folder / "curated.parquet", settings, seed, workers=1)
-        assert done is not None
-        curation_report.write(done, folder / "curated.parquet", pool.parent)
-        curation_report.show(done)
+        curate(pool, folder / "curated.parquet", settings, seed, workers=1)
         second = train(given, folder / "curated.parquet", folder / "curated", seed)
         untrained = measure(None, given.test, folder, seed)
         rows += [{"seed": seed, "pre-trained on": "nothing", "varied %": float("nan"), **untrained}]

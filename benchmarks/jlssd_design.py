@@ -5,22 +5,19 @@
 
 The rasters are generated: land cover of patches of many sizes as WorldCover's values and pixels
 (deflated tiles of 1,024), elevation of three times the pixel as int16. Shown are cells a minute by
-wall time and by processor time, and the peak memory of the largest process: twice the side shows
-whether it grows with the area. `--peer` takes that many cells of the same rasters through
-exactextract (shares of values and mean, one process, polygons made beforehand), and compares the
-results; it counts the part of a pixel that a cell covers, ours the pixels whose middle lies in it.
+wall time and by processor time (the start of processes counts in the former only), and the peak
+memory of the largest process: twice the side shows whether it grows with the area. `--peer` takes
+that many cells of the same rasters through exactextract (shares of values and mean, one process,
+polygons made beforehand), and compares the results; it counts the part of a pixel that a cell
+covers, ours the pixels whose middle lies in it.
 
     pip install exactextract  # for --peer
 """
 
 import argparse
-import contextlib
-import os
-import resource
 import tempfile
-import threading
 import time
-from multiprocessing import active_children, get_context
+from multiprocessing import get_context
 from pathlib import Path
 
 import geopandas
@@ -32,16 +29,16 @@ from affine import Affine
 from rasterio.windows import Window
 from scipy.ndimage import gaussian_filter
 
-from cgeartheye.jlssd.cells import Survey, Tally, read_block, survey_cells
+from cgeartheye.jlssd.cells import Survey, Tally, blocks_of, read_block, write_block
 from cgeartheye.jlssd.classes import WORLDCOVER, read_classes
-from cgeartheye.jlssd.grid import Grid
+from cgeartheye.jlssd.grid import Block, Grid
+from cgeartheye.jlssd.pool import spread
 from cgeartheye.jlssd.rasters import METRES_A_DEGREE, find_source, open_raster
 from cgeartheye.jlssd.regions import read_regions
 
 GRID, TABLE = Grid(1000), read_classes(WORLDCOVER)
 WEST, NORTH = 10.0, 50.0
 TILE = 2048
-START = 3.5  # seconds of processor time that a process needs until it begins
 
 
 def main() -> None:
@@ -66,7 +63,7 @@ def main() -> None:
 
 def write_inputs(folder: Path, options: argparse.Namespace) -> None:
     """Write rasters and one region that covers them."""
-    pixels = round(options.side * 1000 / options.pixel / TILE) * TILE
+    pixels = max(1, round(options.side * 1000 / options.pixel / TILE)) * TILE
     step = options.pixel
     place = Affine(step, 0, 400_000, 0, -step, 5_600_000)
     if options.crs == 4326:
@@ -133,17 +130,15 @@ def draw_height(random: np.random.Generator) -> np.ndarray:
 
 
 def measure(survey: Survey, folder: Path, options: argparse.Namespace) -> None:
-    """Make all cells, and watch the processes that do."""
-    before, idle = processor_seconds(), peak_memory(os.getpid())
-    peaks: dict[int, float] = {}
-    done = threading.Event()
-    watcher = threading.Thread(target=watch, args=(peaks, done))
-    watcher.start()
+    """Make all cells, each process noting what it has used."""
+    blocks = blocks_of(GRID, survey.regions)
+    paths = [folder / f"{number:06}.parquet" for number in range(len(blocks))]
     start = time.monotonic()
-    paths = survey_cells(survey, folder, options.workers)
+    for _ in spread(write_and_note, survey, zip(blocks, paths, strict=True), options.workers):
+        pass
     seconds = time.monotonic() - start
-    done.set()
-    watcher.join()
+    notes = np.loadtxt(notes_of(folder), ndmin=2)
+    used, peak = notes[:, 0].sum(), notes[:, 1].max()
     tally = Tally()
     for path in paths:
         tally.add(read_block(path)[1])
@@ -155,39 +150,31 @@ def measure(survey: Survey, folder: Path, options: argparse.Namespace) -> None:
         f"{options.workers} processes, EPSG:{options.crs}"
     )
     print(f"wall time: {seconds:.1f} s, {60 * cells / seconds:,.0f} cells/min")
-    # What starting costs does not grow with the area.
-    used = processor_seconds() - before - options.workers * START
     print(
         f"processor time without the start of the processes: {used:.1f} s, "
         f"{60 * cells / used:,.0f} cells/min and {pixels / used / 1e6:,.0f} M pixels/s a core"
     )
-    if peaks:
-        print(
-            f"peak memory of a process: {max(peaks.values()):,.0f} MB, "
-            f"{max(peaks.values()) - idle:,.0f} MB above that of one that has done nothing"
-        )
+    print(f"peak memory of a process: {peak:,.0f} MB")
 
 
-def processor_seconds() -> float:
-    """Of this process and of those it has waited for."""
-    usage = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in usage)
+def write_and_note(survey: Survey, task: tuple[Block, Path]) -> None:
+    """Write a block, and note the seconds of processor time for it and the peak memory so far."""
+    start = time.process_time()
+    write_block(survey, task)
+    with notes_of(task[1].parent).open("a") as file:
+        file.write(f"{time.process_time() - start} {peak_memory()}\n")
 
 
-def peak_memory(process: int) -> float:
-    """MB that a process has held at most."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+def notes_of(folder: Path) -> Path:
+    """Where the processes note what they use for the blocks of a folder."""
+    return folder.with_suffix(".txt")
+
+
+def peak_memory() -> float:
+    """MB that this process has held at most."""
+    # That of getrusage begins with what the parent held.
+    lines = Path("/proc/self/status").read_text().splitlines()
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
-
-
-def watch(peaks: dict[int, float], done: threading.Event) -> None:
-    """Note the peaks of the processes of the pool, until told to stop."""
-    while not done.wait(0.1):
-        for process in active_children():
-            with contextlib.suppress(OSError):
-                if process.pid is not None:
-                    own = peak_memory(process.pid)
-                    peaks[process.pid] = max(own, peaks.get(process.pid, 0.0))
 
 
 def compare(survey: Survey, folder: Path, count: int) -> None:

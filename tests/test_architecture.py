@@ -17,7 +17,7 @@ LAYERS = [
     {"decoders", "data"},
     {"backbone", "geometry", "config"},
 ]
-FLOOR = {"errors", "files", "__init__"}
+FLOOR = {"errors", "files", "letters", "__init__"}
 # Neighbours in a layer that must not know each other, and rooms below that one must not know.
 STRANGERS = {
     "backbone": {"geometry"},

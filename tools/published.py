@@ -5,15 +5,23 @@ command line of `cgeartheye` does not; otherwise the two agree.
 """
 
 import argparse
+from pathlib import Path
+from typing import Literal
 
 from cgeartheye.cli import main
+from cgeartheye.config import ObjectDetection, load
+from cgeartheye.errors import UserError
+
+Boxes = Literal["horizontal", "oriented"]
+_TOOLS = {"horizontal": "hbb", "oriented": "obb"}
 
 
-def train(verb: str = "train") -> None:
+def train(verb: str = "train", boxes: Boxes | None = None) -> None:
     """`train_*.py CONFIG [--amp] [--work-dir D] [--resume [CKPT]] [--cfg-options k=v ...]`.
 
     Args:
         verb: `train`, or `pretrain`, whose program takes the same arguments.
+        boxes: those of the config; none: it is of another task.
     """
     parser = argparse.ArgumentParser(description="Train a model.")
     _add_common(parser)
@@ -26,6 +34,8 @@ def train(verb: str = "train") -> None:
         help="go on with a checkpoint, by default the last one of the run directory",
     )
     given = parser.parse_args()
+    if boxes:
+        _check_boxes(parser, given, "train", boxes)
     command = [verb, given.config, *_common(given)]
     if given.amp:
         command += ["--set", "training.precision=bf16"]
@@ -36,8 +46,12 @@ def train(verb: str = "train") -> None:
     main(command)
 
 
-def test() -> None:
-    """`test_*.py CONFIG [CKPT] [--out F] [--show-dir D] [--tta] [--cfg-options k=v ...]`."""
+def test(boxes: Boxes | None = None) -> None:  # noqa: PT028 - it is no test of pytest
+    """`test_*.py CONFIG [CKPT] [--out F] [--show-dir D] [--tta] [--cfg-options k=v ...]`.
+
+    Args:
+        boxes: those of the config; none: it is of another task.
+    """
     parser = argparse.ArgumentParser(description="Test a model.")
     _add_common(parser)
     parser.add_argument(
@@ -52,6 +66,8 @@ def test() -> None:
     parser.add_argument("--show-dir", help="save every image with its prediction here")
     parser.add_argument("--tta", action="store_true", help="average over mirror images")
     given = parser.parse_args()
+    if boxes:
+        _check_boxes(parser, given, "test", boxes)
     command = ["test", given.config, *([given.checkpoint] if given.checkpoint else [])]
     command += _common(given)
     if given.out:
@@ -61,6 +77,23 @@ def test() -> None:
     if given.tta:
         command += ["--tta"]
     main(command)
+
+
+def _check_boxes(
+    parser: argparse.ArgumentParser, given: argparse.Namespace, verb: str, boxes: Boxes
+) -> None:
+    """End with one sentence where the config has the other kind of boxes, or none at all."""
+    try:
+        config = load(Path(given.config), given.cfg_options)
+    except UserError as error:
+        parser.error(str(error))
+    if not isinstance(config, ObjectDetection):
+        parser.error(f"{given.config} is no config of object detection: cgeartheye {verb} takes it")
+    if config.data.boxes != boxes:
+        parser.error(
+            f"{given.config} has {config.data.boxes} boxes: run "
+            f"tools/{verb}_{_TOOLS[config.data.boxes]}.py"
+        )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

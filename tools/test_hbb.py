@@ -3,4 +3,4 @@
 import published
 
 if __name__ == "__main__":
-    published.test()
+    published.test(boxes="horizontal")

@@ -3,4 +3,4 @@
 import published
 
 if __name__ == "__main__":
-    published.train()
+    published.train(boxes="horizontal")

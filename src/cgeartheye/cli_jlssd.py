@@ -151,15 +151,12 @@ def curate(
 ) -> None:
     """Thin what is redundant: as many places of every cluster, and no near-duplicates."""
     from cgeartheye.config import Curation, section
-    from cgeartheye.jlssd import curation, curation_report
+    from cgeartheye.jlssd.curation import curate
     from cgeartheye.jlssd.network import read_network
 
     network = read_network(backbone).model_dump(exclude_unset=True)
     settings = section(Curation, {"backbone": network, "keep": keep}, set_)
-    curated = curation.curate(chips, out, settings, seed, workers)
-    if curated is not None:
-        curation_report.write(curated, out, chips.parent)
-        curation_report.show(curated)
+    if curate(chips, out, settings, seed, workers) is not None:
         print(f"{out}, and clusters and balance in {out.with_suffix('.html')}")
 
 

@@ -122,6 +122,25 @@ def test_annotations_of_two_images_do_not_replace_each_other(tmp_path, kind):
     assert "are both about images/train/x/a.png" in refused(tmp_path)
 
 
+def test_equal_stems_in_a_part_are_told_apart_by_folders_or_refused(tmp_path):
+    write_data(tmp_path, "dota")
+    images, texts = tmp_path / "images/train", tmp_path / "labelTxt/train"
+    for folder, name in (("x", "ship"), ("y", "plane")):
+        (images / folder).mkdir()
+        shutil.copy(images / "a.png", images / folder / "p.png")
+        write(texts / folder / "p.txt", f"1 1 5 1 5 4 1 4 {name} 0")
+    chips = load_detection_parts(config(tmp_path)).train
+    named = {name: chips.load_boxes(n)[1].tolist() for n, name in enumerate(chips.names)}
+    truth = [[CLASSES.index("ship")], [CLASSES.index("plane")]]
+    assert [named[f"images/train/{folder}/p.png"] for folder in "xy"] == truth
+    (texts / "x/p.txt").rename(texts / "p.txt")
+    (texts / "y/p.txt").unlink()
+    assert "belongs to two images with the same stem" in refused(tmp_path)
+    shutil.rmtree(images / "y")
+    shutil.copy(images / "x/p.png", images / "x/p.tif")
+    assert "images/train/x/p.png and images/train/x/p.tif have the same stem" in refused(tmp_path)
+
+
 # COCO
 
 

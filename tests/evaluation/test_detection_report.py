@@ -10,6 +10,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_boxes import draw, measured
 
+from cgeartheye import letters
 from cgeartheye.evaluation.box_errors import KINDS, Kind, find_errors
 from cgeartheye.evaluation.boxes import DetectionMetrics
 from cgeartheye.evaluation.detection_report import GALLERY, detection_report
@@ -101,3 +102,15 @@ def test_a_report_of_a_model_that_finds_nothing(read: Callable[[dict[str, Any]],
     page = read(made(metrics, 6))
     assert "Missed" in page.texts["h3"]
     assert "Wrong place" not in page.texts["h3"]
+
+
+def test_names_that_no_font_writes_are_listed_by_number(
+    read: Callable[[dict[str, Any]], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(letters, "_font_with", lambda beyond: None if beyond else letters._OWN)
+    metrics = measured(dict(enumerate(draw(27, True, images=3))), 4, True)
+    page = read(made(metrics, 3, classes=["ship", "飞机", "harbor", "桥"]))
+    assert "Names by number" in page.texts["h3"]
+    shown = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
+    assert (shown["#1"], shown["#3"]) == ("飞机", "桥")
+    assert "#0" not in shown

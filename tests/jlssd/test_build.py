@@ -135,6 +135,17 @@ def test_finished_steps_are_not_done_again(
     assert len(set(Store(whole / "store").table["place"].to_pylist())) == 12
 
 
+def test_deleted_chips_are_cut_again(
+    whole: Path, country: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chip = next(path for path in whole.glob("images/*/*/*.jpg"))
+    pixels = chip.read_bytes()
+    chip.unlink()
+    run("jlssd", "build", str(country / "jlssd.yaml"), "--work-dir", str(whole))
+    assert capsys.readouterr().out.count("done before") == 4
+    assert chip.read_bytes() == pixels
+
+
 @pytest.mark.parametrize("step", [2, 4])
 def test_same_output_after_a_kill_between_steps(
     whole: Path, country: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int

@@ -18,6 +18,7 @@ from cgeartheye.jlssd.curation import curate, place_features
 from cgeartheye.jlssd.features import Features, encode_chips
 from cgeartheye.jlssd.network import read_network
 from cgeartheye.jlssd.review import status_counts
+from cgeartheye.jlssd.steps import claim
 from cgeartheye.training import distributed
 
 KINDS = {"water": ((30, 60, 110), 44), "field": ((150, 140, 70), 12), "town": ((150, 90, 90), 6)}
@@ -84,8 +85,6 @@ def test_rare_scenes_are_kept_and_copies_are_not(
     balance = curation_report.balances_of(done)
     assert balance["land cover"].effective[1] > 1.3 * balance["land cover"].effective[0]
     assert balance["land cover"].before.sum() == 64
-    curation_report.write(done, out, pool)
-    curation_report.show(done)
     assert "20 of 64 places kept, 2 near-duplicates" in capsys.readouterr().out
     facts = json.loads(out.with_suffix(".json").read_text())
     assert facts["balance"]["land cover"]["places"]["water"] == [44, water]
@@ -169,16 +168,22 @@ def test_a_pool_of_one_scene(pool: Path, tmp_path: Path, copies: int, kept: int)
     done = curate(tmp_path / "chips.parquet", tmp_path / "out.parquet", settings(), 0, 0)
     assert done is not None
     assert done.kept.sum() == kept
-    curation_report.write(done, tmp_path / "out.parquet", tmp_path)
     assert (tmp_path / "out.jpg").is_file()
 
 
 def test_no_place_to_write(pool: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write .*file.*Not a directory"):
+    with pytest.raises(UserError, match=r"cannot write .*file"):
         curate(pool / "chips.parquet", tmp_path / "file/out.parquet", settings(), 0, 0)
     with pytest.raises(UserError, match=r"out\.jpg is to be a Parquet file"):
         curate(pool / "chips.parquet", tmp_path / "out.jpg", settings(), 0, 0)
+
+
+def test_two_curations_at_once(pool: Path, tmp_path: Path) -> None:
+    out = tmp_path / "curated.parquet"
+    with claim(out), pytest.raises(UserError, match=r"another process makes .*curated\.parquet"):
+        curate(pool / "chips.parquet", out, settings(), workers=0)
+    assert not out.with_suffix(".features").exists()
 
 
 def test_more_than_there_are(

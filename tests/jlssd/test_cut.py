@@ -21,6 +21,7 @@ from cgeartheye.errors import UserError
 from cgeartheye.jlssd import cut
 from cgeartheye.jlssd.cut import cut_chips
 from cgeartheye.jlssd.mosaics import open_mosaic, spot_at
+from cgeartheye.jlssd.steps import claim
 from cgeartheye.mapping.scene import Scene
 
 SIZE, GSD = 48, 2.0
@@ -406,6 +407,46 @@ def test_what_cannot_be_read_is_recorded_and_tried_again(
     put(whole)
     again = cut_chips(places, settings({"s": mosaic}), out, 1)
     assert set(again["status"].to_pylist()) == {"ok"}
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_deleted_chips_are_cut_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, some: bool
+) -> None:
+    monkeypatch.setattr(cut, "PART", 2)
+    mosaic = write_mosaic(tmp_path / "m.tif")
+    places = write_places(tmp_path / "design.parquet", [(40 * n - 700, 0) for n in range(6)])
+    out = tmp_path / "chips/chips.parquet"
+    cut_chips(places, settings({"s": mosaic}), out, 1)
+    before = contents(out.parent)
+    chips = sorted(out.parent.rglob("*.jpg"))
+    kept = {path: path.stat().st_mtime_ns for path in chips[2:]}
+    for path in chips[:1] if some else chips:
+        path.unlink()
+    cut_chips(places, settings({"s": mosaic}), out, 1)
+    assert contents(out.parent) == before
+    if some:  # chips of other parts stay as they are
+        assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+
+
+def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+    places = write_places(tmp_path / "design.parquet", [(0, 0)])
+    out = tmp_path / "chips/chips.parquet"
+    chosen = settings({"s": write_mosaic(tmp_path / "m.tif", side=600)})
+    cut_chips(places, chosen, out, 0)
+    part = next(out.with_suffix(".parts").rglob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(UserError, match=f"{part.name} is damaged"):
+        cut_chips(places, chosen, out, 0)
+
+
+def test_two_cuts_at_once(tmp_path: Path) -> None:
+    places = write_places(tmp_path / "design.parquet", [(0, 0)])
+    out = tmp_path / "chips/chips.parquet"
+    chosen = settings({"s": write_mosaic(tmp_path / "m.tif", side=600)})
+    with claim(out), pytest.raises(UserError, match=r"another process makes .*chips\.parquet"):
+        cut_chips(places, chosen, out, 0)
+    cut_chips(places, chosen, out, 0)
 
 
 def test_other_settings_leave_the_chips_of_earlier_ones(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from cgeartheye.jlssd.design import Inputs, make_design
 from cgeartheye.jlssd.grid import Grid
 from cgeartheye.jlssd.outcome import Wish
 from cgeartheye.jlssd.regions import read_regions
+from cgeartheye.jlssd.steps import claim
 
 GRID = Grid(1000)
 WISH = Wish(300, 150.0, 5)
@@ -89,7 +90,7 @@ def test_strata_and_formula_by_brute_force(tmp_path: Path, west: float, crs: int
     of_class = Counter[str]()
     for (_, name, _), count in expected.items():
         of_class[name] += count
-    strata = pq.read_table(tmp_path / "out/strata.parquet").to_pylist()
+    strata = pq.read_table(tmp_path / "out/design.strata.parquet").to_pylist()
     assert {(s["region"], s["land_cover"], s["band"]): s["cells"] for s in strata} == expected
     assert any(s["band"] == "no elevation" for s in strata)
     places = pq.read_table(out).to_pylist()
@@ -164,7 +165,7 @@ def test_killed_and_resumed_the_same_bytes(
     assert all(path.stat().st_mtime_ns == then for path, then in done.items())
     whole = tmp_path / "whole/design.parquet"
     make_design(country.inputs, WISH, whole, workers=1)
-    for name in ("design.parquet", "strata.parquet"):
+    for name in ("design.parquet", "design.strata.parquet"):
         assert (out.parent / name).read_bytes() == (whole.parent / name).read_bytes(), name
 
 
@@ -176,7 +177,7 @@ def test_neither_processes_nor_blocks_matter(
         monkeypatch.setattr(cells, "_ROWS", rows)
         monkeypatch.setattr(cells, "_COLUMNS", columns)
         make_design(country.inputs, WISH, tmp_path / name / "design.parquet", workers=workers)
-    for name in ("design.parquet", "strata.parquet"):
+    for name in ("design.parquet", "design.strata.parquet"):
         contents = [(tmp_path / run / name).read_bytes() for run in "abc"]
         assert contents[0] == contents[1] == contents[2]
 
@@ -211,6 +212,19 @@ def test_other_inputs_make_other_cells(country: Country, tmp_path: Path) -> None
     assert out.read_bytes() == first
 
 
+def test_designs_in_one_folder_leave_each_other_alone(country: Country, tmp_path: Path) -> None:
+    make_design(country.inputs, WISH, tmp_path / "few.parquet", workers=1)
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.*")}
+    assert {path.name for path in before} == {
+        ".few.lock", "few.parquet", "few.strata.parquet", "few.html"
+    }  # fmt: skip
+    make_design(country.inputs, Wish(600, 200.0), tmp_path / "many.parquet", workers=1)
+    assert all(path.read_bytes() == then for path, then in before.items())
+    held = claim(tmp_path / "few.parquet")
+    with held, pytest.raises(UserError, match=r"another process makes .*few\.parquet"):
+        make_design(country.inputs, WISH, tmp_path / "few.parquet", workers=1)
+
+
 @quick
 def test_a_damaged_block_is_named(country: Country, tmp_path: Path) -> None:
     out = tmp_path / "design.parquet"
@@ -227,7 +241,7 @@ def test_another_number_than_wanted_is_explained(
     country: Country, tmp_path: Path, capsys: pytest.CaptureFixture[str], total: int
 ) -> None:
     make_design(country.inputs, Wish(total, 200.0), tmp_path / "design.parquet", workers=0)
-    strata = pq.read_table(tmp_path / "strata.parquet")
+    strata = pq.read_table(tmp_path / "design.strata.parquet")
     drawn = sum(strata["drawn"].to_pylist())
     said = " ".join(capsys.readouterr().out.split())
     assert f"{drawn:,} places are drawn, {total:,} were wanted" in said
@@ -355,7 +369,7 @@ def test_polar_regions_in_their_own_system(tmp_path: Path) -> None:
         tmp_path / "disc.gpkg", (str(tmp_path / "cover.tif"),), (str(tmp_path / "height.tif"),)
     )
     make_design(inputs, Wish(50), tmp_path / "design.parquet", workers=1)
-    strata = pq.read_table(tmp_path / "strata.parquet")
+    strata = pq.read_table(tmp_path / "design.strata.parquet")
     # EPSG:3031 is true to scale at 71 degrees south; at the pole a metre of it is 1.028 on Earth.
     assert sum(strata["cells"].to_pylist()) == pytest.approx(math.pi * 20.56**2, rel=0.02)
     assert set(strata["band"].to_pylist()) == {"2800 to 3000 m"}

@@ -12,6 +12,7 @@ from cgeartheye.errors import UserError
 from cgeartheye.jlssd import review as reviewing
 from cgeartheye.jlssd.quality import MEASURES, measure
 from cgeartheye.jlssd.review import review, status_counts, valid_pixels
+from cgeartheye.jlssd.steps import claim
 
 
 def bad_pictures() -> dict[str, np.ndarray]:
@@ -139,10 +140,18 @@ def _without(path: Path, name: str) -> None:
 
 
 def test_no_place_to_write(chips: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot write .*Not a directory"):
+    with pytest.raises(UserError, match=r"cannot write .*chips\.parquet"):
         review(chips, chips / "quality.parquet", ChipQuality(), workers=0)
     with pytest.raises(UserError, match=r"quality\.jpg is to be a Parquet file"):
         review(chips, chips.parent / "quality.jpg", ChipQuality(), workers=0)
+
+
+def test_two_reviews_at_once(chips: Path) -> None:
+    out = chips.parent / "quality.parquet"
+    with claim(out), pytest.raises(UserError, match=r"another process makes .*quality\.parquet"):
+        review(chips, out, ChipQuality(), workers=0)
+    assert not out.with_suffix(".parts").exists()
+    review(chips, out, ChipQuality(), workers=0)
 
 
 @pytest.mark.parametrize(

@@ -435,7 +435,7 @@ def test_killed_twice_the_map_has_the_same_bytes(tmp_path: Path) -> None:
     boxes, labels = scatter(200, 120, 60, 12, True, 6)
     scene = write_scene(tmp_path / "scene.tif", draw(200, 120, boxes, labels))
     script = [sys.executable, str(Path(__file__).with_name("toy_detector.py")), str(scene)]
-    subprocess.run([*script, tmp_path / "whole"], check=True, timeout=60)
+    subprocess.run([*script, tmp_path / "whole"], check=True, timeout=300)
     out = tmp_path / "killed"
     pictured = out / "unfinished/scene.raw"
     killed = 0
@@ -450,6 +450,22 @@ def test_killed_twice_the_map_has_the_same_bytes(tmp_path: Path) -> None:
         process.wait()
         assert not (out / "map.json").exists()
     assert killed == 2
-    subprocess.run([*script, out], check=True, timeout=60)
+    subprocess.run([*script, out], check=True, timeout=300)
     for name in SAME:
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("gsd", [None, 1.0])
+def test_horizontal_boxes_end_where_the_scene_ends(tmp_path: Path, gsd: float | None) -> None:
+    """The window is larger than the scene; a box may begin before it and reach into its rim."""
+    scene = blank(tmp_path / "scene.tif")
+    scale = 0.75 / gsd if gsd else 1.0
+    toy = Fixed([x * scale for x in (-20.0, 150, 250, 240)], gsd=gsd)
+    run_toy(scene, tmp_path / "map", toy)
+    (found,) = in_pixels(table(tmp_path / "map"))
+    assert found.bounds == pytest.approx((0, 150, 220, 200))
+
+
+def test_a_box_in_the_rim_of_the_window_is_no_object(tmp_path: Path) -> None:
+    facts = run_toy(blank(tmp_path / "s.tif"), tmp_path / "map", Fixed([230.0, 20, 250, 60]))
+    assert facts["objects"] == 0

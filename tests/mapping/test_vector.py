@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import geopandas
@@ -134,3 +135,16 @@ def test_the_area_of_a_hole_is_not_counted(tmp_path: Path) -> None:
     ]
     np.testing.assert_allclose(frame.area_m2["green"], box[1], rtol=0.02)
     np.testing.assert_allclose(frame.area_m2.sum(), box[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("crs", "down"), [(32650, -1), (32650, 1), (5513, -1), (5513, 1)])
+def test_rings_of_geojson_run_counter_clockwise(tmp_path: Path, crs: int, down: int) -> None:
+    """RFC 7946, 3.1.6, whichever way rows run; 5513 has its axes to the south and west."""
+    transform = Affine(0.75, 0, 1e6, 0, 0.75 * down, 7e5)
+    scene = write_scene(tmp_path / "scene.tif", picture(60, 80), transform, crs)
+    run_toy(scene, tmp_path / "map", vector=("geojson",))
+    content = json.loads((tmp_path / "map/map.geojson").read_text())
+    rings = [feature["geometry"]["coordinates"] for feature in content["features"]]
+    assert len(rings) > 3
+    assert all(shapely.LinearRing(outer).is_ccw for outer, *_ in rings)
+    assert not any(shapely.LinearRing(hole).is_ccw for _, *holes in rings for hole in holes)

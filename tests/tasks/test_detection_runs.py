@@ -21,7 +21,7 @@ from cgeartheye.backbone import build
 from cgeartheye.config import ObjectDetection, load
 from cgeartheye.data import load_detection_parts
 from cgeartheye.errors import UserError
-from cgeartheye.geometry import Detections, oriented_of
+from cgeartheye.geometry import Detections, from_horizontal, oriented_of
 from cgeartheye.tasks import base, runs
 from cgeartheye.tasks.detection import DetectionTask, pack, unpack
 from cgeartheye.tasks.detection_recipe import DetectionRecipe
@@ -293,6 +293,20 @@ def test_horizontal_boxes_end_where_the_image_does(things_config: Path, resize: 
     left, top, right, bottom = found.boxes[0].tolist()
     assert (left, right, bottom) == (0, sides[1], sides[0])
     assert top == pytest.approx(2 * 60 / 112 if resize else 2)
+
+
+@pytest.mark.parametrize("boxes", ["horizontal", "oriented"])
+def test_nothing_is_found_beyond_an_image(things_config: Path, boxes: str) -> None:
+    """The network's input is square; what it sees in the black below a flat image is no object."""
+    recipe = DetectionRecipe(read(things_config, f"data.boxes={boxes}"))
+    task = recipe.task(build(recipe.config.backbone, 112), recipe.classes, tta=False).eval()
+    corners = torch.tensor([[30.0, 2, 50, 12], [30, 18, 50, 60]])  # the image ends at 20
+    places = corners if boxes == "horizontal" else from_horizontal(corners)
+    told = Detections(places, torch.ones(2), torch.zeros(2).long())
+    task.predict_windows = lambda images: [told] * len(images)  # type: ignore[method-assign]
+    image = torch.zeros(1, 3, 112, 112, dtype=torch.uint8)
+    (found,) = task.predict({"image": image, "size": torch.tensor([(40, 224)])})
+    torch.testing.assert_close(found.boxes[:, :2], places[:1, :2] * 2)
 
 
 def test_large_images_are_seen_window_by_window(things_config: Path, things: Path) -> None:

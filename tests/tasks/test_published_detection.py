@@ -1,5 +1,7 @@
 """Every published detection config builds the network that it names."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,18 @@ def test_the_published_schedule() -> None:
     rates = [learning_rate(step, steps, 4, config.training) for step in (0, 2 * steps, 60 * steps)]
     assert rates == pytest.approx([1e-7, 1e-4, 0], abs=1e-12)
     assert (config.training.clip_norm, config.data.batch_size) == (0.1, 4)
+
+
+@pytest.mark.parametrize("verb", ["train", "test"])
+@pytest.mark.parametrize(("own", "other"), [("hbb", "obb"), ("obb", "hbb")])
+def test_a_tool_of_the_other_boxes_names_the_right_one(verb: str, own: str, other: str) -> None:
+    config = next((FOLDER / other.upper()).glob("*-784-*.py"))
+    done = subprocess.run(
+        [sys.executable, FOLDER.parents[1] / "tools" / f"{verb}_{own}.py", config],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"boxes: run tools/{verb}_{other}.py")
+    assert str(config) in done.stderr
+    assert "Traceback" not in done.stderr

@@ -47,10 +47,10 @@ config = ObjectDetection(
     cache=FeatureCache(views=4, batch_size=16),
     training=Training(
         epochs=80,
-        lr=2e-3,
+        lr=1e-3,
         decoder_lr=1.0,
         weight_decay=1e-4,
-        clip_norm=0.5,
+        clip_norm=5.0,
         warmup_epochs=2,
         evaluate_every=20,
     ),

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from cgeartheye.config import Colour
+from cgeartheye.letters import font_for, writable
 
 THUMBNAIL = 96  # pixels a side
 
@@ -25,9 +26,9 @@ def contact_sheet(
     """Draw a strip of thumbnails below the name of each class.
 
     Args:
-        rows: for each class, uint8 `[side, side, 3]`.
+        rows: for each class, uint8 `[side, side, 3]`; all classes, if there are no colours.
         side: pixels a side of a thumbnail.
-        colours: of the classes, drawn beside their names.
+        colours: of all classes, drawn beside their names.
 
     Returns:
         A page of about 4:3, its strips in columns, read downwards.
@@ -39,14 +40,16 @@ def contact_sheet(
     lines = max(1, math.ceil(len(rows) / columns))
     page = Image.new("RGB", (columns * wide, lines * high + 2 * _GAP), _PAPER)
     draw = ImageDraw.Draw(page)
-    font = ImageFont.load_default(size=15)
+    names = list(colours or rows)
+    shown = dict(zip(names, writable(names), strict=True))
     for number, (name, thumbnails) in enumerate(rows.items()):
         column, line = divmod(number, lines)
         left, top = column * wide + 2 * _GAP, line * high + _GAP
         if colours:
             box = (left, top + 3, left + _SWATCH, top + 3 + _SWATCH)
             draw.rectangle(box, fill=colours[name], outline=_INK)
-        draw.text((left + (_SWATCH + 6 if colours else 0), top), name, fill=_INK, font=font)
+        start = left + (_SWATCH + 6 if colours else 0)
+        draw.text((start, top), shown[name], fill=_INK, font=font_for(shown[name], 15))
         for place, thumbnail in enumerate(thumbnails):
             at = left + place * (side + _GAP), top + _TITLE
             page.paste(Image.fromarray(thumbnail), at)

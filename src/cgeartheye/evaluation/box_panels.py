@@ -13,6 +13,7 @@ from cgeartheye.evaluation.box_errors import KINDS, BoxErrors, Kind
 from cgeartheye.evaluation.examples import Colour
 from cgeartheye.evaluation.panels import CLASS_COLOURS, COLOURS
 from cgeartheye.geometry import Detections, corners_of, from_horizontal, horizontal_of
+from cgeartheye.letters import font_for, writable
 
 Array = np.ndarray
 
@@ -81,10 +82,10 @@ def draw_boxes(image: Array, layers: Sequence[Drawn], pen: int = 2) -> Array:
         for ink, line_width in (((0, 0, 0, 150), pen + 2), ((*colour, 255), pen)):
             for line in lines:
                 paper.line(line, fill=ink, width=line_width * _FINE, joint="curve")
-    font = ImageFont.load_default(6 * pen * _FINE)
     for outline, colour, text, dashed in outlines:
         if text:
             # What is found is named above, what was missed below: they often lie on each other.
+            font = font_for(text, 6 * pen * _FINE)
             _write(paper, font, outline, colour, text, below=dashed)
     sheet = sheet.resize((width, height), Image.Resampling.BOX)
     return np.asarray(Image.alpha_composite(Image.fromarray(image).convert("RGBA"), sheet))[..., :3]
@@ -96,7 +97,7 @@ def draw_found(image: Array, found: Detections, classes: Sequence[str]) -> Array
     Args:
         image: uint8 `[H, W, 3]`.
         found: in pixels of the image.
-        classes: names by index.
+        classes: names by index; see `writable`.
 
     Returns:
         uint8 `[n * H, n * W, 3]`: enlarged as often as its longer side has `LEAST` pixels.
@@ -104,8 +105,9 @@ def draw_found(image: Array, found: Detections, classes: Sequence[str]) -> Array
     factor = math.ceil(LEAST / max(image.shape[:2]))
     labels = found.labels.tolist()
     palette = [ImageColor.getrgb(colour)[:3] for colour in CLASS_COLOURS]
+    shown = writable(classes)
     texts = [
-        f"{classes[label]} {score:.2f}"
+        f"{shown[label]} {score:.2f}"
         for label, score in zip(labels, found.scores.tolist(), strict=True)
     ]
     colours = [palette[label % len(palette)] for label in labels]
@@ -179,10 +181,11 @@ def crop_picture(
 def _layers(errors: BoxErrors, found: slice, true: slice, classes: Sequence[str]) -> list[Drawn]:
     """Return the boxes of an image that are shown, errors on top."""
     tested = errors.metrics.tested
+    shown = writable(classes)
     layers = []
     for kind in Kind:
         which = np.flatnonzero(errors.kinds[found] == kind)
-        names = [classes[label] for label in tested.labels[found][which]]
+        names = [shown[label] for label in tested.labels[found][which]]
         layers.append(
             Drawn(
                 torch.from_numpy(tested.boxes[found][which]),
@@ -191,7 +194,7 @@ def _layers(errors: BoxErrors, found: slice, true: slice, classes: Sequence[str]
             )
         )
     which = np.flatnonzero(errors.missed[true])
-    names = [classes[label] for label in tested.true_labels[true][which]]
+    names = [shown[label] for label in tested.true_labels[true][which]]
     boxes = torch.from_numpy(tested.true_boxes[true][which])
     return [*layers, Drawn(boxes, [MISSED] * len(which), names, dashed=True)]
 
@@ -229,7 +232,7 @@ def _dashes(
 
 def _write(
     paper: ImageDraw.ImageDraw,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: ImageFont.FreeTypeFont,
     outline: Sequence[Sequence[float]],
     colour: Colour,
     text: str,

@@ -32,6 +32,7 @@ from cgeartheye.evaluation.sections import (
     frequent_confusions,
 )
 from cgeartheye.geometry import areas_of
+from cgeartheye.letters import writable
 
 Array = np.ndarray
 
@@ -202,6 +203,11 @@ def _add_examples(
         "the true one where an object was missed.",
     )
     report.legend(LEGEND)
+    pairs = zip(writable(classes), classes, strict=True)
+    numbered = {shown: name for shown, name in pairs if shown != name}
+    if numbered:
+        report.heading("Names by number", "No font of the machine has their letters.")
+        report.facts(numbered)
 
     @lru_cache(maxsize=4)
     def image_at(place: int) -> Array:

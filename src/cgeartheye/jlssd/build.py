@@ -1,6 +1,6 @@
 """`jlssd build`: design, cut, quality, curate and pack, each step once, and the data card.
 
-    WORK_DIR/design.parquet     places, with strata.parquet and design.html beside it
+    WORK_DIR/design.parquet     places, with design.strata.parquet and design.html beside it
     WORK_DIR/chips.parquet      a row for each place and season, whether it could be cut or not
     WORK_DIR/quality.parquet    the same rows with measures; quality.jpg shows what each rule drops
     WORK_DIR/curated.parquet    the same rows with clusters; curated.html shows them
@@ -9,7 +9,8 @@
     WORK_DIR/card.html, .json   the data card
 
 Killed at any moment, the same command goes on. A finished step is not done again as long as its
-settings and the tables that it was made from are the same; of rasters size and time count.
+settings and the tables that it was made from are the same; of rasters size and time count. Chips
+that were deleted are cut again.
 """
 
 import shutil
@@ -24,9 +25,9 @@ import pyarrow.parquet as pq
 from cgeartheye.config import Jlssd, to_yaml
 from cgeartheye.errors import UserError
 from cgeartheye.files import lock, write_text
-from cgeartheye.jlssd import card, curation, curation_report, review
+from cgeartheye.jlssd import card, curation, review
 from cgeartheye.jlssd.chips import UNREADABLE
-from cgeartheye.jlssd.cut import cut_chips
+from cgeartheye.jlssd.cut import cut_chips, has_all_chips
 from cgeartheye.jlssd.design import STRATA, Inputs, make_design
 from cgeartheye.jlssd.outcome import Wish
 from cgeartheye.jlssd.rasters import identity_of
@@ -52,12 +53,14 @@ class Step:
         facts: returns the settings and inputs that it depends on; JSON values.
         work: does it; returns whether there is nothing in it that is worth another try.
         files: that it leaves, below the work directory.
+        is_whole: whether what it leaves beside them is there still.
     """
 
     name: str
     facts: Callable[[], Mapping[str, object]]
     work: Callable[[], bool]
     files: list[str]
+    is_whole: Callable[[], bool] = lambda: True
 
 
 def build(config: Jlssd) -> None:
@@ -77,7 +80,7 @@ def build(config: Jlssd) -> None:
         ledger = Ledger(folder)
         for step in _steps(config, folder):
             key = key_of(step.facts())
-            if ledger.is_done(step.name, key):
+            if ledger.is_done(step.name, key) and step.is_whole():
                 say(f"{step.name}: done before")
                 continue
             say(f"{step.name}:")
@@ -110,7 +113,7 @@ def _steps(config: Jlssd, folder: Path) -> list[Step]:
                 classes=design.classes and digest_of(_present(design.classes)),
             ),
             lambda: _design(config, folder),
-            [DESIGN, STRATA],
+            [DESIGN, str(Path(DESIGN).with_suffix(STRATA))],
         ),
         Step(
             "cut",
@@ -121,6 +124,7 @@ def _steps(config: Jlssd, folder: Path) -> list[Step]:
             ),
             lambda: _cut(config, folder),
             [CHIPS],
+            lambda: has_all_chips(pq.read_table(folder / CHIPS, columns=["path"]), folder),
         ),
         Step(
             "quality",
@@ -178,8 +182,6 @@ def _curate(config: Jlssd, folder: Path) -> bool:
         folder / QUALITY, folder / CURATED, config.curation, config.seed, config.workers
     )
     assert done is not None
-    curation_report.write(done, folder / CURATED, folder)
-    curation_report.show(done)
     return True
 
 

@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cgeartheye.errors import UserError
-from cgeartheye.files import replacing
 from cgeartheye.jlssd.classes import ClassTable
 from cgeartheye.jlssd.grid import Block, Bounds, Grid
 from cgeartheye.jlssd.pool import spread
 from cgeartheye.jlssd.rasters import Raster
 from cgeartheye.jlssd.regions import NOWHERE, Regions
+from cgeartheye.jlssd.steps import read_part, write_table
 from cgeartheye.jlssd.zonal import count_cover, mean_height
 from cgeartheye.training.progress import bar
 
@@ -124,7 +123,7 @@ def survey_cells(survey: Survey, folder: Path, workers: int) -> list[Path]:
     done = len(paths) - len(todo)
     with bar("cells", len(paths), "blocks", done=done) as progress:
         tasks = [(blocks[i], paths[i]) for i in todo]
-        for _ in spread(_write, survey, tasks, workers):
+        for _ in spread(write_block, survey, tasks, workers):
             progress.advance()
     return paths
 
@@ -153,10 +152,10 @@ def read_block(path: Path) -> tuple[pa.Table, Tally]:
     Raises:
         UserError: it is damaged.
     """
+    table = read_part(path)
     try:
-        table = pq.read_table(path)
         return table, Tally.from_json(table.schema.metadata[b"tally"].decode())
-    except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({error}): delete it and give the same command again"
         ) from error
@@ -203,6 +202,17 @@ def make_block(survey: Survey, block: Block) -> tuple[pa.Table, Tally]:
     return table, tally
 
 
+def write_block(survey: Survey, task: tuple[Block, Path]) -> None:
+    """Make the cells of one block and write them to its file.
+
+    Raises:
+        UserError: a raster cannot be read, or the disk is full.
+    """
+    block, path = task
+    table, tally = make_block(survey, block)
+    write_table(path, table.replace_schema_metadata({"tally": tally.as_json()}))
+
+
 def _by_region(region: np.ndarray) -> Counter[int]:
     names, counts = np.unique(region, return_counts=True)
     return Counter(dict(zip(names.tolist(), counts.tolist(), strict=True)))
@@ -210,11 +220,3 @@ def _by_region(region: np.ndarray) -> Counter[int]:
 
 def _name(block: Block) -> str:
     return f"{block.first:06}-{block.sector:05}.parquet"
-
-
-def _write(survey: Survey, task: tuple[Block, Path]) -> None:
-    block, path = task
-    table, tally = make_block(survey, block)
-    table = table.replace_schema_metadata({"tally": tally.as_json()})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")

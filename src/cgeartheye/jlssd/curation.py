@@ -10,7 +10,7 @@ coarse cluster has as many places as every other, and within it every fine one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,38 +19,19 @@ import torch
 
 from cgeartheye.backbone import Built, build
 from cgeartheye.config import Backbone, Curation
+from cgeartheye.jlssd import curation_report
 from cgeartheye.jlssd.balance import balanced_sample
+from cgeartheye.jlssd.curation_report import Curated
 from cgeartheye.jlssd.duplicates import find_duplicates
 from cgeartheye.jlssd.features import Features, encode_chips
 from cgeartheye.jlssd.hierarchy import Hierarchy, cluster
-from cgeartheye.jlssd.steps import OK, check_is_parquet, moved, read_chips, replaced, write_table
+from cgeartheye.jlssd.steps import OK, claim, moved, read_chips, replaced, write_table
 from cgeartheye.training import distributed
 from cgeartheye.training.progress import bar, say
 
 DUPLICATE, REDUNDANT = "duplicate", "redundant"
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class Curated:
-    """What a curation did; places are in the order of their names.
-
-    Attributes:
-        table: the chips, with new status and reason and the cluster of each level.
-        names: of the places that came in.
-        chips: the row in the table of each place's first chip.
-        hierarchy: the clusters of places.
-        kept: bool, of each place.
-        repeats: the place that each place repeats, or -1.
-    """
-
-    table: pa.Table
-    names: list[str]
-    chips: Array
-    hierarchy: Hierarchy
-    kept: Array
-    repeats: Array
 
 
 def curate(
@@ -75,12 +56,14 @@ def curate(
     Raises:
         UserError: no such table, a chip that cannot be read, or a backbone that cannot be built.
     """
-    check_is_parquet(out)
     table = read_chips(chips)
     rows, names, place = _by_place(table)
     built = _frozen(config, seed)
     paths = [chips.parent / path for path in table["path"].take(pa.array(rows)).to_pylist()]
-    with distributed.process_group(config.device) as device:
+    with (
+        distributed.process_group(config.device) as device,
+        claim(out) if distributed.is_main() else nullcontext(),
+    ):
         folder = out.with_suffix(".features")
         features = encode_chips(paths, built, config, workers, folder, device)
         if not distributed.is_main():
@@ -93,17 +76,21 @@ def curate(
             repeats = find_duplicates(
                 points, hierarchy.labels[0], config.duplicates, device, progress.advance
             )
-    free = repeats < 0
-    wanted = min(config.keep, int(free.sum()))
-    if wanted < config.keep:
-        say(
-            f"note: {config.keep:,} places were to be kept, there are {wanted:,} without duplicates"
-        )
-    kept = balanced_sample(hierarchy.labels[::-1], free, wanted, seed)
-    first = rows[np.searchsorted(place, np.arange(len(names)))]
-    result = _judged(table, rows, place, names, hierarchy, kept, repeats)
-    write_table(out, moved(result, chips.parent, out.parent))
-    return Curated(result, names, first, hierarchy, kept, repeats)
+        free = repeats < 0
+        wanted = min(config.keep, int(free.sum()))
+        if wanted < config.keep:
+            say(
+                f"note: {config.keep:,} places were to be kept, there are {wanted:,} without "
+                "duplicates"
+            )
+        kept = balanced_sample(hierarchy.labels[::-1], free, wanted, seed)
+        first = rows[np.searchsorted(place, np.arange(len(names)))]
+        result = _judged(table, rows, place, names, hierarchy, kept, repeats)
+        write_table(out, moved(result, chips.parent, out.parent))
+        curated = Curated(result, names, first, hierarchy, kept, repeats)
+        curation_report.write(curated, out, chips.parent)
+    curation_report.show(curated)
+    return curated
 
 
 def place_features(features: Features, place: Array) -> Array:

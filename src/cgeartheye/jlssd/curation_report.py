@@ -12,7 +12,7 @@ from rich.table import Table
 from cgeartheye.evaluation.page import Picture, Report
 from cgeartheye.files import write_text
 from cgeartheye.jlssd.balance import effective_number
-from cgeartheye.jlssd.curation import Curated
+from cgeartheye.jlssd.hierarchy import Hierarchy
 from cgeartheye.jlssd.quality import Pixels
 from cgeartheye.jlssd.review import SHOWN, save_sheet, thumbnails
 from cgeartheye.training.progress import bar, console, say
@@ -23,6 +23,27 @@ ROWS_SHOWN = 12  # of a balance in the terminal
 ROWS_ON_PAGE = 500  # the JSON has all
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Curated:
+    """What a curation did; places are in the order of their names.
+
+    Attributes:
+        table: the chips, with new status and reason and the cluster of each level.
+        names: of the places that came in.
+        chips: the row in the table of each place's first chip.
+        hierarchy: the clusters of places.
+        kept: bool, of each place.
+        repeats: the place that each place repeats, or -1.
+    """
+
+    table: pa.Table
+    names: list[str]
+    chips: Array
+    hierarchy: Hierarchy
+    kept: Array
+    repeats: Array
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ import pyarrow.parquet as pq
 
 from cgeartheye.config import ChipCutting
 from cgeartheye.errors import UserError
-from cgeartheye.files import lock
 from cgeartheye.jlssd.chips import OF_PLACE, UNREADABLE, Job, Part, cut_part
 from cgeartheye.jlssd.cut_report import write_report
 from cgeartheye.jlssd.mosaics import open_mosaic
 from cgeartheye.jlssd.pool import spread
 from cgeartheye.jlssd.rasters import identity_of
-from cgeartheye.jlssd.steps import OK, check_is_parquet, digest_of, key_of, write_table
+from cgeartheye.jlssd.steps import OK, claim, digest_of, key_of, read_part, write_table
 from cgeartheye.training.progress import bar, say
 
 PART = 64  # places; what a kill costs each process at most
@@ -36,7 +35,7 @@ def cut_chips(design: Path, settings: ChipCutting, out: Path, workers: int = 2) 
     """Cut the chips of a design.
 
     Killed, the same command goes on. Given again after it has finished, it tries once more what
-    could not be read.
+    could not be read, and cuts chips again that were deleted.
 
     Args:
         design: a table with columns place, lon and lat, as `jlssd design` writes it; region,
@@ -51,7 +50,14 @@ def cut_chips(design: Path, settings: ChipCutting, out: Path, workers: int = 2) 
     Raises:
         UserError: a design or a mosaic that cannot be used, or another cut into the same folder.
     """
-    check_is_parquet(out)
+    with claim(out):
+        table = _cut(design, settings, out, workers)
+        _tell(table, out)
+        write_report(table, settings, out)
+    return table
+
+
+def _cut(design: Path, settings: ChipCutting, out: Path, workers: int) -> pa.Table:
     places = _read_places(design, list(settings.mosaics))
     facts = {
         "design": digest_of(design),
@@ -61,28 +67,26 @@ def cut_chips(design: Path, settings: ChipCutting, out: Path, workers: int = 2) 
     }
     key = key_of(facts)
     parts = out.with_suffix(".parts") / key
-    try:
-        held = lock(parts / ".lock")
-    except BlockingIOError as error:
-        raise UserError(f"another process cuts chips into {out.parent}: wait for it") from error
-    with held:
-        mosaics = tuple(
-            open_mosaic(season, paths, parts / "links", settings.bands)
-            for season, paths in settings.mosaics.items()
-        )
-        count = -(-len(places) // PART)
-        paths = [parts / f"{number:06d}.parquet" for number in range(count)]
-        todo = [number for number, path in enumerate(paths) if not _is_done(path)]
-        tasks = _parts(places, paths, todo, f"{IMAGES}/{key}")
-        job = Job(mosaics, settings, out.parent)
-        with bar("cutting", count, "parts", done=count - len(todo)) as progress:
-            for _ in spread(cut_part, job, tasks, min(workers, len(todo))):
-                progress.advance()
-        table = pa.concat_tables([pq.read_table(path) for path in paths])
-        write_table(out, table)
-    _tell(table, out)
-    write_report(table, settings, out)
+    mosaics = tuple(
+        open_mosaic(season, paths, parts / "links", settings.bands)
+        for season, paths in settings.mosaics.items()
+    )
+    count = -(-len(places) // PART)
+    paths = [parts / f"{number:06d}.parquet" for number in range(count)]
+    todo = [number for number, path in enumerate(paths) if not _is_done(path, out.parent)]
+    tasks = _parts(places, paths, todo, f"{IMAGES}/{key}")
+    job = Job(mosaics, settings, out.parent)
+    with bar("cutting", count, "parts", done=count - len(todo)) as progress:
+        for _ in spread(cut_part, job, tasks, min(workers, len(todo))):
+            progress.advance()
+    table = pa.concat_tables([read_part(path) for path in paths])
+    write_table(out, table)
     return table
+
+
+def has_all_chips(table: pa.Table, folder: Path) -> bool:
+    """Whether every chip that a table names lies below its folder, whole or not."""
+    return all((folder / path).is_file() for path in table["path"].drop_null().to_pylist())
 
 
 def _parts(places: pa.Table, paths: list[Path], todo: list[int], images: str) -> Iterator[Part]:
@@ -141,11 +145,12 @@ def _check_names(design: Path, places: pa.ChunkedArray, seasons: list[str]) -> N
             )
 
 
-def _is_done(path: Path) -> bool:
-    """Whether a part is there and nothing in it is worth another try."""
+def _is_done(path: Path, folder: Path) -> bool:
+    """Whether a part and its chips are there, and nothing in it is worth another try."""
     if not path.exists():
         return False
-    return UNREADABLE not in set(pq.read_table(path, columns=["status"])["status"].to_pylist())
+    part = read_part(path, ["path", "status"])
+    return UNREADABLE not in part["status"].to_pylist() and has_all_chips(part, folder)
 
 
 def _tell(table: pa.Table, out: Path) -> None:

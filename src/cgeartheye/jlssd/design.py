@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cgeartheye.errors import UserError
-from cgeartheye.files import lock, replacing, write_text
+from cgeartheye.files import write_text
 from cgeartheye.jlssd.cells import NO_CLASS, Survey, Tally, read_block, survey_cells
 from cgeartheye.jlssd.classes import WORLDCOVER, read_classes
 from cgeartheye.jlssd.design_report import write_report
@@ -21,13 +20,16 @@ from cgeartheye.jlssd.notes import notes_of
 from cgeartheye.jlssd.outcome import Design, Wish, strata_table
 from cgeartheye.jlssd.rasters import Raster, find_source, open_raster
 from cgeartheye.jlssd.regions import read_regions
-from cgeartheye.jlssd.steps import check_is_parquet, key_of
+from cgeartheye.jlssd.steps import claim, key_of, write_table
 from cgeartheye.jlssd.strata import LOWEST_BAND, Cells, draw, find_strata
 from cgeartheye.mapping.mosaic import identify
 from cgeartheye.training.progress import bar, say
 
-STRATA, REPORT, CELLS = "strata.parquet", "design.html", "cells"
-"""What lies beside the table of the design."""
+STRATA, REPORT = ".strata.parquet", ".html"
+"""What lies beside the table of a design, in place of its suffix."""
+
+CELLS = "cells"
+"""The folder beside it for the cells, which designs of the same inputs share."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,10 @@ class Inputs:
 def make_design(inputs: Inputs, wish: Wish, out: Path, side: int = 1000, workers: int = 2) -> None:
     """Draw places and write them as a table, with all strata and a report beside it.
 
-    Killed, the same command goes on. All cells stay below the folder `cells` beside the table, in
-    a folder for their inputs, so that another total, height of bands or seed needs no second look
-    at the rasters.
+    Strata and report are called after the table, `design.strata.parquet` and `design.html` beside
+    `design.parquet`. Killed, the same command goes on. All cells stay below the folder `cells`
+    beside the table, in a folder for their inputs, so that another total, height of bands or seed
+    needs no second look at the rasters.
 
     Args:
         inputs: regions and rasters.
@@ -64,50 +67,53 @@ def make_design(inputs: Inputs, wish: Wish, out: Path, side: int = 1000, workers
         workers: processes.
 
     Raises:
-        UserError: an input that cannot be used or read, or no cell with land cover.
+        UserError: an input that cannot be used or read, no cell with land cover, or another process
+            that makes the same table.
     """
-    check_is_parquet(out)
     if wish.total < 1 or not LOWEST_BAND <= wish.band_height < math.inf:
         raise UserError(
             f"--total must be 1 or more, and --band-height {LOWEST_BAND:g} metres or more"
         )
+    with claim(out):
+        design = _make(inputs, wish, out.parent, side, workers)
+        notes = notes_of(design)
+        for note in notes:
+            say(f"note: {note}")
+        _write_tables(design, out)
+        report = out.with_suffix(REPORT)
+        write_report(design, notes, report)
+    say(
+        f"{out}: {len(design.drawn.cell):,} places of {len(design.strata.keys):,} strata, from "
+        f"{design.tally.cells.total():,} cells; see {report}"
+    )
+
+
+def _make(inputs: Inputs, wish: Wish, where: Path, side: int, workers: int) -> Design:
+    """Find all cells, below a folder `where`, and draw from them."""
     grid = Grid(side)
     table = read_classes(inputs.classes or WORLDCOVER)
     regions = read_regions(inputs.regions, inputs.column)
     cover = _open_cover(inputs)
     survey = Survey(grid, regions, cover, table, open_raster(find_source(inputs.height)))
     settings = _settings(inputs, survey)
-    folder = out.parent / CELLS / key_of(settings)
-    try:
-        held = lock(folder / ".lock")
-    except BlockingIOError as error:
-        raise UserError(f"another process makes a design in {out.parent}: wait for it") from error
-    with held:
-        write_text(folder / "settings.json", json.dumps(settings, indent=1))
-        paths = survey_cells(survey, folder, workers)
-        tally = Tally()
-        for path in paths:
-            tally.add(read_block(path)[1])
-        if not tally.cells:
-            raise UserError(
-                f"no cell of {inputs.regions} has land cover in {cover.source.name}: do they lie "
-                "in the same place, and does the table of classes name its values?"
-            )
-        read = partial(_read, paths)
-        shares = np.array([tally.shares[index] for index in range(len(table.names))], np.int64)
-        strata = find_strata(read, shares, wish.band_height, wish.total)
-        drawn = draw(read, strata, len(table.names), wish.band_height, wish.seed)
+    folder = where / CELLS / key_of(settings)
+    write_text(folder / "settings.json", json.dumps(settings, indent=1))
+    paths = survey_cells(survey, folder, workers)
+    tally = Tally()
+    for path in paths:
+        tally.add(read_block(path)[1])
+    if not tally.cells:
+        raise UserError(
+            f"no cell of {inputs.regions} has land cover in {cover.source.name}: do they lie "
+            "in the same place, and does the table of classes name its values?"
+        )
+    read = partial(_read, paths)
+    shares = np.array([tally.shares[index] for index in range(len(table.names))], np.int64)
+    strata = find_strata(read, shares, wish.band_height, wish.total)
+    drawn = draw(read, strata, len(table.names), wish.band_height, wish.seed)
     design = Design(survey, wish, tally, strata, drawn, tuple(paths))
     assert (design.per_stratum == strata.quota).all()
-    notes = notes_of(design)
-    for note in notes:
-        say(f"note: {note}")
-    _write_tables(design, out)
-    write_report(design, notes, out.parent / REPORT)
-    say(
-        f"{out}: {len(drawn.cell):,} places of {len(strata.keys):,} strata, from "
-        f"{tally.cells.total():,} cells; see {out.parent / REPORT}"
-    )
+    return design
 
 
 def _open_cover(inputs: Inputs) -> Raster:
@@ -172,6 +178,5 @@ def _write_tables(design: Design, out: Path) -> None:
         "band_height": f"{design.wish.band_height:g}",
         "seed": str(design.wish.seed),
     }
-    for path, table in ((out.parent / STRATA, strata), (out, places)):
-        with replacing(path) as temporary:
-            pq.write_table(table.replace_schema_metadata(wish), temporary, compression="zstd")
+    for path, table in ((out.with_suffix(STRATA), strata), (out, places)):
+        write_table(path, table.replace_schema_metadata(wish))

@@ -53,7 +53,7 @@ def write_report(design: Design, notes: Sequence[str], path: Path) -> None:
     _add_maps(report, design)
     _add_classes(report, design)
     _add_bands(report, design)
-    _add_strata(report, design)
+    _add_strata(report, design, path)
     _add_regions(report, design)
     report.section("What is missing", "" if notes else "Nothing: every cell has all it needs.")
     if notes:
@@ -196,7 +196,7 @@ def _add_bands(report: Report, design: Design) -> None:
     report.charts(charts)
 
 
-def _add_strata(report: Report, design: Design) -> None:
+def _add_strata(report: Report, design: Design, path: Path) -> None:
     table = strata_table(design)
     note = (
         "Quota = max(1, M x A_p x k / N_p), rounded to the nearest whole number, a half upwards, "
@@ -204,7 +204,9 @@ def _add_strata(report: Report, design: Design) -> None:
     )
     order = np.argsort(-design.strata.cells, kind="stable")[:ROWS]
     if len(table) > ROWS:
-        note += f" Here are the {ROWS:,} largest; strata.parquet has all {len(table):,}."
+        note += (
+            f" Here are the {ROWS:,} largest; {path.stem}.strata.parquet has all {len(table):,}."
+        )
     report.section("Strata", note)
     most = max(1, int(design.strata.quota.max()))
     rows: list[list[Cell]] = [

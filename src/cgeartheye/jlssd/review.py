@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.table import Table
 from scipy import ndimage
 
@@ -22,7 +21,7 @@ from cgeartheye.jlssd import steps
 from cgeartheye.jlssd.chips import UNREADABLE
 from cgeartheye.jlssd.pool import spread
 from cgeartheye.jlssd.quality import MEASURES, Mask, Pixels, measure
-from cgeartheye.jlssd.steps import OK, read_chips, replaced
+from cgeartheye.jlssd.steps import OK, claim, read_chips, replaced
 from cgeartheye.training.progress import bar, console, say
 
 PART = 512  # chips; what a kill costs each process at most
@@ -80,9 +79,13 @@ def review(chips: Path, out: Path, limits: ChipQuality, workers: int = 2) -> pa.
         workers: processes.
 
     Raises:
-        UserError: no such table, or nothing in it to measure.
+        UserError: no such table, nothing in it to measure, or another process that makes the same.
     """
-    steps.check_is_parquet(out)
+    with claim(out):
+        return _review(chips, out, limits, workers)
+
+
+def _review(chips: Path, out: Path, limits: ChipQuality, workers: int) -> pa.Table:
     table = read_chips(chips)
     source = chips.parent
     rules = rules_of(limits)
@@ -100,7 +103,7 @@ def review(chips: Path, out: Path, limits: ChipQuality, workers: int = 2) -> pa.
         # Parts are finished in any order, and all but the last have the same size.
         for done, _ in enumerate(spread(_measure, source, todo, workers), start=1):
             progress.reach(len(paths) - left + min(left, done * PART), len(paths))
-    measured = pa.concat_tables([pq.read_table(path) for path in shares])
+    measured = pa.concat_tables([steps.read_part(path) for path in shares])
     result = _judged(table, rows, measured, rules)
     # Steps before may call what they drop alike, and have no chip of it.
     examined = result.take(pa.array(rows))

@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cgeartheye.errors import UserError
-from cgeartheye.files import replacing, write_text
+from cgeartheye.files import lock, replacing, write_text
 
 OK = "ok"  # status of a row that every step so far has kept
 CHIP_COLUMNS = ("path", "place", "season", "status")
@@ -47,14 +48,36 @@ def read_chips(path: Path) -> pa.Table:
     return table
 
 
-def check_is_parquet(out: Path) -> None:
-    """Refuse a table's path that is not called so: a report may lie there.
+def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a table that a step has left to go on from.
 
     Raises:
-        UserError: it is not called so.
+        UserError: it is damaged.
+    """
+    try:
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} is damaged ({reason}): delete it and give the same command again"
+        ) from error
+
+
+def claim(out: Path) -> IO[str]:
+    """Hold a table, and what lies beside it under its name, until the file returned is closed.
+
+    Raises:
+        UserError: it is not called a Parquet file, so that a report may lie there; another process
+            holds it; or its folder cannot be written to.
     """
     if out.suffix != ".parquet":
         raise UserError(f"{out} is to be a Parquet file: give a name such as {out.stem}.parquet")
+    try:
+        return lock(out.with_name(f".{out.stem}.lock"))
+    except BlockingIOError as error:
+        raise UserError(
+            f"another process makes {out}: wait for it, or give another --out"
+        ) from error
 
 
 def write_table(path: Path, table: pa.Table) -> None:

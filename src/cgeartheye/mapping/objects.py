@@ -15,9 +15,10 @@ from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.merge import Merger, Tiling
 from cgeartheye.mapping.scene import Bytes
 
-# IoU from which a window's boxes of a class are of one object: detectors without suppression tell
-# some twice. Horizontal boxes of objects that lie side by side at an angle overlap more.
-_TWICE = {"oriented": 0.3, "horizontal": 0.7}
+TWICE = {"oriented": 0.3, "horizontal": 0.7}
+"""IoU from which a window's boxes of a class are of one object: detectors without suppression tell
+some twice. Horizontal boxes of objects that lie side by side at an angle overlap more."""
+
 _CHUNK = 50_000  # objects that are handed on at a time, or those of a row of windows if more
 
 
@@ -67,8 +68,9 @@ class Sieve:
     def keep(self, found: Detections, row: int, column: int, wanted: WantedHere | None) -> bytes:
         """Return a window's finds as they are stored, empty if there are none.
 
-        Kept is what has an area and a sufficient score, is the best box of its object, may be one
-        of the window's zone, and has its centre on a pixel that is to be mapped.
+        Horizontal boxes are cut at the scene's borders. Kept is what has an area and a sufficient
+        score, is the best box of its object, may be one of the window's zone, and has its centre
+        on a pixel that is to be mapped.
 
         Args:
             found: in pixels of the window.
@@ -88,10 +90,19 @@ class Sieve:
                 "map in single precision"
             )
         assert ((found.labels >= 0) & (found.labels < self.classes)).all()
+        if not self.oriented:
+            found = Detections(self._cut(found.boxes, row, column), found.scores, found.labels)
         found = found[(found.scores >= self.score) & (areas_of(found.boxes) > 0)]
-        found = suppress(found, _TWICE["oriented" if self.oriented else "horizontal"])
+        found = suppress(found, TWICE["oriented" if self.oriented else "horizontal"])
         found = self.tiling.candidates(row, column, found)
         return pack(found[self._on_map(found, row, column, wanted)])
+
+    def _cut(self, boxes: Tensor, row: int, column: int) -> Tensor:
+        """Cut horizontal boxes at the scene's borders: a window may reach beyond them."""
+        left, top = self.tiling.lefts[column], self.tiling.tops[row]
+        low = boxes.new_tensor([-left, -top] * 2)
+        high = boxes.new_tensor([self.grid.columns.model - left, self.grid.rows.model - top] * 2)
+        return boxes.clamp(low, high)
 
     def _on_map(
         self, found: Detections, row: int, column: int, wanted: WantedHere | None

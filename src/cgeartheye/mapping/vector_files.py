@@ -36,7 +36,7 @@ def write_vectors(frames: Iterable[geopandas.GeoDataFrame], path: Path, folder: 
     unfinished.unlink(missing_ok=True)
     coming = iter(frames)
     if path.suffix == ".geojson":
-        coming = (frame.to_crs("EPSG:4326") if frame.crs else frame for frame in coming)
+        coming = map(_for_geojson, coming)
     first = next(coming)
     tables = map(_table, chain([first], coming))
     try:
@@ -47,6 +47,12 @@ def write_vectors(frames: Iterable[geopandas.GeoDataFrame], path: Path, folder: 
         os.replace(unfinished, path)
     except (DataSourceError, OSError) as error:
         raise UserError(f"cannot write {path}: {error}") from error
+
+
+def _for_geojson(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    """Place polygons by longitude and latitude, their outer rings counter-clockwise."""
+    placed = frame.to_crs("EPSG:4326") if frame.crs else frame
+    return placed.set_geometry(shapely.orient_polygons(placed.geometry.to_numpy()), crs=placed.crs)
 
 
 def _table(frame: geopandas.GeoDataFrame) -> pyarrow.Table:

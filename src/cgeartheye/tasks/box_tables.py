@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import shapely
 import torch
 from rasterio.warp import transform_geom
 
@@ -64,7 +65,8 @@ def write_boxes(
     with `file_name` and `corners` besides; GeoJSON (RFC 7946)
     has polygons in longitude and latitude. Without an ending it is a folder of DOTA's text files,
     one a class: `Task1_<class>.txt` with lines `image score x0 y0 .. x3 y3`, or, of horizontal
-    boxes, `Task2_<class>.txt` with `image score x0 y0 x1 y1`. Test figures take all boxes, however
+    boxes, `Task2_<class>.txt` with `image score x0 y0 x1 y1`; images are said by their stems, or,
+    where two have the same, by their paths. Test figures take all boxes, however
     weak; files leave out those below `LEAST_SCORE`.
 
     Args:
@@ -89,15 +91,23 @@ def write_boxes(
         case ".geojson":
             write_text(out, _geojson(rows, classes))
         case _:
+            images = _told_apart([row.name for row in rows])
             for label, name in enumerate(classes):
                 lines = [
-                    f"{Path(row.name).stem} {one.score:.6f} {_spaced(one.dota)}\n"
-                    for _, row, one in _each(rows)
+                    f"{images[number]} {one.score:.6f} {_spaced(one.dota)}\n"
+                    for number, _, one in _each(rows)
                     if one.label == label
                 ]
                 task = 2 if rows and rows[0].found.boxes.shape[1] == 4 else 1
                 file = f"Task{task}_{name}.txt".replace("/", "_")
                 write_text(out / file, "".join(lines))
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Return images' stems if all differ, else their paths without or with their suffixes."""
+    stems = [Path(name).stem for name in names]
+    paths = [Path(name).with_suffix("").as_posix() for name in names]
+    return next((some for some in (stems, paths) if len(set(some)) == len(some)), list(names))
 
 
 @dataclass(frozen=True)
@@ -173,11 +183,13 @@ def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
         geometry = None
         if place:
             points = zip(one.corners[0::2], one.corners[1::2], strict=True)
-            # GeoJSON wants its rings counter-clockwise: on a map, unlike here, y points up.
-            ring = [place.transform @ point for point in points][::-1]
+            ring = [place.transform @ point for point in points]
             outline = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
             with quiet():
-                geometry = transform_geom(place.crs, "EPSG:4326", outline)
+                outline = transform_geom(place.crs, "EPSG:4326", outline)
+            # GeoJSON wants rings counter-clockwise, whichever way the image's rows run.
+            counter = shapely.orient_polygons(shapely.geometry.shape(outline))
+            geometry = shapely.geometry.mapping(counter)
         about = {"path": row.name, "class": classes[one.label], "score": round(one.score, 6)}
         features.append({"type": "Feature", "geometry": geometry, "properties": about})
     return json.dumps({"type": "FeatureCollection", "features": features})

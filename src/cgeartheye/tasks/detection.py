@@ -113,8 +113,8 @@ class DetectionTask(MapsTask):
     def predict(self, batch: Batch) -> list[Detections]:
         """Return what is found in each image, in pixels of the image on disk.
 
-        Horizontal boxes are cut to it, as annotations are; an image that is not square has more
-        than itself in the network's input.
+        An image that is not square has more than itself in the network's input: what has its centre
+        beyond the image is left out. Horizontal boxes are cut to it, as annotations are.
         """
         if "features" in batch:
             found = self._decode(batch["features"])
@@ -158,9 +158,11 @@ class DetectionTask(MapsTask):
         scale = eval_scale(height, width, self.side, self.whole)
         boxes = found.boxes.clone()
         boxes[:, :4] /= scale
+        middle = boxes[:, :2] if self.oriented else (boxes[:, :2] + boxes[:, 2:]) / 2
         if not self.oriented:
             boxes = clip_boxes_to_image(boxes, (height, width))
-        return Detections(boxes, found.scores, found.labels)
+        inside = ((middle >= 0) & (middle <= boxes.new_tensor([width, height]))).all(1)
+        return Detections(boxes, found.scores, found.labels)[inside]
 
     def _decode(self, features: Tensor) -> list[Detections]:
         """Return the best boxes of each image, in pixels of the network's input."""

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from cgeartheye.config import SceneClassification, to_yaml
 from cgeartheye.data import SceneChips
 from cgeartheye.evaluation.metrics import ClassificationMetrics
 from cgeartheye.evaluation.report import scene_report
 from cgeartheye.files import replacing
+from cgeartheye.letters import font_for, writable
 from cgeartheye.tasks.scene import SceneTask
 from cgeartheye.training.progress import bar
 from cgeartheye.training.run import environment, read_history
@@ -71,14 +72,15 @@ def write_report(
 
 def save_pictures(folder: Path, chips: SceneChips, probabilities: np.ndarray) -> None:
     """Save every image with its prediction and its class beneath, at its path below `folder`."""
-    font = ImageFont.load_default(13)
+    shown = writable(chips.classes)
     with bar("saving pictures", len(chips), "images") as progress:
         for index, (name, scores) in enumerate(zip(chips.names, probabilities, strict=True)):
             best, truth = int(scores.argmax()), chips.labels[index]
             picture = Image.fromarray(chips.load_picture(index).permute(1, 2, 0).numpy())
-            text = f"{chips.classes[best]} {scores[best]:.0%}"
+            text = f"{shown[best]} {scores[best]:.0%}"
             if best != truth:
-                text += f", not {chips.classes[truth]}"
+                text += f", not {shown[truth]}"
+            font = font_for(text, 13)
             width = max(picture.width, round(font.getlength(text)) + 8)
             canvas = Image.new("RGB", (width, picture.height + CAPTION), "white")
             canvas.paste(picture, (0, 0))
