@@ -79,6 +79,18 @@ def test_names_stay_within_the_picture() -> None:
     assert changed[:, 380:450].any(0).sum() > 30
 
 
+@pytest.mark.parametrize("apart", [3.0, 60.0])
+def test_names_do_not_lie_on_each_other(apart: float) -> None:
+    """Where they would, the upper one stays."""
+
+    def drawn(lower: str) -> np.ndarray:
+        boxes = [torch.tensor([[20.0, y, 60, y + 10]]) for y in (30, 30 + apart)]
+        texts = lower, "upper"
+        return draw_boxes(GREY, [Drawn(b, [RED], [t]) for b, t in zip(boxes, texts, strict=True)])
+
+    assert ((drawn("lower") != drawn("")).any()) == (apart == 60)
+
+
 @pytest.mark.parametrize("box", [[70.0, 50, 90, 70], [80.0, 60, 20, 20, math.pi / 4]])
 def test_a_crop_has_its_box_in_the_middle(box: list[float]) -> None:
     picture = crop_picture(GREY, torch.tensor(box), RED, None, dashed=False)

@@ -82,11 +82,17 @@ def draw_boxes(image: Array, layers: Sequence[Drawn], pen: int = 2) -> Array:
         for ink, line_width in (((0, 0, 0, 150), pen + 2), ((*colour, 255), pen)):
             for line in lines:
                 paper.line(line, fill=ink, width=line_width * _FINE, joint="curve")
-    for outline, colour, text, dashed in outlines:
+    # Where names would lie on each other those of the upper layers stay: in a crowd all of them
+    # would hide it.
+    written: list[_Area] = []
+    for outline, colour, text, dashed in reversed(outlines):
         if text:
             # What is found is named above, what was missed below: they often lie on each other.
             font = font_for(text, 6 * pen * _FINE)
-            _write(paper, font, outline, colour, text, below=dashed)
+            area = _area_of(paper, font, outline, text, below=dashed)
+            if not any(_overlap(area, other) for other in written):
+                _write(paper, font, area, colour, text)
+                written.append(area)
     sheet = sheet.resize((width, height), Image.Resampling.BOX)
     return np.asarray(Image.alpha_composite(Image.fromarray(image).convert("RGBA"), sheet))[..., :3]
 
@@ -230,20 +236,38 @@ def _dashes(
     return dashes
 
 
-def _write(
+_Area = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _area_of(
     paper: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont,
     outline: Sequence[Sequence[float]],
-    colour: Colour,
     text: str,
     below: bool,
-) -> None:
-    """Write above the topmost corner of a box or below the lowest, within the picture."""
+) -> _Area:
+    """Where to write: above the topmost corner of a box or below the lowest, in the picture."""
     corners = sorted((y * _FINE, x * _FINE) for x, y in outline)
     y, x = corners[-1 if below else 0]
     left, top, right, bottom = paper.textbbox((0, 0), text, font)
     width, height = right - left + 4 * _FINE, bottom - top + 4 * _FINE
     x = min(max(x, 0), max(0, paper.im.size[0] - width))
     y = min(max(y if below else y - height, 0), max(0, paper.im.size[1] - height))
-    paper.rectangle((x, y, x + width, y + height), fill=(*colour, 215))
-    paper.text((x + 2 * _FINE - left, y + 2 * _FINE - top), text, fill=(0, 0, 0, 255), font=font)
+    return x, y, x + width, y + height
+
+
+def _overlap(one: _Area, other: _Area) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _write(
+    paper: ImageDraw.ImageDraw,
+    font: ImageFont.FreeTypeFont,
+    area: _Area,
+    colour: Colour,
+    text: str,
+) -> None:
+    left, top, *_ = paper.textbbox((0, 0), text, font)
+    paper.rectangle(area, fill=(*colour, 215))
+    start = area[0] + 2 * _FINE - left, area[1] + 2 * _FINE - top
+    paper.text(start, text, fill=(0, 0, 0, 255), font=font)
