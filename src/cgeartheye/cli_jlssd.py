@@ -86,10 +86,12 @@ def cut(
     from cgeartheye.config import ChipCutting
     from cgeartheye.jlssd.cut import cut_chips
 
+    if min(bands) < 1:
+        raise UserError(f"--bands {' '.join(map(str, bands))}: bands are counted from 1")
     mosaics: dict[str, tuple[str, ...]] = {}
     for given in mosaic:
         season, _, path = given.partition("=")
-        if not season or not path or "/" in season:
+        if not season.strip() or not path or "/" in season:
             raise UserError(f"--mosaic {given}: write it as spring=spring.tif")
         mosaics[season] = (*mosaics.get(season, ()), path)
     settings = ChipCutting(

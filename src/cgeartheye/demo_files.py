@@ -33,7 +33,7 @@ from cgeartheye.data.synthetic import (
     write_detection_chips,
 )
 from cgeartheye.data.synthetic.export import EPSG, TRANSFORM
-from cgeartheye.files import replacing
+from cgeartheye.files import replacing, write_image
 from cgeartheye.geometry import Detections, oriented_of
 
 SEASON = "summer"  # of the scene that is mapped
@@ -52,7 +52,9 @@ def cut_chips(world: World, folder: Path) -> int:
     for number, (row, column, scene) in enumerate(chips):
         season = SEASONS[number % len(SEASONS)]
         pixels = seasons[season][row : row + CHIP, column : column + CHIP]
-        _save(folder / SCENES[scene] / f"{season}_{row}_{column}.png", Image.fromarray(pixels))
+        write_image(
+            folder / SCENES[scene] / f"{season}_{row}_{column}.png", Image.fromarray(pixels)
+        )
     return len(chips)
 
 
@@ -65,8 +67,8 @@ def cut_patches(world: World, folder: Path) -> int:
     for number, (part, box) in enumerate(squares):
         season = SEASON if part == "val" else SEASONS[number % len(SEASONS)]
         name = f"{season}_{box[1]}_{box[0]}.png"
-        _save(folder / part / "Img" / name, pictures[season].crop(box))
-        _save(folder / part / "Label" / name, cover.crop(box))
+        write_image(folder / part / "Img" / name, pictures[season].crop(box))
+        write_image(folder / part / "Label" / name, cover.crop(box))
     return len(squares)
 
 
@@ -85,8 +87,8 @@ def cut_pairs(world: World, folder: Path) -> int:
             seasons = "autumn", "autumn"
         name = f"{box[1]}_{box[0]}.png"
         for date, season in zip(DATES, seasons, strict=True):
-            _save(folder / part / f"Image{date}" / name, pictures[season, date].crop(box))
-        _save(folder / part / "Label" / name, change.crop(box))
+            write_image(folder / part / f"Image{date}" / name, pictures[season, date].crop(box))
+        write_image(folder / part / "Label" / name, change.crop(box))
     return len(squares)
 
 
@@ -186,11 +188,6 @@ def deliver(source: Path, path: Path) -> Path:
         ):
             rasterio.shutil.copy(warped, temporary, driver="GTiff", tiled=True, compress="deflate")
     return path
-
-
-def _save(path: Path, image: Image.Image) -> None:
-    with replacing(path) as temporary:
-        image.save(temporary, "PNG")
 
 
 def write_tested(world: World, path: Path) -> Path:

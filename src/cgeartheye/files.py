@@ -2,14 +2,20 @@
 
 import contextlib
 import fcntl
+import io
 import os
 import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from cgeartheye.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_KINDS = {".jpg": "JPEG", ".png": "PNG"}  # Pillow's names
 
 
 @contextlib.contextmanager
@@ -48,6 +54,21 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_image(path: Path, image: "Image.Image", **options: Any) -> None:
+    """Write a picture whole or not at all, in the format of its ending.
+
+    Args:
+        path: of the file.
+        image: the picture.
+        options: of Pillow for the format, such as `quality`.
+    """
+    # Given a file, Pillow does not see that the disk took a part of the bytes alone.
+    stream = io.BytesIO()
+    image.save(stream, _KINDS[path.suffix], **options)
+    with replacing(path) as temporary:
+        temporary.write_bytes(stream.getbuffer())
 
 
 def lock(path: Path, wait: bool = False) -> IO[str]:

@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 from pyproj import Geod, Transformer
 
+from cgeartheye import cli_jlssd
 from cgeartheye.config import ChipCutting
 from cgeartheye.errors import UserError
 from cgeartheye.jlssd import cut
@@ -469,6 +470,11 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         cut_chips(places, settings({"s": tmp_path / "absent.tif"}), out)
     with pytest.raises(UserError, match="cannot be read as a table of places"):
         cut_chips(mosaic, settings({"s": mosaic}), out)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    pq.write_table(pq.read_table(places), parts / "part.parquet")
+    with pytest.raises(UserError, match=r"parts cannot be read as a table of places .*directory"):
+        cut_chips(parts, settings({"s": mosaic}), out)
     pq.write_table(pa.table({"place": ["a"], "lon": [1.0]}), tmp_path / "poor.parquet")
     with pytest.raises(UserError, match="has no column lat"):
         cut_chips(tmp_path / "poor.parquet", settings({"s": mosaic}), out)
@@ -512,3 +518,17 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         cut_chips(places, settings({"s": lost}), out)
     with pytest.raises(UserError, match="cannot be opened as a raster"):
         cut_chips(places, settings({"s": Path("/vsizip/no.zip/m.tif")}), out)
+
+
+@pytest.mark.parametrize(
+    ("mosaic", "bands", "sentence"),
+    [
+        (" =m.tif", (1, 2, 3), "write it as spring=spring.tif"),
+        ("s=m.tif", (0, 1, 2), "--bands 0 1 2: bands are counted from 1"),
+    ],
+)
+def test_arguments_that_no_mosaic_has(
+    tmp_path: Path, mosaic: str, bands: tuple[int, int, int], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        cli_jlssd.cut([mosaic], tmp_path / "design.parquet", tmp_path, bands)

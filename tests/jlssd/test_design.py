@@ -329,6 +329,37 @@ def test_mistakes_are_told(country: Country, tmp_path: Path) -> None:
 
 
 @quick
+def test_broken_shapes_are_closed_or_named(tmp_path: Path) -> None:
+    square = [[12.0, 47.0], [12.1, 47.0], [12.1, 47.1], [12.0, 47.1]]
+    shapes = {"open": square, "point": square[:1], "whole": [*square, square[0]]}
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"name": name},
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+        }
+        for name, ring in shapes.items()
+    ]
+    path = tmp_path / "broken.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    regions = read_regions(path)
+    assert regions.without == ("point",)
+    assert [part.area for part in regions.parts] == pytest.approx([0.01, 0.01])
+
+
+@quick
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_shape_without_end_is_named(tmp_path: Path, value: float) -> None:
+    path, square = tmp_path / "endless.gpkg", shapely.box(0, 0, 1, 1)
+    shape = shapely.Polygon([(0, 0), (value, 1), (1, 1), (1, 0)])
+    frame = geopandas.GeoDataFrame({"name": ["a", "b"]}, geometry=[shape, square], crs=4326)
+    frame.to_file(path)
+    regions = read_regions(path)
+    assert regions.without == ("a",)
+    assert [part.area for part in regions.parts] == [1]
+
+
+@quick
 def test_own_classes(country: Country, tmp_path: Path) -> None:
     table = tmp_path / "classes.csv"
     table.write_text("value,class\n10,trees\n80,water\n99,odd\n")

@@ -133,6 +133,11 @@ def test_solid_black_is_nodata_and_shadow_is_not() -> None:
     assert (valid_pixels(pixels) == expected).all()
 
 
+def _with(path: Path, name: str, values: list[object]) -> None:
+    columns = {"path": ["a.jpg"], "place": ["p"], "season": ["s"], "status": ["ok"], name: values}
+    pq.write_table(pa.table(columns), path)
+
+
 def _without(path: Path, name: str) -> None:
     columns = {"path": ["a.jpg"] * 2, "place": ["p", "q"], "season": ["s", "s"]}
     columns |= {"status": ["cloud", "ok"], name: [None, None]}
@@ -166,6 +171,11 @@ def test_two_reviews_at_once(chips: Path) -> None:
             ),
             "no chip with status ok",
         ),
+        (lambda path: (path.unlink(), path.mkdir()), "cannot be read as a table"),
+        (lambda path: _with(path, "status", [1]), "no chip with status ok"),
+        (lambda path: _with(path, "status", [["ok"]]), "column status holds no text"),
+        (lambda path: _with(path, "path", [[b"a"]]), "column path holds no text"),
+        (lambda path: _with(path, "season", [b"\xff"]), "column season holds no text"),
         *(
             (lambda path, name=name: _without(path, name), f"row 2: status ok and no {name}")
             for name in ("path", "place", "season")

@@ -231,6 +231,10 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
     lost = write(tmp_path / "lost.tif", values, lattice(8, 46, 0.002, 0.002), None)
     with pytest.raises(UserError, match=r"lost\.tif has no reference system"):
         open_raster(find_source([str(lost)]))
+    # Degrees in a system of metres: a lattice as fine as its pixels would have no end.
+    wrong = write(tmp_path / "wrong.tif", values, lattice(8, 46, 0.002, 0.002), 32633)
+    with pytest.raises(UserError, match=r"wrong\.tif has pixels of 0\.0\d+ m, as if its degrees"):
+        open_raster(find_source([str(wrong)]))
     text = tmp_path / "text.tif"
     text.write_text("no raster")
     with pytest.raises(UserError, match=r"text\.tif cannot be opened as a raster"):

@@ -45,7 +45,7 @@ config = ObjectDetection(
     ),
     cache=FeatureCache(views=4, batch_size=16),
     training=Training(
-        epochs=80,
+        epochs=40,
         lr=1e-3,
         decoder_lr=1.0,
         weight_decay=1e-4,

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cgeartheye.config import Normalisation
 from cgeartheye.data.examine import Facts
-from cgeartheye.files import replacing, write_text
+from cgeartheye.files import write_image, write_text
 
 _SHOWN = 5  # examples of a finding in the terminal
 _ONLY_REPEATED = "images that occur more than once in the same part"
@@ -85,8 +85,7 @@ def render(result: CheckResult) -> Group:
 
 def write(result: CheckResult, folder: Path) -> None:
     """Write `contact_sheet.png`, and `check.json` with every example of every finding."""
-    with replacing(folder / "contact_sheet.png") as path:
-        result.sheet.save(path)
+    write_image(folder / "contact_sheet.png", result.sheet)
     counts = {
         part: dict(zip(result.classes, images, strict=True))
         for part, images in result.counts.items()

@@ -12,11 +12,10 @@ from PIL import Image
 
 from cgeartheye.config import ChipCutting
 from cgeartheye.errors import UserError
-from cgeartheye.files import replacing
+from cgeartheye.files import write_image
 from cgeartheye.jlssd.mosaics import Mosaic, Spot, spot_at
 from cgeartheye.jlssd.quality import measure
 from cgeartheye.jlssd.steps import OK, write_table
-from cgeartheye.mapping.scene import Bytes
 
 MISSING, NODATA, CLOUD, UNREADABLE = "missing", "nodata", "cloud", "unreadable"
 """What a row's status is called where there is no chip."""
@@ -117,14 +116,9 @@ def _cut(job: Job, place: Row, mosaic: Mosaic, folder: str) -> Row:
         limit = f"{100 * cloud:.1f} % below cloud, at most {100 * settings.max_cloud:g} %"
         return row | {"status": CLOUD, "reason": limit}
     path = f"{folder}/{place['place']}_{mosaic.season}.jpg"
-    _write(pixels, job.folder / path)
+    write_image(job.folder / path, Image.fromarray(pixels), quality=QUALITY)
     return row | {"path": path, "status": OK}
 
 
 def _where(spot: Spot) -> Row:
     return {"gsd": spot.gsd, "crs": spot.crs, "left": spot.left, "top": spot.top}
-
-
-def _write(pixels: Bytes, path: Path) -> None:
-    with replacing(path) as temporary:
-        Image.fromarray(pixels).save(temporary, "JPEG", quality=QUALITY)

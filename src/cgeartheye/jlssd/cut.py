@@ -97,7 +97,9 @@ def _parts(places: pa.Table, paths: list[Path], todo: list[int], images: str) ->
 
 def _read_places(design: Path, seasons: list[str]) -> pa.Table:
     try:
-        table = pq.read_table(design)
+        # A path would lead into a folder too.
+        with design.open("rb") as file:
+            table = pq.read_table(file)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"{design} cannot be read as a table of places ({str(error).splitlines()[0]}): make "

@@ -34,6 +34,7 @@ METRES_A_DEGREE = 111_195.0
 """Of latitude, about."""
 
 _LEAST = 4  # of a raster's own pixels along a side of a cell, whole ones or parts
+_FINEST = 0.01  # metres a pixel; finer are only degrees that are taken for metres
 _LEAST_WARPED = 32  # points of a lattice along it: with fewer, which pixels they meet is chance
 _STRIP = 8  # rows of cells that one warped lattice covers
 _PIXELS = 24 * 2**20  # that are held at a time
@@ -238,7 +239,8 @@ def open_raster(source: Source) -> Raster:
 
     Raises:
         UserError: it cannot be opened, has no reference system or no place in it, more than one
-            band, or values that are complex or not those that are meant.
+            band, pixels too fine for its reference system, or values that are complex or not those
+            that are meant.
     """
     try:
         with (
@@ -269,6 +271,12 @@ def _describe(file: DatasetReader, source: Source) -> Raster:
         )
     if file.dtypes[0].startswith("complex"):
         raise UserError(f"{source.name} holds complex values, which are neither class nor height")
+    pixel = locate(file, source.name).ground
+    if min(pixel) < _FINEST:
+        raise UserError(
+            f"{source.name} has pixels of {min(pixel):g} m, as if its degrees were metres: name "
+            "its reference system with gdal_edit.py -a_srs EPSG:CODE"
+        )
     turned = file.transform.b or file.transform.d or file.transform.a < 0
     return Raster(
         source=source,
@@ -278,7 +286,7 @@ def _describe(file: DatasetReader, source: Source) -> Raster:
         _size=(file.width, file.height),
         _in_degrees=file.crs == _WGS84 and not turned and not file.transform.is_identity,
         _masked=not {MaskFlags.all_valid, MaskFlags.nodata} & set(file.mask_flag_enums[0]),
-        _pixel=locate(file, source.name).ground,
+        _pixel=pixel,
     )
 
 

@@ -161,8 +161,8 @@ def _read(path: Path) -> "GeoDataFrame":
             if path.suffix.lower() in {".parquet", ".geoparquet"}:
                 frame = geopandas.read_parquet(path)
             else:
-                frame = geopandas.read_file(path, layer=_layer(path))
-    except (DataSourceError, OSError, ValueError) as error:
+                frame = geopandas.read_file(path, layer=_layer(path), on_invalid="fix")
+    except (DataSourceError, shapely.GEOSException, OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as regions: {error}") from error
     if not isinstance(frame, geopandas.GeoDataFrame) or frame.crs is None:
         raise UserError(
@@ -196,6 +196,8 @@ def _inside(polygon: shapely.Polygon, x: Floats, y: Floats) -> npt.NDArray[np.bo
 def _polygons(geometry: shapely.Geometry | None) -> Sequence[shapely.Polygon]:
     """The polygons of a shape, repaired."""
     if geometry is None or geometry.is_empty:
+        return ()
+    if not np.isfinite(shapely.get_coordinates(geometry)).all():
         return ()
     whole = shapely.make_valid(shapely.force_2d(geometry))
     parts = shapely.get_parts(shapely.get_parts(whole))  # of collections in collections

@@ -16,7 +16,7 @@ from cgeartheye.data import read_image
 from cgeartheye.data.contact import contact_sheet
 from cgeartheye.data.examine import shrink
 from cgeartheye.errors import UserError
-from cgeartheye.files import replacing
+from cgeartheye.files import write_image
 from cgeartheye.jlssd import steps
 from cgeartheye.jlssd.chips import UNREADABLE
 from cgeartheye.jlssd.pool import spread
@@ -234,5 +234,4 @@ def thumbnails(paths: list[Path]) -> list[Pixels]:
 
 def save_sheet(path: Path, strips: Mapping[str, list[Pixels]]) -> None:
     """Write a contact sheet as JPEG."""
-    with replacing(path) as temporary:
-        contact_sheet(strips).save(temporary, "JPEG", quality=90)
+    write_image(path, contact_sheet(strips), quality=90)

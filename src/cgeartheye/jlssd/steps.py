@@ -23,10 +23,13 @@ def read_chips(path: Path) -> pa.Table:
     """Read a table of chips: a row each, whether it was cut or not.
 
     Raises:
-        UserError: it is missing or damaged, lacks one of `CHIP_COLUMNS`, or has no chip left.
+        UserError: it is missing or damaged, lacks one of `CHIP_COLUMNS`, has one that is no text,
+            or has no chip left.
     """
     try:
-        table = pq.read_table(path)
+        # A path would lead into a folder too.
+        with path.open("rb") as file:
+            table = pq.read_table(file)
     except FileNotFoundError as error:
         raise UserError(f"no table of chips {path}: make one with cgeartheye jlssd cut") from error
     except (pa.ArrowInvalid, OSError) as error:
@@ -38,6 +41,11 @@ def read_chips(path: Path) -> pa.Table:
             f"{path} has no column {missing[0]}: name a table that cgeartheye jlssd cut or quality "
             "has written"
         )
+    for name in (*CHIP_COLUMNS, *({"reason"} & set(table.column_names))):
+        try:
+            table = replaced(table, name, table[name].cast(pa.string()))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UserError(f"{path}: column {name} holds no text: {error}") from error
     kept = pc.equal(table["status"], OK)
     if not pc.any(kept).as_py():
         raise UserError(f"{path} has no chip with status {OK}: nothing is left to work on")

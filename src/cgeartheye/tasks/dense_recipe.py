@@ -29,7 +29,7 @@ from cgeartheye.data.transforms import seeded
 from cgeartheye.errors import UserError
 from cgeartheye.evaluation.examples import Example
 from cgeartheye.evaluation.metrics import ConfusionMatrix
-from cgeartheye.files import replacing
+from cgeartheye.files import write_image
 from cgeartheye.mapping.ground import pixel_size
 from cgeartheye.tasks.base import Tested, device_of, predictions
 from cgeartheye.tasks.dense import DenseConfig, DenseTask
@@ -143,8 +143,8 @@ class DenseRecipe(ABC):
                     write_mask(out, chips.names[index], predicted, chips.legend, chips.paths[index])
                 if show_dir:
                     panels = Image.fromarray(self.panels(_example(chips, index, predicted)))
-                    with replacing((show_dir / chips.names[index]).with_suffix(".jpg")) as path:
-                        panels.save(path, quality=90)
+                    path = (show_dir / chips.names[index]).with_suffix(".jpg")
+                    write_image(path, panels, quality=90)
 
         source = FileSource(chips, config.data.workers, device, whole)
         metrics = evaluate(task, source, config.data.batch_size, config.training.precision, keep)

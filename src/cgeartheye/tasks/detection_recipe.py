@@ -30,7 +30,7 @@ from cgeartheye.data.transforms import seeded
 from cgeartheye.errors import UserError
 from cgeartheye.evaluation.box_panels import draw_found
 from cgeartheye.evaluation.detection_report import detection_report
-from cgeartheye.files import replacing
+from cgeartheye.files import write_image
 from cgeartheye.geometry import Detections
 from cgeartheye.mapping.ground import pixel_size
 from cgeartheye.mapping.merge import share_of
@@ -308,8 +308,8 @@ class DetectionRecipe:
         for index, boxes in found.items():
             picture = chips.load_picture(index).permute(1, 2, 0).numpy()
             drawn = draw_found(picture, boxes[boxes.scores >= threshold], chips.classes)
-            with replacing((folder / chips.names[index]).with_suffix(".jpg")) as path:
-                Image.fromarray(drawn).save(path, quality=90)
+            path = (folder / chips.names[index]).with_suffix(".jpg")
+            write_image(path, Image.fromarray(drawn), quality=90)
 
 
 class _Crops:

@@ -9,7 +9,7 @@ from PIL import Image
 from cgeartheye.data import Legend
 from cgeartheye.data.images import quiet
 from cgeartheye.errors import UserError
-from cgeartheye.files import replacing
+from cgeartheye.files import replacing, write_image
 
 
 def check_names(names: dict[Path, str]) -> None:
@@ -50,30 +50,30 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
     """
     place = _place(image)
     path = (folder / name).with_suffix(".tif" if place else ".png")
-    with replacing(path) as temporary:
-        if place is None:
-            picture = Image.fromarray(classes)
-            picture.putpalette([level for colour in legend.colours for level in colour])
-            picture.save(temporary, optimize=True)
-        else:
-            height, width = classes.shape
-            with (
-                quiet(),
-                rasterio.open(
-                    temporary,
-                    "w",
-                    driver="GTiff",
-                    count=1,
-                    height=height,
-                    width=width,
-                    dtype="uint8",
-                    compress="deflate",
-                    **place,
-                ) as target,
-            ):
-                target.write(classes, 1)
-                target.write_colormap(1, dict(enumerate(legend.colours)))
-                target.update_tags(**{f"CLASS_{n}": name for n, name in enumerate(legend.classes)})
+    if place is None:
+        picture = Image.fromarray(classes)
+        picture.putpalette([level for colour in legend.colours for level in colour])
+        write_image(path, picture, optimize=True)
+        return path
+    height, width = classes.shape
+    with (
+        replacing(path) as temporary,
+        quiet(),
+        rasterio.open(
+            temporary,
+            "w",
+            driver="GTiff",
+            count=1,
+            height=height,
+            width=width,
+            dtype="uint8",
+            compress="deflate",
+            **place,
+        ) as target,
+    ):
+        target.write(classes, 1)
+        target.write_colormap(1, dict(enumerate(legend.colours)))
+        target.update_tags(**{f"CLASS_{n}": name for n, name in enumerate(legend.classes)})
     return path
 
 

@@ -11,7 +11,7 @@ from cgeartheye.config import SceneClassification, to_yaml
 from cgeartheye.data import SceneChips
 from cgeartheye.evaluation.metrics import ClassificationMetrics
 from cgeartheye.evaluation.report import scene_report
-from cgeartheye.files import replacing
+from cgeartheye.files import write_image
 from cgeartheye.letters import font_for, writable
 from cgeartheye.tasks.scene import SceneTask
 from cgeartheye.training.progress import bar
@@ -86,6 +86,5 @@ def save_pictures(folder: Path, chips: SceneChips, probabilities: np.ndarray) ->
             canvas.paste(picture, (0, 0))
             colour = "darkgreen" if best == truth else "firebrick"
             ImageDraw.Draw(canvas).text((4, picture.height + 2), text, colour, font)
-            with replacing((folder / name).with_suffix(".jpg")) as path:
-                canvas.save(path, quality=90)
+            write_image((folder / name).with_suffix(".jpg"), canvas, quality=90)
             progress.advance()

@@ -14,7 +14,7 @@ from cgeartheye.data.synthetic.materials import SEASONS
 from cgeartheye.data.synthetic.things import OBJECTS
 from cgeartheye.data.synthetic.world import Objects, World
 from cgeartheye.errors import UserError
-from cgeartheye.files import replacing, write_text
+from cgeartheye.files import write_image, write_text
 
 Square = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are outside."""
@@ -124,8 +124,7 @@ def write_detection_chips(
             turn = place % len(seasons)
             stem = f"{world.seed}_{date}_{seasons[turn]}_{top}_{left}"
             path = folder / "images" / part / f"{stem}.png"
-            with replacing(path) as temporary:
-                pictures[turn].crop(square).save(temporary, "PNG")
+            write_image(path, pictures[turn].crop(square))
             size = right - left, bottom - top
             number = len(images) + 1
             images.append(
