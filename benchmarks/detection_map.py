@@ -7,8 +7,8 @@ their south, tests on chips of their north, which shows other harbours and airpo
 whole north as scenes. Recall is of all objects at an overlap of 0.5, of the class, by boxes with at
 least some score; the last of the scores is the one that the test found best. An object is found
 twice if two boxes overlap it so. A young query detector tells an object by several boxes, any of
-which may be the right one; a map keeps the best of them, so it is held against chips of which the
-best are kept likewise ("once"), and shown beside chips as the network tells them. Directions are
+which may be the right one; a map keeps the best of them. So it is held against chips as the network
+tells them, and shown beside chips of which the best are kept likewise ("once") too. Directions are
 compared for what is at least 1.5 times as long as wide, modulo half a turn. Without `--weights` the
 backbone is tuned with the detector. Run again, it goes on where it was, and maps anew.
 """
@@ -156,7 +156,7 @@ def main() -> int:
             cells = (f"{least:.2f}", name, *map(str, counts), *(f"{turn:.1f}°" for turn in turns))
             table.add_row(*cells, end_section=name == "map")
     Console().print(table)
-    less = scores["once"].recall - scores["map"].recall
+    less = scores["chips"].recall - scores["map"].recall
     turned = float(np.median(scores["map"].turns or [np.nan]))
     return int(less > POINTS or not turned <= DEGREES)
 
