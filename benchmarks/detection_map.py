@@ -158,7 +158,7 @@ def main() -> int:
     Console().print(table)
     less = scores["chips"].recall - scores["map"].recall
     turned = float(np.median(scores["map"].turns or [np.nan]))
-    return int(less > POINTS or not turned <= DEGREES)
+    return int(less > POINTS or scores["map"].twice > 0 or not turned <= DEGREES)
 
 
 def write_chips(worlds: Sequence[World], folder: Path) -> None:

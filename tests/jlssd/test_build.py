@@ -146,6 +146,25 @@ def test_deleted_chips_are_cut_again(
     assert chip.read_bytes() == pixels
 
 
+def test_damaged_tables_are_made_anew_or_named(
+    whole: Path, country: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = str(country / "jlssd.yaml")
+    chips, packed = whole / "chips.parquet", whole / "packed.parquet"
+    before = chips.read_bytes(), packed.read_bytes()
+    chips.write_bytes(before[0][:-20])
+    run("jlssd", "build", config, "--work-dir", str(whole))
+    assert chips.read_bytes() == before[0]
+    packed.write_bytes(before[1][:-20])
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["jlssd", "build", config, "--work-dir", str(whole)])
+    assert ended.value.code != 0
+    assert f"{packed.name}isdamaged" in "".join(capfd.readouterr().err.split())
+    packed.unlink()
+    run("jlssd", "build", config, "--work-dir", str(whole))
+    assert packed.read_bytes() == before[1]
+
+
 @pytest.mark.parametrize("step", [2, 4])
 def test_same_output_after_a_kill_between_steps(
     whole: Path, country: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int

@@ -30,6 +30,13 @@ class Detections:
         """Return some of them, by indices, a mask or a slice."""
         return type(self)(self.boxes[which], self.scores[which], self.labels[which])
 
+    @property
+    def middles(self) -> Tensor:
+        """Centres of the boxes `[n, 2]`."""
+        if self.boxes.shape[1] == 4:
+            return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+        return self.boxes[:, :2]
+
     def cpu(self) -> Self:
         """Return them in the main memory."""
         return type(self)(self.boxes.cpu(), self.scores.cpu(), self.labels.cpu())

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cgeartheye.config import Jlssd, to_yaml
 from cgeartheye.errors import UserError
@@ -31,7 +30,15 @@ from cgeartheye.jlssd.cut import cut_chips, has_all_chips
 from cgeartheye.jlssd.design import STRATA, Inputs, make_design
 from cgeartheye.jlssd.outcome import Wish
 from cgeartheye.jlssd.rasters import identity_of
-from cgeartheye.jlssd.steps import OK, Ledger, digest_of, key_of, read_chips, write_table
+from cgeartheye.jlssd.steps import (
+    OK,
+    Ledger,
+    digest_of,
+    key_of,
+    read_chips,
+    read_part,
+    write_table,
+)
 from cgeartheye.mapping.mosaic import identify
 from cgeartheye.pretraining import pack
 from cgeartheye.pretraining.sources import RESERVED, Settings
@@ -124,7 +131,7 @@ def _steps(config: Jlssd, folder: Path) -> list[Step]:
             ),
             lambda: _cut(config, folder),
             [CHIPS],
-            lambda: has_all_chips(pq.read_table(folder / CHIPS, columns=["path"]), folder),
+            lambda: has_all_chips(read_part(folder / CHIPS, ["path"]), folder),
         ),
         Step(
             "quality",
@@ -189,7 +196,7 @@ def _pack(config: Jlssd, folder: Path) -> bool:
     """Pack what stays; a store of other chips that lies there is made anew."""
     chosen = _chosen(folder / CURATED, config.cut.gsd)
     path, store = folder / PACKED, folder / STORE
-    if not (path.is_file() and pq.read_table(path).equals(chosen)):
+    if not (path.is_file() and read_part(path).equals(chosen)):
         if store.exists():
             say(f"note: {store} holds other chips and is made anew")
             shutil.rmtree(store)

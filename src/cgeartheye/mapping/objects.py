@@ -107,8 +107,7 @@ class Sieve:
     def _on_map(
         self, found: Detections, row: int, column: int, wanted: WantedHere | None
     ) -> Tensor:
-        boxes = found.boxes.double().numpy()
-        middle = boxes[:, :2] if self.oriented else (boxes[:, :2] + boxes[:, 2:]) / 2
+        middle = Detections(found.boxes.double(), found.scores, found.labels).middles.numpy()
         x, columns = _pixels(middle[:, 0] + self.tiling.lefts[column], self.grid.columns)
         y, rows = _pixels(middle[:, 1] + self.tiling.tops[row], self.grid.rows)
         inside = torch.from_numpy(x & y)

@@ -158,10 +158,10 @@ class DetectionTask(MapsTask):
         scale = eval_scale(height, width, self.side, self.whole)
         boxes = found.boxes.clone()
         boxes[:, :4] /= scale
-        middle = boxes[:, :2] if self.oriented else (boxes[:, :2] + boxes[:, 2:]) / 2
+        middles = found.middles / scale
+        inside = ((middles >= 0) & (middles <= boxes.new_tensor([width, height]))).all(1)
         if not self.oriented:
             boxes = clip_boxes_to_image(boxes, (height, width))
-        inside = ((middle >= 0) & (middle <= boxes.new_tensor([width, height]))).all(1)
         return Detections(boxes, found.scores, found.labels)[inside]
 
     def _decode(self, features: Tensor) -> list[Detections]:
