@@ -43,7 +43,7 @@ def test_what_else_changes() -> None:
 
 def test_every_parameter_has_its_rate_and_decay() -> None:
     vit = VisionTransformer(Size(width=12, depth=DEPTH, heads=2, hidden=24), grid=2, registers=1)
-    student = Branch(vit, Heads(prototypes=8, hidden=6, bottleneck=4), masked=True)
+    student = Branch(vit, Heads(prototypes=8, hidden=6, bottleneck=4), Objective())
     training = PretrainingSchedule(layer_decay=0.5, patch_embed_lr=0.1)
     of_parameter = {
         id(parameter): group

@@ -205,7 +205,8 @@ def test_a_loss_that_is_finite_again_goes_on(tmp_path: Path) -> None:
     ],
 )
 def test_signs_of_a_collapse(signs: tuple[float, float, float], words: str | None) -> None:
-    found = collapse(*signs)
+    *entropies, rank = signs
+    found = collapse(rank, *entropies)
     assert found is None if words is None else words in str(found)
 
 

@@ -103,7 +103,10 @@ class VisionTransformer(nn.Module):
         return cls, [maps[index] for index in wanted]
 
     def forward_crops(
-        self, crops: Sequence[Tensor], masks: Sequence[Tensor | None]
+        self,
+        crops: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        kept: Sequence[Tensor | None] | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
         """Encode images of several sizes in one pass.
 
@@ -112,12 +115,15 @@ class VisionTransformer(nn.Module):
         Args:
             crops: batches `[B, 3, H, W]` as `forward` takes them, each of its own size.
             masks: a mask for each, or none.
+            kept: for each batch int64 `[B, N]`, the patches that are encoded, the others are left
+                out (He et al. 2022); none: all.
 
         Returns:
-            For each batch class tokens `[B, C]` and patch tokens `[B, H/14 * W/14, C]`, after the
-            final norm.
+            For each batch class tokens `[B, C]` and patch tokens `[B, N, C]`, after the final norm;
+            N is H/14 * W/14 where all are kept.
         """
-        embedded = [self._embed(*pair)[0] for pair in zip(crops, masks, strict=True)]
+        groups = zip(crops, masks, kept or [None] * len(crops), strict=True)
+        embedded = [self._embed(*group)[0] for group in groups]
         *_, tokens_TC = self._layers(embedded, class_only=False)
         parts = tokens_TC.split([len(x) * x.shape[1] for x in embedded])
         tokens = [part.view_as(x) for part, x in zip(parts, embedded, strict=True)]
@@ -140,7 +146,9 @@ class VisionTransformer(nn.Module):
             elif isinstance(module, ScaledResidual):
                 nn.init.constant_(module.gamma, self.layer_scale)
 
-    def _embed(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, tuple[int, int]]:
+    def _embed(
+        self, images: Tensor, mask: Tensor | None, kept: Tensor | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
         height, width = images.shape[-2:]
         if height % PATCH or width % PATCH:
             raise UserError(
@@ -154,7 +162,10 @@ class VisionTransformer(nn.Module):
             patches = torch.where(mask.flatten(1).unsqueeze(-1), token, patches)
         positions = resample_positions(self.pos_embed, grid)
         cls = (self.cls_token + positions[:, :1]).expand(len(images), -1, -1)
-        tokens = [cls, patches + positions[:, 1:]]
+        patches = patches + positions[:, 1:]
+        if kept is not None:
+            patches = patches.gather(1, kept.unsqueeze(2).expand(-1, -1, self.embed_dim))
+        tokens = [cls, patches]
         if self.registers:
             tokens.insert(1, self.register_tokens.expand(len(images), -1, -1))
         return torch.cat(tokens, dim=1), grid

@@ -16,6 +16,7 @@ from cgeartheye.config.pretraining import (
     Pretraining,
     PretrainingData,
     PretrainingSchedule,
+    Teacher,
     Views,
     Watch,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "SegmentationDecoder",
     "SemanticSegmentation",
     "SlidingWindow",
+    "Teacher",
     "Training",
     "Triple",
     "Views",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from cgeartheye.config.data import SceneData
 from cgeartheye.config.network import Network
 from cgeartheye.config.section import Positive, Section, Share, Shares
+from cgeartheye.config.tasks import FeatureCache
 
 
 class Views(Section):
@@ -65,8 +66,9 @@ class Heads(Section):
 
 
 class Objective(Section):
-    """Losses and teacher."""
+    """Self-supervised losses, and the teacher that follows the student."""
 
+    dino_weight: float = Field(1.0, ge=0, description="of DINO's loss; 0: without")
     masked_weight: float = Field(1.0, ge=0, description="of iBOT's loss beside DINO's; 0: without")
     koleo_weight: float = Field(0.0, ge=0, description="of KoLeo's loss; 0: without")
     centring: Literal["softmax", "sinkhorn"] = "softmax"
@@ -79,6 +81,51 @@ class Objective(Section):
     momentum: float = Field(0.992, ge=0, le=1, description="of the teacher, an EMA of the student")
     momentum_end: float = Field(
         0.992, ge=0, le=1, description="at the last step; a cosine leads there"
+    )
+
+
+class Teacher(Section):
+    """A frozen network whose features the student learns to predict: distillation.
+
+    Linear heads, thrown away afterwards, map the student's class token to the teacher's pooled
+    features and its patch tokens to the teacher's last map (see `pretraining/distillation.py`).
+    """
+
+    backbone: Network = Field(
+        description="with weights: any size of ours, or timm/<model>, convolutional ones too"
+    )
+    image_size: Positive = Field(224, description="pixels a side of what the teacher sees")
+    view: Literal["image", "crop"] = Field(
+        "image",
+        description="image: it sees whole images, once; its maps are cached, and cut like the "
+        "crops; crop: it sees each crop, mixed like the student's, in every step",
+    )
+    targets: Literal["standardize", "whiten"] = Field(
+        "standardize", description="scale each channel, or the principal components, to variance 1"
+    )
+    components: Positive | None = Field(
+        None, description="leading principal components that are kept, with whiten; none: all"
+    )
+    loss: Literal["smooth_l1", "cosine", "both"] = Field("both", description="both: their sum")
+    class_weight: float = Field(1.0, ge=0, description="of the loss of class tokens")
+    patch_weight: float = Field(1.0, ge=0, description="of the loss of patch tokens")
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the pairs of samples whose images, and targets, are mixed (Zhang et "
+        "al. 2018)",
+    )
+    kept_patches: Share = Field(
+        1.0,
+        description="share of a global crop's patches that the student sees; the others cost "
+        "nothing (He et al. 2022)",
+    )
+    layers: tuple[int, ...] = Field(
+        (-1,), description="layers, or stages, whose maps are learned, side by side"
+    )
+    cache: FeatureCache = Field(
+        FeatureCache(views=1), description="of what the teacher makes of whole images"
     )
 
 
@@ -127,7 +174,7 @@ class Watch(Section):
 
 
 class Pretraining(Section):
-    """Learning a backbone without labels: DINO, masked patches (iBOT), seasons."""
+    """Learning a backbone without labels: DINO, masked patches (iBOT), seasons, distillation."""
 
     task: Literal["pretraining"] = "pretraining"
     backbone: Network
@@ -135,6 +182,9 @@ class Pretraining(Section):
     views: Views = Views()
     heads: Heads = Heads()
     objective: Objective = Objective()
+    teacher: Teacher | None = Field(
+        None, description="a frozen teacher beside, or in place of, the self-supervised losses"
+    )
     training: PretrainingSchedule = PretrainingSchedule()
     start_from: Path | None = Field(
         None,
@@ -150,4 +200,24 @@ class Pretraining(Section):
     def _gsd_is_known(self) -> "Pretraining":
         if self.backbone.gsd is None:
             raise ValueError("backbone.gsd is needed: metres a pixel of the images, about")
+        return self
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> "Pretraining":
+        objective, teacher = self.objective, self.teacher
+        if teacher is None:
+            if not (objective.dino_weight or objective.masked_weight):
+                raise ValueError("nothing to learn: give objective.dino_weight, or a teacher")
+            return self
+        if not (teacher.class_weight or teacher.patch_weight):
+            raise ValueError("teacher.class_weight and teacher.patch_weight are both 0")
+        if objective.masked_weight and teacher.kept_patches < 1:
+            raise ValueError(
+                "teacher.kept_patches below 1 leaves patches out that objective.masked_weight "
+                "needs: set one to 1 or the other to 0"
+            )
+        if teacher.mixup and self.data.batch_size % 2:
+            raise ValueError("teacher.mixup mixes pairs: data.batch_size must be even")
+        if teacher.components and teacher.targets != "whiten":
+            raise ValueError("teacher.components goes with teacher.targets=whiten")
         return self

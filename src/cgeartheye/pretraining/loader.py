@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cgeartheye.backbone.vit import PATCH
-from cgeartheye.config import Normalisation, Pretraining, Views
+from cgeartheye.config import Normalisation, Pretraining, Teacher, Views
 from cgeartheye.errors import UserError
 from cgeartheye.pretraining.augment import augment
 from cgeartheye.pretraining.crops import Images, cut
 from cgeartheye.pretraining.held import Held
-from cgeartheye.pretraining.views import GLOBAL_CROPS, Plan, draw
+from cgeartheye.pretraining.views import GLOBAL_CROPS, Plan, draw, place
 from cgeartheye.training.batches import derive_seed
 
 # Number in the run of the first sample of a batch, and the images of its samples.
@@ -35,6 +36,11 @@ class ViewBatch:
         masks: bool `[2 * B, g, g]`, true where a patch of a global crop is masked.
         seasonal: bool `[L * B]`, which local crops show another season.
         index: int64 `[B]`, the samples' images in the store.
+        kept: int64 `[2 * B, n]` and `[L * B, m]`, the patches that the student sees of them; none:
+            all.
+        origins: where the crops come from.
+        shown: float32 `[2 * B, 3, T, T]`, the global crops as a teacher sees them: 0..255, neither
+            jittered nor normalised; none where the teacher does not see crops.
     """
 
     globals: Tensor
@@ -42,6 +48,26 @@ class ViewBatch:
     masks: Tensor
     seasonal: Tensor
     index: Tensor
+    kept: tuple[Tensor, Tensor] | None
+    origins: "Origins"
+    shown: Tensor | None
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Where V * B crops come from, view by view; on the CPU.
+
+    Attributes:
+        images: int64 `[V * B]`, index in the store.
+        boxes: float32 `[V * B, 4]`, left, top, right and bottom, as shares of the image's sides.
+        symmetry: int64 `[V * B]`; see `views.Plan`.
+        own: float32 `[V * B]`, weights of the crops in what `mix` makes of them; none: not mixed.
+    """
+
+    images: npt.NDArray[np.int64]
+    boxes: Tensor
+    symmetry: Tensor
+    own: Tensor | None
 
 
 class Loader:
@@ -77,13 +103,21 @@ class Loader:
         self._views, self._data = config.views, config.data
         self._seed, self._normalisation, self._device = config.training.seed, normalisation, device
         self._rank, self._world_size = rank, world_size
+        self._store = store
         self._held: Held | None = None
         images = store
         if config.data.hold == "memory":
             images = Held(store, torch.device("cpu"))
         elif config.data.hold == "device":
             self._held = Held(store, device)
-        self._samples = _Samples(images, self._views, self._seed, self._held is None)
+        # A teacher that sees crops may see more of them than the student does.
+        sees_crops = config.teacher is not None and config.teacher.view == "crop"
+        self._shown_side = config.teacher.image_size if config.teacher and sees_crops else None
+        side = self._shown_side or self._views.global_size
+        self._cut_views = self._views.model_copy(update={"global_size": side})
+        self._samples = _Samples(
+            images, self._views, self._cut_views, config.teacher, self._seed, self._held is None
+        )
 
     def batches(self, first_step: int, last_step: int) -> Iterator[ViewBatch]:
         """Yield the batches of steps `first_step` up to, but without, `last_step`.
@@ -113,20 +147,66 @@ class Loader:
         """Do what is done on the device."""
         if crops is None:
             assert self._held
-            crops = self._held.cut(plan, self._views)
+            crops = self._held.cut(plan, self._cut_views)
         jitter, masks, seasonal, index = (
             torch.from_numpy(values).to(self._device, non_blocking=True)
             for values in (plan.jitter, plan.masks, plan.seasonal, plan.images[0])
         )
+        large, small = (part.to(self._device, non_blocking=True) for part in crops)
+        shown = None
+        if self._shown_side:
+            shown = large.float()
+            side = self._views.global_size, self._views.global_size
+            large = F.interpolate(shown, side, mode="bilinear", antialias=True)
+        origins = self._origins(plan)
         large, small = (
-            augment(
-                part.to(self._device, non_blocking=True), factors.flatten(0, 1), self._normalisation
+            augment(part, factors.flatten(0, 1), self._normalisation)
+            for part, factors in zip(
+                (large, small), jitter.tensor_split([GLOBAL_CROPS]), strict=True
             )
-            for part, factors in zip(crops, jitter.tensor_split([GLOBAL_CROPS]), strict=True)
         )
+        if origins.own is not None:
+            own = origins.own.to(self._device, non_blocking=True).tensor_split([len(large)])
+            large, small = mix(large, own[0]), mix(small, own[1])
+            shown = None if shown is None else mix(shown, own[0])
+        kept = None
+        if plan.kept is not None:
+            first, second = (torch.from_numpy(part).flatten(0, 1) for part in plan.kept)
+            kept = first.to(self._device), second.to(self._device)
         return ViewBatch(
-            large, small, masks.flatten(0, 1), seasonal[GLOBAL_CROPS:].flatten(), index
+            large,
+            small,
+            masks.flatten(0, 1),
+            seasonal[GLOBAL_CROPS:].flatten(),
+            index,
+            kept,
+            origins,
+            shown,
         )
+
+    def _origins(self, plan: Plan) -> Origins:
+        images = plan.images.flatten()
+        sizes = np.array([self._store.size(index) for index in images.tolist()])
+        top, left, height, width = place(plan.placement.reshape(-1, 4), sizes).T
+        boxes = np.stack([left, top, left + width, top + height], axis=1) / sizes[:, [1, 0, 1, 0]]
+        own = None if plan.own is None else torch.from_numpy(np.tile(plan.own, len(plan.images)))
+        return Origins(
+            images,
+            torch.from_numpy(boxes.astype(np.float32)),
+            torch.from_numpy(plan.symmetry.flatten()),
+            own,
+        )
+
+
+def mix(values: Tensor, own: Tensor) -> Tensor:
+    """Mix each row with its neighbour, rows 2 k and 2 k + 1 with each other (mixup).
+
+    Args:
+        values: float `[N, ...]`, N even.
+        own: `[N]`, the weight of the row itself; the neighbour has the rest.
+    """
+    neighbours = values.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    return torch.lerp(neighbours, values, own.view(-1, *[1] * (values.ndim - 1)))
 
 
 def shuffled(count: int, seed: int, first: int, length: int) -> npt.NDArray[np.int64]:
@@ -155,8 +235,17 @@ def _permutation(count: int, seed: int, turn: int) -> npt.NDArray[np.int64]:
 class _Samples(Dataset[Any]):
     """Whole batches, as worker processes make them: a plan, and its crops as uint8."""
 
-    def __init__(self, images: Images, views: Views, seed: int, cuts: bool):
-        self._images, self._views, self._seed, self._cuts = images, views, seed, cuts
+    def __init__(
+        self,
+        images: Images,
+        views: Views,
+        cut_views: Views,
+        teacher: Teacher | None,
+        seed: int,
+        cuts: bool,
+    ):
+        self._images, self._views, self._cut_views = images, views, cut_views
+        self._teacher, self._seed, self._cuts = teacher, seed, cuts
 
     def __len__(self) -> int:
         return len(self._images)
@@ -165,8 +254,10 @@ class _Samples(Dataset[Any]):
         first, anchors = key
         try:
             grid = self._views.global_size // PATCH
-            plan = draw(self._views, grid, self._seed, first, anchors, self._images.seasons)
-            return plan, cut(self._images, plan, self._views) if self._cuts else None
+            plan = draw(
+                self._views, grid, self._seed, first, anchors, self._images.seasons, self._teacher
+            )
+            return plan, cut(self._images, plan, self._cut_views) if self._cuts else None
         except UserError as error:  # as a value it comes without the worker's traceback
             return UserError(str(error))
 

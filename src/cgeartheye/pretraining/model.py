@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,59 +10,100 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from cgeartheye.backbone import VisionTransformer
-from cgeartheye.config import Heads
+from cgeartheye.config import Heads, Objective
 from cgeartheye.pretraining.heads import ProjectionHead
 
 
+class Seen(NamedTuple):
+    """What a branch makes of crops; parts that no loss needs are none, or empty.
+
+    Attributes:
+        classes: class tokens `[V * B, C]`.
+        class_logits: their projections `[V * B, K]`.
+        patch_logits: projections of chosen patches `[P, K]`.
+        class_targets: predictions of a frozen teacher's features of the crops `[V * B, D]`.
+        patch_targets: of its maps, `[2 * B, n, D']` and `[L * B, m, D']`.
+    """
+
+    classes: Tensor
+    class_logits: Tensor | None
+    patch_logits: Tensor | None
+    class_targets: Tensor | None
+    patch_targets: list[Tensor]
+
+
 class Branch(nn.Module):
-    """A backbone with its projection heads: the student, or the teacher.
+    """A backbone with its heads: the student, or the teacher that follows it.
 
     Attributes:
         backbone: the network that is learned.
         class_head: projects class tokens (DINO).
-        patch_head: projects patch tokens (iBOT); none without the masked loss.
+        patch_head: projects patch tokens (iBOT).
+        class_target_head: predicts a frozen teacher's features of an image (distillation).
+        patch_target_head: predicts its maps.
     """
 
-    def __init__(self, backbone: VisionTransformer, heads: Heads, masked: bool):
+    def __init__(
+        self,
+        backbone: VisionTransformer,
+        heads: Heads,
+        objective: Objective,
+        widths: tuple[int, int] = (0, 0),
+    ):
         """Put new heads on a backbone.
 
         Args:
             backbone: random, or with weights.
-            heads: their shape; `shared` uses one for both kinds of tokens.
-            masked: whether patches are projected.
+            heads: of DINO and iBOT; `shared` uses one for both kinds of tokens.
+            objective: says which of the two are needed.
+            widths: channels of the targets of a class token and of a patch in distillation.
         """
         super().__init__()
         self.backbone = backbone
+        width, masked = backbone.embed_dim, objective.masked_weight > 0
         shape = heads.hidden, heads.bottleneck, heads.prototypes
-        self.class_head = ProjectionHead(backbone.embed_dim, *shape)
-        self.patch_head: ProjectionHead | None = None
+        self.class_head = self.patch_head = None
+        if objective.dino_weight or (masked and heads.shared):
+            self.class_head = ProjectionHead(width, *shape)
         if masked:
             own = not heads.shared
-            self.patch_head = ProjectionHead(backbone.embed_dim, *shape) if own else self.class_head
+            self.patch_head = ProjectionHead(width, *shape) if own else self.class_head
+        self.class_target_head, self.patch_target_head = (
+            nn.Linear(width, count) if count else None for count in widths
+        )
         # DDP waits for the gradient of all that requires one.
         backbone.mask_token.requires_grad_(masked)
 
     def forward(
-        self, crops: list[Tensor], masks: Tensor | None, projected: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Encode and project crops.
+        self,
+        crops: list[Tensor],
+        masks: Tensor | None,
+        projected: Tensor | None,
+        kept: tuple[Tensor, Tensor] | None = None,
+    ) -> Seen:
+        """Encode crops, project them and predict targets.
 
         Args:
             crops: the global crops, `[2 * B, 3, G, G]`, and for the student the local ones,
                 `[L * B, 3, S, S]`.
             masks: bool `[2 * B, G/14, G/14]`, the patches of the global crops that are hidden.
             projected: indices of the P patches, counted over all global crops, that are projected.
-
-        Returns:
-            Logits of the class tokens of all crops, `[V * B, K]`; of the patches, `[P, K]`; and
-            the class tokens themselves, `[V * B, C]`.
+            kept: the patches of both that are encoded; none: all.
         """
-        tokens = self.backbone.forward_crops(crops, [masks, *[None] * (len(crops) - 1)])
+        chosen = None if kept is None else kept[: len(crops)]
+        tokens = self.backbone.forward_crops(crops, [masks, *[None] * (len(crops) - 1)], chosen)
         classes = torch.cat([cls for cls, _ in tokens])
-        patches = None
+        class_logits = patch_logits = class_targets = None
+        patch_targets = []
+        if self.class_head is not None:
+            class_logits = self.class_head(classes)
         if self.patch_head is not None and projected is not None:
-            patches = self.patch_head(tokens[0][1].flatten(0, 1)[projected])
-        return self.class_head(classes), patches, classes
+            patch_logits = self.patch_head(tokens[0][1].flatten(0, 1)[projected])
+        if self.class_target_head is not None:
+            class_targets = self.class_target_head(classes)
+        if self.patch_target_head is not None:
+            patch_targets = [self.patch_target_head(patches) for _, patches in tokens]
+        return Seen(classes, class_logits, patch_logits, class_targets, patch_targets)
 
     def features(self, images: Tensor) -> Tensor:
         """Return class tokens `[B, C]` of normalised images."""
@@ -69,8 +111,9 @@ class Branch(nn.Module):
         return cls
 
     def heads(self) -> Iterator[ProjectionHead]:
-        """Yield each head once."""
-        yield self.class_head
+        """Yield each head that projects, once."""
+        if self.class_head is not None:
+            yield self.class_head
         if self.patch_head is not None and self.patch_head is not self.class_head:
             yield self.patch_head
 

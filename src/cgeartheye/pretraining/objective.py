@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from cgeartheye.config import Objective
+from cgeartheye.pretraining.distillation import Distillation
+from cgeartheye.pretraining.loader import ViewBatch
 from cgeartheye.pretraining.losses import (
     Centre,
     dino_loss,
@@ -14,58 +16,65 @@ from cgeartheye.pretraining.losses import (
 
 
 class Losses(nn.Module):
-    """DINO, iBOT and KoLeo on one batch of views; keeps the teacher's centres."""
+    """DINO, iBOT, KoLeo and distillation on one batch of views; keeps the teacher's centres."""
 
-    def __init__(self, objective: Objective, prototypes: int):
+    def __init__(
+        self, objective: Objective, prototypes: int, distillation: Distillation | None = None
+    ):
         """Start with centres at zero, or without any for Sinkhorn-Knopp."""
         super().__init__()
-        self.objective = objective
+        self.objective, self.distillation = objective, distillation
         self.class_centre = self.patch_centre = None
         if objective.centring == "softmax":
             self.class_centre = Centre(prototypes, objective.centre_momentum)
             self.patch_centre = Centre(prototypes, objective.centre_momentum)
 
     def forward(
-        self,
-        student: nn.Module,
-        teacher: nn.Module,
-        views: tuple[Tensor, Tensor | None, Tensor],
-        temperature: float,
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Compare student and teacher.
+        self, student: nn.Module, teacher: nn.Module, views: ViewBatch, temperature: float
+    ) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
+        """Compare the student with the teacher that follows it, and with a frozen one.
 
         Args:
             student: a `Branch`; it receives gradients.
             teacher: likewise; it receives none.
-            views: of B samples: global crops `[2 * B, 3, G, G]`, local crops `[L * B, 3, S, S]` or
-                none, both view by view; masks bool `[2 * B, G/14, G/14]` of the global crops.
+            views: of B samples.
             temperature: the teacher's.
 
         Returns:
             The weighted losses by name, whose sum is minimised; the teacher's targets for the class
-            tokens, `[2 * B, K]`; and its class tokens of the first view, `[B, C]`.
+            tokens, `[2 * B, K]`, or none without DINO; and class tokens of the first view,
+            `[B, C]`: the teacher's, or without DINO and iBOT the student's.
         """
         settings = self.objective
-        large, small, masks = views
-        projected = None
+        projected = followed = targets = None
         if settings.masked_weight:
-            projected = masks.flatten().nonzero().squeeze(1)
-        with torch.no_grad():
-            logits, patches, classes = teacher([large], None, projected)
-            targets = _targets(self.class_centre, logits, temperature)
-            if patches is not None:
-                patch_targets = _targets(self.patch_centre, patches, temperature)
-        crops = [large] if small is None else [large, small]
-        hidden = masks if settings.masked_weight else None
-        seen, seen_patches, seen_classes = student(crops, hidden, projected)
-        losses = {"dino": dino_loss(seen, targets, settings.student_temperature)}
-        if seen_patches is not None:
-            masked = ibot_loss(seen_patches, patch_targets, masks, settings.student_temperature)
+            projected = views.masks.flatten().nonzero().squeeze(1)
+        if settings.dino_weight or settings.masked_weight:
+            with torch.no_grad():
+                followed = teacher([views.globals], None, projected)
+                if settings.dino_weight:
+                    targets = _targets(self.class_centre, followed.class_logits, temperature)
+                if followed.patch_logits is not None:
+                    patches = _targets(self.patch_centre, followed.patch_logits, temperature)
+        crops = [views.globals, views.locals] if len(views.locals) else [views.globals]
+        hidden = views.masks if settings.masked_weight else None
+        seen = student(crops, hidden, projected, views.kept)
+        losses = {}
+        if targets is not None:
+            loss = dino_loss(seen.class_logits, targets, settings.student_temperature)
+            losses["dino"] = settings.dino_weight * loss
+        if seen.patch_logits is not None:
+            masked = ibot_loss(
+                seen.patch_logits, patches, views.masks, settings.student_temperature
+            )
             losses["masked"] = settings.masked_weight * masked
         if settings.koleo_weight:
-            globals_VBC = seen_classes[: len(large)].unflatten(0, (2, -1))
+            globals_VBC = seen.classes[: len(views.globals)].unflatten(0, (2, -1))
             losses["koleo"] = settings.koleo_weight * koleo_loss(globals_VBC)
-        return losses, targets, classes[: len(large) // 2]
+        if self.distillation is not None:
+            losses |= self.distillation(seen.class_targets, seen.patch_targets, views)
+        tokens = (followed or seen).classes.detach()
+        return losses, targets, tokens[: len(views.globals) // 2]
 
 
 def _targets(centre: Centre | None, logits: Tensor, temperature: float) -> Tensor:

@@ -27,6 +27,13 @@ FEATURE_PICTURES = 6
 FEATURE_SIDE = 20 * PATCH  # pixels
 BANK = 2000  # images among which neighbours are sought
 QUERIES, NEIGHBOURS = 6, 6
+LOSSES = {
+    "dino": "DINO",
+    "masked": "masked patches",
+    "koleo": "KoLeo",
+    "distill_class": "distillation of images",
+    "distill_patch": "distillation of patches",
+}
 TILE = 128  # pixels a side in a row of pictures
 GAP = 4
 
@@ -66,10 +73,11 @@ def write_report(
 
     report.section(
         "Views",
-        "What the network sees of an image: two global crops, the patches that are hidden from "
-        "the student in grey, then the local crops; those of other seasons are framed in orange.",
+        "What the network sees of an image: two global crops, then the local crops, the patches "
+        "that are hidden from the student in grey; other seasons are framed in orange.",
     )
-    report.pictures((Picture(row) for row in _view_rows(views, normalisation)), width=900)
+    masked = config.objective.masked_weight > 0
+    report.pictures(map(Picture, _view_rows(views, normalisation, masked)), width=900)
 
     normalise = Normalise(normalisation.mean, normalisation.std).to(device)
     shown = np.linspace(0, len(store) - 1, min(FEATURE_PICTURES, len(store))).astype(int)
@@ -110,9 +118,8 @@ def _figures(
     figures = {"steps": f"{train[-1]['step']:,}"} if train else {}
     if train:
         last = train[-1]
-        figures["DINO loss"] = f"{last['dino']:.3f}"
-        if "masked" in last:
-            figures["masked loss"] = f"{last['masked']:.3f}"
+        named = {name: label for name, label in LOSSES.items() if name in last}
+        figures |= {f"{label}, loss": f"{last[name]:.3f}" for name, label in named.items()}
         figures["effective rank"] = f"{last['rank']:.0f}"
     if watched:
         figures["kNN at first"] = f"{watched[0]['knn']:.1f} %"
@@ -133,10 +140,11 @@ def _curves(train: Sequence[Record], watched: Sequence[Record]) -> dict[str, str
 
     charts = {}
     if train:
-        charts["Losses"] = draw(train, True, dino="DINO", masked="masked patches", koleo="KoLeo")
-        charts["Teacher: entropy of a target, and of the mean target, as shares of ln K"] = draw(
-            train, True, entropy="of a target", mean_entropy="of the mean"
-        )
+        charts["Losses"] = draw(train, True, **LOSSES)
+        if "entropy" in train[0]:
+            charts["Teacher: entropy of a target, and of the mean target, as shares of ln K"] = (
+                draw(train, True, entropy="of a target", mean_entropy="of the mean")
+            )
         charts["Effective rank of the class tokens of a batch"] = draw(train, True, rank="rank")
     if watched:
         charts["kNN top-1 on the labelled set"] = draw(watched, False, knn="top-1 %")
@@ -146,13 +154,17 @@ def _curves(train: Sequence[Record], watched: Sequence[Record]) -> dict[str, str
     return charts
 
 
-def _view_rows(views: ViewBatch, normalisation: Normalisation) -> list[Array]:
+def _view_rows(views: ViewBatch, normalisation: Normalisation, masked: bool) -> list[Array]:
     samples = len(views.index)
-    masks = F.interpolate(views.masks[:, None].float(), views.globals.shape[-2:])
-    large = _pixels(
-        torch.where(masks.bool(), torch.zeros(()).to(masks), views.globals), normalisation
-    )
-    small = _pixels(views.locals, normalisation)
+    crops = [views.globals, views.locals]
+    if masked:
+        crops[0] = _veiled(crops[0], views.masks.flatten(1))
+    elif views.kept is not None:
+        for number, kept in enumerate(views.kept):
+            patches = (crops[number].shape[-1] // PATCH) ** 2
+            left_out = torch.ones(len(kept), patches, dtype=torch.bool, device=kept.device)
+            crops[number] = _veiled(crops[number], left_out.scatter(1, kept, False))
+    large, small = (_pixels(part, normalisation) for part in crops)
     seasonal = views.seasonal.cpu().numpy()
     rows = []
     for sample in range(min(SAMPLES, samples)):
@@ -191,6 +203,13 @@ def _neighbours(
         tiles = [store.decode(int(bank[i])).permute(1, 2, 0).numpy() for i in (query, *nearest)]
         rows.append(_row([_framed(tiles[0]), *tiles[1:]]))
     return rows
+
+
+def _veiled(crops: Tensor, hidden: Tensor) -> Tensor:
+    """Show the mean colour in place of hidden patches, bool `[N, g * g]`."""
+    side = crops.shape[-1] // PATCH
+    veil = F.interpolate(hidden.unflatten(1, (side, side))[:, None].float(), crops.shape[-2:])
+    return crops.masked_fill(veil.bool(), 0.0)
 
 
 def _pixels(images: Tensor, normalisation: Normalisation) -> Array:

@@ -13,6 +13,7 @@ from cgeartheye.config import Backbone, Pretraining
 from cgeartheye.errors import UserError
 from cgeartheye.pretraining import checkpoint
 from cgeartheye.pretraining.checkpoint import Position
+from cgeartheye.pretraining.distillation import Distillation
 from cgeartheye.pretraining.loader import Loader, ViewBatch
 from cgeartheye.pretraining.losses import effective_rank, target_entropies
 from cgeartheye.pretraining.model import Branch, follow, forget_gradients
@@ -20,6 +21,7 @@ from cgeartheye.pretraining.objective import Losses
 from cgeartheye.pretraining.report import write_report
 from cgeartheye.pretraining.schedule import Schedule, adamw
 from cgeartheye.pretraining.store import Store
+from cgeartheye.pretraining.teacher import FrozenTeacher
 from cgeartheye.pretraining.watch import PATIENCE, Watch, collapse
 from cgeartheye.training import distributed
 from cgeartheye.training.batches import derive_seed
@@ -90,11 +92,13 @@ class Pretrainer:
         self.folder = run.folder / "checkpoints"
         self.global_batch = config.data.batch_size * distributed.world_size()
         self.schedule = Schedule(config.objective, config.training, self.global_batch)
-        self.losses = Losses(config.objective, config.heads.prototypes).to(device)
-        student, built = build_branch(config)
+        distillation = self._distillation()
+        self.losses = Losses(config.objective, config.heads.prototypes, distillation).to(device)
+        widths = distillation.widths if distillation else (0, 0)
+        student, built = build_branch(config, widths)
         for note in built.notes:
             say(f"note: {note}")
-        teacher, _ = build_branch(config)
+        teacher, _ = build_branch(config, widths)
         teacher.load_state_dict(student.state_dict())
         if config.start_from:
             continue_from(config.start_from, student, teacher, self.losses)
@@ -131,6 +135,23 @@ class Pretrainer:
         )
         self.meter = Meter()
         self.seen = ""
+
+    def _distillation(self) -> Distillation | None:
+        """Let a frozen teacher see the images, if there is one."""
+        settings, data = self.config.teacher, self.config.data
+        if settings is None:
+            return None
+        precision = self.config.training.precision
+        teacher = FrozenTeacher(settings, self.store, precision, data.workers, self.device)
+        own, size = SIZES.get(self.config.backbone.name), teacher.backbone.embed_dim
+        if own is not None and own.width > size:
+            say(
+                f"note: the student is wider ({own.width} channels) than its teacher ({size}): it "
+                "can learn no more than the teacher knows"
+            )
+        if settings.view == "image":
+            teacher.see_images(self.store.fingerprint, self.run.folder.parent / "features")
+        return Distillation(settings, teacher)
 
     def resume(self, path: Path) -> None:
         """Go on with a checkpoint.
@@ -176,10 +197,7 @@ class Pretrainer:
         torch.manual_seed(derive_seed(training.seed, "step", step, distributed.rank()))
         with autocast(self.device, training.precision):
             losses, self.targets, self.tokens = self.losses(
-                self.model,
-                self.teacher,
-                (views.globals, views.locals, views.masks),
-                self.schedule.teacher_temperature(step),
+                self.model, self.teacher, views, self.schedule.teacher_temperature(step)
             )
         total = torch.stack(list(losses.values())).sum()
         total.backward()
@@ -227,10 +245,10 @@ class Pretrainer:
         position, training = self.position, self.config.training
         if self._due(training.log_every):
             figures = self.meter.read()
-            health = dict(
-                zip(("entropy", "mean_entropy"), target_entropies(self.targets), strict=True)
-            )
-            health["rank"] = effective_rank(self.tokens)
+            health = {"rank": effective_rank(self.tokens)}
+            if self.targets is not None:
+                entropies = target_entropies(self.targets)
+                health |= zip(("entropy", "mean_entropy"), entropies, strict=True)
             step = position.step - 1
             settings = {
                 "lr": self.schedule.lr(step),
@@ -239,9 +257,8 @@ class Pretrainer:
             }
             record = {"kind": "train", "step": position.step, **settings, **figures, **health}
             self.run.log(record)
-            self.seen = (
-                f"{self.meter.text}  entropy {health['entropy']:.2f}  rank {health['rank']:.0f}"
-            )
+            entropy = f"  entropy {health['entropy']:.2f}" if "entropy" in health else ""
+            self.seen = f"{self.meter.text}{entropy}  rank {health['rank']:.0f}"
             self._refuse_collapse(health)
         if self.config.watch and self._due(self.config.watch.every):
             self._measure()
@@ -249,7 +266,7 @@ class Pretrainer:
 
     def _refuse_collapse(self, health: dict[str, float]) -> None:
         position = self.position
-        how = collapse(health["entropy"], health["mean_entropy"], health["rank"])
+        how = collapse(health["rank"], health.get("entropy"), health.get("mean_entropy"))
         # A teacher that has just begun is alike for all images.
         if how is None or self.schedule.warms_up(position.step):
             position.collapsed = 0
@@ -285,8 +302,12 @@ class Pretrainer:
         )
 
 
-def build_branch(config: Pretraining) -> tuple[Branch, Built]:
+def build_branch(config: Pretraining, widths: tuple[int, int] = (0, 0)) -> tuple[Branch, Built]:
     """Build a student (or the teacher that begins as its copy), the same in every process.
+
+    Args:
+        config: the run.
+        widths: of the targets in distillation; see `Branch`.
 
     Raises:
         UserError: a backbone that is not ours, or weights that do not fit.
@@ -300,7 +321,7 @@ def build_branch(config: Pretraining) -> tuple[Branch, Built]:
     settings = Backbone(**config.backbone.model_dump(), tuning="full")
     built = backbone.build(settings, config.views.global_size)
     assert isinstance(built.module, VisionTransformer)
-    return Branch(built.module, config.heads, masked=config.objective.masked_weight > 0), built
+    return Branch(built.module, config.heads, config.objective, widths), built
 
 
 def continue_from(path: Path, student: Branch, teacher: Branch, losses: Losses) -> None:

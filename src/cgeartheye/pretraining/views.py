@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cgeartheye.config import Views
+from cgeartheye.backbone.vit import PATCH
+from cgeartheye.config import Teacher, Views
 from cgeartheye.training.batches import derive_seed
 
 GLOBAL_CROPS = 2
@@ -43,6 +44,10 @@ class Plan(NamedTuple):
         jitter: float32 `[V, B, 3]`, factors of brightness, contrast and saturation; 1 leaves the
             crop as it is.
         masks: bool `[2, B, g, g]`, true where a patch of a global crop is masked.
+        kept: int64 `[2, B, n]` and `[V - 2, B, m]`, the patches that a student of distillation
+            sees of the global and of the local crops; none: all.
+        own: float32 `[B]`, weight of a sample's own crops where they are mixed with those of its
+            neighbour: samples 2 k and 2 k + 1 of a run are neighbours; none: not mixed.
     """
 
     images: _Integers
@@ -51,6 +56,8 @@ class Plan(NamedTuple):
     symmetry: _Integers
     jitter: npt.NDArray[np.float32]
     masks: _Booleans
+    kept: tuple[_Integers, _Integers] | None = None
+    own: npt.NDArray[np.float32] | None = None
 
 
 def count_local_crops(views: Views) -> int:
@@ -65,6 +72,7 @@ def draw(
     first: int,
     anchors: _Integers,
     seasons_of: Callable[[int], Sequence[int]],
+    teacher: Teacher | None = None,
 ) -> Plan:
     """Draw the views of consecutive samples of a run.
 
@@ -79,6 +87,7 @@ def draw(
         first: number, in the run, of the first of these samples.
         anchors: int64 `[B]`, indices of their images in the store.
         seasons_of: gives the indices of the other images of an image's place.
+        teacher: of a distillation; says how many patches are kept, and what is mixed.
     """
     samples, crops = len(anchors), GLOBAL_CROPS + count_local_crops(views)
     images = np.tile(anchors, (crops, 1))
@@ -114,6 +123,8 @@ def draw(
         (symmetry * 8).astype(np.int64),
         jitter.astype(np.float32),
         masks,
+        _kept(teacher, (grid, views.local_size // PATCH), seed, first, (samples, crops)),
+        _own_weights(teacher, seed, first, samples),
     )
 
 
@@ -179,6 +190,33 @@ def block_masks(numbers: _Floats, grid: int, masked_share: tuple[float, float]) 
     last = np.take_along_axis(np.sort(order), wanted[:, None] - 1, axis=1)
     masked: _Booleans = (order <= last).reshape(cover.shape)
     return masked
+
+
+def _kept(
+    teacher: Teacher | None, grids: tuple[int, int], seed: int, first: int, shape: tuple[int, int]
+) -> tuple[_Integers, _Integers] | None:
+    """Choose the patches of global and local crops that the student sees."""
+    if teacher is None or teacher.kept_patches == 1:
+        return None
+    samples, crops = shape
+    counts = GLOBAL_CROPS, crops - GLOBAL_CROPS
+    kept = []
+    for name, grid, count in zip(("global", "local"), grids, counts, strict=True):
+        numbers = _uniform(seed, f"kept {name}", first, samples, max(count, 1) * grid**2)
+        order = numbers.reshape(samples, -1, grid**2)[:, :count].argsort(axis=2, kind="stable")
+        chosen = order[:, :, : max(1, round(teacher.kept_patches * grid**2))]
+        kept.append(np.sort(chosen, axis=2).transpose(1, 0, 2).copy())
+    return kept[0], kept[1]
+
+
+def _own_weights(
+    teacher: Teacher | None, seed: int, first: int, samples: int
+) -> npt.NDArray[np.float32] | None:
+    """Draw the weights of mixup, one for each pair of neighbours; 1 where they are not mixed."""
+    if teacher is None or not teacher.mixup:
+        return None
+    happens, weights = _uniform(seed, "mixing", first // 2, samples // 2, 2).T
+    return np.where(happens < teacher.mixup, weights, 1).repeat(2).astype(np.float32)
 
 
 def _span(length: _Floats, position: _Floats, grid: int) -> _Booleans:

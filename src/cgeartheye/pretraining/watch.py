@@ -23,19 +23,21 @@ LOWEST_RANK = 1.5
 PATIENCE = 20
 
 
-def collapse(entropy: float, mean_entropy: float, rank: float) -> str | None:
+def collapse(
+    rank: float, entropy: float | None = None, mean_entropy: float | None = None
+) -> str | None:
     """Say in a few words how a teacher collapses, or nothing.
 
     Args:
-        entropy: mean entropy of the targets, as a share of ln K.
-        mean_entropy: entropy of the mean target, likewise.
         rank: effective rank of the class tokens.
+        entropy: mean entropy of DINO's targets, as a share of ln K, where there are any.
+        mean_entropy: entropy of the mean target, likewise.
     """
     if math.isnan(rank):
         return "the teacher's features are not finite"
-    if mean_entropy < MARGIN:
+    if mean_entropy is not None and mean_entropy < MARGIN:
         return "the teacher gives every image the same prototype"
-    if entropy > 1 - MARGIN:
+    if entropy is not None and entropy > 1 - MARGIN:
         return "the teacher gives every image all prototypes alike"
     if rank < LOWEST_RANK:
         return f"the teacher's features fill {rank:.1f} dimensions"
