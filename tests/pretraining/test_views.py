@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from cgeartheye.config import Views
+from cgeartheye.config import Network, Teacher, Views
 from cgeartheye.pretraining.views import (
     GLOBAL_CROPS,
     Plan,
@@ -43,13 +43,59 @@ def test_a_sample_sees_the_same_whatever_batch_it_is_in(first: int, left: int, r
         return [index + k for k in range(1, index % 50 // 10 + 1)]
 
     whole = draw(views, GRID, 3, first, anchors, seasons)
+    assert whole.kept is whole.own is None
     parts = [
         draw(views, GRID, 3, first, anchors[:left], seasons),
         draw(views, GRID, 3, first + left, anchors[left:], seasons),
     ]
     for name, values in whole._asdict().items():
+        if values is None:
+            continue
         joined = np.concatenate([getattr(part, name) for part in parts], axis=1)
         np.testing.assert_array_equal(values, joined, err_msg=name)
+
+
+@given(st.integers(0, 2**40), st.integers(1, 9), st.integers(1, 9), st.floats(0.05, 0.95))
+def test_kept_patches_and_mixing_do_not_depend_on_the_batch(
+    first: int, left: int, right: int, share: float
+) -> None:
+    views = Views(local_crops=2, season_crops=1)
+    teacher = Teacher(backbone=Network(name="tiny"), kept_patches=share, mixup=0.5)
+    first, left, right = 2 * first, 2 * left, 2 * right  # pairs of neighbours stay together
+
+    def drawn(begin: int, count: int) -> Plan:
+        return draw(views, GRID, 3, begin, np.arange(count), lambda i: [], teacher)
+
+    whole, parts = drawn(first, left + right), [drawn(first, left), drawn(first + left, right)]
+    for group, grid in enumerate((GRID, views.local_size // 14)):
+        kept = whole.kept[group]
+        joined = np.concatenate([part.kept[group] for part in parts], axis=1)
+        np.testing.assert_array_equal(kept, joined)
+        assert kept.shape == (2, left + right, max(1, round(share * grid**2)))
+        assert (np.diff(kept, axis=2) > 0).all()  # each patch once
+        assert kept.min() >= 0
+        assert kept.max() < grid**2
+    np.testing.assert_array_equal(whole.own, np.concatenate([part.own for part in parts]))
+    np.testing.assert_array_equal(whole.own[::2], whole.own[1::2])
+
+
+def test_every_patch_is_kept_as_often_and_half_of_the_pairs_are_mixed() -> None:
+    teacher = Teacher(backbone=Network(name="tiny"), kept_patches=0.25, mixup=0.5)
+    drawn = draw(
+        Views(local_crops=0, season_crops=1, seasons="off"),
+        7,
+        0,
+        0,
+        np.arange(MANY),
+        lambda i: [],
+        teacher,
+    )
+    counts = np.bincount(drawn.kept[0].ravel(), minlength=49)
+    assert stats.chisquare(counts).pvalue > ALIKE
+    assert drawn.kept[1].shape == (0, MANY, 12)
+    mixed = drawn.own[::2][drawn.own[::2] < 1]
+    assert stats.binomtest(len(mixed), MANY // 2, 0.5).pvalue > ALIKE
+    assert is_uniform(mixed, 0, 1)
 
 
 def test_seeds_samples_crops_and_draws_are_independent() -> None:

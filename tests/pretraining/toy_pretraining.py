@@ -18,6 +18,7 @@ from cgeartheye.config import (
     Pretraining,
     PretrainingData,
     PretrainingSchedule,
+    Teacher,
     Views,
 )
 from cgeartheye.pretraining import train
@@ -72,6 +73,7 @@ def toy_config(folder: Path, batch: int = 4, **changes: Any) -> Pretraining:
         },
         "heads": {"prototypes": 32, "hidden": 16, "bottleneck": 8},
         "data": {"store": Path("toy"), "batch_size": batch, "workers": 0},
+        "teacher": {},
     }
     for name, value in changes.items():
         section, field = name.split("__")
@@ -82,6 +84,7 @@ def toy_config(folder: Path, batch: int = 4, **changes: Any) -> Pretraining:
         views=Views(**sections["views"]),
         heads=Heads(**sections["heads"]),
         objective=Objective(**sections["objective"]),
+        teacher=Teacher(**sections["teacher"]) if sections["teacher"] else None,
         training=PretrainingSchedule(**sections["training"]),
         work_dir=folder,
     )

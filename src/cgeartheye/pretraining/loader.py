@@ -205,7 +205,7 @@ def mix(values: Tensor, own: Tensor) -> Tensor:
         values: float `[N, ...]`, N even.
         own: `[N]`, the weight of the row itself; the neighbour has the rest.
     """
-    neighbours = values.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    neighbours = values.unflatten(0, (len(values) // 2, 2)).flip(1).flatten(0, 1)
     return torch.lerp(neighbours, values, own.view(-1, *[1] * (values.ndim - 1)))
 
 
