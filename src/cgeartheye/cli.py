@@ -358,7 +358,11 @@ def pretrain_pack(
 
 
 @weights_app.command("inspect")
-def weights_inspect(file: Annotated[Path, typer.Argument(help="A weights file.")]) -> None:
+def weights_inspect(
+    file: Annotated[
+        Path, typer.Argument(help="A weights file, or a size whose weights ship: tiny.")
+    ],
+) -> None:
     """Say what a weights file holds; no code runs from it."""
     from rich.console import Console
     from rich.table import Table

@@ -25,6 +25,7 @@ from cgeartheye.backbone.sizes import size_name
 from cgeartheye.backbone.vit import PATCH, VisionTransformer, resample_positions
 from cgeartheye.errors import UserError
 from cgeartheye.files import replacing
+from cgeartheye.weights import CARD, shipped
 
 Triple = tuple[float, float, float]
 
@@ -64,6 +65,11 @@ class Facts:
                 "numbers, gsd and image_size one"
             ) from error
 
+    @classmethod
+    def labels(cls) -> set[str]:
+        """Return what the metadata call them, and the mark of our files."""
+        return {"format", *asdict(cls())}
+
     def to_metadata(self) -> dict[str, str]:
         """Return the facts as safetensors keeps them."""
         known = {name: json.dumps(v) for name, v in asdict(self).items() if v is not None}
@@ -79,6 +85,7 @@ class Weights:
         naming: mmpretrain, huggingface, dinov2, timm, or native for our own.
         state: tensors by native name, in the precision of the file.
         facts: what the file says of them.
+        card: what else it says, label by label: the teacher, the data, their licences.
         ignored: names in the file outside of the backbone.
         foreign: classes and functions that a `.pth` file names and that were not imported.
     """
@@ -87,6 +94,7 @@ class Weights:
     naming: str
     state: dict[str, Tensor]
     facts: Facts
+    card: dict[str, str]
     ignored: list[str]
     foreign: list[str]
 
@@ -119,7 +127,18 @@ def read_weights(path: Path) -> Weights:
     """
     tensors, metadata, foreign = read_tensors(path)
     naming, state, ignored = to_native(tensors, metadata, path)
-    return Weights(path, naming, state, Facts.from_metadata(metadata, path), ignored, foreign)
+    facts = Facts.from_metadata(metadata, path)
+    card = {label: text for label, text in metadata.items() if label not in Facts.labels()}
+    return Weights(path, naming, state, facts, card, ignored, foreign)
+
+
+def read_facts(path: Path) -> Facts:
+    """Read what a weights file of any network says of itself.
+
+    Raises:
+        UserError: see `read_tensors`, `Facts.from_metadata`.
+    """
+    return Facts.from_metadata(read_tensors(path)[1], path)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
@@ -262,17 +281,22 @@ def convert(source: Path, target: Path, facts: Facts | None = None) -> Weights:
         **_known(weights.facts),
         **_known(facts or Facts()),
     }
-    save_tensors(target, weights.state, Facts(**known).to_metadata())
+    save_tensors(target, weights.state, weights.card | Facts(**known).to_metadata())
     return read_weights(target)
 
 
-def inspect(path: Path) -> dict[str, str]:
-    """Describe a weights file, label by label, for people.
+def inspect(source: Path) -> dict[str, str]:
+    """Describe weights, label by label, for people.
+
+    Args:
+        source: a file, or the name of a size whose weights ship with the package.
 
     Raises:
         UserError: see `read_weights`.
     """
+    path = source if source.is_file() else shipped(str(source)) or source
     weights = read_weights(path)
+    card = path.parent / CARD
     count = sum(tensor.numel() for tensor in weights.state.values())
     kinds = sorted({str(t.dtype).removeprefix("torch.") for t in weights.state.values()})
     side = weights.grid
@@ -291,6 +315,8 @@ def inspect(path: Path) -> dict[str, str]:
         "beside the backbone": _listed(weights.ignored) or "nothing",
         "foreign objects (not loaded)": ", ".join(weights.foreign) or "none",
         "fingerprint": fingerprint(weights.state),
+        **weights.card,
+        **({"model card": str(card)} if card.is_file() else {}),
     }
 
 

@@ -127,7 +127,10 @@ class Watch(Section):
 
 
 class Pretraining(Section):
-    """Learning a backbone without labels: DINO, masked patches (iBOT), seasons."""
+    """Learning a backbone without labels: DINO, masked patches (iBOT), seasons.
+
+    Without `backbone.weights` it begins with random ones, never with those that ship.
+    """
 
     task: Literal["pretraining"] = "pretraining"
     backbone: Network
