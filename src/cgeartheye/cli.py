@@ -389,7 +389,10 @@ def weights_convert(
     ] = None,
     gsd: Annotated[float | None, typer.Option(help="Metres a pixel.")] = None,
 ) -> None:
-    """Write the backbone of a weights file as safetensors in our own naming."""
+    """Write the backbone of a weights file as safetensors, in our own naming.
+
+    An EfficientNet gets timm's names, for backbone.name=timm/tf_efficientnet_lite0 and the like.
+    """
     from cgeartheye.backbone import Facts, convert
 
     weights = convert(file, out, Facts(mean=mean, std=std, gsd=gsd))

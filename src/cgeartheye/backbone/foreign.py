@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cgeartheye.backbone.efficientnet import is_efficientnet, to_timm
 from cgeartheye.backbone.vit import resolve_layers
 from cgeartheye.backbone.weights import Facts, check_fit, fingerprint, read_tensors
 from cgeartheye.errors import UserError, nearest
@@ -80,7 +81,7 @@ class TimmBackbone(nn.Module):
         return pooled, [maps[index] for index in wanted]
 
     def load(self, path: Path) -> tuple[Facts, str]:
-        """Load weights with timm's names.
+        """Load weights with timm's names, or an EfficientNet's with those of its first port.
 
         Returns:
             What the file says of them, and their fingerprint.
@@ -89,6 +90,8 @@ class TimmBackbone(nn.Module):
             UserError: the file cannot be read, or its tensors do not fit one to one.
         """
         tensors, metadata, _ = read_tensors(path)
+        if is_efficientnet(tensors):
+            tensors = to_timm(tensors)[1]
         classifiers = self.model.pretrained_cfg.get("classifier") or ()
         heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
         state = {
