@@ -19,6 +19,7 @@ class TimmBackbone(nn.Module):
         embed_dim: C, channels of the pooled features.
         depth: layers of a transformer, stages of other networks.
         patch_size: pixels of the image a side of a pixel of the last map.
+        maps: channels of each layer's map, and pixels of the image a side of one of its pixels.
         blocks: the layers of a transformer; empty for other networks.
     """
 
@@ -45,13 +46,17 @@ class TimmBackbone(nn.Module):
         if checkpoint_activations:
             self.model.set_grad_checkpointing(True)
         self.embed_dim: int = getattr(self.model, "head_hidden_size", self.model.num_features)
-        self.depth = len(self.model.feature_info)
-        self.patch_size: int = self.model.feature_info[-1]["reduction"]
+        self.maps: list[tuple[int, int]] = [
+            (info["num_chs"], info["reduction"]) for info in self.model.feature_info
+        ]
+        self.depth = len(self.maps)
+        self.patch_size: int = self.maps[-1][1]
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The layers of a transformer."""
-        return list(getattr(self.model, "blocks", ()))
+        is_plain = len(set(self.maps)) == 1  # an EfficientNet is made of blocks too
+        return list(getattr(self.model, "blocks", ())) if is_plain else []
 
     def forward(
         self, images: Tensor, layers: Sequence[int] | None = None
