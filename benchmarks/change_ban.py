@@ -64,7 +64,7 @@ def compare_pair(given: argparse.Namespace, console: Console, threads: int) -> f
     """Print what pairs cost; return the ratio to single scenes."""
     change = change_task(given, ChangeDecoder(kind="light"))
     config = SemanticSegmentation(
-        backbone=Backbone(name=given.size),
+        backbone=Backbone(name=given.size, weights="random"),
         data=SegmentationData(root=".", classes=("a", "b"), image_size=given.side),
         decoder=SegmentationDecoder(kind="light"),
     )
@@ -132,7 +132,7 @@ def change_task(
 ) -> ChangeTask:
     """Return a task with random weights."""
     config = ChangeDetection(
-        backbone=Backbone(name=given.size),
+        backbone=Backbone(name=given.size, weights="random"),
         data=ChangeData(root=".", image_size=given.side),
         decoder=decoder,
     )

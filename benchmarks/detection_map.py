@@ -178,7 +178,10 @@ def configure(out: Path, weights: Path | None, epochs: int) -> ObjectDetection:
     """The detector of the demo with an encoder, for longer."""
     return ObjectDetection(
         backbone=Backbone(
-            name="tiny", weights=weights, gsd=GSD, tuning="frozen" if weights else "full"
+            name="tiny",
+            weights=weights or "random",
+            gsd=GSD,
+            tuning="frozen" if weights else "full",
         ),
         data=DetectionData(
             root=out / "data",

@@ -123,7 +123,7 @@ def task(
 ) -> DetectionTask:
     """Our task on a random backbone."""
     config = ObjectDetection(
-        backbone=Backbone(name=given.size, compile=given.compile),
+        backbone=Backbone(name=given.size, weights="random", compile=given.compile),
         data=DetectionData(root=".", image_size=given.side, boxes=boxes),
         decoder=DetectionDecoder(
             queries=given.queries,

@@ -37,7 +37,7 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device(given.device)
     config = SceneClassification(
-        backbone=Backbone(name=given.size, compile=given.compile),
+        backbone=Backbone(name=given.size, weights="random", compile=given.compile),
         data=SceneData(root=Path("unused"), image_size=given.image_size),
     )
     built = backbone.build(config.backbone, given.image_size)

@@ -105,7 +105,9 @@ def main() -> None:
     given = parser.parse_args()
     with TemporaryDirectory() as folder:
         config = SceneClassification(
-            backbone=Backbone(name="tiny", weights=given.weights, normalisation={}, gsd=0.75),
+            backbone=Backbone(
+                name="tiny", weights=given.weights or "random", normalisation={}, gsd=0.75
+            ),
             data=SceneData(
                 root=given.data,
                 train=given.train,

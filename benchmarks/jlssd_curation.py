@@ -234,7 +234,7 @@ def train(given: argparse.Namespace, table: Path, folder: Path, seed: int) -> Pa
 def measure(weights: Path | None, test: Path, folder: Path, seed: int) -> dict[str, float]:
     """Return top-1 percent of frozen features on labelled scenes, 80 % of which are known."""
     torch.manual_seed(seed)
-    built = build(Backbone(name="tiny", gsd=GSD, weights=weights, layer_scale=1.0), 98)
+    built = build(Backbone(name="tiny", gsd=GSD, weights=weights or "random", layer_scale=1.0), 98)
     paths = images_below(test)
     names = sorted({path.parent.name for path in paths})
     labels = np.array([names.index(path.parent.name) for path in paths])

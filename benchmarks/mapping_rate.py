@@ -156,7 +156,7 @@ def measure(run: Callable[..., None], scene: Path) -> dict[str, float]:
 def load_model() -> TaskPredictor:
     """Build the model with random weights."""
     config = SemanticSegmentation(
-        backbone=Backbone(name="tiny", gsd=GSD),
+        backbone=Backbone(name="tiny", weights="random", gsd=GSD),
         data=SegmentationData(root=Path("none"), classes=LAND_COVER, image_size=SIDE),
         decoder=SegmentationDecoder(kind="light"),
     )

@@ -75,7 +75,7 @@ def train(folder: Path, weights: Path | None, epochs: int):  # type: ignore[no-u
     for part, columns in (("train", range(0, WORLD - SIDE, SIDE)), ("val", [WORLD - SIDE])):
         write(world, folder / part, list(columns))
     config = SemanticSegmentation(
-        backbone=Backbone(name="tiny", weights=weights, gsd=0.75),
+        backbone=Backbone(name="tiny", weights=weights or "random", gsd=0.75),
         data=SegmentationData(
             root=folder, classes=LAND_COVER, image_size=SIDE, scale=(0.8, 1.25), batch_size=4
         ),

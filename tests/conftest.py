@@ -40,7 +40,7 @@ def config_file(chips: Path, tmp_path: Path) -> Path:
     path = tmp_path / "mine.yaml"
     path.write_text(
         f"""
-backbone: {{name: tiny}}
+backbone: {{name: tiny, weights: random}}
 data: {{root: {chips}, image_size: 28, batch_size: 8, workers: 0, train_fraction: 0.55}}
 training: {{epochs: 3, lr: 1e-2, decoder_lr: 1.0, log_every: 1, device: cpu}}
 cache: {{views: 2}}

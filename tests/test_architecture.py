@@ -16,6 +16,7 @@ LAYERS = [
     {"training", "evaluation"},
     {"decoders", "data"},
     {"backbone", "geometry", "config"},
+    {"weights"},
 ]
 FLOOR = {"errors", "files", "letters", "__init__"}
 # Neighbours in a layer that must not know each other, and rooms below that one must not know.

@@ -32,7 +32,7 @@ cut:
   size: {size}
   mosaics: {{{mosaics}}}
 curation:
-  backbone: {{name: tiny, gsd: 0.75, layer_scale: 1.0}}
+  backbone: {{name: tiny, weights: random, gsd: 0.75, layer_scale: 1.0}}
   keep: {keep}
   image_size: 112
   clusters: [40, 8]
@@ -41,7 +41,7 @@ curation:
 
 PRETRAIN = """task: pretraining
 work_dir: {out}/run
-backbone: {{name: tiny, gsd: 0.75, layer_scale: 1.0}}
+backbone: {{name: tiny, weights: random, gsd: 0.75, layer_scale: 1.0}}
 data: {{store: {out}/set/store, batch_size: 16, workers: 1}}
 views: {{global_size: 70, local_size: 28, local_crops: 4, season_crops: 2}}
 heads: {{prototypes: 1024, hidden: 256}}

@@ -358,7 +358,11 @@ def pretrain_pack(
 
 
 @weights_app.command("inspect")
-def weights_inspect(file: Annotated[Path, typer.Argument(help="A weights file.")]) -> None:
+def weights_inspect(
+    file: Annotated[
+        Path, typer.Argument(help="A weights file, or a size whose weights ship: tiny.")
+    ],
+) -> None:
     """Say what a weights file holds; no code runs from it."""
     from rich.console import Console
     from rich.table import Table
@@ -385,7 +389,10 @@ def weights_convert(
     ] = None,
     gsd: Annotated[float | None, typer.Option(help="Metres a pixel.")] = None,
 ) -> None:
-    """Write the backbone of a weights file as safetensors in our own naming."""
+    """Write the backbone of a weights file as safetensors, in our own naming.
+
+    An EfficientNet gets timm's names, for backbone.name=timm/tf_efficientnet_lite0 and the like.
+    """
     from cgeartheye.backbone import Facts, convert
 
     weights = convert(file, out, Facts(mean=mean, std=std, gsd=gsd))

@@ -134,7 +134,7 @@ def quality(
 def curate(
     chips: Annotated[Path, typer.Argument(help="The table that jlssd quality or cut wrote.")],
     backbone: Annotated[
-        Path, typer.Option(help="A config whose backbone it is, or weights of a published size.")
+        Path, typer.Option(help="A config whose backbone it is, weights, or tiny: those that ship.")
     ],
     keep: Annotated[int, typer.Option(min=1, help="Places; their seasons stay together.")],
     out: Annotated[

@@ -89,11 +89,11 @@ def test_weights_without_their_conditions_need_them_named(tmp_path, source, fact
 
 
 def test_random_weights_have_the_published_normalisation():
-    built = build(Backbone(name="tiny", tuning="full"), 56)
+    built = build(Backbone(name="tiny", weights="random", tuning="full"), 56)
     assert built.normalisation.mean == (123.675, 116.28, 103.53)
     assert (built.gsd, built.registers, built.notes) == (None, 0, ())
     for tuning in ("frozen", "lora"):
-        (note,) = build(Backbone(name="tiny", tuning=tuning), 56).notes
+        (note,) = build(Backbone(name="tiny", weights="random", tuning=tuning), 56).notes
         assert f"tuning is {tuning}: the backbone is random and stays so" in note
 
 
@@ -101,7 +101,7 @@ def test_the_seed_decides_random_weights():
     prints = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        prints.append(build(Backbone(name="tiny"), 56).fingerprint)
+        prints.append(build(Backbone(name="tiny", weights="random"), 56).fingerprint)
     assert prints[0] == prints[1] != prints[2]
 
 
@@ -143,7 +143,7 @@ def test_options_reach_the_network(weights):
 def test_compiles_every_block(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
-    module = build(Backbone(name="tiny", compile=True), 56).module
+    module = build(Backbone(name="tiny", weights="random", compile=True), 56).module
     assert compiled == list(module.blocks)
     compiled.clear()
     module = build(Backbone(name="timm/resnet10t", compile=True), 64).module

@@ -46,6 +46,20 @@ def test_overrides_reach_every_depth_and_keep_the_rest(config_file: Path) -> Non
     assert config.work_dir == Path("x/y")
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("random", "random"), ("./random", Path.cwd() / "random"), ("x.pth", Path("x.pth"))],
+)
+def test_random_weights_and_a_file_of_that_name(
+    config_file: Path, tmp_path: Path, text: str, value: object
+) -> None:
+    config = load(config_file, [f"backbone.weights={text}"])
+    assert config.backbone.weights == value
+    again = tmp_path / "config.yaml"
+    again.write_text(to_yaml(config))
+    assert load(again) == config
+
+
 @pytest.mark.parametrize(("text", "number"), [("1e-4", 1e-4), ("2", 2.0), (".5", 0.5), ("1.", 1.0)])
 def test_numbers_are_numbers(config_file: Path, text: str, number: float) -> None:
     assert load(config_file, [f"training.lr={text}"]).training.lr == number

@@ -57,7 +57,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(**changes: object) -> Curation:
-    network = Network(name="tiny", gsd=1.0, layer_scale=1.0)
+    network = Network(name="tiny", weights="random", gsd=1.0, layer_scale=1.0)
     values = {"keep": 20, "image_size": 56, "clusters": (12, 3), "duplicates": 0.9999}
     return Curation(backbone=network, **{**values, **changes})
 
@@ -137,7 +137,7 @@ def test_processes_share_the_chips(
 ) -> None:
     monkeypatch.setattr(encoding, "SHARD", 10)
     paths = sorted(pool.glob("*.png"))[:35]
-    built = build(Backbone(name="tiny", gsd=1.0), 56)
+    built = build(Backbone(name="tiny", weights="random", gsd=1.0), 56)
     whole = encode_chips(paths, built, settings(batch_size=5), 0, tmp_path / "whole", CPU)
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for rank in (1, 0):
@@ -201,7 +201,7 @@ def test_backbone_of_a_config_or_of_weights(tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text("backbone: {name: base, gsd: 2.0, tuning: lora}\ndata: {root: nowhere}\n")
     assert read_network(config) == Network(name="base", gsd=2.0)
-    module = build(Backbone(name="tiny", gsd=1.0), 56).module
+    module = build(Backbone(name="tiny", weights="random", gsd=1.0), 56).module
     save_tensors(tmp_path / "tiny.safetensors", module.state_dict(), {})
     found = read_network(tmp_path / "tiny.safetensors")
     assert (found.name, found.weights) == ("tiny", tmp_path / "tiny.safetensors")
@@ -213,7 +213,9 @@ def test_backbone_of_a_config_or_of_weights(tmp_path: Path) -> None:
 
 def test_commands(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "tiny.yaml"
-    config.write_text("backbone: {name: tiny, gsd: 1.0, layer_scale: 1.0}\ndata: {root: x}\n")
+    config.write_text(
+        "backbone: {name: tiny, weights: random, gsd: 1.0, layer_scale: 1.0}\ndata: {root: x}\n"
+    )
     quality, curated = str(tmp_path / "quality.parquet"), str(tmp_path / "curated.parquet")
     arguments = ["quality", str(pool / "chips.parquet"), "--out", quality, "--workers", "0"]
     assert _run(*arguments, "--set", "max_haze=1", "--set", "min_entropy=0") == 0

@@ -34,7 +34,7 @@ def land_config(land: Path, tmp_path: Path) -> Path:
     path.write_text(
         f"""
 task: semantic_segmentation
-backbone: {{name: tiny}}
+backbone: {{name: tiny, weights: random}}
 data:
   {{root: {land}, classes: [wood, field, water], image_size: 56, batch_size: 4, workers: 0,
     scale: [0.8, 1.25], distortion: false}}
@@ -72,7 +72,7 @@ def change_config(pairs: Path, tmp_path: Path) -> Path:
     path.write_text(
         f"""
 task: change_detection
-backbone: {{name: tiny, layer_scale: 0.5}}
+backbone: {{name: tiny, weights: random, layer_scale: 0.5}}
 data: {{root: {pairs}, image_size: 56, batch_size: 4, workers: 0, distortion: false}}
 decoder: {{kind: light, channels: 32}}
 training: {{epochs: 3, lr: 1e-2, decoder_lr: 1.0, log_every: 1, device: cpu, warmup_epochs: 1}}
@@ -99,7 +99,7 @@ def things_config(things: Path, tmp_path: Path) -> Path:
     path.write_text(
         f"""
 task: object_detection
-backbone: {{name: tiny, layer_scale: 0.5}}
+backbone: {{name: tiny, weights: random, layer_scale: 0.5}}
 data:
   {{root: {things}, classes: [{", ".join(CLASSES)}], image_size: 112, batch_size: 4, workers: 0,
     scale: [1.0, 1.0], flips: horizontal}}

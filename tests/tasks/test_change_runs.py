@@ -89,6 +89,11 @@ def test_learns(change_config: Path, tmp_path: Path, tuning: str) -> None:
     assert (tmp_path / "one" / "0.png").exists()
 
 
+def test_a_convolutional_backbone(change_config: Path) -> None:
+    given = "backbone={name: timm/resnet10t, gsd: 1}", "data.image_size=64", "training.epochs=30"
+    assert train(change_config, *given)[1]["f1"] > 60
+
+
 def test_ban_learns(change_config: Path) -> None:
     run, _ = train(
         change_config,

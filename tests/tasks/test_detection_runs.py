@@ -78,6 +78,16 @@ def test_overfits_eight_images(
             assert min(np.hypot(*(place - middle)) for place in places) < 4
 
 
+def test_a_convolutional_backbone(things_config: Path) -> None:
+    _, figures = train(
+        things_config,
+        *("backbone={name: timm/resnet10t, gsd: 1}", "data.image_size=128", "data.val=train"),
+        *("data.batch_size=8", "training.epochs=60", "training.evaluate_every=60"),
+        "data.flips=none",
+    )
+    assert figures["ap50"] > 50
+
+
 def test_every_form_of_output(things_config: Path, tmp_path: Path) -> None:
     run, figures = train(things_config, "data.boxes=oriented")
     config = read(run / "config.yaml")
@@ -362,10 +372,13 @@ def detections(boxes: torch.Tensor, labels: torch.Tensor) -> Detections:
         (["decoder.layers=[1, 2]"], "3 layers, not 2"),
         (["decoder.layers=[1, 2, 40]"], "layer 40 does not exist"),
         (["decoder.heads=5"], "multiple of 4 and of heads"),
-        (["data.image_size=100"], "multiple of 14"),
+        (["data.image_size=100"], "multiple of the backbone's patch size 14"),
         (["data.image_size=14"], "greater than or equal to 28"),
         (["data.classes=[red, blue]"], "'white'"),
-        (["backbone.name=timm/resnet18", "data.image_size=224"], "no plain transformer"),
+        (
+            ["backbone.name=timm/resnet18", "backbone.tuning=full", "data.image_size=224"],
+            "no plain",
+        ),
         (["backbone.tuning=full", "decoder.layers=[1, 2, 3]"], "must hold the last one, 11"),
     ],
     ids=lambda x: x[-1] if isinstance(x, list) else "",

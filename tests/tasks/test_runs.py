@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 
 from cgeartheye.backbone import build
 from cgeartheye.backbone.weights import Facts, save_tensors
-from cgeartheye.config import Normalisation, load
+from cgeartheye.config import Backbone, Normalisation, load
 from cgeartheye.data import load_parts
 from cgeartheye.errors import UserError
 from cgeartheye.tasks import base, runs
@@ -235,6 +236,29 @@ def test_two_processes_train_as_one(config_file: Path, tmp_path: Path, tuning: s
     )
     assert losses(two) == pytest.approx(losses(one), rel=2e-3)
     assert len(losses(two)) == len(losses(one)) > 4
+
+
+@pytest.mark.parametrize("tuning", ["frozen", "lora"])
+def test_a_run_keeps_the_weights_that_shipped_when_it_began(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: str
+) -> None:
+    """A package that is upgraded, or gone to another place, changes no trained model."""
+    monkeypatch.setattr("cgeartheye.weights.FOLDER", tmp_path)
+    module = build(Backbone(name="tiny", weights="random", layer_scale=1.0), 28).module
+    shipped = {name: tensor.half() for name, tensor in module.state_dict().items()}
+    save_tensors(tmp_path / "tiny.safetensors", shipped, FACTS.to_metadata())
+    overrides = ["backbone.weights=null", f"backbone.tuning={tuning}", "training.epochs=1"]
+    folder, before = train(config_file, *overrides)
+    kept = load_file(folder / "model.safetensors")["backbone.cls_token"]
+    assert torch.equal(kept, shipped["cls_token"].float())
+    newer = {name: tensor + 1 for name, tensor in shipped.items()}
+    save_tensors(tmp_path / "tiny.safetensors", newer, replace(FACTS, gsd=9).to_metadata())
+    config = load(config_file, overrides)
+    assert runs.test(config) == before
+    with pytest.raises(UserError, match=r"began with other backbone weights .*tiny\.safetensors"):
+        runs.train(config, resume=True)
+    (tmp_path / "tiny.safetensors").unlink()
+    assert runs.test(config) == before
 
 
 def test_kill_and_resume_is_bit_identical(config_file: Path, tmp_path: Path) -> None:

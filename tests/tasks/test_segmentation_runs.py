@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.metrics import jaccard_score
@@ -116,6 +117,29 @@ def test_what_the_model_file_holds(config_file: Path, tmp_path: Path) -> None:
     assert {name.split(".")[0] for name in kept} == {"decoder"}
     assert "decoder.norm.running_mean" in kept
     assert runs.test(read(run / "config.yaml")) == figures
+
+
+@pytest.mark.parametrize("decoder", ["light", "upernet"])
+def test_a_convolutional_backbone(config_file: Path, tmp_path: Path, decoder: str) -> None:
+    """Its stages differ in size, and the cache keeps what the decoder sees of them."""
+    given = "backbone={name: timm/resnet10t, gsd: 1}", f"decoder.kind={decoder}"
+    settings = *given, "data.image_size=64", "training.lr=1e-2", "training.epochs=10"
+    run, figures = train(config_file, *settings)
+    assert figures["miou"] > 60
+    config = read(config_file, *settings)
+    assert runs.test(config)["miou"] == pytest.approx(figures["miou"], abs=0.5)
+    outcome = runs.load(config, run, torch.device("cpu"))[0].eval()
+    # Stages 1 to 4 of 64, 128, 256 and 512 channels at 1/4 to 1/32.
+    assert (outcome.layers, outcome.channels, outcome.stride) == ([1, 2, 3, 4], 1024, 16)
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        maps = outcome.encode(images)[0]
+        stages = outcome.backbone(outcome.normalise(images), [1, 2, 3, 4])[1]
+    assert maps.shape == outcome.encoded_shape
+    assert torch.equal(F.pixel_shuffle(maps[0], 4), stages[0][0])
+    assert torch.equal(F.pixel_shuffle(maps[1, :512], 2), stages[1][0])
+    assert torch.equal(maps[2, :256], stages[2][0])
+    assert not maps[2, 256:].any()
 
 
 def test_masks_of_georeferenced_images(config_file: Path, tmp_path: Path) -> None:
@@ -263,7 +287,7 @@ def test_validation_images_are_encoded_once(config_file: Path) -> None:
         (["decoder.layers=[1, 2, 3, 40]"], "layer 40 does not exist"),
         (["decoder.channels=12"], "multiple of 8: 12"),
         (["decoder.class_weights=[1, 2]"], "2 entries for 3 classes"),
-        (["backbone.name=timm/resnet18", "data.image_size=64"], "no plain transformer"),
+        (["backbone.name=timm/resnet18", "backbone.tuning=full", "data.image_size=64"], "no plain"),
         (["data.classes=[wood, field]"], "the value 2"),
         (["data.image_size=50"], "multiple of the backbone's patch size"),
     ],

@@ -107,7 +107,7 @@ def toy_config(folder: Path, **training: Any) -> SceneClassification:
         "device": "cpu",
     }
     return SceneClassification(
-        backbone=Backbone(name="tiny"),
+        backbone=Backbone(name="tiny", weights="random"),
         data=SceneData(root=Path("unused"), batch_size=12),
         training=Training(**(settings | training)),
         work_dir=folder,

@@ -1,6 +1,6 @@
 """The network that turns images into features, its weights, and how far they are tuned."""
 
-from cgeartheye.backbone.build import Built, Model, build
+from cgeartheye.backbone.build import Built, Model, build, weights_file
 from cgeartheye.backbone.sizes import SIZES, Size
 from cgeartheye.backbone.vit import VisionTransformer
 from cgeartheye.backbone.weights import Facts, convert, inspect
@@ -15,4 +15,5 @@ __all__ = [
     "build",
     "convert",
     "inspect",
+    "weights_file",
 ]

@@ -1,6 +1,7 @@
 """From the `backbone` section of a config to a network that is ready to tune."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -10,8 +11,9 @@ from cgeartheye.backbone.foreign import TimmBackbone
 from cgeartheye.backbone.sizes import SIZES
 from cgeartheye.backbone.vit import PATCH, VisionTransformer
 from cgeartheye.backbone.weights import Facts, Weights, fingerprint, load_into, read_weights
-from cgeartheye.config import Backbone, Normalisation
+from cgeartheye.config import Backbone, Network, Normalisation
 from cgeartheye.errors import UserError, nearest
+from cgeartheye.weights import shipped
 
 Model = VisionTransformer | TimmBackbone
 T = TypeVar("T")
@@ -38,6 +40,17 @@ class Built:
     notes: tuple[str, ...]
 
 
+def weights_file(config: Network) -> Path | None:
+    """Return the file that a network's weights come from, its own or a shipped one; none: random.
+
+    Args:
+        config: of the network.
+    """
+    if config.weights is None:
+        return shipped(config.name)
+    return None if config.weights == "random" else config.weights
+
+
 def build(config: Backbone, image_size: int) -> Built:
     """Build a backbone, load its weights, and get it ready for its tuning.
 
@@ -51,21 +64,22 @@ def build(config: Backbone, image_size: int) -> Built:
         UserError: an unknown name, an image size that does not divide into patches, weights that
             do not fit or do not say their normalisation or GSD where the config does not either.
     """
+    path = weights_file(config)
     if config.name.startswith("timm/"):
-        module, facts, weights_fingerprint, notes = _foreign(config, image_size)
+        module, facts, weights_fingerprint, notes = _foreign(config, path, image_size)
     elif config.name in SIZES:
-        module, facts, weights_fingerprint, notes = _own(config, image_size)
+        module, facts, weights_fingerprint, notes = _own(config, path, image_size)
     else:
         choices = ", ".join(SIZES)
         raise UserError(
             f"backbone.name: '{config.name}' is none of {choices} or timm/<model>"
             f"{nearest(config.name, list(SIZES))}"
         )
-    normalisation, gsd = _conditions(config, facts, notes)
-    if config.weights is None and config.tuning != "full":
+    normalisation, gsd = _conditions(config, path, facts, notes)
+    if path is None and config.tuning != "full":
         notes.append(
-            f"backbone.weights is not set and tuning is {config.tuning}: the backbone is random "
-            "and stays so"
+            f"backbone.weights is {config.weights or 'not set'} and tuning is {config.tuning}: "
+            "the backbone is random and stays so"
         )
     registers = module.registers if isinstance(module, VisionTransformer) else None
     built = Built(module, normalisation, gsd, registers, weights_fingerprint, tuple(notes))
@@ -73,9 +87,11 @@ def build(config: Backbone, image_size: int) -> Built:
     return built
 
 
-def _own(config: Backbone, image_size: int) -> tuple[Model, Facts, str, list[str]]:
+def _own(
+    config: Backbone, path: Path | None, image_size: int
+) -> tuple[Model, Facts, str, list[str]]:
     _check_divides(image_size, PATCH)
-    weights = read_weights(config.weights) if config.weights else None
+    weights = read_weights(path) if path else None
     registers = config.registers
     if registers is None:
         registers = weights.registers if weights else 0
@@ -95,11 +111,13 @@ def _own(config: Backbone, image_size: int) -> tuple[Model, Facts, str, list[str
         vit,
         weights.facts,
         fingerprint(weights.state),
-        [_origin(weights), *load_into(vit, weights)],
+        [_origin(weights, config), *load_into(vit, weights)],
     )
 
 
-def _foreign(config: Backbone, image_size: int) -> tuple[Model, Facts, str, list[str]]:
+def _foreign(
+    config: Backbone, path: Path | None, image_size: int
+) -> tuple[Model, Facts, str, list[str]]:
     if config.registers is not None:
         raise UserError("backbone.registers is for our own backbones: leave it out for timm/ ones")
     model = TimmBackbone(
@@ -109,24 +127,24 @@ def _foreign(config: Backbone, image_size: int) -> tuple[Model, Facts, str, list
         config.checkpoint_activations,
     )
     _check_divides(image_size, model.patch_size)
-    if config.weights is None:
+    if path is None:
         return model, Facts(), fingerprint(model.state_dict()), []
-    facts, weights_fingerprint = model.load(config.weights)
-    return model, facts, weights_fingerprint, [f"weights {config.weights}"]
+    facts, weights_fingerprint = model.load(path)
+    return model, facts, weights_fingerprint, [f"weights {path}"]
 
 
 def _conditions(
-    config: Backbone, facts: Facts, notes: list[str]
+    config: Backbone, path: Path | None, facts: Facts, notes: list[str]
 ) -> tuple[Normalisation, float | None]:
     """Return normalisation and GSD, and note where they come from."""
-    if config.weights is None:
+    if path is None:
         return config.normalisation or Normalisation(), config.gsd
     in_file = Normalisation(mean=facts.mean, std=facts.std) if facts.mean and facts.std else None
-    normalisation = _chosen("normalisation", config.normalisation, in_file, config, notes)
-    return normalisation, _chosen("gsd", config.gsd, facts.gsd, config, notes)
+    normalisation = _chosen("normalisation", config.normalisation, in_file, path, notes)
+    return normalisation, _chosen("gsd", config.gsd, facts.gsd, path, notes)
 
 
-def _chosen(name: str, given: T | None, in_file: T | None, config: Backbone, notes: list[str]) -> T:
+def _chosen(name: str, given: T | None, in_file: T | None, path: Path, notes: list[str]) -> T:
     """Return what the config says, or else what the weights file says."""
     if given is not None:
         replaced = f", in place of {in_file} in the weights file" * (in_file not in (None, given))
@@ -136,8 +154,7 @@ def _chosen(name: str, given: T | None, in_file: T | None, config: Backbone, not
         notes.append(f"{name} from the weights file")
         return in_file
     raise UserError(
-        f"{config.weights} does not say its {name}: set backbone.{name} to what the weights were "
-        "trained with"
+        f"{path} does not say its {name}: set backbone.{name} to what the weights were trained with"
     )
 
 
@@ -164,7 +181,11 @@ def _check_divides(image_size: int, patch: int) -> None:
         )
 
 
-def _origin(weights: Weights) -> str:
+def _origin(weights: Weights, config: Backbone) -> str:
+    if config.weights is None:
+        teacher = weights.card.get("teacher")
+        distilled = f" (distilled from {teacher})" * (teacher is not None)
+        return f"weights of {config.name} that ship with cgeartheye{distilled}"
     parts = [f"weights {weights.path} ({weights.naming} naming)"]
     if weights.ignored:
         parts.append(f"{len(weights.ignored)} tensors beside the backbone ignored")

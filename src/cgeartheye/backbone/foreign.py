@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cgeartheye.backbone.efficientnet import is_efficientnet, to_timm
 from cgeartheye.backbone.vit import resolve_layers
 from cgeartheye.backbone.weights import Facts, check_fit, fingerprint, read_tensors
 from cgeartheye.errors import UserError, nearest
@@ -18,6 +19,7 @@ class TimmBackbone(nn.Module):
         embed_dim: C, channels of the pooled features.
         depth: layers of a transformer, stages of other networks.
         patch_size: pixels of the image a side of a pixel of the last map.
+        maps: channels of each layer's map, and pixels of the image a side of one of its pixels.
         blocks: the layers of a transformer; empty for other networks.
     """
 
@@ -44,13 +46,17 @@ class TimmBackbone(nn.Module):
         if checkpoint_activations:
             self.model.set_grad_checkpointing(True)
         self.embed_dim: int = getattr(self.model, "head_hidden_size", self.model.num_features)
-        self.depth = len(self.model.feature_info)
-        self.patch_size: int = self.model.feature_info[-1]["reduction"]
+        self.maps: list[tuple[int, int]] = [
+            (info["num_chs"], info["reduction"]) for info in self.model.feature_info
+        ]
+        self.depth = len(self.maps)
+        self.patch_size: int = self.maps[-1][1]
 
     @property
     def blocks(self) -> list[nn.Module]:
         """The layers of a transformer."""
-        return list(getattr(self.model, "blocks", ()))
+        is_plain = len(set(self.maps)) == 1  # an EfficientNet is made of blocks too
+        return list(getattr(self.model, "blocks", ())) if is_plain else []
 
     def forward(
         self, images: Tensor, layers: Sequence[int] | None = None
@@ -80,7 +86,7 @@ class TimmBackbone(nn.Module):
         return pooled, [maps[index] for index in wanted]
 
     def load(self, path: Path) -> tuple[Facts, str]:
-        """Load weights with timm's names.
+        """Load weights with timm's names, or an EfficientNet's with those of its first port.
 
         Returns:
             What the file says of them, and their fingerprint.
@@ -89,6 +95,8 @@ class TimmBackbone(nn.Module):
             UserError: the file cannot be read, or its tensors do not fit one to one.
         """
         tensors, metadata, _ = read_tensors(path)
+        if is_efficientnet(tensors):
+            tensors = to_timm(tensors)[1]
         classifiers = self.model.pretrained_cfg.get("classifier") or ()
         heads = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
         state = {

@@ -1,7 +1,8 @@
 """Weights files: every published naming in, our own out.
 
 Names, shapes and facts of a ViT of the DINOv2 kind are told apart by what the file holds, never by
-what it is called. Nothing is guessed: what does not fit is an error that lists it.
+what it is called. EfficientNets are known too, and get timm's names. Nothing is guessed: what does
+not fit is an error that lists it.
 """
 
 import hashlib
@@ -19,12 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cgeartheye.backbone.efficientnet import describe, is_efficientnet, to_timm
 from cgeartheye.backbone.naming import FORMAT, to_native
 from cgeartheye.backbone.pickles import ZIP_MAGIC, read_pickled
 from cgeartheye.backbone.sizes import size_name
 from cgeartheye.backbone.vit import PATCH, VisionTransformer, resample_positions
 from cgeartheye.errors import UserError
 from cgeartheye.files import replacing
+from cgeartheye.weights import CARD, shipped
 
 Triple = tuple[float, float, float]
 
@@ -64,6 +67,11 @@ class Facts:
                 "numbers, gsd and image_size one"
             ) from error
 
+    @classmethod
+    def labels(cls) -> set[str]:
+        """Return what the metadata call them, and the mark of our files."""
+        return {"format", *asdict(cls())}
+
     def to_metadata(self) -> dict[str, str]:
         """Return the facts as safetensors keeps them."""
         known = {name: json.dumps(v) for name, v in asdict(self).items() if v is not None}
@@ -76,9 +84,10 @@ class Weights:
 
     Attributes:
         path: the file.
-        naming: mmpretrain, huggingface, dinov2, timm, or native for our own.
-        state: tensors by native name, in the precision of the file.
+        naming: mmpretrain, huggingface, dinov2, timm, efficientnet-pytorch, or native for our own.
+        state: tensors by native name, or by timm's of an EfficientNet, in the file's precision.
         facts: what the file says of them.
+        card: what else it says, label by label: the teacher, the data, their licences.
         ignored: names in the file outside of the backbone.
         foreign: classes and functions that a `.pth` file names and that were not imported.
     """
@@ -87,8 +96,14 @@ class Weights:
     naming: str
     state: dict[str, Tensor]
     facts: Facts
+    card: dict[str, str]
     ignored: list[str]
     foreign: list[str]
+
+    @property
+    def is_vit(self) -> bool:
+        """Whether they are a vision transformer's; only then has it what follows."""
+        return "cls_token" in self.state
 
     @property
     def width(self) -> int:
@@ -112,14 +127,38 @@ class Weights:
 
 
 def read_weights(path: Path) -> Weights:
-    """Read the weights of a backbone from a file in any published naming.
+    """Read the weights of one of our own backbones from a file in any published naming.
 
     Raises:
         UserError: the file is missing or damaged, or holds no vision transformer.
     """
+    weights = _read(path)
+    if not weights.is_vit:
+        raise UserError(
+            f"{path} holds an EfficientNet: set backbone.name to timm's name for it, such as "
+            "timm/tf_efficientnet_lite0, or name the weights of a vision transformer"
+        )
+    return weights
+
+
+def _read(path: Path) -> Weights:
     tensors, metadata, foreign = read_tensors(path)
-    naming, state, ignored = to_native(tensors, metadata, path)
-    return Weights(path, naming, state, Facts.from_metadata(metadata, path), ignored, foreign)
+    if is_efficientnet(tensors):
+        naming, state, ignored = to_timm(tensors)
+    else:
+        naming, state, ignored = to_native(tensors, metadata, path)
+    facts = Facts.from_metadata(metadata, path)
+    card = {label: text for label, text in metadata.items() if label not in Facts.labels()}
+    return Weights(path, naming, state, facts, card, ignored, foreign)
+
+
+def read_facts(path: Path) -> Facts:
+    """Read what a weights file of any network says of itself.
+
+    Raises:
+        UserError: see `read_tensors`, `Facts.from_metadata`.
+    """
+    return Facts.from_metadata(read_tensors(path)[1], path)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
@@ -243,8 +282,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 def convert(source: Path, target: Path, facts: Facts | None = None) -> Weights:
     """Write the backbone of a weights file in our own naming, as safetensors.
 
+    An EfficientNet is written in timm's naming, for a timm backbone.
+
     Args:
-        source: any file that `read_weights` reads.
+        source: a vision transformer or an EfficientNet in any published naming.
         target: a `.safetensors` file.
         facts: replace those of the source, or add to them.
 
@@ -256,41 +297,43 @@ def convert(source: Path, target: Path, facts: Facts | None = None) -> Weights:
     """
     if target.suffix != ".safetensors":
         raise UserError(f"{target} must end with .safetensors")
-    weights = read_weights(source)
+    weights = _read(source)
     known = {
-        "image_size": weights.grid * PATCH,
+        **({"image_size": weights.grid * PATCH} if weights.is_vit else {}),
         **_known(weights.facts),
         **_known(facts or Facts()),
     }
-    save_tensors(target, weights.state, Facts(**known).to_metadata())
-    return read_weights(target)
+    save_tensors(target, weights.state, weights.card | Facts(**known).to_metadata())
+    return _read(target)
 
 
-def inspect(path: Path) -> dict[str, str]:
-    """Describe a weights file, label by label, for people.
+def inspect(source: Path) -> dict[str, str]:
+    """Describe weights, label by label, for people.
+
+    Args:
+        source: a file, or the name of a size whose weights ship with the package.
 
     Raises:
-        UserError: see `read_weights`.
+        UserError: the file is missing or damaged, or holds neither a vision transformer nor an
+            EfficientNet.
     """
-    weights = read_weights(path)
+    path = source if source.is_file() else shipped(str(source)) or source
+    weights = _read(path)
+    card = path.parent / CARD
     count = sum(tensor.numel() for tensor in weights.state.values())
     kinds = sorted({str(t.dtype).removeprefix("torch.") for t in weights.state.values()})
-    side = weights.grid
     facts = {name: str(value) for name, value in _known(weights.facts).items()}
     return {
         "naming": weights.naming,
-        "size": size_name(weights.width, weights.depth) or "none of the published",
         "parameters": f"{count:,}",
-        "width": str(weights.width),
-        "layers": str(weights.depth),
-        "MLP": "SwiGLU" if "blocks.0.mlp.w12.weight" in weights.state else "GELU",
-        "registers": str(weights.registers),
-        "positions": f"{side} x {side} patches ({side * PATCH} px)",
+        **(_describe_vit(weights) if weights.is_vit else describe(weights.state)),
         "precision": ", ".join(kinds),
         **{label: facts.get(label, "not in the file") for label in asdict(Facts())},
         "beside the backbone": _listed(weights.ignored) or "nothing",
         "foreign objects (not loaded)": ", ".join(weights.foreign) or "none",
         "fingerprint": fingerprint(weights.state),
+        **weights.card,
+        **({"model card": str(card)} if card.is_file() else {}),
     }
 
 
@@ -302,6 +345,18 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
         plain = tensor.detach().cpu().contiguous()
         digest.update(plain.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _describe_vit(weights: Weights) -> dict[str, str]:
+    side = weights.grid
+    return {
+        "size": size_name(weights.width, weights.depth) or "none of the published",
+        "width": str(weights.width),
+        "layers": str(weights.depth),
+        "MLP": "SwiGLU" if "blocks.0.mlp.w12.weight" in weights.state else "GELU",
+        "registers": str(weights.registers),
+        "positions": f"{side} x {side} patches ({side * PATCH} px)",
+    }
 
 
 def _fit_registers(state: dict[str, Tensor], count: int) -> None:

@@ -271,8 +271,6 @@ class DetectionData(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "DetectionData":
-        if self.image_size % 14:
-            raise ValueError(f"image_size must be a multiple of 14, not {self.image_size}")
         if self.classes and len(set(self.classes)) < len(self.classes):
             raise ValueError("classes has a name twice: each class has its own")
         return self

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cgeartheye.config.section import Positive, Section, Triple
 
@@ -28,8 +28,10 @@ class Network(Section):
     name: str = Field(
         description="tiny, small, base, large, huge or giant; or timm/<model> for a timm backbone"
     )
-    weights: Path | None = Field(
-        None, description="safetensors or .pth in any published naming; none: random weights"
+    weights: Path | Literal["random"] | None = Field(
+        None,
+        description="safetensors or .pth in any published naming, or random (a file of that name "
+        "is ./random); none: those that ship with the package for this size, else random",
     )
     normalisation: Normalisation | None = Field(
         None, description="what the weights were trained with, where their file does not say it"
@@ -48,6 +50,12 @@ class Network(Section):
     checkpoint_activations: bool = Field(
         False, description="trade a second forward pass for memory in training"
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _a_file_stays_one(cls, value: Path | str | None) -> Path | str | None:
+        # Written to a config file, the path ./random would be the word.
+        return value.absolute() if value == Path("random") else value
 
 
 class Backbone(Network):

@@ -174,7 +174,10 @@ class Watch(Section):
 
 
 class Pretraining(Section):
-    """Learning a backbone without labels: DINO, masked patches (iBOT), seasons, distillation."""
+    """Learning a backbone without labels: DINO, masked patches (iBOT), seasons, distillation.
+
+    Without `backbone.weights` it begins with random ones, never with those that ship.
+    """
 
     task: Literal["pretraining"] = "pretraining"
     backbone: Network

@@ -21,6 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cgeartheye.backbone import weights_file
 from cgeartheye.config import Jlssd, to_yaml
 from cgeartheye.errors import UserError
 from cgeartheye.files import lock, write_text
@@ -109,7 +110,7 @@ def _steps(config: Jlssd, folder: Path) -> list[Step]:
     def rasters(paths: tuple[str, ...]) -> object:
         return identity_of(paths)
 
-    design, cut, network = config.design, config.cut, config.curation.backbone
+    design, cut, weights = config.design, config.cut, weights_file(config.curation.backbone)
     return [
         Step(
             "design",
@@ -144,7 +145,7 @@ def _steps(config: Jlssd, folder: Path) -> list[Step]:
             lambda: settings(
                 "curation",
                 chips=table(QUALITY),
-                weights=network.weights and digest_of(_present(network.weights)),
+                weights=weights and digest_of(_present(weights)),
             ),
             lambda: _curate(config, folder),
             [CURATED, "curated.json"],

@@ -6,13 +6,15 @@ from cgeartheye.backbone.sizes import SIZES, size_name
 from cgeartheye.backbone.weights import read_weights
 from cgeartheye.config import Jlssd, Network, load
 from cgeartheye.errors import UserError
+from cgeartheye.weights import shipped
 
 
 def read_network(path: Path) -> Network:
-    """Return the backbone that a file names.
+    """Return the backbone that a file, or the name of a size, stands for.
 
     Args:
-        path: a config file (.py, .yaml), whose `backbone` is taken; or weights of a published size.
+        path: a config file (.py, .yaml), whose `backbone` is taken; weights of a published size;
+            or such a size, whose weights ship with the package.
 
     Raises:
         UserError: no such file, no backbone in it, or weights of no published size.
@@ -21,6 +23,8 @@ def read_network(path: Path) -> Network:
         config = load(path)
         network = config.curation.backbone if isinstance(config, Jlssd) else config.backbone
         return Network(**network.model_dump(exclude_unset=True, exclude={"tuning", "lora"}))
+    if not path.is_file() and shipped(str(path)):
+        return Network(name=str(path))
     weights = read_weights(path)
     name = size_name(weights.width, weights.depth)
     if name is None:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from cgeartheye import backbone
 from cgeartheye.backbone import Model
+from cgeartheye.backbone.build import weights_file
 from cgeartheye.config import Backbone, Teacher
 from cgeartheye.errors import UserError
 from cgeartheye.pretraining.crops import Images
@@ -67,10 +68,10 @@ class FrozenTeacher:
         self._images = _WholeImages(store, settings.image_size)
         self._workers = workers
         network = settings.backbone
-        if network.weights is None:
+        if network.weights is None and weights_file(network) is None:
             raise UserError(
                 f"teacher.backbone.weights is not set, and a random {network.name} has nothing to "
-                "teach: name its weights file"
+                "teach: name its weights file (or random, if that is meant)"
             )
         built = backbone.build(
             Backbone(**network.model_dump(), tuning="frozen"), settings.image_size

@@ -237,7 +237,7 @@ class Pretrainer:
         if self.schedule.freezes_prototypes(step):
             for head in self.student.heads():
                 forget_gradients(head.prototypes.parameters())
-        if self.config.backbone.weights and self.schedule.freezes_backbone(step):
+        if isinstance(self.config.backbone.weights, Path) and self.schedule.freezes_backbone(step):
             forget_gradients(self.student.backbone.parameters())
 
     def _look(self, progress: Bar) -> None:
@@ -318,7 +318,9 @@ def build_branch(config: Pretraining, widths: tuple[int, int] = (0, 0)) -> tuple
             f"{', '.join(SIZES)}"
         )
     torch.manual_seed(config.training.seed)
-    settings = Backbone(**config.backbone.model_dump(), tuning="full")
+    # Learning from nothing is what pre-training is for: shipped weights are not taken unasked.
+    weights = config.backbone.weights or "random"
+    settings = Backbone(**config.backbone.model_dump() | {"weights": weights}, tuning="full")
     built = backbone.build(settings, config.views.global_size)
     assert isinstance(built.module, VisionTransformer)
     return Branch(built.module, config.heads, config.objective, widths), built

@@ -14,7 +14,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from cgeartheye.backbone import Built
+from cgeartheye.backbone import Built, weights_file
 from cgeartheye.backbone.weights import Facts, check_fit, read_tensors, save_tensors
 from cgeartheye.config import Config
 from cgeartheye.errors import UserError
@@ -89,8 +89,12 @@ def predictions(task: Any, source: Source, config: Config) -> Iterator[tuple[Any
 
 
 def is_self_contained(config: Config) -> bool:
-    """Whether the model's file must hold the whole backbone."""
-    return config.backbone.weights is None or config.backbone.tuning == "full"
+    """Whether the model's file must hold the whole backbone.
+
+    It need not where a file of the user's does. The weights that ship with the package move and
+    change with it, which no trained model must notice.
+    """
+    return not isinstance(config.backbone.weights, Path) or config.backbone.tuning == "full"
 
 
 def input_side(config: Config) -> int:
@@ -111,10 +115,10 @@ def write_facts(
     """Write `model.json`; the first process only."""
     if not distributed.is_main():
         return
-    whole = is_self_contained(config)
+    whole, source = is_self_contained(config), config.backbone.weights
     backbone = config.backbone.model_copy(
         update={
-            "weights": None if whole else config.backbone.weights.resolve(),  # type: ignore[union-attr]
+            "weights": source.resolve() if isinstance(source, Path) and not whole else "random",
             "normalisation": built.normalisation,
             "gsd": built.gsd,
             "registers": built.registers,
@@ -126,9 +130,30 @@ def write_facts(
         "gsd": gsd,
         **data_facts,
         "backbone_fingerprint": None if whole else built.fingerprint,
+        "began_with": built.fingerprint,
         "config": config.model_copy(update={"backbone": backbone}).model_dump(mode="json"),
     }
     write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+
+
+def refuse_other_weights(folder: Path, config: Config, built: Built) -> None:
+    """Make sure that a run which is resumed goes on with the backbone that it began with.
+
+    What is tuned fully is in the checkpoint, so its beginning does not matter any more.
+
+    Raises:
+        UserError: the weights are others now.
+    """
+    path = folder / FACTS
+    if config.backbone.tuning == "full" or not path.exists():
+        return
+    began_with = json.loads(path.read_text(encoding="utf-8")).get("began_with", built.fingerprint)
+    if began_with != built.fingerprint:
+        raise UserError(
+            f"{folder} began with other backbone weights than it would go on with "
+            f"({weights_file(config.backbone) or 'random'}): name those with "
+            "--set backbone.weights=FILE, or train anew with another --work-dir"
+        )
 
 
 def amend_facts(folder: Path, facts: Mapping[str, float]) -> None:

@@ -35,7 +35,7 @@ class ChangeTask(DenseTask):
     ):
         """Put a decoder on a backbone; see `DenseTask`."""
         super().__init__(backbone, normalisation, classes, config, tta)
-        decoder, inputs, outputs = config.decoder, backbone.embed_dim, len(classes)
+        decoder, inputs, outputs = config.decoder, self.channels, len(classes)
         self.symmetric = decoder.symmetric
         self.backbone_size = decoder.backbone_size
         self.cacheable = decoder.kind == "light"  # BAN's side encoder sees the images themselves
@@ -58,8 +58,8 @@ class ChangeTask(DenseTask):
     @property
     def encoded_shape(self) -> tuple[int, ...]:
         """Dates, layers, channels, rows and columns of what `encode` returns for a window."""
-        grid = self.side // self.backbone.patch_size
-        return 2, len(self.layers), self.backbone.embed_dim, grid, grid
+        grid = self.side // self.stride
+        return 2, len(self.layers), self.channels, grid, grid
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Map pairs `[B, 6, H, W]` to feature maps `[B, 2, layers, C, h, w]`."""

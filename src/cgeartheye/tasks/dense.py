@@ -52,8 +52,7 @@ class DenseTask(MapsTask):
             tta: average over the flips and scales that `config.window` names.
 
         Raises:
-            UserError: layers that the backbone does not have, a backbone that is no plain
-                transformer, or class weights that are not as many as classes.
+            UserError: see `MapsTask`; or class weights that are not as many as classes.
         """
         super().__init__(backbone, normalisation, config, MAPS)
         self.classes = classes

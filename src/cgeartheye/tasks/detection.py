@@ -72,7 +72,7 @@ class DetectionTask(MapsTask):
         asked = config.decoder
         self.coder = coder_of(self.oriented)
         self.decoder = DINO(
-            backbone.embed_dim,
+            self.channels,
             len(classes),
             self.coder,
             asked.channels,
@@ -92,8 +92,8 @@ class DetectionTask(MapsTask):
     @property
     def encoded_shape(self) -> tuple[int, ...]:
         """Layers, channels, rows and columns of what `encode` returns for an image."""
-        grid = self.side // self.backbone.patch_size
-        return len(self.layers), self.backbone.embed_dim, grid, grid
+        grid = self.side // self.stride
+        return len(self.layers), self.channels, grid, grid
 
     def encode(self, images: Tensor) -> Tensor:
         """Map images uint8 `[B, 3, S, S]` to feature maps `[B, layers, C, h, w]`."""

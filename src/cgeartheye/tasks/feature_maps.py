@@ -5,14 +5,18 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cgeartheye.backbone import Model
+from cgeartheye.backbone.foreign import TimmBackbone
 from cgeartheye.backbone.vit import resolve_layers
 from cgeartheye.config import ChangeDetection, Normalisation, ObjectDetection, SemanticSegmentation
 from cgeartheye.data.transforms import Normalise
 from cgeartheye.errors import UserError
 from cgeartheye.training.sources import Batch
+
+STRIDE = 16  # pixels a side of a cell of the grid that the maps of a convolutional network share
 
 MapsConfig = SemanticSegmentation | ChangeDetection | ObjectDetection
 
@@ -22,6 +26,8 @@ class MapsTask(nn.Module, ABC):
 
     Attributes:
         layers: indices of those whose maps the decoder sees.
+        channels: of each of the maps.
+        stride: pixels of the image a side of one of their cells.
         frozen: whether the backbone is not tuned.
     """
 
@@ -40,12 +46,12 @@ class MapsTask(nn.Module, ABC):
             count: of the layers, evenly spaced, where `config.decoder` names none.
 
         Raises:
-            UserError: layers that the backbone does not have, or a backbone that is no plain
-                transformer.
+            UserError: layers that the backbone does not have, or a convolutional one that is tuned.
         """
         super().__init__()
         self.backbone = backbone
         self.layers = _layers(backbone, config, count)
+        self.channels, self.stride = _grid(backbone, self.layers)
         self.normalise = Normalise(normalisation.mean, normalisation.std)
         self.frozen = config.backbone.tuning == "frozen"
 
@@ -65,13 +71,32 @@ class MapsTask(nn.Module, ABC):
         return self
 
     def maps(self, images: Tensor) -> Tensor:
-        """Map images `[B, 3, H, W]`, uint8 or float, to `[B, layers, C, h, w]`."""
+        """Map images `[B, 3, H, W]`, uint8 or float, to `[B, layers, channels, h, w]`."""
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
             frozen_precision(images.device, self.frozen),
         ):
             maps: list[Tensor] = self.backbone(self.normalise(images), layers=self.layers)[1]
-        return torch.stack(maps, dim=1).float()
+        grid = images.shape[-2] // self.stride, images.shape[-1] // self.stride
+        return torch.stack([on_grid(x, grid, self.channels) for x in maps], dim=1).float()
+
+
+def on_grid(x: Tensor, grid: tuple[int, int], channels: int) -> Tensor:
+    """Bring a map of any size onto a grid.
+
+    Nothing of a finer map is lost: the pixels that share a cell lie side by side in its channels.
+    A coarser one is interpolated.
+
+    Args:
+        x: `[B, C, H, W]`; H and W are multiples of the grid, or fewer.
+        grid: rows and columns.
+        channels: filled up with zeros to so many.
+    """
+    if x.shape[-1] > grid[1]:
+        x = F.pixel_unshuffle(x, x.shape[-1] // grid[1])
+    elif x.shape[-1] < grid[1]:
+        x = F.interpolate(x, grid, mode="bilinear")
+    return F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))
 
 
 def frozen_precision(device: torch.device, frozen: bool) -> AbstractContextManager[None]:
@@ -86,15 +111,26 @@ def half_when_frozen(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def _grid(backbone: Model, layers: list[int]) -> tuple[int, int]:
+    """Return channels and stride of the maps that the decoder sees."""
+    if len(backbone.blocks):
+        return backbone.embed_dim, backbone.patch_size
+    assert isinstance(backbone, TimmBackbone)
+    stride = min(STRIDE, backbone.patch_size)
+    sizes = [backbone.maps[index] for index in layers]
+    return max(c * max(stride // reduction, 1) ** 2 for c, reduction in sizes), stride
+
+
 def _layers(backbone: Model, config: MapsConfig, count: int) -> list[int]:
     """Return indices of the layers whose maps the decoder sees."""
-    depth = backbone.depth
-    if not len(backbone.blocks):
+    depth, is_plain = backbone.depth, len(backbone.blocks) > 0
+    if not is_plain and config.backbone.tuning != "frozen":
         raise UserError(
-            f"{config.backbone.name} is no plain transformer, whose maps all have one size: "
-            f"{config.task.replace('_', ' ')} takes tiny to giant, or a timm/vit_..."
+            f"{config.backbone.name} is no plain transformer: {config.task.replace('_', ' ')} "
+            "takes it with backbone.tuning=frozen alone"
         )
-    even = [depth * (n + 1) // count - 1 for n in range(count)]
+    # The stages of a convolutional network differ in size: the coarsest are those that see most.
+    even = [depth * (n + 1) // count - 1 if is_plain else n - count for n in range(count)]
     layers = resolve_layers(config.decoder.layers or even, depth)
     if config.backbone.tuning != "frozen" and depth - 1 not in layers:
         raise UserError(

@@ -8,7 +8,7 @@ import torch
 
 from cgeartheye import backbone
 from cgeartheye.backbone import Built
-from cgeartheye.backbone.weights import check_fit, read_tensors, read_weights
+from cgeartheye.backbone.weights import check_fit, read_facts, read_tensors
 from cgeartheye.config import Config, Normalisation
 from cgeartheye.config.files import override
 from cgeartheye.data import findings
@@ -48,6 +48,8 @@ def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | No
     classes = recipe.classes
     task, built = build(config, classes, device)
     _say_notes(built)
+    if checkpoint:
+        base.refuse_other_weights(run.folder, config, built)
     data = recipe.data(task, built)
     gsd = recipe.gsd() or built.gsd
     base.write_facts(run.folder, config, classes, built, gsd, recipe.facts())
@@ -113,7 +115,7 @@ def load(config: Config, path: Path, device: torch.device, tta: bool = False) ->
                 )
             changed["detections"] = config.detections
         weights = config.backbone.weights
-        if model.backbone_fingerprint and weights and weights.exists():
+        if model.backbone_fingerprint and isinstance(weights, Path) and weights.exists():
             changed["backbone"] = model.config.backbone.model_copy(update={"weights": weights})
         task, built = build(model.config.model_copy(update=changed), model.classes, device, tta)
         base.load_into(task, model, built)
@@ -208,8 +210,9 @@ def check(config: Config) -> bool:
     """
     assert config.work_dir is not None
     normalisation = config.backbone.normalisation
-    if normalisation is None and config.backbone.weights:
-        facts = read_weights(config.backbone.weights).facts
+    path = backbone.weights_file(config.backbone)
+    if normalisation is None and path:
+        facts = read_facts(path)
         if facts.mean and facts.std:
             normalisation = Normalisation(mean=facts.mean, std=facts.std)
     with bar("examining", 1, "images") as progress:

@@ -29,7 +29,7 @@ class SegmentationTask(DenseTask):
         """Put a decoder on a backbone; see `DenseTask`."""
         super().__init__(backbone, normalisation, classes, config, tta)
         self.auxiliary = config.decoder.auxiliary
-        self.decoder = _decoder(backbone.embed_dim, len(self.layers), len(classes), config.decoder)
+        self.decoder = _decoder(self.channels, len(self.layers), len(classes), config.decoder)
 
     def pictures(self, batch: Batch) -> Tensor | list[Tensor]:
         """Return the images of a batch."""
@@ -39,8 +39,8 @@ class SegmentationTask(DenseTask):
     @property
     def encoded_shape(self) -> tuple[int, ...]:
         """Layers, channels, rows and columns of what `encode` returns for a window."""
-        grid = self.side // self.backbone.patch_size
-        return len(self.layers), self.backbone.embed_dim, grid, grid
+        grid = self.side // self.stride
+        return len(self.layers), self.channels, grid, grid
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Map images `[B, 3, H, W]`, uint8 or float, to feature maps `[B, layers, C, h, w]`."""
