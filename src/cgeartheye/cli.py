@@ -388,6 +388,14 @@ def weights_convert(
         tuple[float, float, float] | None, typer.Option(help="Of the pixels, 0..255.")
     ] = None,
     gsd: Annotated[float | None, typer.Option(help="Metres a pixel.")] = None,
+    card: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL=TEXT",
+            help="Say more of the weights, which inspect shows, e.g. teacher=... Repeat.",
+        ),
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Write half precision.")] = False,
 ) -> None:
     """Write the backbone of a weights file as safetensors, in our own naming.
 
@@ -395,7 +403,12 @@ def weights_convert(
     """
     from cgeartheye.backbone import Facts, convert
 
-    weights = convert(file, out, Facts(mean=mean, std=std, gsd=gsd))
+    entries = [entry.partition("=") for entry in card or ()]
+    for label, equals, text in entries:
+        if not (label and equals and text):
+            raise UserError(f"--card takes LABEL=TEXT, not '{label}{equals}{text}'")
+    texts = {label: text for label, _, text in entries}
+    weights = convert(file, out, Facts(mean=mean, std=std, gsd=gsd), texts, half)
     print(f"{out}: {len(weights.state)} tensors from {file}")
 
 

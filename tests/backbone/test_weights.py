@@ -286,6 +286,24 @@ def test_converts_without_loss(native, tmp_path):
         convert(source, tmp_path / "out.pth")
 
 
+def test_half_precision_and_a_model_card(native, tmp_path):
+    source, half, again = (tmp_path / f"{name}.safetensors" for name in "abc")
+    save_file(native, source)
+    written = convert(source, half, card={"teacher": "a big one"}, half=True)
+    assert written.card == {"teacher": "a big one"}
+    for name, tensor in written.state.items():
+        assert tensor.dtype == torch.float16
+        torch.testing.assert_close(tensor.float(), native[name], rtol=1e-3, atol=1e-6)
+    kept = convert(half, again, card={"licence": "MIT"})
+    assert kept.card == {"teacher": "a big one", "licence": "MIT"}
+    assert inspect(again)["licence"] == "MIT"
+    with pytest.raises(UserError, match="cannot have the label gsd"):
+        convert(source, again, card={"gsd": "1"})
+    save_file(native | {"cls_token": native["cls_token"] * 0 + 1e6}, source)
+    with pytest.raises(UserError, match="cls_token is not finite in half precision"):
+        convert(source, again, half=True)
+
+
 def test_keeps_the_precision_of_the_file(native, tmp_path):
     path = tmp_path / "half.pth"
     torch.save({name: tensor.half() for name, tensor in native.items()}, path)

@@ -346,8 +346,10 @@ def test_crops_are_shown_to_the_teacher_as_they_are(tmp_path: Path, vit_file: Pa
 
 
 def test_a_teacher_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"teacher\.backbone\.weights is not set"):
-        pretrain_toy(toy(tmp_path, None))
+    with pytest.raises(
+        UserError, match=r"teacher\.backbone\.weights is not set, and a random small"
+    ):
+        pretrain_toy(toy(tmp_path, None, "small"))
 
 
 def test_a_teacher_whose_weights_do_not_fit(tmp_path: Path, conv_file: Path) -> None:

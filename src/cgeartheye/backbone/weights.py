@@ -279,7 +279,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             raise UserError(f"cannot write {path}: {error}") from error
 
 
-def convert(source: Path, target: Path, facts: Facts | None = None) -> Weights:
+def convert(
+    source: Path,
+    target: Path,
+    facts: Facts | None = None,
+    card: Mapping[str, str] | None = None,
+    half: bool = False,
+) -> Weights:
     """Write the backbone of a weights file in our own naming, as safetensors.
 
     An EfficientNet is written in timm's naming, for a timm backbone.
@@ -288,12 +294,15 @@ def convert(source: Path, target: Path, facts: Facts | None = None) -> Weights:
         source: a vision transformer or an EfficientNet in any published naming.
         target: a `.safetensors` file.
         facts: replace those of the source, or add to them.
+        card: likewise what else is said of them, label by label.
+        half: write half precision.
 
     Returns:
         What was written.
 
     Raises:
-        UserError: a file that cannot be read or written.
+        UserError: a file that cannot be read or written, a label that facts have, or numbers that
+            half precision cannot hold.
     """
     if target.suffix != ".safetensors":
         raise UserError(f"{target} must end with .safetensors")
@@ -303,7 +312,16 @@ def convert(source: Path, target: Path, facts: Facts | None = None) -> Weights:
         **_known(weights.facts),
         **_known(facts or Facts()),
     }
-    save_tensors(target, weights.state, weights.card | Facts(**known).to_metadata())
+    card = weights.card | dict(card or {})
+    for label in sorted(Facts.labels() & card.keys()):
+        raise UserError(f"a model card cannot have the label {label}: choose another")
+    state = (
+        {name: tensor.half() for name, tensor in weights.state.items()} if half else weights.state
+    )
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{source}: {name} is not finite{' in half precision' * half}")
+    save_tensors(target, state, card | Facts(**known).to_metadata())
     return _read(target)
 
 

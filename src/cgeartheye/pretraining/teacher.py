@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgeartheye import backbone
-from cgeartheye.backbone import Model
-from cgeartheye.backbone.build import weights_file
+from cgeartheye.backbone import Model, weights_file
 from cgeartheye.config import Backbone, Teacher
 from cgeartheye.errors import UserError
 from cgeartheye.pretraining.crops import Images
