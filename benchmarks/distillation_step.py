@@ -1,11 +1,12 @@
 """Crops/s of distillation on a CPU: the student's step, and the whole loop around it.
 
 The plain loop is what one writes first: timm's ViT-tiny/14 in float32 on all threads, every patch
-of 32 crops of 98 px, targets of 1,280 channels. Ours is CGEarthEye-Tiny-distilled.py
-as `tools/default_backbone.sh` runs it: a process a core with one thread, bfloat16, compiled blocks,
-half of the patches, targets of 1,280 and 432 channels. Both steps are measured on tensors that are
-ready (forward, loss, backward, AdamW), then ours with everything else: crops, the teacher's
-features from the cache, the moving average, gradients shared by the processes.
+of 32 crops of 98 px, targets of 1,280 channels. Ours is CGEarthEye-Tiny-distilled.py as
+`tools/default_backbone.sh` runs it; its means are added one by one: our ViT and 64 crops of 1,280
+and 432 channels, bfloat16, half of the patches, compiled blocks, a process a core with one thread.
+All steps are measured on tensors that are ready (forward, loss, backward, AdamW). The whole loop
+has everything else: crops, the teacher's features, the moving average, gradients that processes
+share; with a teacher that sees whole images once, and with one that sees every crop.
 
 The sides work in turns, each in processes of its own; shown is the median over turns.
 
@@ -25,6 +26,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +36,6 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 from cgeartheye.config import Heads, Pretraining, load
-from cgeartheye.pretraining.model import Branch
 from cgeartheye.pretraining.schedule import adamw
 from cgeartheye.pretraining.train import build_branch
 
@@ -42,7 +43,8 @@ CONFIG = Path(__file__).parents[1] / "config/Pretraining/CGEarthEye-Tiny-distill
 SIDE, PATCHES = 98, 49
 POOLED, MAPS = 1280, 432  # channels of the teacher's features: of an image, of its two maps
 CORES = len(os.sched_getaffinity(0))
-PLAIN_BATCH = 32
+PLAIN_BATCH = 32  # crops
+BATCH = 64  # samples of two crops, over all processes
 
 
 def distance(predicted: Tensor, target: Tensor) -> Tensor:
@@ -84,28 +86,29 @@ def plain_rate(seconds: float) -> float:
     return PLAIN_BATCH * steps_a_second(step, seconds)
 
 
-def our_rate(config: Pretraining, seconds: float) -> float:
+def our_rate(side: "Side", crops_a_step: int, seconds: float) -> float:
     """Return crops/s of our step in this process."""
-    assert config.teacher is not None
+    config = load(CONFIG)
+    assert isinstance(config, Pretraining)
+    network = config.backbone.model_copy(update={"compile": side.compiled})
+    config = config.model_copy(update={"backbone": network, "heads": Heads(prototypes=8)})
     student, _ = build_branch(config, (POOLED, MAPS))
-    assert isinstance(student, Branch)
     optimizer = adamw(student, student.backbone.depth, config.training)
-    count = 2 * config.data.batch_size
-    kept_count = round(config.teacher.kept_patches * PATCHES)
-    crops = torch.randn(count, 3, SIDE, SIDE)
-    kept = torch.rand(count, PATCHES).argsort(1)[:, :kept_count], torch.zeros(0)
-    targets = torch.randn(count, POOLED), torch.randn(count, kept_count, MAPS)
+    kept_count = round(side.kept * PATCHES)
+    crops = torch.randn(crops_a_step, 3, SIDE, SIDE)
+    kept = torch.rand(crops_a_step, PATCHES).argsort(1)[:, :kept_count], torch.zeros(0)
+    targets = torch.randn(crops_a_step, POOLED), torch.randn(crops_a_step, kept_count, MAPS)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
-            seen = student([crops], None, None, kept)
+        with torch.autocast("cpu", torch.bfloat16, enabled=side.half):
+            seen = student([crops], None, None, kept if side.kept < 1 else None)
         classes, (patches,) = seen.class_targets.float(), seen.patch_targets
         (distance(classes, targets[0]) + distance(patches.float(), targets[1])).backward()
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return count * steps_a_second(step, seconds)
+    return crops_a_step * steps_a_second(step, seconds)
 
 
 def steps_a_second(step: Callable[[], None], seconds: float) -> float:
@@ -119,19 +122,41 @@ def steps_a_second(step: Callable[[], None], seconds: float) -> float:
     return count / (time.perf_counter() - begin)
 
 
-def work(side: str, config: Pretraining, seconds: float, rates: "Queue[float]") -> None:
+class Side(NamedTuple):
+    """How a step is made."""
+
+    plain: bool = False
+    half: bool = False
+    kept: float = 1.0
+    compiled: bool = False
+    processes: int = 1
+
+
+STEPS = {
+    "plain step": Side(plain=True),
+    "our step, float32": Side(),
+    "+ bfloat16": Side(half=True),
+    "+ half of the patches": Side(half=True, kept=0.5),
+    "+ compiled blocks": Side(half=True, kept=0.5, compiled=True),
+    "+ a process a core": Side(half=True, kept=0.5, compiled=True, processes=CORES),
+}
+
+
+def work(side: Side, seconds: float, rates: "Queue[float]") -> None:
     """Measure one side in a process of its own."""
-    torch.set_num_threads(CORES if side == "plain" else 1)
-    rates.put(plain_rate(seconds) if side == "plain" else our_rate(config, seconds))
+    torch.set_num_threads(CORES // side.processes)
+    if side.plain:
+        rates.put(plain_rate(seconds))
+    else:
+        rates.put(our_rate(side, 2 * BATCH // side.processes, seconds))
 
 
-def side_rate(side: str, config: Pretraining, seconds: float) -> float:
+def side_rate(side: Side, seconds: float) -> float:
     """Return crops/s of all processes of a side together."""
     context = multiprocessing.get_context("spawn")
     rates: Queue[float] = context.Queue()
-    count = 1 if side == "plain" else CORES
     processes = [
-        context.Process(target=work, args=(side, config, seconds, rates)) for _ in range(count)
+        context.Process(target=work, args=(side, seconds, rates)) for _ in range(side.processes)
     ]
     for process in processes:
         process.start()
@@ -141,12 +166,13 @@ def side_rate(side: str, config: Pretraining, seconds: float) -> float:
     return total
 
 
-def loop_rate(config: Pretraining, out: Path, steps: int) -> float:
+def loop_rate(view: str, out: Path, steps: int) -> float:
     """Return crops/s of the whole pre-training, as its log says; the first half is not counted."""
     with tempfile.TemporaryDirectory() as folder:
         fields = {
             "data.store": out / "store",
-            "data.batch_size": config.data.batch_size,
+            "data.batch_size": BATCH // CORES,
+            "teacher.view": view,
             "teacher.backbone.weights": out / "teacher.safetensors",
             "teacher.cache.folder": out / "features",
             "training.steps": steps,
@@ -176,23 +202,23 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="a turn of a step")
     parser.add_argument("--steps", type=int, default=100, help="a turn of the whole loop")
     given = parser.parse_args()
-    config = load(CONFIG)
-    assert isinstance(config, Pretraining)
-    share = config.data.model_copy(update={"batch_size": config.data.batch_size // CORES})
-    config = config.model_copy(update={"data": share, "heads": Heads(prototypes=8)})
-    rates: dict[str, list[float]] = {"plain step": [], "our step": [], "our whole loop": []}
+    rates: dict[str, list[float]] = {name: [] for name in STEPS}
+    loops = {f"whole loop, teacher sees {view}s": view for view in ("image", "crop")}
+    rates |= {name: [] for name in loops}
     for _ in range(given.turns):
-        rates["plain step"].append(side_rate("plain", config, given.seconds))
-        rates["our step"].append(side_rate("ours", config, given.seconds))
-        rates["our whole loop"].append(loop_rate(config, given.out, given.steps))
+        for name, side in STEPS.items():
+            rates[name].append(side_rate(side, given.seconds))
+        for name, view in loops.items():
+            rates[name].append(loop_rate(view, given.out, given.steps))
     medians = {side: statistics.median(values) for side, values in rates.items()}
-    table = Table("side", "crops/s", "of the plain step", "of our step")
-    for side, rate in medians.items():
+    table = Table("side", "crops/s", "of the plain step", "of our last step")
+    ours = medians["+ a process a core"]
+    for name, rate in medians.items():
         table.add_row(
-            side,
+            name,
             f"{rate:.0f}",
             f"{rate / medians['plain step']:.2f}",
-            f"{rate / medians['our step']:.2f}",
+            f"{rate / ours:.2f}",
         )
     Console().print(table)
 
