@@ -9,15 +9,16 @@ without), a file with weights of a `tiny`, or `<name>=<file>`, as a config's `ba
 `backbone.weights`; `histograms` are those of colour and gradient.
 
 - Scenes: kNN (k = 20) and linear probe of `cgeartheye probe`, at each of SIZES (timm's networks at
-  the nearest multiple of 32: 96 px for 98). A seed of UCMerced is a split 80/20, by class and a hash of seed and path, as `data.split_seed` draws it. AID-150 is
-  learnt from `val_20per.txt` and tested on `train_80per.txt`; its seeds differ in the images that
-  the linear probe chooses its penalty by, and in the weights of `random`.
-- Change and segmentation: the light head, by the settings of DENSE, which were chosen on the `val`
-  parts with `--part val`. The head of the last step is tested, on windows enlarged as in training.
+  the nearest multiple of 32). A seed of UCMerced is a split 80/20, by class and a hash of seed and
+  path, as `data.split_seed` draws it. AID-150 is learnt from `val_20per.txt` and tested on
+  `train_80per.txt`; its seeds are those of the images by which the linear probe chooses its
+  penalty, and of the weights of `random`.
+- Change and segmentation: the light head by the settings of DENSE, chosen with `--part val`. The
+  head of the last step is tested, on windows enlarged as in training.
 - Boxes: the configs of `config/ObjectDetection` for NWPU VHR-10; the last epoch, one seed.
 
 Figures are percent, mean and range over the seeds. `default_backbone.json` has each of them, with
-settings, times, the machine, and what a backbone was refused for; it is written after every task.
+settings, times, the machine, and why a backbone was refused; it is written after every task.
 bfloat16, for encoding and heads, is slow on a CPU without instructions for it.
 """
 
@@ -77,14 +78,15 @@ DENSE = {
 }
 BOXES = {"NWPU-horizontal": "HBB", "NWPU-oriented": "OBB"}
 BOX_CONFIG = "CGEarthEye-Tiny-336-NWPUVHR10.py"
-# The part that these configs evaluate on is the test part: it chooses no epoch.
-BOX_OVERRIDES = ["training.evaluate_every=1000000"]
+NEVER = 10**6  # epochs: the last step's model is taken, not the best of some on a test part
+BOX_OVERRIDES = [f"training.evaluate_every={NEVER}"]
 TASKS = (*SCENES, *DENSE, *BOXES)
 CONFIGS = Path(__file__).parents[1] / "config" / "ObjectDetection"
 CPU = torch.device("cpu")
 
 Figures = dict[str, float]
 Result = dict[str, Any]
+Section = dict[str, str]
 
 
 def main() -> None:
@@ -132,7 +134,7 @@ def measure(name: str, task: str, given: argparse.Namespace) -> Result:
     return result
 
 
-def backbone_of(name: str) -> dict[str, str]:
+def backbone_of(name: str) -> Section:
     """Return the section `backbone` of a config."""
     network, _, weights = name.rpartition("=")
     if name == "tiny":
@@ -141,11 +143,7 @@ def backbone_of(name: str) -> dict[str, str]:
 
 
 def scenes(
-    task: str,
-    backbone: dict[str, str] | None,
-    seeds: range,
-    given: argparse.Namespace,
-    folder: Path,
+    task: str, backbone: Section | None, seeds: range, given: argparse.Namespace, folder: Path
 ) -> list[Figures]:
     """Probe the features of all images; the seeds share them, unless they draw weights."""
     results: list[Figures] = [{} for _ in seeds]
@@ -154,14 +152,13 @@ def scenes(
         timm = backbone is not None and backbone["name"].startswith("timm/")
         side = max(32, 32 * round(size / 32)) if timm else size
         for seed, figures in zip(seeds, results, strict=True):
-            root = {"root": given.data / task, **SCENES[task], "split_seed": seed}
-            config = SceneClassification.model_validate(
-                {
-                    "backbone": backbone or {"name": "tiny"},
-                    "data": {**root, "image_size": side, "workers": 0},
-                    "training": {"seed": seed, "precision": given.precision, "device": "cpu"},
-                    "work_dir": folder,
-                }
+            data = {"root": given.data / task, **SCENES[task], "split_seed": seed}
+            training = {"seed": seed, "precision": given.precision, "device": "cpu"}
+            config = SceneClassification(
+                backbone=backbone or {"name": "tiny"},
+                data={**data, "image_size": side, "workers": 0},
+                training=training,
+                work_dir=folder,
             )
             parts = load_parts(config.data)
             chips = (parts.train, parts.test)
@@ -208,7 +205,7 @@ def histograms(parts: tuple[SceneChips, ...]) -> Iterator[tuple[str, np.ndarray]
 
 
 def dense(
-    task: str, backbone: dict[str, str], seed: int, given: argparse.Namespace, folder: Path
+    task: str, backbone: Section, seed: int, given: argparse.Namespace, folder: Path
 ) -> Figures:
     """Train a light head, and test it."""
     how, run = DENSE[task], folder / f"run{seed}"
@@ -221,26 +218,25 @@ def dense(
         "workers": 0,
     }
     data |= {"classes": how.classes} if how.classes else {"rotation": 0.0}
+    training = {
+        "steps": how.steps,
+        "lr": how.lr,
+        "decoder_lr": 1.0,
+        "warmup_steps": how.steps // 20,
+        "evaluate_every": NEVER,
+        "precision": given.precision,
+        "device": "cpu",
+        "seed": seed,
+    }
     kind = SemanticSegmentation if how.classes else ChangeDetection
-    config = kind.model_validate(
-        {
-            "backbone": backbone,
-            "data": data,
-            "decoder": {"kind": "light", "dice": how.dice, "class_weights": how.class_weights},
-            "window": {"flips": False, "scales": (how.zoom,)},
-            "cache": {"views": how.views, "batch_size": 32},
-            "training": {
-                "steps": how.steps,
-                "lr": how.lr,
-                "decoder_lr": 1.0,
-                "warmup_steps": how.steps // 20,
-                "evaluate_every": 10**6,
-                "precision": given.precision,
-                "device": "cpu",
-                "seed": seed,
-            },
-            "work_dir": run,
-        }
+    config = kind(
+        backbone=backbone,
+        data=data,
+        decoder={"kind": "light", "dice": how.dice, "class_weights": how.class_weights},
+        window={"flips": False, "scales": (how.zoom,)},
+        cache={"views": how.views, "batch_size": 32},
+        training=training,
+        work_dir=run,
     )
     runs.train(config)
     # Not `runs.test`, which tells the mean of two classes' IoU alone.
@@ -255,7 +251,7 @@ def dense(
 
 
 def boxes(
-    task: str, backbone: dict[str, str], seed: int, given: argparse.Namespace, folder: Path
+    task: str, backbone: Section, seed: int, given: argparse.Namespace, folder: Path
 ) -> Figures:
     """Train a small detector, and test it."""
     fields = {f"backbone.{key}": value for key, value in backbone.items()} | {
@@ -266,8 +262,7 @@ def boxes(
         "work_dir": folder / "run",
     }
     overrides = [f"{field}={value}" for field, value in fields.items()]
-    config = load(CONFIGS / BOXES[task] / BOX_CONFIG, [*overrides, *BOX_OVERRIDES])
-    figures = runs.train(config)
+    figures = runs.train(load(CONFIGS / BOXES[task] / BOX_CONFIG, [*overrides, *BOX_OVERRIDES]))
     return {"AP50": figures["ap50"], "AP": figures["ap"]}
 
 
