@@ -13,8 +13,8 @@ without), a file with weights of a `tiny`, or `<name>=<file>`, as a config's `ba
   path, as `data.split_seed` draws it. AID-150 is learnt from `val_20per.txt` and tested on
   `train_80per.txt`; its seeds are those of the images by which the linear probe chooses its
   penalty, and of the weights of `random`.
-- Change and segmentation: the light head by the settings of DENSE, chosen with `--part val`. The
-  head of the last step is tested, on windows enlarged as in training.
+- Change and segmentation: the light head by the settings of DENSE; `--part val` is for choosing
+  others. The head of the last step is tested, on windows enlarged as in training.
 - Boxes: the configs of `config/ObjectDetection` for NWPU VHR-10; the last epoch, one seed.
 
 Figures are percent, mean and range over the seeds. `default_backbone.json` has each of them, with
