@@ -58,19 +58,22 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("tuning", "decoder"),
+    ("tuning", "decoder", "precision"),
     [
-        ("frozen", "{kind: light, channels: 64}"),
-        ("lora", "{kind: light, channels: 64, dice: 1.0, layers: [5, -1]}"),
-        ("full", "{kind: upernet, channels: 16, class_weights: [1, 1.2, 1]}"),
+        ("frozen", "{kind: light, channels: 64}", "fp32"),
+        ("frozen", "{kind: light, channels: 64}", "bf16"),
+        ("lora", "{kind: light, channels: 64, dice: 1.0, layers: [5, -1]}", "fp32"),
+        ("full", "{kind: upernet, channels: 16, class_weights: [1, 1.2, 1]}", "fp32"),
     ],
 )
-def test_learns(config_file: Path, tuning: str, decoder: str, tmp_path: Path) -> None:
+def test_learns(
+    config_file: Path, tuning: str, decoder: str, precision: str, tmp_path: Path
+) -> None:
     rate = "5e-4" if tuning == "full" else "1e-2"
     run, figures = train(
         config_file,
         *(f"backbone.tuning={tuning}", f"decoder={decoder}", f"training.lr={rate}"),
-        *("training.epochs=20", "backbone.layer_scale=0.5"),
+        *("training.epochs=20", "backbone.layer_scale=0.5", f"training.precision={precision}"),
     )
     assert figures["miou"] > 75
     best = max(r["miou"] for r in read_history(run) if r["kind"] == "val")

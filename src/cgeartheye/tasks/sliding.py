@@ -136,7 +136,8 @@ class _Canvas:
     def cut(self, window: _Window) -> Tensor:
         """Return the pixels of a window, or what was made of them."""
         if isinstance(self.image, Encoded):
-            return torch.from_numpy(np.array(self.image.windows[window.number]))
+            # Half precision cannot be stacked under a CPU's autocast.
+            return torch.from_numpy(self.image.windows[window.number].astype(np.float32))
         _, size, top, left = window[:4]
         return self.image[:, top : top + size, left : left + size]
 
