@@ -36,7 +36,7 @@ config = Pretraining(
         cache=FeatureCache(views=1),
     ),
     training=PretrainingSchedule(
-        steps=400,
+        steps=250,
         lr=2e-4,
         lr_batch=None,
         layer_decay=1.0,
@@ -46,7 +46,7 @@ config = Pretraining(
         warmup=0.05,
         clip_norm=1.0,
         precision="bf16",
-        log_every=20,
-        checkpoint_every=100,
+        log_every=10,
+        checkpoint_every=50,
     ),
 )
