@@ -33,11 +33,12 @@ config = Pretraining(
         backbone=Network(name="timm/tf_efficientnet_lite0", weights="teacher.safetensors"),
         image_size=224,
         layers=(-2, -1),
+        mixup=0.5,
         cache=FeatureCache(views=1),
     ),
     training=PretrainingSchedule(
         steps=250,
-        lr=2e-4,
+        lr=3e-4,
         lr_batch=None,
         layer_decay=1.0,
         patch_embed_lr=1.0,
