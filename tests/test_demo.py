@@ -10,7 +10,6 @@ from cgeartheye import demo
 from cgeartheye.data.synthetic import LAND_COVER, SCENES
 from cgeartheye.errors import UserError
 
-
 WORLD_SIZE = 1536  # pixels a side: a third of the demo's, and less to learn from
 FLOORS = {
     demo.CLASSIFIER: ("top1", 50.0),
