@@ -155,14 +155,15 @@ def learn_cover(world: World, folder: Path, report: Report) -> None:
             gsd=GSD * PATCH / SHOWN,
             image_size=SHOWN,
             scale=(1.0, 1.0),
-            batch_size=8,
+            largest_class=1.0,
             distortion=False,
+            batch_size=8,
             workers=1,
         ),
         decoder=SegmentationDecoder(kind="light", channels=256),
         window=SlidingWindow(overlap=MAP_OVERLAP),
         cache=FeatureCache(views=1),
-        training=Training(epochs=24, lr=4e-4, warmup_epochs=1, evaluate_every=6),
+        training=Training(epochs=24, lr=4e-4, warmup_epochs=1, evaluate_every=24),
         work_dir=folder / SEGMENTER,
     )
     figures = runs.train(config)
