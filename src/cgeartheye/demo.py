@@ -160,10 +160,11 @@ def learn_cover(world: World, folder: Path, report: Report) -> None:
             batch_size=8,
             workers=1,
         ),
-        decoder=SegmentationDecoder(kind="light", channels=256),
+        # The lowest layers still know where an edge is.
+        decoder=SegmentationDecoder(kind="light", layers=(0, 2, 5, 11), channels=256, dice=0.5),
         window=SlidingWindow(overlap=MAP_OVERLAP),
         cache=FeatureCache(views=1),
-        training=Training(epochs=24, lr=4e-4, warmup_epochs=1, evaluate_every=24),
+        training=Training(epochs=14, lr=4e-4, warmup_epochs=1, evaluate_every=14),
         work_dir=folder / SEGMENTER,
     )
     figures = runs.train(config)
@@ -198,7 +199,7 @@ def learn_change(world: World, folder: Path, report: Report) -> None:
         decoder=ChangeDecoder(kind="light", class_weights=(1.0, 2.0)),
         window=SlidingWindow(overlap=MAP_OVERLAP),
         cache=FeatureCache(views=1),
-        training=Training(epochs=20, lr=4e-4, warmup_epochs=1, evaluate_every=20),
+        training=Training(epochs=12, lr=4e-4, warmup_epochs=1, evaluate_every=12),
         work_dir=folder / DETECTOR,
     )
     figures = runs.train(config)
