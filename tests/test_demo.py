@@ -10,16 +10,23 @@ from cgeartheye import demo
 from cgeartheye.data.synthetic import LAND_COVER, SCENES
 from cgeartheye.errors import UserError
 
+WORLD_SIZE = 1536  # pixels a side: a third of the demo's, and less to learn from
+FLOORS = {
+    demo.CLASSIFIER: ("top1", 50.0),
+    demo.SEGMENTER: ("miou", 50.0),
+    demo.DETECTOR: ("f1", 30.0),
+    demo.FINDER: ("ap50", 5.0),
+}
+"""Figures of the tests, percent, that come out well above these."""
+
 
 def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "WORLD_SIZE", 1408)
-    monkeypatch.setattr(demo, "EPOCHS", 1)
-    monkeypatch.setattr(demo, "COVER_EPOCHS", 1)
-    monkeypatch.setattr(demo, "CHANGE_EPOCHS", 1)
-    monkeypatch.setattr(demo, "FINDER_EPOCHS", 1)
+    monkeypatch.setattr(demo, "WORLD_SIZE", WORLD_SIZE)
     demo.demo(tmp_path)
+    for part, (name, floor) in FLOORS.items():
+        assert json.loads((tmp_path / part / "test.json").read_text())[name] >= floor, part
     run = tmp_path / demo.CLASSIFIER
     report = (run / "report.html").read_text()
     assert all(scene in report for scene in SCENES)
@@ -28,13 +35,16 @@ def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     chips = list((tmp_path / "chips").rglob("*.png"))
     assert {path.parent.name for path in chips} == set(SCENES)
     with rasterio.open(next((tmp_path / "world" / "images").glob("*.tif"))) as image:
-        assert image.shape == (1408, 1408)
+        assert image.shape == (WORLD_SIZE, WORLD_SIZE)
         assert image.crs.to_epsg() == 32650
         place = image.transform
     with rasterio.open(tmp_path / "map" / "map.tif") as land_cover:
-        assert land_cover.shape == (1408, 1408)
+        assert land_cover.shape == (WORLD_SIZE, WORLD_SIZE)
         assert land_cover.transform == place
-        assert set(np.unique(land_cover.read(1))) <= set(range(len(LAND_COVER)))
+        north = WORLD_SIZE - WORLD_SIZE * 2 // 3
+        classes = land_cover.read(1)
+        assert set(np.unique(classes[:north])) <= set(range(len(LAND_COVER)))
+        assert (classes[north:] == 255).all()  # learned from, not mapped
     assert (tmp_path / "map" / "map.gpkg").exists()
     with rasterio.open(tmp_path / "change-map" / "map.tif") as change:
         assert change.crs.to_epsg() == 32650  # the first date's, though the second's is another
@@ -42,7 +52,7 @@ def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     facts = json.loads((tmp_path / "change-map" / "map.json").read_text())
     found = facts["scene"]["registration"]
     shift = found["metres_right"], -found["metres_down"]
-    np.testing.assert_allclose(shift, demo.LATER[2], atol=0.2)  # as it was displaced
+    np.testing.assert_allclose(shift, demo.LATER[2], atol=0.5)  # as it was; shadows fall otherwise
     objects = json.loads((tmp_path / "object-map" / "map.json").read_text())
     assert objects["kind"] == "objects"
     assert (tmp_path / "object-map" / "map.gpkg").exists()

@@ -36,13 +36,20 @@ from cgeartheye.data.synthetic.export import EPSG, TRANSFORM
 from cgeartheye.files import replacing, write_image
 from cgeartheye.geometry import Detections, oriented_of
 
-SEASON = "summer"  # of the scene that is mapped
+SEASON = "summer"  # of the land cover
+TWICE_SEEN = "autumn"  # of change and objects: there are scenes of both dates
 CHIP = 96  # pixels a side of a chip that shows one scene: 72 m
-PATCH = 126  # pixels a side of what pixels and objects are learned from
-OBJECT_SIDE = 224  # of that as a detector sees it: a boat is smaller than a patch of the backbone
+PATCH = 126  # pixels a side of what pixels are learned from
+SHOWN = 210  # of that as the network sees it: its patches are as large as houses
+YARD = 252  # pixels a side of what objects are learned from: ships are half as long
 FOUND_CLASSES = ("aeroplane", "ship", "storage tank")  # of OBJECTS
 LATER = "EPSG:32651", 0.6, (3.0, -2.0)
 """How the later scene is delivered: reference system (turned by 4 degrees), m a pixel, m off."""
+
+
+def north_of(world: World) -> Square:
+    """What is tested and mapped: the third of a world that nothing but chips is learned from."""
+    return 0, 0, world.size, world.size - held_out_from(world.size)
 
 
 def cut_chips(world: World, folder: Path) -> int:
@@ -59,59 +66,43 @@ def cut_chips(world: World, folder: Path) -> int:
 
 
 def cut_patches(world: World, folder: Path) -> int:
-    """Write images and masks: small ones of the west in all seasons, large ones of the east."""
-    cover = Image.fromarray(world.land_cover())
+    """Write images and masks, enlarged."""
+    picture, cover = Image.fromarray(world.image(SEASON)), Image.fromarray(world.land_cover())
     cover.putpalette([value for name in LAND_COVER for value in COVER_COLOURS[name]])
-    pictures = {season: Image.fromarray(world.image(season)) for season in SEASONS}
-    squares = _squares(world.size)
-    for number, (part, box) in enumerate(squares):
-        season = SEASON if part == "val" else SEASONS[number % len(SEASONS)]
-        name = f"{season}_{box[1]}_{box[0]}.png"
-        write_image(folder / part / "Img" / name, pictures[season].crop(box))
-        write_image(folder / part / "Label" / name, cover.crop(box))
+    squares = _squares(world)
+    for part, square in squares:
+        name = f"{square[1]}_{square[0]}.png"
+        _write_enlarged(folder / part / "Img" / name, picture, square)
+        _write_enlarged(folder / part / "Label" / name, cover, square)
     return len(squares)
 
 
 def cut_pairs(world: World, folder: Path) -> int:
-    """Write pairs and masks at the same places, small ones of any two seasons."""
-    change = Image.fromarray(world.change())
-    pictures = {
-        (season, date): Image.fromarray(world.image(season, date))
-        for season in SEASONS
-        for date in DATES
-    }
-    squares = _squares(world.size)
-    for number, (part, box) in enumerate(squares):
-        seasons = SEASONS[number % 4], SEASONS[number // 4 % 4]
-        if part == "val":
-            seasons = "autumn", "autumn"
-        name = f"{box[1]}_{box[0]}.png"
-        for date, season in zip(DATES, seasons, strict=True):
-            write_image(folder / part / f"Image{date}" / name, pictures[season, date].crop(box))
-        write_image(folder / part / "Label" / name, change.crop(box))
+    """Write pairs and masks, enlarged, at the same places."""
+    mask = Image.fromarray(world.change())
+    pictures = {date: Image.fromarray(world.image(TWICE_SEEN, date)) for date in DATES}
+    squares = _squares(world)
+    for part, square in squares:
+        name = f"{square[1]}_{square[0]}.png"
+        for date, picture in pictures.items():
+            _write_enlarged(folder / part / f"Image{date}" / name, picture, square)
+        _write_enlarged(folder / part / "Label" / name, mask, square)
     return len(squares)
 
 
 def cut_boxes(world: World, folder: Path) -> int:
-    """Write what shows objects: of the south at both dates, each in two seasons, of the north once.
+    """Write what shows objects: of the south at both dates, of the north at the first.
 
     Returns:
         How many boxes there are.
     """
-    learned, _ = split(world.size, PATCH, held_out="north")
-    twice = [square for square in _shown(world, learned, DATES) for _ in range(2)]
+    learned, tested = split(world.size, YARD, held_out="north")
     return sum(
-        write_detection_chips(world, folder, part, squares, seasons, dates, FOUND_CLASSES)
-        for part, squares, seasons, dates in (
-            ("train", twice, SEASONS, DATES),
-            ("val", tested_squares(world), (SEASON,), DATES[:1]),
+        write_detection_chips(
+            world, folder, part, _shown(world, squares, dates), (TWICE_SEEN,), dates, FOUND_CLASSES
         )
+        for part, squares, dates in (("train", learned, DATES), ("val", tested, DATES[:1]))
     )
-
-
-def tested_squares(world: World) -> list[Square]:
-    """The squares of the north that show objects at the first date."""
-    return _shown(world, split(world.size, PATCH, held_out="north")[1], DATES[:1])
 
 
 def objects_of(world: World, date: int) -> Objects:
@@ -154,14 +145,17 @@ def _shown(world: World, squares: list[Square], dates: tuple[int, ...]) -> list[
     return [s for s in squares if any(len(objects_in(some, s).labels) for some in known)]
 
 
-def _squares(size: int) -> list[tuple[str, Square]]:
-    """Parts and places of what is learned from, in the west, and of what is tested, in the east.
+def _squares(world: World) -> list[tuple[str, Square]]:
+    """Parts and places of what is learned from, in the south, and of what is tested."""
+    learned, tested = split(world.size, PATCH, held_out="north")
+    # A third is enough of a test, as the map is measured on all of it.
+    return [("train", square) for square in learned] + [("val", square) for square in tested[::3]]
 
-    The east is one column of squares, as large as it is wide.
-    """
-    parts = split(size, PATCH, test_side=size - held_out_from(size))
-    names = "train", "val"
-    return [(name, square) for name, part in zip(names, parts, strict=True) for square in part]
+
+def _write_enlarged(path: Path, picture: Image.Image, square: Square) -> None:
+    """Write a square of a picture, or of a mask."""
+    how = Image.Resampling.BILINEAR if picture.mode == "RGB" else Image.Resampling.NEAREST
+    write_image(path, picture.resize((SHOWN, SHOWN), how, square), compress_level=1)
 
 
 def deliver(source: Path, path: Path) -> Path:
@@ -190,11 +184,10 @@ def deliver(source: Path, path: Path) -> Path:
     return path
 
 
-def write_tested(world: World, path: Path) -> Path:
-    """Write the outlines of the `tested_squares`."""
-    on_map = [outline_of(square) for square in tested_squares(world)]
+def write_outline(square: Square, path: Path) -> Path:
+    """Write a square of the world as a vector file."""
     with replacing(path) as temporary:
-        geopandas.GeoDataFrame(geometry=on_map, crs=EPSG).to_file(
-            temporary, driver="GPKG", layer="tested"
+        geopandas.GeoDataFrame(geometry=[outline_of(square)], crs=EPSG).to_file(
+            temporary, driver="GPKG", layer="area"
         )
     return path
