@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from cgeartheye.backbone.sizes import SIZES, Size
-from cgeartheye.backbone.vit import PATCH, VisionTransformer
+from cgeartheye.models.backbone.variants import SIZES, Size
+from cgeartheye.models.backbone.vit import PATCH, VisionTransformer
 
 SIDES = (224, 518)
 CPU_BATCH = {224: 8, 518: 1}

@@ -21,9 +21,9 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cgeartheye.backbone.sizes import SIZES, Size
-from cgeartheye.backbone.vit import VisionTransformer
-from cgeartheye.backbone.weights import load_into, read_weights
+from cgeartheye.models.backbone.checkpoint_io import load_into, read_weights
+from cgeartheye.models.backbone.variants import SIZES, Size
+from cgeartheye.models.backbone.vit import VisionTransformer
 
 LIMIT = 1e-4
 GIANT_DEPTH = 6

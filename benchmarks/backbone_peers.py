@@ -12,9 +12,9 @@ from transformers import (
     Dinov2WithRegistersModel,
 )
 
-from cgeartheye.backbone.naming import to_native
-from cgeartheye.backbone.sizes import Size
-from cgeartheye.backbone.vit import VisionTransformer
+from cgeartheye.models.backbone.key_mapping import to_native
+from cgeartheye.models.backbone.variants import Size
+from cgeartheye.models.backbone.vit import VisionTransformer
 
 
 def timm_model(size: Size, grid: int, registers: int = 0) -> nn.Module:

@@ -27,8 +27,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from cgeartheye.backbone import SIZES, build
-from cgeartheye.backbone.naming import to_native
 from cgeartheye.config import (
     Backbone,
     ChangeData,
@@ -38,8 +36,10 @@ from cgeartheye.config import (
     SegmentationDecoder,
     SemanticSegmentation,
 )
-from cgeartheye.tasks.change import ChangeTask
-from cgeartheye.tasks.segmentation import SegmentationTask
+from cgeartheye.models.backbone import SIZES, build
+from cgeartheye.models.backbone.key_mapping import to_native
+from cgeartheye.tasks.change.module import ChangeTask
+from cgeartheye.tasks.segmentation.module import SegmentationTask
 
 VIT_SIDE, MOST, LIMIT = 224, 2.1, 1e-4
 

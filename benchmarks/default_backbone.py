@@ -36,19 +36,19 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from cgeartheye.commands import tasks
 from cgeartheye.config import ChangeDetection, SceneClassification, SemanticSegmentation
-from cgeartheye.config.files import load
-from cgeartheye.data.scenes import SceneChips, load_parts
-from cgeartheye.errors import UserError
-from cgeartheye.evaluation.probes import knn_predict, linear_probe
-from cgeartheye.files import write_text
-from cgeartheye.tasks import runs
-from cgeartheye.tasks.inputs import encode
-from cgeartheye.tasks.recipes import recipe_for
-from cgeartheye.tasks.scene_recipe import chip_views
-from cgeartheye.training.loop import evaluate
-from cgeartheye.training.progress import console, say
-from cgeartheye.training.sources import FileSource
+from cgeartheye.config.loader import load
+from cgeartheye.data.datasets.scene import SceneChips, load_parts
+from cgeartheye.metrics.probes import knn_predict, linear_probe
+from cgeartheye.tasks.encoding import encode
+from cgeartheye.tasks.registry import recipe_for
+from cgeartheye.tasks.scene.pipeline import chip_views
+from cgeartheye.training.loaders import FileSource
+from cgeartheye.training.trainer import evaluate
+from cgeartheye.utils.console import console, say
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import write_text
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def encoded(
     config: SceneClassification, parts: tuple[SceneChips, ...]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the name and the features `[C]` of every chip, as `cgeartheye probe` makes them."""
-    task, _ = runs.build(config, parts[0].classes, CPU)
+    task, _ = tasks.build(config, parts[0].classes, CPU)
     task.eval()
     for chips in parts:
         samples = chip_views(config, chips, views=0)
@@ -238,11 +238,11 @@ def dense(
         training=training,
         work_dir=run,
     )
-    runs.train(config)
-    # Not `runs.test`, which tells the mean of two classes' IoU alone.
+    tasks.train(config)
+    # Not `tasks.test`, which tells the mean of two classes' IoU alone.
     part = config.data.model_copy(update={"test": given.part})
     config = config.model_copy(update={"data": part})
-    model, _ = runs.load(config, run, CPU, tta=True)
+    model, _ = tasks.load(config, run, CPU, tta=True)
     recipe = recipe_for(config)
     source = FileSource(recipe.parts.test, 0, CPU, (*recipe.images, "mask"))
     confusion = evaluate(model, source, 4, given.precision).confusion
@@ -262,7 +262,7 @@ def boxes(
         "work_dir": folder / "run",
     }
     overrides = [f"{field}={value}" for field, value in fields.items()]
-    figures = runs.train(load(CONFIGS / BOXES[task] / BOX_CONFIG, [*overrides, *BOX_OVERRIDES]))
+    figures = tasks.train(load(CONFIGS / BOXES[task] / BOX_CONFIG, [*overrides, *BOX_OVERRIDES]))
     return {"AP50": figures["ap50"], "AP": figures["ap"]}
 
 

@@ -27,6 +27,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from cgeartheye.boxes import Detections, overlap, suppress
+from cgeartheye.commands import tasks
+from cgeartheye.commands.map import map_scenes
 from cgeartheye.config import (
     Backbone,
     DetectionData,
@@ -35,7 +38,17 @@ from cgeartheye.config import (
     ObjectDetection,
     Training,
 )
-from cgeartheye.data.synthetic import (
+from cgeartheye.demo.datasets import (
+    FOUND_CLASSES,
+    SEASON,
+    boxes_of,
+    known_boxes,
+    mapped_boxes,
+    objects_of,
+    outline_of,
+)
+from cgeartheye.mapping.sinks.objects import TWICE
+from cgeartheye.synthetic import (
     DATES,
     GSD,
     SEASONS,
@@ -47,22 +60,9 @@ from cgeartheye.data.synthetic import (
     write_detection_chips,
     write_world,
 )
-from cgeartheye.data.synthetic.export import EPSG
-from cgeartheye.demo_files import (
-    FOUND_CLASSES,
-    SEASON,
-    boxes_of,
-    known_boxes,
-    mapped_boxes,
-    objects_of,
-    outline_of,
-)
-from cgeartheye.geometry import Detections, overlap, suppress
-from cgeartheye.mapping.objects import TWICE
-from cgeartheye.tasks import runs
-from cgeartheye.tasks.base import read_model
-from cgeartheye.tasks.box_tables import LEAST_SCORE
-from cgeartheye.tasks.maps import map_scenes
+from cgeartheye.synthetic.export import EPSG
+from cgeartheye.tasks.detection.writer import LEAST_SCORE
+from cgeartheye.tasks.model_io import read_model
 
 SIZE = 3072  # pixels a side of a world
 CHIP = 252  # of a chip: windows overlap by the longest ship, 117 px
@@ -132,9 +132,9 @@ def main() -> int:
     if not (out / "data").exists():
         write_chips(worlds, out / "data")
     config = configure(out, given.weights, given.epochs)
-    figures = runs.train(config, resume=True)
+    figures = tasks.train(config, resume=True)
     chips = out / "chips.csv"
-    runs.test(config, out=chips)
+    tasks.test(config, out=chips)
     best = read_model(config.work_dir).score
     assert best is not None, "the test found nothing"
     told = on_chips(worlds, pd.read_csv(chips))

@@ -29,12 +29,12 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 
-from cgeartheye.backbone import SIZES, build
 from cgeartheye.config import Backbone, DetectionData, DetectionDecoder, ObjectDetection
-from cgeartheye.decoders.channel_mapper import SCALES, ChannelMapper
-from cgeartheye.decoders.deformable import sample
-from cgeartheye.decoders.matching import gather_truth, match
-from cgeartheye.tasks.detection import DetectionTask
+from cgeartheye.models.backbone import SIZES, build
+from cgeartheye.models.detection.deformable_attention import sample
+from cgeartheye.models.detection.matcher import gather_truth, match
+from cgeartheye.models.detection.neck import SCALES, ChannelMapper
+from cgeartheye.tasks.detection.module import DetectionTask
 
 CLASSES, OBJECTS, CHANNELS = 20, 10, 256
 

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from cgeartheye.config import Heads, Pretraining, load
 from cgeartheye.pretraining.schedule import adamw
-from cgeartheye.pretraining.train import build_branch
+from cgeartheye.pretraining.trainer import build_branch
 
 CONFIG = Path(__file__).parents[1] / "config/Pretraining/CGEarthEye-Tiny-distilled.py"
 SIDE, PATCHES = 98, 49

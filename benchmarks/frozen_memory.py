@@ -16,10 +16,10 @@ from backbone_forward import median_seconds
 from rich.console import Console
 from rich.table import Table
 
-from cgeartheye import backbone
 from cgeartheye.config import Backbone, SceneClassification, SceneData
-from cgeartheye.tasks.scene import SceneTask
-from cgeartheye.training.loop import autocast
+from cgeartheye.models import backbone
+from cgeartheye.tasks.scene.module import SceneTask
+from cgeartheye.training.trainer import autocast
 
 TRAIN, TEST, EPOCHS, VIEWS, CLASSES = 2_000, 8_000, 100, 8, 30
 

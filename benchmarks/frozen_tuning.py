@@ -23,11 +23,11 @@ from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from cgeartheye import backbone
-from cgeartheye.backbone import SIZES
+from cgeartheye.commands import tasks
 from cgeartheye.config import Backbone, Config, SceneClassification, SceneData, Training
-from cgeartheye.data.scenes import SceneChips, load_parts
-from cgeartheye.tasks import runs
+from cgeartheye.data.datasets.scene import SceneChips, load_parts
+from cgeartheye.models import backbone
+from cgeartheye.models.backbone import SIZES
 from cgeartheye.training.optimizer import learning_rate
 
 
@@ -121,7 +121,7 @@ def main() -> None:
             work_dir=Path(folder) / "run",
         )
         begin = time.perf_counter()
-        runs.train(config)
+        tasks.train(config)
         ours = time.perf_counter() - begin
         top1 = json.loads((Path(folder) / "run" / "test.json").read_text())["top1"]
 

@@ -28,7 +28,6 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from cgeartheye.backbone import build
 from cgeartheye.config import (
     Backbone,
     Curation,
@@ -41,15 +40,16 @@ from cgeartheye.config import (
     Views,
 )
 from cgeartheye.data import images_below
-from cgeartheye.data.synthetic import SCENES, SEASONS, make_world
-from cgeartheye.evaluation.probes import few_per_class, knn_predict, linear_probe
-from cgeartheye.jlssd.curation import curate
-from cgeartheye.jlssd.features import encode_chips
-from cgeartheye.jlssd.steps import OK, read_chips, write_table
-from cgeartheye.pretraining.pack import pack
-from cgeartheye.pretraining.sources import Settings
-from cgeartheye.pretraining.train import pretrain
-from cgeartheye.training.progress import bar
+from cgeartheye.jlssd.curation.curate import curate
+from cgeartheye.jlssd.curation.embeddings import encode_chips
+from cgeartheye.jlssd.resumable import OK, read_chips, write_table
+from cgeartheye.metrics.probes import few_per_class, knn_predict, linear_probe
+from cgeartheye.models.backbone import build
+from cgeartheye.pretraining.store.inputs import Settings
+from cgeartheye.pretraining.store.pack import pack
+from cgeartheye.pretraining.trainer import pretrain
+from cgeartheye.synthetic import SCENES, SEASONS, make_world
+from cgeartheye.utils.console import bar
 
 SIDE = 128  # pixels of the chips of the pool
 COMMON = 0.9  # share of the pool

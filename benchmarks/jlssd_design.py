@@ -29,12 +29,12 @@ from affine import Affine
 from rasterio.windows import Window
 from scipy.ndimage import gaussian_filter
 
-from cgeartheye.jlssd.cells import Survey, Tally, blocks_of, read_block, write_block
-from cgeartheye.jlssd.classes import WORLDCOVER, read_classes
-from cgeartheye.jlssd.grid import Block, Grid
-from cgeartheye.jlssd.pool import spread
-from cgeartheye.jlssd.rasters import METRES_A_DEGREE, find_source, open_raster
-from cgeartheye.jlssd.regions import read_regions
+from cgeartheye.jlssd.sampling.cells import Survey, Tally, blocks_of, read_block, write_block
+from cgeartheye.jlssd.sampling.equal_area_grid import Block, Grid
+from cgeartheye.jlssd.sampling.land_cover_classes import WORLDCOVER, read_classes
+from cgeartheye.jlssd.sampling.rasters import METRES_A_DEGREE, find_source, open_raster
+from cgeartheye.jlssd.sampling.regions import read_regions
+from cgeartheye.jlssd.workers import spread
 
 GRID, TABLE = Grid(1000), read_classes(WORLDCOVER)
 WEST, NORTH = 10.0, 50.0

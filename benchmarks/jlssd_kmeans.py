@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cgeartheye.jlssd.kmeans import POINTS_PER_CENTROID, kmeans
+from cgeartheye.jlssd.curation.kmeans import POINTS_PER_CENTROID, kmeans
 
 WIDTH = 384
 CHUNK = 4096  # points that are made, or searched by faiss, at a time

@@ -36,14 +36,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from cgeartheye import backbone
+from cgeartheye.commands.map import TaskPredictor
 from cgeartheye.config import Backbone, SegmentationData, SegmentationDecoder, SemanticSegmentation
-from cgeartheye.data.synthetic import LAND_COVER, make_world
-from cgeartheye.mapping.grid import starts
+from cgeartheye.inference.windows import starts
+from cgeartheye.mapping.job import map_scene
 from cgeartheye.mapping.options import Options
-from cgeartheye.mapping.run import map_scene
-from cgeartheye.tasks.maps import TaskPredictor
-from cgeartheye.tasks.recipes import recipe_for
+from cgeartheye.models import backbone
+from cgeartheye.synthetic import LAND_COVER, make_world
+from cgeartheye.tasks.registry import recipe_for
 
 SIDE, OVERLAP, BATCH, GSD, TILE = 280, 1 / 3, 16, 0.75, 2048
 STRIDE = SIDE - round(SIDE * OVERLAP)

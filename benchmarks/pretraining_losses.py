@@ -24,13 +24,7 @@ from rich.table import Table
 from torch import Tensor
 
 from cgeartheye.pretraining.heads import ProjectionHead
-from cgeartheye.pretraining.losses import (
-    Centre,
-    dino_loss,
-    ibot_loss,
-    koleo_loss,
-    sinkhorn_knopp,
-)
+from cgeartheye.pretraining.losses import Centre, dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
 
 LIMIT = 1e-5
 STUDENT, TEACHER, MOMENTUM = 0.1, 0.07, 0.9

@@ -37,7 +37,6 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cgeartheye.backbone import SIZES
 from cgeartheye.config import (
     Heads,
     Network,
@@ -46,11 +45,12 @@ from cgeartheye.config import (
     PretrainingSchedule,
     Views,
 )
-from cgeartheye.pretraining.pack import pack
-from cgeartheye.pretraining.sources import Settings
-from cgeartheye.pretraining.store import Store
-from cgeartheye.pretraining.train import Pretrainer
-from cgeartheye.training.run import Run
+from cgeartheye.models.backbone import SIZES
+from cgeartheye.pretraining.store.inputs import Settings
+from cgeartheye.pretraining.store.pack import pack
+from cgeartheye.pretraining.store.reader import Store
+from cgeartheye.pretraining.trainer import Pretrainer
+from cgeartheye.training.run_dir import Run
 
 PATCH = 14
 GLOBAL, LOCAL, LOCAL_CROPS = 98, 42, 6

@@ -23,9 +23,9 @@ from torchvision.transforms import v2
 
 from cgeartheye.config import Network, Normalisation, Pretraining, PretrainingData, Views
 from cgeartheye.pretraining.loader import Loader, shuffled
-from cgeartheye.pretraining.pack import pack
-from cgeartheye.pretraining.sources import Settings
-from cgeartheye.pretraining.store import Store
+from cgeartheye.pretraining.store.inputs import Settings
+from cgeartheye.pretraining.store.pack import pack
+from cgeartheye.pretraining.store.reader import Store
 
 BATCH = 64
 CROPS = (

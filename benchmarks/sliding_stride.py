@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from cgeartheye.commands import tasks
 from cgeartheye.config import (
     Backbone,
     FeatureCache,
@@ -26,11 +27,10 @@ from cgeartheye.config import (
     SemanticSegmentation,
     Training,
 )
-from cgeartheye.data.synthetic import LAND_COVER, SEASONS, World, make_world
-from cgeartheye.evaluation.metrics import SegmentationMetrics
-from cgeartheye.tasks import runs
-from cgeartheye.tasks.sliding import count_windows, slide
-from cgeartheye.training.progress import bar
+from cgeartheye.inference.sliding_window import count_windows, slide
+from cgeartheye.metrics.classification import SegmentationMetrics
+from cgeartheye.synthetic import LAND_COVER, SEASONS, World, make_world
+from cgeartheye.utils.console import bar
 
 SIDE, TILE, STRIDE, WORLD, SEASON = 518, 896, 10, 2688, "summer"
 
@@ -84,8 +84,8 @@ def train(folder: Path, weights: Path | None, epochs: int):  # type: ignore[no-u
         training=Training(epochs=epochs, lr=6e-4, evaluate_every=4),
         work_dir=folder / "run",
     )
-    runs.train(config)
-    return runs.load(config, folder / "run", torch.device("cpu"))[0].eval()
+    tasks.train(config)
+    return tasks.load(config, folder / "run", torch.device("cpu"))[0].eval()
 
 
 def write(world: World, folder: Path, columns: list[int]) -> None:

@@ -11,12 +11,12 @@ import argparse
 from pathlib import Path
 
 from cgeartheye.config import Jlssd, Pretraining, load
-from cgeartheye.data.synthetic import SEASONS
-from cgeartheye.data.synthetic.country import Country, write_country
-from cgeartheye.files import write_text
-from cgeartheye.jlssd.build import build
-from cgeartheye.pretraining.train import pretrain
-from cgeartheye.training.progress import bar
+from cgeartheye.jlssd.pipeline import build
+from cgeartheye.pretraining.trainer import pretrain
+from cgeartheye.synthetic import SEASONS
+from cgeartheye.synthetic.country import Country, write_country
+from cgeartheye.utils.console import bar
+from cgeartheye.utils.io import write_text
 
 BUILD = """task: jlssd
 licence: made by code, MIT

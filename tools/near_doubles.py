@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from cgeartheye.data import images_below
-from cgeartheye.pretraining.store import Store
+from cgeartheye.pretraining.store.reader import Store
 
 SIDE = 24
 SQUARE = 256  # pixels

@@ -10,7 +10,7 @@ from typing import Literal
 
 from cgeartheye.cli import main
 from cgeartheye.config import ObjectDetection, load
-from cgeartheye.errors import UserError
+from cgeartheye.utils.errors import UserError
 
 Boxes = Literal["horizontal", "oriented"]
 _TOOLS = {"horizontal": "hbb", "oriented": "obb"}

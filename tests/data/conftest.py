@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cgeartheye.data.synthetic import World, make_world
-
-sys.path.append(str(Path(__file__).parent))  # for what tests share
+sys.path.append(str(Path(__file__).parent / "formats"))  # for what tests share
 
 MakeImage = Callable[[Path, int], None]
 
@@ -48,9 +46,3 @@ def write_list() -> Callable[[Path, dict[str, int]], None]:
         path.write_text("".join(f"{name} {label}\n" for name, label in labels.items()))
 
     return write
-
-
-@pytest.fixture(scope="session")
-def world() -> World:
-    """A world with a harbour and an airport, for all tests that only look at it."""
-    return make_world(1536, seed=1)

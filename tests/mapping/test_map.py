@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy_map import NORTH_UP, UTM, Toy, ToyCells, picture, read, run_toy, smooth, write_scene
 
-from cgeartheye.errors import UserError
-from cgeartheye.mapping import grid
+from cgeartheye.inference import windows
+from cgeartheye.utils.errors import UserError
 
 quick = settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -85,7 +85,7 @@ def test_bands_of_columns_leave_no_trace(tmp_path: Path, monkeypatch: pytest.Mon
     scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
     for gsd in (0.75, 0.5, 1.3):
         run_toy(scene, tmp_path / f"one{gsd}", Toy(gsd=gsd), probabilities=True)
-    monkeypatch.setattr(grid, "MAX_SUMS", 1)  # then a band is 8 windows wide
+    monkeypatch.setattr(windows, "MAX_SUMS", 1)  # then a band is 8 windows wide
     for gsd in (0.75, 0.5, 1.3):
         run_toy(scene, tmp_path / f"more{gsd}", Toy(gsd=gsd), probabilities=True)
         for name in ("map.tif", "probabilities.tif"):
@@ -172,7 +172,7 @@ def test_windows_without_data_cost_nothing(tmp_path: Path) -> None:
     toy = Toy()
     run_toy(scene, tmp_path / "map", toy, batch_size=1)
     # A look at the model; two rows of windows touch the data.
-    assert toy.calls == 1 + 2 * len(grid.starts(300, 28, 1 / 3))
+    assert toy.calls == 1 + 2 * len(windows.starts(300, 28, 1 / 3))
 
 
 def test_nan_is_nodata(tmp_path: Path) -> None:

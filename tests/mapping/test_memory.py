@@ -29,8 +29,9 @@ sys.path.insert(0, {folder!r})
 import torch
 from toy_detector import ToyDetector
 from toy_map import run_toy
-from cgeartheye.geometry import Detections
-from cgeartheye.mapping import object_outputs, objects
+from cgeartheye.boxes import Detections
+from cgeartheye.mapping.outputs import objects as object_outputs
+from cgeartheye.mapping.sinks import objects
 torch.set_num_threads(1)
 objects._CHUNK, object_outputs.SHOWN = 2000, 1000
 places = torch.cartesian_prod(torch.arange(4, 126, 10), torch.arange(4, 126, 10))

@@ -18,10 +18,12 @@ from pyproj import Geod, Transformer
 from toy_detector import ToyDetector, draw, reach, scatter
 from toy_map import NORTH_UP, Toy, run_toy, write_scene
 
-from cgeartheye.errors import UserError
-from cgeartheye.geometry import Detections, corners_of
-from cgeartheye.mapping import grid, object_outputs, objects, writing
+from cgeartheye.boxes import Detections, corners_of
+from cgeartheye.inference import windows
 from cgeartheye.mapping.ledger import Ledger
+from cgeartheye.mapping.outputs import objects as object_outputs
+from cgeartheye.mapping.sinks import objects, writer
+from cgeartheye.utils.errors import UserError
 
 
 def shapes_of(boxes: torch.Tensor) -> np.ndarray:
@@ -55,7 +57,7 @@ def test_every_object_of_a_scene_once_and_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, oriented: bool, noise: float, columns: int
 ) -> None:
     """Over borders of windows, and of bands of columns if they are few."""
-    monkeypatch.setattr(grid, "MAX_COLUMNS", columns)
+    monkeypatch.setattr(windows, "MAX_COLUMNS", columns)
     monkeypatch.setattr(objects, "_CHUNK", 10)
     boxes, labels = scatter(200, 260, 120, 14, oriented, 5)
     scene = write_scene(tmp_path / "scene.tif", draw(200, 260, boxes, labels))
@@ -275,7 +277,7 @@ def test_windows_without_data_are_not_predicted(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
     toy = ToyDetector(70, False, 14)
     run_toy(scene, tmp_path / "map", toy, batch_size=1, overlap=0.3)
-    assert toy.calls == len(grid.starts(300, 70, 0.3))
+    assert toy.calls == len(windows.starts(300, 70, 0.3))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -385,8 +387,8 @@ SAME = ("map.geojson", "map.parquet", "map.json", "preview.html")
 def test_stopped_after_every_row_the_objects_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "_SECONDS_BETWEEN_NOTES", -1)
-    monkeypatch.setattr(grid, "MAX_COLUMNS", 130)
+    monkeypatch.setattr(writer, "_SECONDS_BETWEEN_NOTES", -1)
+    monkeypatch.setattr(windows, "MAX_COLUMNS", 130)
     boxes, labels = scatter(200, 200, 90, 14, True, 6)
     scene = write_scene(tmp_path / "scene.tif", draw(200, 200, boxes, labels))
     assert run_noisy(scene, tmp_path / "whole")["objects"] == len(boxes)

@@ -20,12 +20,12 @@ from rasterio.warp import transform as reproject
 from toy_map import NORTH_UP, ToyChange, picture, read, run_toy, write_scene
 from world import GRIDS, HOUSES, SHAPE, first, render, second
 
-from cgeartheye.errors import UserError
-from cgeartheye.mapping import writing
+from cgeartheye.geo.pair import PairScene, open_pair
+from cgeartheye.geo.reader import open_scene
+from cgeartheye.geo.warp import lattice_of, lay
 from cgeartheye.mapping.ledger import Ledger
-from cgeartheye.mapping.onto import lattice_of, lay
-from cgeartheye.mapping.pair import PairScene, open_pair
-from cgeartheye.mapping.scene import open_scene
+from cgeartheye.mapping.sinks import writer
+from cgeartheye.utils.errors import UserError
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "LEVIR-CD-20" / "test"
 INNER = slice(8, -8), slice(8, -8)
@@ -435,7 +435,7 @@ def test_killed_the_map_of_change_has_the_same_bytes(tmp_path: Path) -> None:
 def test_stopped_after_every_row_the_map_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "_SECONDS_BETWEEN_NOTES", -1)
+    monkeypatch.setattr(writer, "_SECONDS_BETWEEN_NOTES", -1)
     a, b = first(tmp_path / "a.tif"), second(tmp_path / "b.tif", "degrees", (3.2, 2.1))
     options: dict[str, Any] = {"after": b, "register": True, "probabilities": True}
     run_toy(a, tmp_path / "whole", **options)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from toy_map import NORTH_UP, Toy, picture, read, run_toy, write_scene
 
-from cgeartheye.errors import UserError
-from cgeartheye.mapping import outputs, writing
 from cgeartheye.mapping.ledger import Ledger
+from cgeartheye.mapping.outputs import pixels as outputs
+from cgeartheye.mapping.sinks import writer
+from cgeartheye.utils.errors import UserError
 
 NAMES = ("map.tif", "probabilities.tif", "map.json", "map.tif.aux.xml", "preview.html")
 
@@ -53,7 +54,7 @@ def test_stopped_after_every_row_the_map_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gsd: float | None, overlap: float
 ) -> None:
     """Stopped at each row of windows in turn; only what is not finished is predicted again."""
-    monkeypatch.setattr(writing, "_SECONDS_BETWEEN_NOTES", -1)
+    monkeypatch.setattr(writer, "_SECONDS_BETWEEN_NOTES", -1)
     scene = write_scene(tmp_path / "scene.tif", picture(90, 40))
     run_toy(scene, tmp_path / "whole", Toy(gsd=gsd), overlap=overlap, probabilities=True)
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from toy_map import run_toy
 
-from cgeartheye.geometry import Detections, corners_of, horizontal_of, oriented_around
-from cgeartheye.mapping import writing
+from cgeartheye.boxes import Detections, corners_of, horizontal_of, oriented_around
+from cgeartheye.mapping.sinks import writer
 
 BACKGROUND = 1
 CLASSES = ("ship", "plane")
@@ -136,7 +136,7 @@ def scatter(
 
 if __name__ == "__main__":  # SCENE OUT
     torch.set_num_threads(1)
-    writing._SECONDS_BETWEEN_NOTES = 0
+    writer._SECONDS_BETWEEN_NOTES = 0
     run_toy(
         Path(sys.argv[1]),
         Path(sys.argv[2]),

@@ -14,9 +14,9 @@ from affine import Affine
 from rasterio.crs import CRS
 from torch import Tensor
 
-from cgeartheye.mapping import writing
+from cgeartheye.mapping.job import map_scene
 from cgeartheye.mapping.options import Options
-from cgeartheye.mapping.run import map_scene
+from cgeartheye.mapping.sinks import writer
 
 UTM = CRS.from_epsg(32650)
 NORTH_UP = Affine(0.75, 0, 500_000, 0, -0.75, 4_400_000)
@@ -128,7 +128,7 @@ def read(path: Path) -> np.ndarray:
 
 if __name__ == "__main__":  # SCENE OUT, or FIRST OUT SECOND
     torch.set_num_threads(1)
-    writing._SECONDS_BETWEEN_NOTES = 0
+    writer._SECONDS_BETWEEN_NOTES = 0
     pair = len(sys.argv) > 3
     run_toy(
         Path(sys.argv[1]),

@@ -1,10 +1,10 @@
 import sys
 from pathlib import Path
 
-from cgeartheye.backbone import SIZES, build
-from cgeartheye.backbone.weights import Facts, save_tensors
 from cgeartheye.config import Backbone
-from cgeartheye.pretraining.train import build_branch
+from cgeartheye.models.backbone import SIZES, build
+from cgeartheye.models.backbone.checkpoint_io import Facts, save_tensors
+from cgeartheye.pretraining.trainer import build_branch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_pretraining import SIZE, toy_config

@@ -20,15 +20,15 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parent))
 from toy_pretraining import SIZE, ToyStore, pretrain_toy, toy_config, toy_trainer
 
-from cgeartheye.backbone import SIZES, VisionTransformer
 from cgeartheye.config import Network, Pretraining, Teacher
-from cgeartheye.errors import UserError
+from cgeartheye.models.backbone import SIZES, VisionTransformer
 from cgeartheye.pretraining import checkpoint
-from cgeartheye.pretraining.crops import crop
 from cgeartheye.pretraining.distillation import Distillation, Standardizer, cut_maps
 from cgeartheye.pretraining.loader import mix
 from cgeartheye.pretraining.teacher import FrozenTeacher
-from cgeartheye.training.run import Run, read_history
+from cgeartheye.pretraining.views.crops import crop
+from cgeartheye.training.run_dir import Run, read_history
+from cgeartheye.utils.errors import UserError
 
 CPU = torch.device("cpu")
 FACTS = {"mean": "[120, 120, 120]", "std": "[60, 60, 60]", "gsd": "1"}

@@ -19,10 +19,10 @@ from cgeartheye.config import (
     PretrainingSchedule,
     Views,
 )
-from cgeartheye.errors import UserError
-from cgeartheye.pretraining import held
-from cgeartheye.pretraining.held import Held
 from cgeartheye.pretraining.loader import Loader, ViewBatch, shuffled
+from cgeartheye.pretraining.store import preload
+from cgeartheye.pretraining.store.preload import Held
+from cgeartheye.utils.errors import UserError
 
 CPU = torch.device("cpu")
 IMAGES = 14
@@ -238,12 +238,12 @@ def test_images_that_do_not_fit_are_refused_before_decoding(
     hold: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = sum(3 * h * w for h, w in map(FakeStore().size, range(IMAGES)))
-    monkeypatch.setattr(held, "_free_memory", lambda device: (needed - 1, "here"))
+    monkeypatch.setattr(preload, "_free_memory", lambda device: (needed - 1, "here"))
     store = FakeStore()
     with pytest.raises(UserError, match=r"decoded images take .* free here: set data\.hold=disk"):
         loader(store, hold=hold)
     assert not store.decoded
-    monkeypatch.setattr(held, "_free_memory", lambda device: (needed, "here"))
+    monkeypatch.setattr(preload, "_free_memory", lambda device: (needed, "here"))
     loader(store, hold=hold)
 
 
@@ -251,11 +251,11 @@ def test_free_memory_is_shared_by_the_processes_of_a_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    free, where = held._free_memory(CPU)
+    free, where = preload._free_memory(CPU)
     assert 1e7 < free < 1e14
     assert where == "in memory for each process"
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert held._free_memory(CPU)[0] == pytest.approx(free / 4, rel=0.2)
+    assert preload._free_memory(CPU)[0] == pytest.approx(free / 4, rel=0.2)
 
 
 # Damage

@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from cgeartheye.backbone import Size, VisionTransformer
 from cgeartheye.config import Heads, Objective, PretrainingSchedule
+from cgeartheye.models.backbone import Size, VisionTransformer
 from cgeartheye.pretraining.model import Branch
 from cgeartheye.pretraining.schedule import Schedule, adamw
 

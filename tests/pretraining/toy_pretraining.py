@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cgeartheye.backbone.sizes import Size
 from cgeartheye.config import (
     Heads,
     Network,
@@ -21,10 +20,11 @@ from cgeartheye.config import (
     Teacher,
     Views,
 )
-from cgeartheye.pretraining import train
-from cgeartheye.pretraining.train import Pretrainer
+from cgeartheye.models.backbone.variants import Size
+from cgeartheye.pretraining import trainer as train
+from cgeartheye.pretraining.trainer import Pretrainer
 from cgeartheye.training import distributed
-from cgeartheye.training.run import Run, read_history
+from cgeartheye.training.run_dir import Run, read_history
 
 SIZE = Size(width=24, depth=2, heads=2, hidden=48)
 

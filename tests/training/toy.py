@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from cgeartheye.config import Backbone, SceneClassification, SceneData, Training
 from cgeartheye.training import distributed
-from cgeartheye.training.loop import Data, Trainer
-from cgeartheye.training.run import Run, read_history
-from cgeartheye.training.state import all_tensors
+from cgeartheye.training.checkpoint import all_tensors
+from cgeartheye.training.run_dir import Run, read_history
+from cgeartheye.training.trainer import Data, Trainer
 
 CHIPS = 53  # divides by nothing
 

@@ -1,5 +1,6 @@
 """The schema of a run and the files it is read from."""
 
+from cgeartheye.config.base import Colour, Triple
 from cgeartheye.config.data import (
     ChangeData,
     DetectionData,
@@ -7,9 +8,9 @@ from cgeartheye.config.data import (
     SceneData,
     SegmentationData,
 )
-from cgeartheye.config.files import load, section, to_yaml
 from cgeartheye.config.jlssd import ChipCutting, ChipQuality, Curation, Jlssd, PlaceDesign
-from cgeartheye.config.network import Backbone, Lora, Network, Normalisation
+from cgeartheye.config.loader import load, section, to_yaml
+from cgeartheye.config.model import Backbone, Lora, Network, Normalisation
 from cgeartheye.config.pretraining import (
     Heads,
     Objective,
@@ -21,7 +22,6 @@ from cgeartheye.config.pretraining import (
     Watch,
 )
 from cgeartheye.config.schema import Config
-from cgeartheye.config.section import Colour, Triple
 from cgeartheye.config.tasks import (
     ChangeDecoder,
     ChangeDetection,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cgeartheye.config.section import (
+from cgeartheye.config.base import (
     Colour,
     Factors,
     Fraction,

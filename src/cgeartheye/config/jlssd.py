@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cgeartheye.config.network import Network
-from cgeartheye.config.section import Positive, Section, Share
+from cgeartheye.config.base import Positive, Section, Share
+from cgeartheye.config.model import Network
 
 Paths = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class PlaceDesign(Section):
-    """Which cells of the globe are sampled (see `jlssd/design.py`)."""
+    """Which cells of the globe are sampled (see `jlssd/sampling/design.py`)."""
 
     regions: Path = Field(description="a vector file of polygons")
     region_column: str | None = Field(
@@ -34,7 +34,7 @@ class PlaceDesign(Section):
 
 
 class ChipCutting(Section):
-    """How chips are cut at the places (see `jlssd/cut.py`)."""
+    """How chips are cut at the places (see `jlssd/chips/cut.py`)."""
 
     mosaics: dict[str, Paths] = Field(
         min_length=1, description="of each season: COG, VRT or folders; any path that GDAL opens"
@@ -57,7 +57,7 @@ class ChipCutting(Section):
 
 
 class ChipQuality(Section):
-    """Limits of what `jlssd/quality.py` measures; a chip beyond one is dropped.
+    """Limits of what `jlssd/quality/measures.py` measures; a chip beyond one is dropped.
 
     Of 51 classes of real scenes (0.3 to 8 m) with 40 images each none is below `min_sharpness`, and
     none above `max_haze`; `max_cloud` takes bright beaches and roofs of some.
@@ -77,7 +77,7 @@ class ChipQuality(Section):
 
 
 class Curation(Section):
-    """How redundant places are thinned (see `jlssd/curation.py`)."""
+    """How redundant places are thinned (see `jlssd/curation/curate.py`)."""
 
     backbone: Network = Field(description="frozen; its class tokens say what looks alike")
     keep: Positive = Field(description="places")

@@ -5,14 +5,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from cgeartheye.config.base import Positive, Section, Share, Shares
 from cgeartheye.config.data import SceneData
-from cgeartheye.config.network import Network
-from cgeartheye.config.section import Positive, Section, Share, Shares
+from cgeartheye.config.model import Network
 from cgeartheye.config.tasks import FeatureCache
 
 
 class Views(Section):
-    """What teacher and student see of a sample (see `pretraining/views.py`)."""
+    """What teacher and student see of a sample (see `pretraining/views/sampling.py`)."""
 
     global_size: Positive = Field(224, description="pixels a side of the 2 global crops")
     global_area: Shares = Field((0.32, 1.0), description="share of the image that one covers")

@@ -1,7 +1,7 @@
 """The one schema of a run.
 
 Every field that a user can set is in this folder, with its default, its unit and its reason. A
-config file (see `files.py`) binds one of the classes below.
+config file (see `loader.py`) binds one of the classes below.
 """
 
 from cgeartheye.config.jlssd import Jlssd

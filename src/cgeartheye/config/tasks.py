@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from cgeartheye.config.base import Positive, Section, Share
 from cgeartheye.config.data import ChangeData, DetectionData, SceneData, SegmentationData
-from cgeartheye.config.network import Backbone
-from cgeartheye.config.section import Positive, Section, Share
+from cgeartheye.config.model import Backbone
 
 
 class SegmentationDecoder(Section):
@@ -114,7 +114,7 @@ class SlidingWindow(Section):
 
 
 class FeatureCache(Section):
-    """Frozen features, encoded once and read in every epoch (see `training/features.py`)."""
+    """Frozen features, encoded once and read in every epoch (see `training/feature_cache.py`)."""
 
     enabled: bool = Field(True, description="used where the backbone is frozen")
     views: Positive = Field(8, description="augmented views of each training image")

@@ -1,23 +1,23 @@
 """Image files and the data sets made of them."""
 
-from cgeartheye.data.boxes import (
+from cgeartheye.data.datasets.change import ChangeChips, ChangeParts, load_change_parts, read_pair
+from cgeartheye.data.datasets.detection import (
     BoxChips,
     DetectionParts,
     box_fingerprint,
     load_detection_parts,
 )
-from cgeartheye.data.images import images_below, read_georeference, read_image
-from cgeartheye.data.legend import UNLABELLED, Legend
-from cgeartheye.data.masks import (
+from cgeartheye.data.datasets.scene import SceneChips, SceneParts, fingerprint, load_parts
+from cgeartheye.data.datasets.segmentation import (
     MaskedChips,
     SegmentationChips,
     SegmentationParts,
     fingerprint_masks,
     load_segmentation_parts,
 )
-from cgeartheye.data.pairs import ChangeChips, ChangeParts, load_change_parts, read_pair
-from cgeartheye.data.scenes import SceneChips, SceneParts, fingerprint, load_parts
-from cgeartheye.data.transforms import Normalise, eval_transform
+from cgeartheye.data.formats.masks import UNLABELLED, Legend
+from cgeartheye.data.image_io import images_below, read_georeference, read_image
+from cgeartheye.data.transforms.image import Normalise, eval_transform
 
 __all__ = [
     "UNLABELLED",

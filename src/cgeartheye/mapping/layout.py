@@ -2,12 +2,12 @@
 
 import torch
 
-from cgeartheye.mapping.grid import Grid, axes, make_grid, make_object_grid
-from cgeartheye.mapping.merge import largest_of, share_of
+from cgeartheye.geo.pair import AnyScene
+from cgeartheye.inference.merge_boxes import largest_of, share_of
+from cgeartheye.inference.windows import Grid, axes, make_grid, make_object_grid
 from cgeartheye.mapping.options import Options
-from cgeartheye.mapping.pair import AnyScene
-from cgeartheye.mapping.rows import Detector, Predictor
-from cgeartheye.training.progress import say
+from cgeartheye.mapping.pipeline import Detector, Predictor
+from cgeartheye.utils.console import say
 
 _ENLARGED = 4  # times; beyond, somebody may have mistaken the scene
 _MOST_OVERLAP = 0.5  # share of a window, for the objects of the training; more costs much

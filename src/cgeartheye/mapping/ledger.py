@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cgeartheye.errors import UserError
+from cgeartheye.utils.errors import UserError
 
 
 class Ledger:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgeartheye.errors import UserError
-from cgeartheye.mapping.vector_files import FORMATS
+from cgeartheye.geo.vector_writer import FORMATS
+from cgeartheye.utils.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.optim import Optimizer
 
-from cgeartheye.backbone import Facts
-from cgeartheye.backbone.weights import save_tensors
-from cgeartheye.errors import UserError
-from cgeartheye.files import write_text
+from cgeartheye.models.backbone import Facts
+from cgeartheye.models.backbone.checkpoint_io import save_tensors
 from cgeartheye.pretraining.model import Branch
 from cgeartheye.training import distributed
-from cgeartheye.training.state import all_tensors
+from cgeartheye.training.checkpoint import all_tensors
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import write_text
 
 KEPT = 2
 BACKBONE = "model.safetensors"

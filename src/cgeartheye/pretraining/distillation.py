@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from cgeartheye.backbone.vit import PATCH
 from cgeartheye.config import Teacher
+from cgeartheye.models.backbone.vit import PATCH
 from cgeartheye.pretraining.loader import ViewBatch, mix
 from cgeartheye.pretraining.teacher import FrozenTeacher
-from cgeartheye.pretraining.views import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE
+from cgeartheye.pretraining.views.sampling import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE
 from cgeartheye.training.distributed import share_buffers
 
 MEASURED = 2048  # images whose features are measured to standardize them

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cgeartheye.backbone.linear import Linear, linear
+from cgeartheye.models.backbone.onednn_linear import Linear, linear
 
 
 class ProjectionHead(nn.Module):

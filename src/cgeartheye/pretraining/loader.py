@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cgeartheye.backbone.vit import PATCH
 from cgeartheye.config import Normalisation, Pretraining, Teacher, Views
-from cgeartheye.errors import UserError
-from cgeartheye.pretraining.augment import augment
-from cgeartheye.pretraining.crops import Images, cut
-from cgeartheye.pretraining.held import Held
-from cgeartheye.pretraining.views import GLOBAL_CROPS, Plan, draw, place
-from cgeartheye.training.batches import derive_seed
+from cgeartheye.models.backbone.vit import PATCH
+from cgeartheye.pretraining.store.preload import Held
+from cgeartheye.pretraining.views.augment import augment
+from cgeartheye.pretraining.views.crops import Images, cut
+from cgeartheye.pretraining.views.sampling import GLOBAL_CROPS, Plan, draw, place
+from cgeartheye.training.samplers import derive_seed
+from cgeartheye.utils.errors import UserError
 
 # Number in the run of the first sample of a batch, and the images of its samples.
 _Key = tuple[int, npt.NDArray[np.int64]]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from cgeartheye.backbone import VisionTransformer
 from cgeartheye.config import Heads, Objective
+from cgeartheye.models.backbone import VisionTransformer
 from cgeartheye.pretraining.heads import ProjectionHead
 
 

@@ -6,13 +6,7 @@ from torch import Tensor, nn
 from cgeartheye.config import Objective
 from cgeartheye.pretraining.distillation import Distillation
 from cgeartheye.pretraining.loader import ViewBatch
-from cgeartheye.pretraining.losses import (
-    Centre,
-    dino_loss,
-    ibot_loss,
-    koleo_loss,
-    sinkhorn_knopp,
-)
+from cgeartheye.pretraining.losses import Centre, dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
 
 
 class Losses(nn.Module):

@@ -8,17 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cgeartheye.backbone import VisionTransformer
-from cgeartheye.backbone.vit import PATCH
 from cgeartheye.config import Normalisation, Pretraining, to_yaml
-from cgeartheye.data.transforms import Normalise, eval_transform
-from cgeartheye.evaluation import panels
-from cgeartheye.evaluation.page import Picture, Report
-from cgeartheye.pretraining.crops import Images
+from cgeartheye.data.transforms.image import Normalise, eval_transform
+from cgeartheye.models.backbone import VisionTransformer
+from cgeartheye.models.backbone.vit import PATCH
 from cgeartheye.pretraining.loader import ViewBatch
 from cgeartheye.pretraining.model import evaluating
-from cgeartheye.training.progress import bar
-from cgeartheye.training.run import Record, environment, read_history
+from cgeartheye.pretraining.views.crops import Images
+from cgeartheye.reports import charts as panels
+from cgeartheye.reports.html import Picture, Report
+from cgeartheye.training.run_dir import Record, environment, read_history
+from cgeartheye.utils.console import bar
 
 Array = np.ndarray
 

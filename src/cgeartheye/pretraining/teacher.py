@@ -11,17 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cgeartheye import backbone
-from cgeartheye.backbone import Model, weights_file
 from cgeartheye.config import Backbone, Teacher
-from cgeartheye.errors import UserError
-from cgeartheye.pretraining.crops import Images
+from cgeartheye.models import backbone
+from cgeartheye.models.backbone import Model, weights_file
+from cgeartheye.pretraining.views.crops import Images
 from cgeartheye.training import distributed
-from cgeartheye.training.batches import test_order
-from cgeartheye.training.features import cached
-from cgeartheye.training.loop import autocast
-from cgeartheye.training.progress import bar, say
-from cgeartheye.training.sources import FileSource
+from cgeartheye.training.feature_cache import cached
+from cgeartheye.training.loaders import FileSource
+from cgeartheye.training.samplers import test_order
+from cgeartheye.training.trainer import autocast
+from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.errors import UserError
 
 
 class Features(NamedTuple):

@@ -1,233 +1,140 @@
-"""The model that a training leaves: `model.safetensors` and `model.json`.
+"""What tasks whose decoder sees feature maps of several layers have in common."""
 
-They hold what the backbone's own weights file does not: the decoder, LoRA's matrices or the tuned
-backbone, and the classes, normalisation and sizes that `test`, `predict` and mapping need.
-"""
-
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Self
 
 import torch
-from pydantic import TypeAdapter
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cgeartheye.backbone import Built, weights_file
-from cgeartheye.backbone.weights import Facts, check_fit, read_tensors, save_tensors
-from cgeartheye.config import Config
-from cgeartheye.errors import UserError
-from cgeartheye.files import write_text
-from cgeartheye.training import distributed
-from cgeartheye.training.batches import test_order
-from cgeartheye.training.loop import autocast
-from cgeartheye.training.progress import bar
-from cgeartheye.training.sources import Batch, Source
-from cgeartheye.training.state import all_tensors, tuned_tensors
+from cgeartheye.config import ChangeDetection, Normalisation, ObjectDetection, SemanticSegmentation
+from cgeartheye.data.transforms.image import Normalise
+from cgeartheye.models.backbone import Model
+from cgeartheye.models.backbone.timm_adapter import TimmBackbone
+from cgeartheye.models.backbone.vit import resolve_layers
+from cgeartheye.training.loaders import Batch
+from cgeartheye.utils.errors import UserError
 
-WEIGHTS, FACTS = "model.safetensors", "model.json"
-FORMAT = 1
+STRIDE = 16  # pixels a side of a cell of the grid that the maps of a convolutional network share
+
+MapsConfig = SemanticSegmentation | ChangeDetection | ObjectDetection
 
 
-@dataclass(frozen=True)
-class Model:
-    """A trained model as it is read from its files.
+class MapsTask(nn.Module, ABC):
+    """A backbone, and a decoder that who inherits this puts on it; see `training.trainer.Task`.
 
     Attributes:
-        path: of the weights.
-        config: that it was trained with; its backbone is built with it.
-        classes: names by index.
-        tensors: by name in the task.
-        backbone_fingerprint: of the weights beneath, or none if they are among the tensors.
-        gsd: metres a pixel of what the network saw in training, if known.
-        largest: how far the largest object reaches, in pixels of that; of detectors only.
-        score: from which on a detector's boxes agreed best with the truth, 0..1, if it was tested.
+        layers: indices of those whose maps the decoder sees.
+        channels: of each of the maps.
+        stride: pixels of the image a side of one of their cells.
+        frozen: whether the backbone is not tuned.
     """
 
-    path: Path
-    config: Config
-    classes: tuple[str, ...]
-    tensors: dict[str, Tensor]
-    backbone_fingerprint: str | None
-    gsd: float | None
-    largest: float | None
-    score: float | None
+    backbone: Model
+    decoder: nn.Module
+
+    def __init__(
+        self, backbone: Model, normalisation: Normalisation, config: MapsConfig, count: int
+    ):
+        """Take a backbone.
+
+        Args:
+            backbone: built by `cgeartheye.models.backbone.build`.
+            normalisation: of the backbone's weights.
+            config: of the run.
+            count: of the layers, evenly spaced, where `config.decoder` names none.
+
+        Raises:
+            UserError: layers that the backbone does not have, or a convolutional one that is tuned.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.layers = _layers(backbone, config, count)
+        self.channels, self.stride = _grid(backbone, self.layers)
+        self.normalise = Normalise(normalisation.mean, normalisation.std)
+        self.frozen = config.backbone.tuning == "frozen"
+
+    @abstractmethod
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses by name."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the training loss: what DDP and FSDP call."""
+        return self.training_loss(batch)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; a frozen backbone stays as it is in a test."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Map images `[B, 3, H, W]`, uint8 or float, to `[B, layers, channels, h, w]`."""
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
+            frozen_precision(images.device, self.frozen),
+        ):
+            maps: list[Tensor] = self.backbone(self.normalise(images), layers=self.layers)[1]
+        grid = images.shape[-2] // self.stride, images.shape[-1] // self.stride
+        return torch.stack([on_grid(x, grid, self.channels) for x in maps], dim=1).float()
 
 
-@dataclass(frozen=True)
-class Tested:
-    """What a test found.
+def on_grid(x: Tensor, grid: tuple[int, int], channels: int) -> Tensor:
+    """Bring a map of any size onto a grid.
 
-    Attributes:
-        figures: in percent.
-        report: writes `report.html`, and everything else that the first process writes.
-        facts: what the test tells of the model, for `model.json`.
+    Nothing of a finer map is lost: the pixels that share a cell lie side by side in its channels.
+    A coarser one is interpolated.
+
+    Args:
+        x: `[B, C, H, W]`; H and W are multiples of the grid, or fewer.
+        grid: rows and columns.
+        channels: filled up with zeros to so many.
     """
-
-    figures: dict[str, float]
-    report: Callable[[Path], None]
-    facts: dict[str, float] = field(default_factory=dict)
-
-
-def device_of(task: nn.Module) -> torch.device:
-    """Return where a task computes."""
-    return next(task.parameters()).device
+    if x.shape[-1] > grid[1]:
+        x = F.pixel_unshuffle(x, x.shape[-1] // grid[1])
+    elif x.shape[-1] < grid[1]:
+        x = F.interpolate(x, grid, mode="bilinear")
+    return F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))
 
 
-@torch.no_grad()
-def predictions(task: Any, source: Source, config: Config) -> Iterator[tuple[Any, Batch]]:
-    """Yield the task's predictions for each batch of a source, and the batch, in order."""
-    task.eval()
-    order = test_order(len(source), config.data.batch_size, 0, 1)
-    with bar("predicting", len(source), "images") as progress:
-        for samples, batch in zip(order, source.load(order), strict=True):
-            with autocast(device_of(task), config.training.precision):
-                prediction = task.predict(batch)
-            yield prediction, batch
-            progress.advance(len(samples))
+def frozen_precision(device: torch.device, frozen: bool) -> AbstractContextManager[None]:
+    """Half precision for a frozen backbone where the device gains by it and training asks none."""
+    if half_when_frozen(device) and frozen and not torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
 
 
-def is_self_contained(config: Config) -> bool:
-    """Whether the model's file must hold the whole backbone.
-
-    It need not where a file of the user's does. The weights that ship with the package move and
-    change with it, which no trained model must notice.
-    """
-    return not isinstance(config.backbone.weights, Path) or config.backbone.tuning == "full"
+def half_when_frozen(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 faster than in float32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def input_side(config: Config) -> int:
-    """Return how many pixels a side the backbone sees."""
-    if config.task == "change_detection" and config.decoder.kind == "ban":
-        return config.decoder.backbone_size
-    return config.data.image_size
+def _grid(backbone: Model, layers: list[int]) -> tuple[int, int]:
+    """Return channels and stride of the maps that the decoder sees."""
+    if len(backbone.blocks):
+        return backbone.embed_dim, backbone.patch_size
+    assert isinstance(backbone, TimmBackbone)
+    stride = min(STRIDE, backbone.patch_size)
+    sizes = [backbone.maps[index] for index in layers]
+    return max(c * max(stride // reduction, 1) ** 2 for c, reduction in sizes), stride
 
 
-def write_facts(
-    folder: Path,
-    config: Config,
-    classes: tuple[str, ...],
-    built: Built,
-    gsd: float | None,
-    data_facts: Mapping[str, float | None],
-) -> None:
-    """Write `model.json`; the first process only."""
-    if not distributed.is_main():
-        return
-    whole, source = is_self_contained(config), config.backbone.weights
-    backbone = config.backbone.model_copy(
-        update={
-            "weights": source.resolve() if isinstance(source, Path) and not whole else "random",
-            "normalisation": built.normalisation,
-            "gsd": built.gsd,
-            "registers": built.registers,
-        }
-    )
-    facts = {
-        "format": FORMAT,
-        "classes": classes,
-        "gsd": gsd,
-        **data_facts,
-        "backbone_fingerprint": None if whole else built.fingerprint,
-        "began_with": built.fingerprint,
-        "config": config.model_copy(update={"backbone": backbone}).model_dump(mode="json"),
-    }
-    write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
-
-
-def refuse_other_weights(folder: Path, config: Config, built: Built) -> None:
-    """Make sure that a run which is resumed goes on with the backbone that it began with.
-
-    What is tuned fully is in the checkpoint, so its beginning does not matter any more.
-
-    Raises:
-        UserError: the weights are others now.
-    """
-    path = folder / FACTS
-    if config.backbone.tuning == "full" or not path.exists():
-        return
-    began_with = json.loads(path.read_text(encoding="utf-8")).get("began_with", built.fingerprint)
-    if began_with != built.fingerprint:
+def _layers(backbone: Model, config: MapsConfig, count: int) -> list[int]:
+    """Return indices of the layers whose maps the decoder sees."""
+    depth, is_plain = backbone.depth, len(backbone.blocks) > 0
+    if not is_plain and config.backbone.tuning != "frozen":
         raise UserError(
-            f"{folder} began with other backbone weights than it would go on with "
-            f"({weights_file(config.backbone) or 'random'}): name those with "
-            "--set backbone.weights=FILE, or train anew with another --work-dir"
+            f"{config.backbone.name} is no plain transformer: {config.task.replace('_', ' ')} "
+            "takes it with backbone.tuning=frozen alone"
         )
-
-
-def amend_facts(folder: Path, facts: Mapping[str, float]) -> None:
-    """Add to `model.json` what a test told; the first process only."""
-    if facts and distributed.is_main():
-        path = folder / FACTS
-        known = json.loads(path.read_text(encoding="utf-8"))
-        write_text(path, json.dumps(known | facts, indent=1, ensure_ascii=False))
-
-
-def write_weights(folder: Path, model: nn.Module, config: Config, built: Built) -> None:
-    """Write `model.safetensors`; every process must call it.
-
-    Where it holds the whole backbone it says what that needs, so that it can be another's weights.
-    """
-    metadata = {}
-    whole = is_self_contained(config)
-    tensors = all_tensors(model) if whole else tuned_tensors(model)
-    if whole:
-        normal = built.normalisation
-        facts = Facts(normal.mean, normal.std, built.gsd, input_side(config))
-        metadata = facts.to_metadata()
-    failure = None
-    if distributed.is_main():
-        try:
-            save_tensors(folder / WEIGHTS, tensors, metadata | {"format": str(FORMAT)})
-        except UserError as error:
-            failure = error
-    distributed.main_first(failure)
-
-
-def read_model(path: Path) -> Model:
-    """Read a run directory or its `model.safetensors`.
-
-    Raises:
-        UserError: a file is missing or is not ours.
-    """
-    weights = path / WEIGHTS if path.is_dir() else path
-    facts_path = weights.parent / FACTS
-    for needed in (weights, facts_path):
-        if not needed.is_file():
-            raise UserError(f"no trained model in {path}: {needed} is missing")
-    try:
-        facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
-        config: Config = TypeAdapter(Config).validate_python(facts["config"])
-        classes = tuple(facts["classes"])
-        fingerprint, gsd = facts["backbone_fingerprint"], facts["gsd"]
-        largest, score = facts.get("largest"), facts.get("score")
-    except (ValueError, KeyError, TypeError) as error:
+    # The stages of a convolutional network differ in size: the coarsest are those that see most.
+    even = [depth * (n + 1) // count - 1 if is_plain else n - count for n in range(count)]
+    layers = resolve_layers(config.decoder.layers or even, depth)
+    if config.backbone.tuning != "frozen" and depth - 1 not in layers:
         raise UserError(
-            f"{facts_path} is not the description of a model: {' '.join(str(error).split())[:200]}"
-        ) from error
-    tensors = read_tensors(weights)[0]
-    return Model(weights, config, classes, tensors, fingerprint, gsd, largest, score)
-
-
-def load_into(task: nn.Module, model: Model, built: Built) -> None:
-    """Put a model's tensors into a task; every tensor must find its place.
-
-    Raises:
-        UserError: tensors that are missing, left over or of another shape; or backbone weights
-            other than those the model was trained on.
-    """
-    if model.backbone_fingerprint and model.backbone_fingerprint != built.fingerprint:
-        raise UserError(
-            f"{model.path} was trained on other backbone weights than those in "
-            f"{model.config.backbone.weights}: name the right file with --set backbone.weights=FILE"
+            f"decoder.layers must hold the last one, {depth - 1}, where the backbone is tuned: the "
+            "layers above the decoder's would never learn"
         )
-    expected = task.state_dict()
-    if model.backbone_fingerprint:
-        expected = {
-            name: tensor
-            for name, tensor in expected.items()
-            if not name.startswith("backbone.") or name.endswith((".lora_a", ".lora_b"))
-        }
-    check_fit(expected, model.tensors, model.path)
-    task.load_state_dict(model.tensors, strict=False)
+    return layers

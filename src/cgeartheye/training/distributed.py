@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from cgeartheye.errors import UserError
+from cgeartheye.utils.errors import UserError
 
 
 @contextmanager

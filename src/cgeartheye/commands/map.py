@@ -1,0 +1,140 @@
+"""Maps of whole scenes by a trained model of any task."""
+
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cgeartheye.boxes import Detections
+from cgeartheye.commands import tasks
+from cgeartheye.config import Config
+from cgeartheye.config.loader import override
+from cgeartheye.mapping.job import map_scene
+from cgeartheye.mapping.options import Options
+from cgeartheye.mapping.pipeline import Detector, Predictor
+from cgeartheye.tasks import model_io
+from cgeartheye.tasks.registry import recipe_for
+from cgeartheye.training import distributed
+from cgeartheye.training.trainer import autocast
+from cgeartheye.utils.console import say
+from cgeartheye.utils.errors import UserError
+
+
+class TaskPredictor:
+    """A trained model as `mapping` knows it."""
+
+    def __init__(self, task: Any, config: Config, gsd: float | None):
+        """Take a model.
+
+        Args:
+            task: on its device.
+            config: it was built with.
+            gsd: metres a pixel of what it saw in training, if known.
+        """
+        self._task = task.eval()
+        self._precision = config.training.precision
+        self.classes: tuple[str, ...] = task.classes
+        self.window = config.data.image_size
+        self.gsd = gsd
+        self.device = model_io.device_of(task)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """See `mapping.Predictor`."""
+        with torch.inference_mode(), autocast(self.device, self._precision):
+            probabilities: Tensor = self._task.probabilities(images)
+        return probabilities
+
+
+class TaskDetector:
+    """A trained detector as `mapping` knows it."""
+
+    def __init__(self, task: Any, config: Config, model: model_io.Model):
+        """Take a model.
+
+        Args:
+            task: on its device.
+            config: it was built with.
+            model: its files.
+        """
+        self._task = task.eval()
+        self._precision = config.training.precision
+        self.classes: tuple[str, ...] = task.classes
+        self.window = config.data.image_size
+        self.gsd = model.gsd
+        self.device = model_io.device_of(task)
+        self.oriented: bool = task.oriented
+        self.largest, self.score = model.largest, model.score
+
+    def predict(self, images: Tensor) -> list[Detections]:
+        """See `mapping.Detector`."""
+        with torch.inference_mode(), autocast(self.device, self._precision):
+            found: list[Detections] = self._task.predict_windows(images)
+        return found
+
+
+def map_scenes(
+    run: Path,
+    scenes: list[Path],
+    out: Path,
+    options: dict[str, Any],
+    overrides: list[str],
+    resume: bool = False,
+    after: list[Path] | None = None,
+) -> dict[str, Any]:
+    """Map a scene, or what changed between two, with a trained model; see `mapping.job.map_scene`.
+
+    Args:
+        run: a run directory or its `model.safetensors`.
+        scenes: a raster, or several and folders of them as one mosaic; of two dates the first.
+        out: a folder for the map alone.
+        options: fields of `mapping.Options`; bands, stretch and overlap that are not named are the
+            model's own.
+        overrides: `field=value` for the model's config, e.g. `training.precision=bf16`.
+        resume: go on with an unfinished map.
+        after: the second date, for a model of change.
+
+    Returns:
+        What `map.json` holds.
+
+    Raises:
+        UserError: no model, a model of change without a second date or another with one, or what
+            `map_scene` raises.
+    """
+    model = model_io.read_model(run)
+    config = override(model.config, overrides)
+    if config.task == "change_detection" and after is None:
+        raise UserError(f"{run} detects change between two dates: name --before and --after")
+    if config.task != "change_detection" and after is not None:
+        raise UserError(f"{run} sees one date, not two: name its scene without --before, --after")
+    own: dict[str, Any] = {
+        "bands": config.data.bands,
+        "stretch": config.data.stretch,
+        "batch_size": config.data.batch_size,
+    }
+    if config.task != "scene_classification":
+        own |= {"overlap": config.window.overlap, "batch_size": config.window.batch_size}
+    asked = Options(**own | options)
+    with distributed.process_group(config.training.device) as device:
+        task, _ = tasks.load(config, run, device)
+        if model.gsd is None and asked.gsd is None:
+            say(
+                "note: the model's metres a pixel are not known: the scene is mapped as it is; "
+                "--gsd tells them"
+            )
+        with model.path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+        facts = {
+            "path": str(model.path.resolve()),
+            "sha256": digest,
+            "backbone": model.backbone_fingerprint,
+            "precision": config.training.precision,
+        }
+        predictor: Predictor | Detector
+        if config.task == "object_detection":
+            predictor = TaskDetector(task, config, model)
+        else:
+            predictor = TaskPredictor(task, config, model.gsd)
+        colours = recipe_for(config).colours
+        return map_scene(predictor, scenes, out, facts, asked, colours, resume, after)

@@ -1,0 +1,179 @@
+"""Config files: Python that binds `config`, or YAML; both may be overridden field by field."""
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from cgeartheye.config.base import Section
+from cgeartheye.config.jlssd import Jlssd
+from cgeartheye.config.pretraining import Pretraining
+from cgeartheye.config.schema import KINDS, Config
+from cgeartheye.utils.errors import UserError, nearest
+
+Part = TypeVar("Part", bound=Section)
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining | Jlssd:
+    """Read a config file and apply overrides.
+
+    A file that names no `task` is one of scene classification.
+
+    Args:
+        path: a `.py` file that binds the name `config` (it is run), or `.yaml` / `.yml` (no code
+            is run).
+        overrides: `field.subfield=value`, the value in YAML (`true`, `1e-4`, `[1, 2]`, `null`).
+
+    Returns:
+        The config; its `work_dir` is always set, to `runs/<file stem>` where the file does not.
+
+    Raises:
+        UserError: no such file, an unknown field (with the nearest name), or a value that does
+            not fit.
+    """
+    if not path.is_file():
+        raise UserError(f"no config file {path}")
+    values = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
+    for text in overrides or []:
+        _apply(values, text)
+    values["work_dir"] = values.get("work_dir") or Path("runs") / path.stem
+    return _validated(values, str(path))
+
+
+def override(config: Config, overrides: list[str]) -> Config:
+    """Return a config with some fields changed; see `load`."""
+    values = config.model_dump(exclude_unset=True)
+    for text in overrides:
+        _apply(values, text)
+    changed = _validated(values | {"task": config.task}, "--set")
+    assert isinstance(changed, Config)
+    return changed
+
+
+def section(kind: type[Part], values: dict[str, Any], overrides: list[str] | None = None) -> Part:
+    """Make a part of a config from values and overrides, for a command that takes no config file.
+
+    Raises:
+        UserError: an unknown field, or a value that does not fit.
+    """
+    values = dict(values)
+    for text in overrides or []:
+        _apply(values, text)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_sentence("--set", error)) from error
+
+
+def to_yaml(config: Config | Pretraining | Jlssd) -> str:
+    """Return the resolved config as YAML that `load` reads back to an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_python(path: Path) -> dict[str, Any]:
+    try:
+        config = runpy.run_path(str(path)).get("config")
+    except ValidationError as error:
+        raise UserError(_sentence(str(path), error)) from error
+    except Exception as error:
+        raise UserError(f"{path} does not run: {type(error).__name__}: {error}") from error
+    if not isinstance(config, BaseModel):
+        raise UserError(
+            f"{path} must bind the name 'config' to a config object, "
+            "for example config = SceneClassification(...)"
+        )
+    # Only what the file says: defaults are filled in after the overrides.
+    return config.model_dump(exclude_unset=True) | {"task": getattr(config, "task", None)}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold fields such as 'backbone:' and 'data:'")
+    return values
+
+
+def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jlssd:
+    task = values.get("task") or "scene_classification"
+    if task not in KINDS:
+        raise UserError(
+            f"{source}: task: '{task}' is none of {', '.join(KINDS)}"
+            f"{nearest(str(task), list(KINDS))}"
+        )
+    try:
+        return KINDS[task].model_validate(values | {"task": task})
+    except ValidationError as error:
+        raise UserError(_sentence(source, error)) from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"an override is written field.subfield=value, not '{override}'")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"the value of '{override}' is not YAML") from error
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise UserError(f"'{override}': {parent} is a single value, it has no fields")
+    values[last] = value
+
+
+def _sentence(source: str, error: ValidationError) -> str:
+    """Tell the first mistake of a validation in one sentence."""
+    # A misspelt field often leaves its rightful owner missing: tell of the misspelling.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    place = [str(part) for part in first["loc"]]
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        fields = _fields_beside(_section_named(error.title), place[:-1])
+        message = f"no such field{nearest(place[-1], fields)}"
+    where = ".".join(place) or error.title
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{source}: {where}: {message[:1].lower()}{message[1:]}{more}"
+
+
+def _section_named(name: str) -> type[Section]:
+    kinds = [Section]
+    for kind in kinds:  # grows while it is read
+        kinds += kind.__subclasses__()
+    return next(kind for kind in kinds if kind.__name__ == name)
+
+
+def _fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:
+    """Names of the fields of the section that `place` leads to."""
+    for part in place:
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers: `1e-4` is a number, not text as in YAML 1.1."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    key: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:float"]
+    for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"
+    ),
+    list("-+0123456789."),
+)

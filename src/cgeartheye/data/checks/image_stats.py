@@ -1,0 +1,127 @@
+"""What the pixels of every file say, gathered by several processes."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from cgeartheye.data.checks.contact_sheet import THUMBNAIL
+from cgeartheye.data.image_io import read_header, read_image
+from cgeartheye.utils.errors import UserError
+
+T = TypeVar("T")
+F = TypeVar("F")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one image is.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        bits: a band, in the file.
+        digest: SHA-256 of the decoded pixels.
+        sums: over all pixels, for each band.
+        squares: sums of their squares.
+        thumbnail: uint8 `[THUMBNAIL, THUMBNAIL, 3]`, if it was wanted.
+    """
+
+    width: int
+    height: int
+    bits: int
+    digest: bytes
+    sums: list[float]
+    squares: list[float]
+    thumbnail: npt.NDArray[np.uint8] | None
+
+
+def examine(
+    items: Sequence[T],
+    look: Callable[[T], F],
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> list[F | str]:
+    """Look at every item once, in `workers` processes.
+
+    Args:
+        items: what to look at.
+        look: what it returns of an item; it can be pickled.
+        workers: processes; 0: this one.
+        progress: called with the number of items examined so far and in all.
+
+    Returns:
+        In order, what `look` returned, or the sentence of the `UserError` that it raised.
+    """
+    seen: list[F | str] = []
+    examiner = _Examiner(items, look)
+    # The loader brings the processes with it; `list` keeps it from stacking what is no tensor.
+    for batch in DataLoader(examiner, batch_size=16, num_workers=workers, collate_fn=list):
+        seen += batch
+        progress(len(seen), len(items))
+    return seen
+
+
+class _Examiner(Dataset[Any]):
+    """Looks at an item when it is asked for it."""
+
+    def __init__(self, items: Sequence[T], look: Callable[[T], F]) -> None:
+        self._items, self._look = items, look
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self._look(self._items[index])
+        except UserError as error:
+            return str(error)
+
+
+def image_facts(
+    path: Path,
+    bands: tuple[int, int, int],
+    stretch: tuple[float, float] | None,
+    thumbnail: bool = False,
+) -> Facts:
+    """Decode an image, as `read_image` does, and return what it is.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    bits = read_header(path).bits
+    image = read_image(path, bands, stretch)
+    _, height, width = image.shape
+    values = image.flatten(1).to(torch.float64)  # exact: no sum comes near 2**53
+    return Facts(
+        width,
+        height,
+        bits,
+        digest_of(image.permute(1, 2, 0)),
+        values.sum(1).tolist(),
+        values.square().sum(1).tolist(),
+        shrink(image) if thumbnail else None,
+    )
+
+
+def digest_of(pixels: Tensor) -> bytes:
+    """Return the SHA-256 of pixels `[H, W, ...]`, and of their shape."""
+    height, width = pixels.shape[:2]
+    digest = hashlib.sha256(f"{width} {height} ".encode())
+    digest.update(pixels.contiguous().numpy().data)
+    return digest.digest()
+
+
+def shrink(image: Tensor, side: int = THUMBNAIL) -> npt.NDArray[np.uint8]:
+    """Return the central square of an image, uint8 `[3, H, W]`, as `[side, side, 3]`."""
+    square = center_crop(resize(image, [side]), [side])
+    pixels: npt.NDArray[np.uint8] = square.permute(1, 2, 0).contiguous().numpy()
+    return pixels

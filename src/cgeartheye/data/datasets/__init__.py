@@ -1,0 +1,1 @@
+"""Data sets as PyTorch reads them, one file a task."""

@@ -1,0 +1,1 @@
+"""Annotation files: COCO, VOC, DOTA, YOLO, masks."""

@@ -1,0 +1,213 @@
+"""COCO's annotation files: one JSON for all images of a part."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from cgeartheye.boxes import corners_of, oriented_around
+from cgeartheye.data.formats.voc_dota_yolo import Annotation, Faults, Id, Written, corners_of_sides
+from cgeartheye.utils.errors import UserError
+
+T = TypeVar("T")
+_LISTS = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What a COCO file says.
+
+    Attributes:
+        categories: the id of each by its name, in the order of the file.
+        images: for each image's `file_name`, where each of its objects is written, and what it is.
+        ids: of the images, by `file_name`.
+    """
+
+    categories: dict[str, Id]
+    images: dict[str, Written]
+    ids: dict[str, Id]
+
+
+def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
+    """Read a COCO file.
+
+    Args:
+        path: the file.
+        outlines: whether boxes are the smallest rectangles around the outlines (`segmentation`),
+            where there are such, rather than `bbox`.
+        faults: takes the mistakes of single annotations.
+
+    Raises:
+        UserError: it is missing, no JSON, or no COCO file.
+    """
+    content = _read(path)
+    categories: dict[Id, str] = {}
+    for category in content["categories"]:
+        first_name = categories.setdefault(category["id"], str(category["name"]))
+        if first_name != str(category["name"]):
+            faults.add(
+                f"{path}: the categories '{first_name}' and '{category['name']}'",
+                "have the same id: give each its own",
+            )
+    found: dict[str, Written] = {}
+    of_image: dict[Id, Written] = {}
+    ids: dict[str, Id] = {}
+    for image in content["images"]:
+        file_name = str(image["file_name"])
+        if file_name in found:
+            faults.add(
+                f"{path}: the image '{file_name}'",
+                "is there twice: bring its annotations together under one id",
+            )
+            continue
+        found[file_name] = []
+        if image["id"] in of_image:
+            faults.add(
+                f"{path}: the image '{file_name}' and another",
+                "have the same id, so annotations cannot tell them apart: give each its own",
+            )
+        of_image[image["id"]] = found[file_name]
+        ids[file_name] = image["id"]
+    listed: list[tuple[Written, str, str, dict[str, Any]]] = []
+    for number, annotation in enumerate(content["annotations"]):
+        place = f"{path}: annotation {annotation.get('id', number)}"
+        objects = _named(of_image, annotation.get("image_id"))
+        name = _named(categories, annotation.get("category_id"))
+        if objects is None or name is None:
+            faults.add(
+                place,
+                "has an image_id or category_id that the file does not list: correct it, or delete "
+                "the annotation",
+            )
+            continue
+        listed.append((objects, place, name, annotation))
+    rectangles: list[Sequence[float] | None] = [None] * len(listed)
+    if outlines:
+        rectangles = _around(
+            [_outline(one.get("segmentation"), place, faults) for _, place, _, one in listed]
+        )
+    for (objects, place, name, annotation), corners in zip(listed, rectangles, strict=True):
+        if corners is None:
+            corners = _box(annotation.get("bbox"), place, faults)
+        if corners is not None:
+            crowd = bool(annotation.get("iscrowd", 0))
+            ignored = bool(annotation.get("ignore", 0))
+            objects.append((place, Annotation(name, corners, ignored, crowd)))
+    first: dict[str, Id] = {}
+    for key, name in categories.items():
+        first.setdefault(name, key)
+    return CocoFile(first, found, ids)
+
+
+def _named(table: Mapping[Id, T], key: Any) -> T | None:
+    return table.get(key) if isinstance(key, Id) else None
+
+
+def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the content of a file that has COCO's form."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"no annotations {path}: correct data.annotations or restore the file"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): export the annotations again") from error
+    wrong = None
+    if not isinstance(content, dict):
+        wrong = "its content is a list or a number"
+    else:
+        absent = [name for name in _LISTS if not isinstance(content.get(name), list)]
+        if absent:
+            wrong = f"it has no list '{absent[0]}'"
+        elif not all(isinstance(one, dict) for name in _LISTS for one in content[name]):
+            wrong = "its lists hold something else than objects"
+        elif not all({"id", "file_name"} <= image.keys() for image in content["images"]):
+            wrong = "an image lacks its id or file_name"
+        elif not all({"id", "name"} <= category.keys() for category in content["categories"]):
+            wrong = "a category lacks its id or name"
+        elif not all(
+            isinstance(one["id"], Id) for name in ("images", "categories") for one in content[name]
+        ):
+            wrong = "an id is neither a number nor a text"
+    if wrong:
+        raise UserError(
+            f"{path} is not a COCO file, {wrong}: export one with images, annotations and "
+            "categories, or name another in data.annotations"
+        )
+    checked: dict[str, list[dict[str, Any]]] = content
+    return checked
+
+
+def _box(box: Any, place: str, faults: Faults) -> tuple[float, ...] | None:
+    """Return the corners of a `bbox`; numbers that are not finite are found later."""
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(isinstance(number, int | float) for number in box)
+        or box[2] < 0
+        or box[3] < 0
+    ):
+        faults.add(
+            place, "has no bbox of x, y, width and height: correct it, or delete the annotation"
+        )
+        return None
+    x, y, width, height = box
+    return corners_of_sides(x, y, x + width, y + height)
+
+
+def _around(outlines: list[np.ndarray | None]) -> list[Sequence[float] | None]:
+    """Return the corners of the smallest rectangle around each outline, where there is one."""
+    corners: list[Sequence[float] | None] = [
+        None if points is None else [math.nan] * 8  # told with the boxes that have such
+        for points in outlines
+    ]
+    finite = {
+        place: torch.from_numpy(points)
+        for place, points in enumerate(outlines)
+        if points is not None and np.isfinite(points).all()
+    }
+    boxes = oriented_around(list(finite.values()))
+    for place, rectangle in zip(finite, corners_of(boxes).flatten(1).tolist(), strict=True):
+        corners[place] = rectangle
+    return corners
+
+
+def _outline(outline: Any, place: str, faults: Faults) -> np.ndarray | None:
+    """Return the points of an outline, float64 `[n, 2]`; none: there is none."""
+    if not outline:
+        return None
+    try:
+        points = _run_ends(outline) if isinstance(outline, dict) else _vertices(outline)
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError):
+        faults.add(
+            place,
+            "has a segmentation that is neither polygons nor a run-length code: correct it, or "
+            "delete it, for its bbox to count",
+        )
+        return None
+    return points if len(points) else None
+
+
+def _vertices(polygons: list[list[float]]) -> np.ndarray:
+    """Return the points of all polygons, float64 `[n, 2]`: an object may be in several pieces."""
+    return np.concatenate([np.array(one, dtype=np.float64).reshape(-1, 2) for one in polygons])
+
+
+def _run_ends(code: dict[str, Any]) -> np.ndarray:
+    """Return the outer corners of the pixels of a run-length code, float64 `[n, 2]`."""
+    from faster_coco_eval.core import mask as runs
+
+    if isinstance(code["counts"], list):
+        code = runs.frPyObjects(code, *code["size"])
+    pixels = runs.decode(code)
+    (rows,) = pixels.any(axis=1).nonzero()
+    first = pixels[rows].argmax(axis=1)
+    last = pixels.shape[1] - pixels[rows, ::-1].argmax(axis=1)
+    ends = [(x, y) for x in (first, last) for y in (rows, rows + 1)]
+    return np.concatenate([np.stack(pair, axis=1) for pair in ends]).astype(np.float64)

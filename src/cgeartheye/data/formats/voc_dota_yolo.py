@@ -1,0 +1,348 @@
+"""What annotation files say: XML of VOC and DIOR-R, text of DOTA and YOLO; COCO is in `coco.py`.
+
+A mistake does not end the reading: it is noted with its file and line, so that the doctor can tell
+all of them.
+"""
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from cgeartheye.data.index.scene import Problem, more
+from cgeartheye.utils.errors import UserError, nearest
+
+Id = int | float | str
+"""Of an image or a category in a COCO file."""
+
+Kind = Literal["xml", "dota", "yolo"]
+"""XML of VOC or DIOR-R, or text of DOTA or YOLO."""
+
+NAMES = ("data.yaml", "dataset.yaml", "classes.txt")
+"""Files that name YOLO's classes by index."""
+
+_BOX = ("xmin", "ymin", "xmax", "ymax")
+_CORNERS = tuple(
+    f"{axis}_{corner}"
+    for corner in ("left_top", "right_top", "right_bottom", "left_bottom")
+    for axis in "xy"
+)
+_DOTA_COLUMNS = (9, 10)  # with `difficult`, and without
+_DOTA_HEAD = ("imagesource", "gsd")
+_YOLO_COLUMNS = (5, 9)  # horizontal, and with corners
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of an image, as they are annotated.
+
+    Attributes:
+        corners: float64 `[n, 4, 2]`, x and y in pixels of the image on disk, in the file's order.
+        labels: int64 `[n]`, the index of the class of each.
+        ignored: bool `[n]`: those that count neither way in a test, as difficult ones.
+        crowds: bool `[n]`: those that stand for many objects; they are ignored too.
+        where: the annotation file.
+        image_id: in a COCO file.
+    """
+
+    corners: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+    ignored: npt.NDArray[np.bool_]
+    crowds: npt.NDArray[np.bool_]
+    where: Path
+    image_id: Id | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One object as it is written: its class, its corners, 8 numbers, and its flags."""
+
+    name: str
+    corners: Sequence[float]
+    ignored: bool = False
+    crowd: bool = False
+
+
+Written = list[tuple[str, Annotation]]
+"""The objects of an image: where each is written, in words, and what it is."""
+
+
+class Faults:
+    """Mistakes in files, brought together by what is to be done about them."""
+
+    def __init__(self) -> None:
+        self._cases: dict[str, list[str]] = {}
+
+    def add(self, case: str, advice: str) -> None:
+        """Note a case, such as a file and a line; with the advice it makes a sentence."""
+        self._cases.setdefault(advice, []).append(case)
+
+    def problems(self) -> list[Problem]:
+        """Return a problem for each advice."""
+        return [
+            Problem(f"{cases[0]}{more(cases)} {advice}", cases)
+            for advice, cases in self._cases.items()
+        ]
+
+
+def spellings(classes: Sequence[str]) -> dict[str, int]:
+    """Return the index of each class by its name as it is, and in lower case.
+
+    Upper and lower case are one, for DIOR's files write Expressway-Service-area, but where two
+    classes would be the same.
+    """
+    folded = [name.casefold() for name in classes]
+    alike = {name: label for label, name in enumerate(folded) if folded.count(name) == 1}
+    return alike | {name: label for label, name in enumerate(classes)}
+
+
+def gather(
+    found: Written, labels: Mapping[str, int], classes: tuple[str, ...], where: Path, faults: Faults
+) -> Objects:
+    """Bring the objects of an image together, but for those with a mistake.
+
+    Args:
+        found: the objects.
+        labels: see `spellings`.
+        classes: names by index.
+        where: the annotation file.
+        faults: takes the mistakes.
+    """
+    kept: list[tuple[int, Annotation]] = []
+    for place, one in found:
+        label = labels.get(one.name, labels.get(one.name.casefold()))
+        if label is None:
+            faults.add(
+                f"{place}: the class '{one.name}'",
+                f"is not among the {len(classes)} classes{nearest(one.name, list(classes))}: "
+                "rename it there, or correct data.classes",
+            )
+        elif not all(map(math.isfinite, one.corners)):
+            faults.add(place, "has a corner that is no finite number: correct or delete the object")
+        else:
+            kept.append((label, one))
+    return Objects(
+        np.array([one.corners for _, one in kept], dtype=np.float64).reshape(-1, 4, 2),
+        np.array([label for label, _ in kept], dtype=np.int64),
+        np.array([one.ignored or one.crowd for _, one in kept], dtype=bool),
+        np.array([one.crowd for _, one in kept], dtype=bool),
+        where,
+    )
+
+
+def corners_of_sides(x0: float, y0: float, x1: float, y1: float) -> tuple[float, ...]:
+    """Return the corners of a horizontal box, 8 numbers, clockwise from the top left."""
+    return x0, y0, x1, y0, x1, y1, x0, y1
+
+
+def kind_of(files: Iterable[Path]) -> Kind:
+    """Tell DOTA's text from YOLO's by the first line that is of one of them.
+
+    Only DOTA's begins with a head or has a class name behind the corners; where no line is of
+    either, each is right.
+    """
+    for path in files:
+        if path.suffix.lower() == ".xml":
+            return "xml"
+        for line in _lines(path, Faults()):
+            columns = line.split()
+            numbers = [_numbers([column]) is not None for column in columns]
+            if len(columns) in _YOLO_COLUMNS and all(numbers):
+                return "yolo"
+            if line.startswith(_DOTA_HEAD) or (len(columns) in _DOTA_COLUMNS and all(numbers[:8])):
+                return "dota"
+    return "yolo"
+
+
+def read_xml(path: Path, faults: Faults) -> Written:
+    """Read an XML file of VOC (`bndbox`) or DIOR-R (`robndbox` with four corners).
+
+    Returns:
+        Where each object is written, and what it is; coordinates as they are written.
+    """
+    try:
+        content = path.read_bytes()
+        if not content:
+            return []
+        root = ElementTree.fromstring(_decoded(content))
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
+        faults.add(f"{path} ({error})", "cannot be read as XML: repair the file or replace it")
+        return []
+    if root.tag != "annotation":
+        faults.add(
+            f"{path}, whose root is <{root.tag}>,",
+            "is not an annotation of VOC or DIOR-R: its root is <annotation>; replace the file",
+        )
+        return []
+    found: Written = []
+    for number, element in enumerate(root.iter("object"), start=1):
+        place = f"{path}, object {number}"
+        name = (element.findtext("name") or "").strip()
+        corners = _xml_corners(element)
+        if not name or corners is None:
+            faults.add(
+                place,
+                "needs a <name> and a <robndbox> with the x and y of four corners, or a <bndbox> "
+                "with xmin, ymin, xmax and ymax: add them or delete the object",
+            )
+            continue
+        difficult = (element.findtext("difficult") or "0").strip() not in ("", "0")
+        found.append((place, Annotation(name, corners, difficult)))
+    return found
+
+
+def read_dota(path: Path, faults: Faults) -> Written:
+    """Read a text file of DOTA: lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`.
+
+    Returns:
+        As `read_xml`. The head, lines `imagesource:` and `gsd:`, tells nothing of the objects, and
+        a missing last column means: not difficult.
+    """
+    found: Written = []
+    for number, line in enumerate(_lines(path, faults), start=1):
+        columns = line.split()
+        if not columns or columns[0].startswith(_DOTA_HEAD):
+            continue
+        place = f"{path}:{number}"
+        corners = _numbers(columns[:8])
+        flag = columns[9] if len(columns) == 10 else "0"
+        if len(columns) not in _DOTA_COLUMNS or corners is None or not flag.isdecimal():
+            faults.add(
+                place,
+                "is not x1 y1 x2 y2 x3 y3 x4 y4 class difficult, as in DOTA's files: correct the "
+                "line or delete it",
+            )
+            continue
+        found.append((place, Annotation(columns[8], corners, flag != "0")))
+    return found
+
+
+def read_yolo(path: Path, size: tuple[int, int], names: Sequence[str], faults: Faults) -> Written:
+    """Read a text file of YOLO: `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 x4 y4`.
+
+    Args:
+        path: the file; its numbers are shares of the image's width and height.
+        size: width and height of the image in pixels.
+        names: of the classes by index.
+        faults: takes the mistakes.
+
+    Returns:
+        As `read_xml`.
+    """
+    found: Written = []
+    scale = np.array([*size] * 4)
+    for number, line in enumerate(_lines(path, faults), start=1):
+        columns = line.split()
+        if not columns:
+            continue
+        place = f"{path}:{number}"
+        numbers = _numbers(columns)
+        if len(columns) not in _YOLO_COLUMNS or numbers is None:
+            faults.add(
+                place,
+                "is not class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as in YOLO's files: "
+                "correct the line or delete it",
+            )
+            continue
+        index, *shares = numbers
+        if not (index.is_integer() and 0 <= index < len(names)):
+            faults.add(
+                f"{place}: class {columns[0]}",
+                f"is out of range: {len(names)} classes are named, so it is 0 to "
+                f"{len(names) - 1}; correct the line or the list of classes",
+            )
+            continue
+        if len(shares) == 4:
+            cx, cy, w, h = shares
+            shares = list(corners_of_sides(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
+        found.append((place, Annotation(names[int(index)], (np.array(shares) * scale).tolist())))
+    return found
+
+
+def read_names(folders: Iterable[Path]) -> tuple[str, ...]:
+    """Return the names of YOLO's class indices that a file beside the labels lists; none: ().
+
+    A catalogue's order is not taken for them: YOLO's files of DOTA have another.
+
+    Args:
+        folders: where it may be, the likeliest first.
+
+    Raises:
+        UserError: there is such a file, but without names, or with one twice.
+    """
+    files = (folder / name for folder in folders for name in NAMES)
+    path = next(filter(Path.is_file, files), None)
+    if path is None:
+        return ()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text: save it as UTF-8") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    names = _names_in_yaml(text) if path.suffix == ".yaml" else lines
+    if names is None:
+        raise UserError(
+            f"{path} has no 'names', a list of classes or one name for each index from 0: "
+            "correct it, or delete it and name them in data.classes"
+        )
+    found = tuple(map(str, names))
+    if len(set(found)) < len(found):
+        raise UserError(f"{path} names a class twice: each index has a name of its own")
+    return found
+
+
+def _names_in_yaml(text: str) -> list[Any] | None:
+    """Return YOLO's list `names`, which may also be written as one name for each index."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and names.keys() == set(range(len(names))):
+        names = [names[index] for index in range(len(names))]
+    return names if isinstance(names, list) else None
+
+
+def _lines(path: Path, faults: Faults) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        faults.add(str(path), "cannot be read as text: save it as UTF-8")
+        return []
+
+
+def _xml_corners(element: ElementTree.Element) -> Sequence[float] | None:
+    """Return the 8 numbers of an object's corners; none: they are not there, or no numbers."""
+    for tag, fields in (("robndbox", _CORNERS), ("bndbox", _BOX)):
+        box = element.find(tag)
+        if box is not None:
+            numbers = _numbers([box.findtext(field) or "" for field in fields])
+            if numbers is None or tag == "robndbox":
+                return numbers
+            return corners_of_sides(*numbers)
+    return None
+
+
+def _numbers(texts: Sequence[str]) -> list[float] | None:
+    try:
+        return [float(text) for text in texts]
+    except ValueError:
+        return None
+
+
+def _decoded(content: bytes) -> bytes | str:
+    """Return XML without the encoding that it declares: the parser can do few, and not GBK."""
+    declared = re.match(rb"<\?xml[^>]*encoding=[\"']([\w.-]+)", content)
+    if not declared:
+        return content
+    return content.decode(declared[1].decode()).partition("?>")[2]

@@ -1,0 +1,277 @@
+"""Image files of every common kind become uint8 tensors `[3, H, W]`."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator, Set
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import torch
+from PIL import Image, UnidentifiedImageError
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.transform import from_gcps, xy
+from rasterio.warp import transform_geom
+from torch import Tensor
+
+from cgeartheye.utils.errors import UserError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+
+# Where Pillow refuses an image as a decompression bomb; as RGB it would take 0.5 GB.
+MAX_PIXELS = 178_956_970
+
+PILLOW_FORMATS = ("JPEG", "PNG", "BMP")  # others stay closed: EPS, for one, runs a program
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+_Array = npt.NDArray[Any]
+
+
+class Header(NamedTuple):
+    """What a file says of its image before a pixel is decoded: pixels, and bits a band."""
+
+    width: int
+    height: int
+    bits: int
+
+
+class Georeference(NamedTuple):
+    """Where on Earth an image lies.
+
+    Attributes:
+        crs: the file's own reference system, `EPSG:32633` or, where it has no code, WKT.
+        geometry: its outline as a GeoJSON geometry, longitude and latitude (WGS 84), cut at the
+            antimeridian.
+    """
+
+    crs: str
+    geometry: dict[str, Any]
+
+
+def read_image(
+    path: Path,
+    bands: tuple[int, int, int] = (1, 2, 3),
+    stretch: tuple[float, float] | None = None,
+) -> Tensor:
+    """Decode an image, whatever its kind and its file's ending.
+
+    JPEG, PNG, TIFF and BMP are recognised by content. Grey is repeated, a palette is resolved,
+    CMYK is converted; what is transparent, masked, nodata or NaN becomes 0.
+
+    Args:
+        path: the file.
+        bands: which bands, counted from 1, are red, green and blue; an image of one or two
+            bands (grey, grey and alpha) is grey.
+        stretch: values that become 0 and 255 where a band has more than 8 bits. None: the 1st and
+            99th percentile of this image, over the chosen bands together.
+
+    Returns:
+        uint8 `[3, H, W]`, values 0..255.
+
+    Raises:
+        UserError: a missing, empty, truncated, damaged or foreign file, more than `MAX_PIXELS`
+            pixels, a band that is not there, or complex values.
+    """
+    with one_sentence(path):
+        if _needs_gdal(path):
+            return torch.from_numpy(_read_gdal(path, bands, stretch))
+        with Image.open(path, formats=PILLOW_FORMATS) as image:
+            refuse_bomb(path, image.width, image.height)
+            grey = image.mode in ("1", "L", "LA")
+            pixels = torch.from_numpy(_pillow_pixels(image)).permute(2, 0, 1)
+    if grey or bands == (1, 2, 3):
+        return pixels[:3]
+    return pixels[_zero_based(path, bands, pixels.shape[0])]
+
+
+def read_header(path: Path) -> Header:
+    """Read an image's size and depth without decoding its pixels.
+
+    Raises:
+        UserError: as `read_image`, where the head of the file shows it.
+    """
+    with one_sentence(path):
+        if _needs_gdal(path):
+            with quiet(), rasterio.open(path) as source:
+                return Header(source.width, source.height, np.dtype(source.dtypes[0]).itemsize * 8)
+        with Image.open(path, formats=PILLOW_FORMATS) as image:
+            return Header(image.width, image.height, 8)
+
+
+def read_georeference(path: Path) -> Georeference | None:
+    """Read where an image lies, from its transform or its ground control points.
+
+    Returns:
+        None where the file has no reference system.
+
+    Raises:
+        UserError: a missing or unreadable file.
+    """
+    with one_sentence(path), quiet(), rasterio.open(path) as source:
+        crs, transform = source.crs, source.transform
+        points, points_crs = source.gcps
+        if crs is None and points:
+            crs, transform = points_crs, from_gcps(points)
+        if crs is None:
+            return None
+        rows, columns = (
+            [0, source.height, source.height, 0, 0],
+            [0, 0, source.width, source.width, 0],
+        )
+        eastings, northings = xy(transform, rows, columns, offset="ul")
+        ring = list(zip(eastings, northings, strict=True))
+        if transform.determinant > 0:  # GeoJSON wants its rings counter-clockwise
+            ring.reverse()
+        outline = {"type": "Polygon", "coordinates": [ring]}
+        return Georeference(crs.to_string(), transform_geom(crs, "EPSG:4326", outline))
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the image files in a folder and its subfolders; see `files_below`."""
+    return files_below(folder, SUFFIXES)
+
+
+def files_below(folder: Path, suffixes: Set[str]) -> list[Path]:
+    """Return the files with some endings in a folder and its subfolders, hidden ones left out.
+
+    Args:
+        folder: to look into.
+        suffixes: in lower case, with their dots.
+
+    Returns:
+        Paths that start with `folder`, sorted, so independent of the file system's order.
+    """
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes
+        ]
+    return sorted(found, key=lambda path: path.as_posix())
+
+
+@contextlib.contextmanager
+def one_sentence(path: Path) -> Iterator[None]:
+    """Turn what the decoders raise into a sentence for the user."""
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"no image {path}: correct the path or restore the file") from error
+    except PermissionError as error:
+        raise UserError(f"{path} may not be read: change its permissions") from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{path} is not a JPEG, PNG, TIFF or BMP image, or its head is damaged: "
+            "replace it or take it out of the data"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(_too_large(path)) from error
+    except (OSError, RasterioError, SyntaxError, ValueError) as error:  # SyntaxError: Pillow, PNG
+        raise UserError(
+            f"{path} is truncated or damaged: replace it or take it out of the data"
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out the warning that an image is not a map."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def _needs_gdal(path: Path) -> bool:
+    """Whether the file is a TIFF, or a PNG of 16 bits, which Pillow would cut to 8."""
+    with path.open("rb") as file:
+        head = file.read(25)
+    if not head:
+        raise UserError(f"{path} is empty: replace it or take it out of the data")
+    return head[:4] in TIFF or (head[:8] == PNG and head[24:] == b"\x10")
+
+
+def refuse_bomb(path: Path, width: int, height: int) -> None:
+    """Raise a `UserError` if an image has more than `MAX_PIXELS`."""
+    if width * height > MAX_PIXELS:
+        raise UserError(_too_large(path))
+
+
+def _too_large(path: Path) -> str:
+    return f"{path} has more than {MAX_PIXELS // 10**6} million pixels: cut it into chips"
+
+
+def _zero_based(path: Path, bands: tuple[int, int, int], count: int) -> list[int]:
+    """Indices of the chosen bands in an image of `count` bands."""
+    if count <= 2:
+        return [0, 0, 0]
+    if max(bands) > count:
+        raise UserError(f"{path} has {count} bands, so no band {max(bands)}: change data.bands")
+    return [band - 1 for band in bands]
+
+
+def _pillow_pixels(image: Image.Image) -> _Array:
+    """Decode to uint8 `[H, W, 3]`, or `[H, W, 4]` where the image has an alpha band."""
+    if image.has_transparency_data:
+        pixels = np.array(image.convert("RGBA"))
+        pixels[pixels[..., 3] == 0] = 0
+        return pixels
+    return np.array(image.convert("RGB"))
+
+
+def _read_gdal(
+    path: Path, bands: tuple[int, int, int], stretch: tuple[float, float] | None
+) -> _Array:
+    """Decode to uint8 `[3, H, W]`."""
+    with quiet(), rasterio.open(path) as source:
+        refuse_bomb(path, source.width, source.height)
+        if source.colorinterp[0] == ColorInterp.palette:
+            colours = resolve_palette(source.read(1), source.colormap(1))
+            pixels = colours[_zero_based(path, bands, 3)]
+            valid = source.read_masks(1) > 0
+        else:
+            chosen = [index + 1 for index in _zero_based(path, bands, source.count)]
+            pixels = source.read(chosen)
+            # Valid where any band is: with nodata 255, a red roof has 255 in its red band.
+            valid = source.read_masks(chosen).any(axis=0)
+    if pixels.dtype == np.uint8:
+        return pixels if valid.all() else pixels * valid
+    if np.iscomplexobj(pixels):
+        raise UserError(f"{path} holds complex values: convert it to amplitudes")
+    return _to_8_bits(pixels.astype(np.float32), valid, stretch)
+
+
+def resolve_palette(indices: _Array, colours: dict[int, tuple[int, int, int, int]]) -> _Array:
+    """Look indices `[H, W]` up to uint8 `[3, H, W]`."""
+    table = np.zeros((np.iinfo(indices.dtype).max + 1, 3), dtype=np.uint8)
+    for index, colour in colours.items():
+        table[index] = colour[:3]
+    return table[indices].transpose(2, 0, 1)
+
+
+def _to_8_bits(pixels: _Array, valid: _Array, stretch: tuple[float, float] | None) -> _Array:
+    """Map `stretch` to 0..255 and everything invalid to 0.
+
+    Args:
+        pixels: float32 `[3, H, W]`.
+        valid: bool `[H, W]`.
+        stretch: the values that become 0 and 255; none: the 1st and 99th percentile.
+    """
+    usable = np.isfinite(pixels) & valid
+    if not usable.any():
+        return np.zeros(pixels.shape, dtype=np.uint8)
+    if stretch is None:
+        ordered = np.sort(pixels[usable])  # a quarter of the time of np.percentile
+        last = ordered.size - 1
+        stretch = float(ordered[round(0.01 * last)]), float(ordered[round(0.99 * last)])
+    low, high = stretch
+    scale = 255 / (high - low) if high > low else 0.0  # one value everywhere tells nothing
+    scaled = (np.where(usable, pixels, low) - low) * scale
+    return scaled.clip(0, 255).round().astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Which files a data set consists of, by layout and by published name."""

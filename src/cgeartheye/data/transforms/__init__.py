@@ -1,0 +1,1 @@
+"""What is done to images, masks and boxes alike."""

@@ -1,0 +1,1 @@
+"""The demo: a drawn world, models of all tasks, and their maps."""

@@ -1,0 +1,1 @@
+"""Georeferenced rasters and vectors: read, resampled, laid on each other, written."""

@@ -1,0 +1,295 @@
+"""A scene of any size, read piece by piece as 8-bit red, green and blue."""
+
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from cgeartheye.geo.georeference import locate
+from cgeartheye.geo.vrt import as_one, find_rasters, identify
+from cgeartheye.utils.errors import UserError
+
+Bytes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
+Span = tuple[int, int]
+"""First row or column, and the one after the last."""
+
+_SAMPLES, _SAMPLE_SIDE = 16, 256
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A raster that GDAL opens; every thread reads through a handle of its own.
+
+    Attributes:
+        channels: of what is read.
+        dates: none: it is of one.
+        name: the file, or the first of a mosaic, for messages.
+        files: that it consists of.
+        width: pixels.
+        height: pixels.
+        transform: from pixels to the map.
+        crs: none if the scene is not on a map.
+        ground: metres from one column, and from one row, to the next.
+        bands: that are red, green and blue.
+        all_valid: whether every pixel has data by its header and its type.
+        block: rows and columns of the blocks it is stored in.
+        stretch: values that become 0 and 255; none for 8-bit bands, which stay as they are.
+    """
+
+    channels: ClassVar[int] = 3
+    dates: ClassVar[tuple[str, ...]] = ()
+
+    name: str
+    files: tuple[Path, ...]
+    width: int
+    height: int
+    transform: Affine
+    crs: CRS | None
+    ground: tuple[float, float]
+    bands: tuple[int, int, int]
+    all_valid: bool
+    block: tuple[int, int]
+    stretch: tuple[float, float] | None
+    _source: str
+    _palette: Bytes | None
+    _by_value: bool
+    _overviews: tuple[int, ...]
+    _level: int | None = None
+    _handles: threading.local = field(default_factory=threading.local)
+
+    @property
+    def title(self) -> str:
+        """Its name without the folder."""
+        return Path(self.name).name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells its pixels from others', for JSON."""
+        return {"scenes": identify(self.files)}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of it besides its place, for JSON."""
+        return {"bands": self.bands, "stretch": self.stretch}
+
+    def read(self, rows: Span, columns: Span) -> tuple[Bytes, Bools | None]:
+        """Read a rectangle.
+
+        Returns:
+            uint8 `[3, rows, columns]`, 0 where there is no data; and where there is data, bool
+            `[rows, columns]`, or none if everywhere.
+
+        Raises:
+            UserError: it cannot be read; the sentence names the rectangle.
+        """
+        values, valid = self._load(rows, columns)
+        return self._to_8_bits(values, valid), None if valid is None or valid.all() else valid
+
+    def coarser(self, rows: int, columns: int) -> "Scene":
+        """Return the smallest overview that has that many rows and columns, or the scene itself.
+
+        Where pixels may lack data it is the scene itself: overviews lose single pixels.
+        """
+        if not self.all_valid or self._palette is not None:
+            return self
+        best = self
+        for level, factor in enumerate(self._overviews):
+            width, height = -(-self.width // factor), -(-self.height // factor)
+            if height >= rows and width >= columns:
+                best = replace(
+                    self, width=width, height=height, _level=level, _handles=threading.local()
+                )
+        return best
+
+    @property
+    def _chosen(self) -> list[int]:
+        return sorted(set(self.bands))
+
+    def _load(self, rows: Span, columns: Span) -> tuple[npt.NDArray[Any], Bools | None]:
+        """The chosen bands as they are stored, and where they have data."""
+        window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
+        try:
+            file = self._open()
+            values = file.read(self._chosen, window=window)
+            return values, None if self.all_valid else self._valid(file, values, window)
+        except (RasterioError, OSError) as error:
+            raise UserError(
+                f"{self.name} cannot be read in rows {rows[0]}-{rows[1] - 1}, columns "
+                f"{columns[0]}-{columns[1] - 1} ({_reason(error)}): restore the file, then go on "
+                "with --resume"
+            ) from error
+
+    def _open(self) -> DatasetReader:
+        if not hasattr(self._handles, "file"):
+            with _quiet():
+                self._handles.file = rasterio.open(
+                    self._source, **({} if self._level is None else {"overview_level": self._level})
+                )
+        file: DatasetReader = self._handles.file
+        return file
+
+    def _valid(self, file: DatasetReader, values: npt.NDArray[Any], window: Window) -> Bools:
+        """Where any band has data (a red roof may be 255 in red alone) and none is NaN."""
+        chosen = self._chosen
+        valid = np.ones(values.shape[1:], bool)
+        if self._by_value:
+            nodata = [file.nodatavals[band - 1] for band in chosen]
+            valid = np.any([v != n for v, n in zip(values, nodata, strict=True)], axis=0)
+        elif MaskFlags.all_valid not in file.mask_flag_enums[chosen[0] - 1]:
+            valid = file.read_masks(chosen[0], window=window) > 0
+        if values.dtype.kind == "f":
+            valid &= np.isfinite(values).all(axis=0)
+        return valid
+
+    def _to_8_bits(self, values: npt.NDArray[Any], valid: Bools | None) -> Bytes:
+        """Stored values as red, green and blue, 0 where there is no data."""
+        if self._palette is not None:
+            values = self._palette[values[0]].transpose(2, 0, 1)
+        elif self.stretch is not None:
+            low, high = self.stretch
+            scale = np.float32(255 / (high - low) if high > low else 0)
+            scaled = values.astype(np.float32) - np.float32(low)
+            if valid is not None:
+                scaled[:, ~valid] = 0  # NaN has no 8-bit value
+            values = (scaled * scale).clip(0, 255).round().astype(np.uint8)
+        if valid is not None:
+            values = values * valid
+        if self._palette is None and self._chosen != list(self.bands):
+            values = values[[self._chosen.index(band) for band in self.bands]]
+        return np.asarray(values, np.uint8)
+
+    def sample(self) -> npt.NDArray[Any]:
+        """Return values with data of the three bands together, from squares spread over the scene.
+
+        At most 256 squares of 256 pixels, evenly spaced: all of a scene below 4,096 pixels a side.
+        """
+        found = []
+        for rows in _spread(self.height):
+            for columns in _spread(self.width):
+                values, valid = self._load(rows, columns)
+                found.append(values.ravel() if valid is None else values[:, valid].ravel())
+        return np.concatenate(found)
+
+
+def open_scene(
+    inputs: Sequence[Path],
+    bands: tuple[int, int, int] = (1, 2, 3),
+    stretch: tuple[float, float] | None = None,
+    crs: str | None = None,
+    ground: float | None = None,
+) -> Scene:
+    """Open a scene: a raster, or several and folders of them as one mosaic.
+
+    Args:
+        inputs: files and folders.
+        bands: counted from 1, that are red, green and blue; with one or two bands the first is
+            grey.
+        stretch: values that become 0 and 255 where a band has more than 8 bits. None: the 1st and
+            99th percentile of the scene, over the chosen bands together.
+        crs: of a scene that names none, `EPSG:32650`.
+        ground: metres a pixel, of a scene that is on no map.
+
+    Raises:
+        UserError: files that are missing, damaged or do not go together, a band that is not
+            there, complex values, or no reference system.
+    """
+    paths = find_rasters(inputs)
+    source, name = as_one(paths), str(paths[0])
+    if len(paths) > 1:
+        name += f" and {len(paths) - 1} more"
+    try:
+        with _quiet(), rasterio.open(source) as file:
+            place = locate(file, name, crs, ground)
+            scene = _describe(file, name, paths, bands, place.transform, place.crs, place.ground)
+        scene = replace(scene, _source=source)
+        if file.dtypes[0] != "uint8":
+            scene = replace(scene, stretch=stretch or _percentiles(scene))
+    except (RasterioError, OSError) as error:
+        raise UserError(f"{name} cannot be opened as a raster: {_reason(error)}") from error
+    return scene
+
+
+def _describe(
+    file: DatasetReader,
+    name: str,
+    paths: Sequence[Path],
+    bands: tuple[int, int, int],
+    transform: Affine,
+    crs: CRS | None,
+    ground: tuple[float, float],
+) -> Scene:
+    palette = None
+    if file.count <= 2:
+        bands = (1, 1, 1)
+    if max(bands) > file.count or min(bands) < 1:
+        wrong = max(bands) if max(bands) > file.count else min(bands)
+        raise UserError(f"{name} has {file.count} bands, so no band {wrong}: change --bands")
+    if file.dtypes[0].startswith("complex"):
+        raise UserError(f"{name} holds complex values: convert it to amplitudes")
+    if file.colorinterp[0] == ColorInterp.palette and file.dtypes[0] == "uint8":
+        palette = np.zeros((256, 3), np.uint8)
+        for index, colour in file.colormap(1).items():
+            palette[index] = colour[:3]
+        bands = (1, 1, 1)
+    flags = file.mask_flag_enums[bands[0] - 1]
+    floats = file.dtypes[0].startswith("float")
+    by_value = MaskFlags.nodata in flags and None not in [file.nodatavals[b - 1] for b in bands]
+    return Scene(
+        name=name,
+        files=tuple(paths),
+        width=file.width,
+        height=file.height,
+        transform=transform,
+        crs=crs,
+        ground=ground,
+        bands=bands,
+        all_valid=flags == [MaskFlags.all_valid] and not floats,
+        block=file.block_shapes[0],
+        stretch=None,
+        _source="",
+        _palette=palette,
+        _by_value=by_value,
+        _overviews=tuple(file.overviews(bands[0])),
+    )
+
+
+def _percentiles(scene: Scene) -> tuple[float, float]:
+    values = np.sort(scene.sample())
+    if not values.size:
+        return 0.0, 1.0
+    last = values.size - 1
+    return float(values[round(0.01 * last)]), float(values[round(0.99 * last)])
+
+
+def _spread(length: int) -> list[Span]:
+    """At most 16 spans of 256 pixels, evenly spaced; side by side in a short length."""
+    count = min(_SAMPLES, -(-length // _SAMPLE_SIDE))
+    side = min(_SAMPLE_SIDE, length)
+    if length <= _SAMPLES * _SAMPLE_SIDE:
+        edges = [min(i * _SAMPLE_SIDE, length) for i in range(count + 1)]
+        return list(pairwise(edges))
+    starts = np.linspace(0, length - side, count).round().astype(int)
+    return [(int(start), int(start) + side) for start in starts]
+
+
+def _quiet() -> "warnings.catch_warnings[None]":
+    """Leave out the warning that an image is not a map: a sentence of ours tells it."""
+    return warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error.__cause__ or error).split())

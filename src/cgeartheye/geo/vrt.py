@@ -1,0 +1,175 @@
+"""One file, or many as one mosaic: what GDAL is asked to open."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.enums import MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from cgeartheye.utils.errors import UserError
+
+SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"})
+"""What is looked for in a folder; a file that is named may have any ending."""
+
+_GDAL_TYPES = {
+    "uint8": "Byte",
+    "int8": "Int8",
+    "uint16": "UInt16",
+    "int16": "Int16",
+    "uint32": "UInt32",
+    "int32": "Int32",
+    "float32": "Float32",
+    "float64": "Float64",
+}
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """What a mosaic must know of one of its files."""
+
+    path: Path
+    width: int
+    height: int
+    types: tuple[str, ...]
+    crs: str
+    transform: Affine
+    nodata: tuple[float | None, ...]
+    all_valid: bool
+
+
+def find_rasters(inputs: Sequence[Path]) -> list[Path]:
+    """Return the files that are named, and in a folder's place those directly in it, sorted.
+
+    Raises:
+        UserError: a path that is not there, or a folder without rasters.
+    """
+    found: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            inside = [p for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES]
+            if not inside:
+                raise UserError(f"{path} holds no rasters ({', '.join(sorted(SUFFIXES))})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise UserError(f"no scene {path}: correct the path")
+    return found
+
+
+def as_one(paths: Sequence[Path]) -> str:
+    """Return what GDAL opens as the scene: the one file, or the text of a virtual mosaic.
+
+    The mosaic lies on the grid of its first file, whatever its rotation; where files overlap, the
+    last that has data is seen. What no file covers has no data.
+
+    Raises:
+        UserError: files of other reference systems, pixel sizes, bands or types than the first.
+    """
+    if len(paths) == 1:
+        return str(paths[0])
+    tiles = [_look_at(path) for path in paths]
+    for tile in tiles[1:]:
+        _check_like(tiles[0], tile)
+    return _virtual(tiles)
+
+
+def _look_at(path: Path) -> _Tile:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as file:
+                return _Tile(
+                    path.resolve(),
+                    file.width,
+                    file.height,
+                    tuple(file.dtypes),
+                    file.crs.to_wkt() if file.crs else "",
+                    file.transform,
+                    tuple(file.nodatavals),
+                    file.mask_flag_enums[0] == [MaskFlags.all_valid],
+                )
+    except RasterioError as error:
+        raise UserError(f"{path} cannot be opened as a raster: {error}") from error
+
+
+def _check_like(first: _Tile, other: _Tile) -> None:
+    """Refuse a file that does not fit the mosaic of the first."""
+    if not first.crs or not other.crs:
+        path = other.path if first.crs else first.path
+        raise UserError(f"{path} has no reference system, so it cannot be part of a mosaic")
+    if rasterio.crs.CRS.from_wkt(first.crs) != rasterio.crs.CRS.from_wkt(other.crs):
+        raise UserError(
+            f"{other.path} has another reference system than {first.path}: map them one by one, "
+            "or bring them to one with gdalwarp -t_srs"
+        )
+    if first.types != other.types:
+        raise UserError(f"{other.path} has other bands or types than {first.path}: map it alone")
+    sizes = [
+        np.array([t.transform.a, t.transform.b, t.transform.d, t.transform.e])
+        for t in (first, other)
+    ]
+    # A millionth of a pixel's size adds up to a tenth of a pixel over 100,000 of them.
+    if np.abs(sizes[0] - sizes[1]).max() > 1e-6 * np.abs(sizes[0]).max():
+        raise UserError(
+            f"{other.path} has another pixel size or rotation than {first.path}: map them one by "
+            "one, or bring them to one grid with gdalwarp -tr"
+        )
+
+
+def _virtual(tiles: Sequence[_Tile]) -> str:
+    """The mosaic as the XML of a GDAL virtual raster."""
+    first = tiles[0]
+    to_grid = ~first.transform
+    corners = np.array([to_grid @ (t.transform.c, t.transform.f) for t in tiles])
+    places = np.round(corners).astype(int)  # to the nearest pixel: nothing is resampled
+    origin = places.min(0)
+    places -= origin
+    ends = places + [(tile.width, tile.height) for tile in tiles]
+    transform = first.transform @ Affine.translation(*map(float, origin))
+    width, height = ends.max(0)
+    # One nodata value for all files is the mosaic's own; masks of other kinds become its mask.
+    nodata = first.nodata if all(t.nodata == first.nodata for t in tiles) else (None,)
+    by_value = None not in nodata
+    rectangles = [
+        f'<SourceFilename relativeToVRT="0">{escape(str(tile.path))}</SourceFilename>%s'
+        f'<SrcRect xOff="0" yOff="0" xSize="{tile.width}" ySize="{tile.height}"/>'
+        f'<DstRect xOff="{x}" yOff="{y}" xSize="{tile.width}" ySize="{tile.height}"/>%s'
+        for tile, (x, y) in zip(tiles, places, strict=True)
+    ]
+    bands = ""
+    for band, (kind, value) in enumerate(zip(first.types, first.nodata, strict=True), start=1):
+        source = f"<SourceBand>{band}</SourceBand>"
+        bands += f'<VRTRasterBand dataType="{_GDAL_TYPES.get(kind, "Float32")}" band="{band}">'
+        bands += f"<NoDataValue>{value}</NoDataValue>" if by_value else ""
+        for tile, rectangle in zip(tiles, rectangles, strict=True):
+            own = f"<NODATA>{value}</NODATA>" if by_value else ""
+            if not by_value and not tile.all_valid:
+                own = "<UseMaskBand>true</UseMaskBand>"
+            bands += f"<ComplexSource>{rectangle % (source, own)}</ComplexSource>"
+        bands += "</VRTRasterBand>"
+    if not by_value:
+        masks = "".join(
+            "<ComplexSource>"
+            + rectangle % ("<SourceBand>mask,1</SourceBand>", "<NODATA>0</NODATA>")
+            + "</ComplexSource>"
+            for rectangle in rectangles
+        )
+        bands += f'<MaskBand><VRTRasterBand dataType="Byte">{masks}</VRTRasterBand></MaskBand>'
+    numbers = ", ".join(repr(float(v)) for v in transform.to_gdal())
+    return (
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{escape(first.crs)}</SRS>'
+        f"<GeoTransform>{numbers}</GeoTransform>{bands}</VRTDataset>"
+    )
+
+
+def identify(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Return what tells these files from others, and from themselves after a change."""
+    stats = [(path, path.stat()) for path in paths]
+    return [(str(p.resolve()), s.st_size, s.st_mtime_ns) for p, s in stats]

@@ -1,0 +1,1 @@
+"""Windows over images of any size, and how their predictions become one."""

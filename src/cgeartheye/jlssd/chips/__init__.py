@@ -1,0 +1,1 @@
+"""Chips cut out of mosaics."""

@@ -1,0 +1,1 @@
+"""Redundant places thinned by their features."""

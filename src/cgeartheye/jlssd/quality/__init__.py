@@ -1,0 +1,1 @@
+"""Chips measured, and the bad ones dropped."""

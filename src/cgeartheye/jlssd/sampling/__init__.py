@@ -1,0 +1,1 @@
+"""Which places are sampled, by region, land cover and elevation."""

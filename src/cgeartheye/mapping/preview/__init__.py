@@ -1,0 +1,1 @@
+"""A page that shows a map in the browser."""

@@ -1,0 +1,1 @@
+"""Where finished rows of windows go."""

@@ -1,0 +1,1 @@
+"""Metrics of every task, and probes of frozen features."""

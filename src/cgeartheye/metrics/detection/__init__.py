@@ -1,0 +1,1 @@
+"""Average precision and what goes wrong with boxes."""

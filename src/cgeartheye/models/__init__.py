@@ -1,0 +1,1 @@
+"""Backbones, and the decoders that are trained on top of them."""

@@ -1,0 +1,8 @@
+"""The query detector, its matching and its losses."""
+
+from cgeartheye.models.detection.box_coder import coder_of
+from cgeartheye.models.detection.criterion import set_losses
+from cgeartheye.models.detection.dino_detr import DINO
+from cgeartheye.models.detection.matcher import gather_truth
+
+__all__ = ["DINO", "coder_of", "gather_truth", "set_losses"]

@@ -1,0 +1,87 @@
+"""The losses of a query detector, over all of its layers at once."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cgeartheye.models.detection.box_coder import BoxCoder
+from cgeartheye.models.detection.denoising import Noised
+from cgeartheye.models.detection.matcher import ALPHA, GAMMA, Truth, match
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a detector says in a training.
+
+    Attributes:
+        logits: `[L, B, Q, K]`: of the proposals, then of each layer of the decoder.
+        boxes: `[L, B, Q, numbers]`, see `BoxCoder`.
+        noised: the denoising queries, if there are any.
+        noised_logits: `[L - 1, B, D, K]`, what became of them in the decoder.
+        noised_boxes: `[L - 1, B, D, numbers]`.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    noised: Noised | None
+    noised_logits: Tensor
+    noised_boxes: Tensor
+
+
+def set_losses(
+    outputs: Outputs, truth: Truth, coder: BoxCoder, objects: float, noised: float
+) -> dict[str, Tensor]:
+    """Return the weighted losses by name, summed over layers, each a mean over objects.
+
+    Args:
+        outputs: of a detector.
+        truth: what it was to find.
+        coder: of the boxes.
+        objects: that the losses are divided by: those of the batch, the mean over processes.
+        noised: likewise, noised positives.
+    """
+    pairs = match(outputs.logits, outputs.boxes, truth, coder)
+    wanted = torch.zeros_like(outputs.logits, dtype=torch.float32)
+    labels = truth.labels[pairs.image, pairs.object]
+    wanted[pairs.layer, pairs.image, pairs.query, labels] = 1
+    boxes = outputs.boxes[pairs.layer, pairs.image, pairs.query].float()
+    losses = {"class": focal(outputs.logits, wanted).sum() / objects}
+    for name, loss in coder.losses(boxes, truth.boxes[pairs.image, pairs.object]).items():
+        losses[name] = loss.sum() / objects
+    if outputs.noised is not None:
+        losses |= _noised_losses(outputs, outputs.noised, truth, coder, noised)
+    return losses
+
+
+def _noised_losses(
+    outputs: Outputs, noised: Noised, truth: Truth, coder: BoxCoder, positives: float
+) -> dict[str, Tensor]:
+    layer, image, query = noised.positive.expand(len(outputs.noised_logits), -1, -1).nonzero(
+        as_tuple=True
+    )
+    objects = noised.object[image, query]
+    wanted = torch.zeros_like(outputs.noised_logits, dtype=torch.float32)
+    wanted[layer, image, query, truth.labels[image, objects]] = 1
+    classes = focal(outputs.noised_logits, wanted) * noised.real[..., None]
+    losses = {"noised_class": classes.sum() / positives}
+    boxes = outputs.noised_boxes[layer, image, query].float()
+    for name, loss in coder.losses(boxes, truth.boxes[image, objects]).items():
+        losses[f"noised_{name}"] = loss.sum() / positives
+    return losses
+
+
+def focal(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return the focal loss (Lin et al. 2017) of each number, float32.
+
+    Args:
+        logits: of any shape.
+        wanted: 0 or 1, of the same shape.
+    """
+    logits = logits.float()
+    loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    chances = logits.sigmoid()
+    wrong = chances + wanted - 2 * chances * wanted
+    balance = 1 - ALPHA + (2 * ALPHA - 1) * wanted
+    return balance * wrong**GAMMA * loss

@@ -1,0 +1,68 @@
+"""A small decoder of segmentation, for speed."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cgeartheye.models.segmentation.upernet import resize_logits
+
+
+class LightDecoder(nn.Module):
+    """Turns feature maps into class scores for every pixel, through maps of a quarter of a patch.
+
+    Batch norm and a linear layer on the concatenated maps are the linear probe of DINOv2 (Oquab et
+    al. 2023); two steps of upsampling follow, each of which halves the channels first, so that most
+    of the work is done at the size of the grid.
+    """
+
+    def __init__(self, embed_dim: int, maps: int, classes: int, channels: int = 256):
+        """Build a decoder with random weights.
+
+        Args:
+            embed_dim: C, channels of every map.
+            maps: how many there are.
+            classes: K.
+            channels: at the size of the grid; a multiple of 4.
+        """
+        super().__init__()
+        assert channels % 4 == 0
+        self.norm = nn.BatchNorm2d(maps * embed_dim)
+        self.project = nn.Conv2d(maps * embed_dim, channels, 1)
+        self.steps = nn.Sequential(
+            Upsampling(channels, channels // 2), Upsampling(channels // 2, channels // 4)
+        )
+        self.classify = nn.Conv2d(channels // 4, classes, 1)
+
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Return logits.
+
+        Args:
+            maps: `[B, C, h, w]` each.
+            size: rows and columns of the result.
+
+        Returns:
+            float32 `[B, K, *size]`.
+        """
+        x = self.project(self.norm(torch.cat(list(maps), dim=1)))
+        return resize_logits(self.classify(self.steps(F.gelu(x))), size)
+
+    def training_logits(self, maps: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
+        """Return the logits that the loss is taken of; see `UPerNet`."""
+        return [self(maps, size)]
+
+
+class Upsampling(nn.Module):
+    """Doubles the size: a depthwise-separable convolution, its pointwise half before the resize."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.pointwise = nn.Conv2d(inputs, outputs, 1)
+        self.depthwise = nn.Conv2d(outputs, outputs, 3, padding=1, groups=outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, inputs, h, w]` to `[B, outputs, 2h, 2w]`."""
+        # Both are linear and work on other axes, so their order is free: the small map is cheaper.
+        x = F.interpolate(self.pointwise(x), scale_factor=2.0, mode="bilinear")
+        return F.gelu(self.depthwise(x))

@@ -1,0 +1,1 @@
+"""A store of encoded images: packed, read, held in memory."""

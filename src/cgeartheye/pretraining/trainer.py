@@ -1,0 +1,353 @@
+"""Pre-training, from the store to the weights."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cgeartheye.config import Backbone, Pretraining
+from cgeartheye.models import backbone
+from cgeartheye.models.backbone import SIZES, Built, Facts, VisionTransformer
+from cgeartheye.models.backbone.checkpoint_io import check_fit
+from cgeartheye.models.backbone.vit import resample_positions
+from cgeartheye.pretraining import checkpoint
+from cgeartheye.pretraining.checkpoint import Position
+from cgeartheye.pretraining.distillation import Distillation
+from cgeartheye.pretraining.loader import Loader, ViewBatch
+from cgeartheye.pretraining.losses import effective_rank, target_entropies
+from cgeartheye.pretraining.model import Branch, follow, forget_gradients
+from cgeartheye.pretraining.monitor import PATIENCE, Watch, collapse
+from cgeartheye.pretraining.objective import Losses
+from cgeartheye.pretraining.report import write_report
+from cgeartheye.pretraining.schedule import Schedule, adamw
+from cgeartheye.pretraining.store.reader import Store
+from cgeartheye.pretraining.teacher import FrozenTeacher
+from cgeartheye.training import distributed
+from cgeartheye.training.meter import Meter
+from cgeartheye.training.run_dir import Run
+from cgeartheye.training.samplers import derive_seed
+from cgeartheye.training.trainer import autocast
+from cgeartheye.utils.console import Bar, bar, say
+from cgeartheye.utils.errors import UserError
+
+SKIPPED = 5  # steps in a row whose loss is not finite
+
+
+def pretrain(config: Pretraining, resume: bool = False, resume_from: Path | None = None) -> None:
+    """Learn a backbone; see `Pretrainer` for what may go wrong.
+
+    Args:
+        config: the run.
+        resume: go on with the run directory's last checkpoint, if there is one.
+        resume_from: go on with this one instead.
+    """
+    resume = resume or resume_from is not None
+    with distributed.process_group(config.training.device) as device, Run(config, resume) as run:
+        trainer = Pretrainer(config, Store(config.data.store), run, device)
+        found = resume_from or (checkpoint.latest(trainer.folder) if resume else None)
+        if found:
+            trainer.resume(found)
+        trainer.train()
+        if distributed.is_main():
+            report(config, trainer)
+
+
+def report(config: Pretraining, trainer: "Pretrainer") -> None:
+    """Write `report.html`, with the teacher as the last checkpoint hands it on."""
+    last = checkpoint.latest(trainer.folder)
+    assert last is not None
+    before, _ = build_branch(config)
+    trained = config.backbone.model_copy(update={"weights": last / checkpoint.BACKBONE})
+    after, _ = build_branch(config.model_copy(update={"backbone": trained}))
+    steps = config.training.steps
+    path = write_report(
+        trainer.run.folder,
+        config,
+        trainer.store,
+        next(trainer.loader.batches(steps - 1, steps)),
+        trainer.normalisation,
+        before.backbone.to(trainer.device),
+        after.backbone.to(trainer.device),
+    )
+    say(f"backbone: {trainer.run.folder / checkpoint.BACKBONE}")
+    say(f"report: {path}")
+
+
+class Pretrainer:
+    """Student, teacher, and the loop that moves them."""
+
+    def __init__(self, config: Pretraining, store: Store, run: Run, device: torch.device):
+        """Build everything, on the device and over all processes.
+
+        Args:
+            config: the run.
+            store: the images.
+            run: where the log and the checkpoints go.
+            device: of this process.
+
+        Raises:
+            UserError: weights, sizes or images that do not fit.
+        """
+        self.config, self.store, self.run, self.device = config, store, run, device
+        self.folder = run.folder / "checkpoints"
+        self.global_batch = config.data.batch_size * distributed.world_size()
+        self.schedule = Schedule(config.objective, config.training, self.global_batch)
+        distillation = self._distillation()
+        self.losses = Losses(config.objective, config.heads.prototypes, distillation).to(device)
+        widths = distillation.widths if distillation else (0, 0)
+        student, built = build_branch(config, widths)
+        for note in built.notes:
+            say(f"note: {note}")
+        teacher, _ = build_branch(config, widths)
+        teacher.load_state_dict(student.state_dict())
+        if config.start_from:
+            continue_from(config.start_from, student, teacher, self.losses)
+            say(f"note: student, teacher and heads from {config.start_from}")
+        self.normalisation = built.normalisation
+        self.loader = Loader(
+            store,
+            config,
+            built.normalisation,
+            device,
+            distributed.rank(),
+            distributed.world_size(),
+        )
+        self.facts = Facts(
+            mean=built.normalisation.mean,
+            std=built.normalisation.std,
+            gsd=built.gsd,
+            image_size=config.views.global_size,
+        )
+        self.student = student.to(device).train()
+        self.teacher = teacher.to(device).requires_grad_(False).train()
+        self.teacher.backbone.drop_path = 0.0
+        self.model = distributed.wrap(
+            self.student, self.student.backbone.blocks, config.training.sharding, "features"
+        )
+        if distributed.is_sharded(self.model):
+            distributed.shard(self.teacher, self.teacher.backbone.blocks, "features")
+        self.optimizer = adamw(self.student, student.backbone.depth, config.training)
+        self.position = Position(store.fingerprint, self.global_batch)
+        self.watch = (
+            Watch(config.watch.data, built.normalisation, config.training.precision, device)
+            if config.watch
+            else None
+        )
+        self.meter = Meter()
+        self.seen = ""
+
+    def _distillation(self) -> Distillation | None:
+        """Let a frozen teacher see the images, if there is one."""
+        settings, data = self.config.teacher, self.config.data
+        if settings is None:
+            return None
+        precision = self.config.training.precision
+        teacher = FrozenTeacher(settings, self.store, precision, data.workers, self.device)
+        own, size = SIZES.get(self.config.backbone.name), teacher.backbone.embed_dim
+        if own is not None and own.width > size:
+            say(
+                f"note: the student is wider ({own.width} channels) than its teacher ({size}): it "
+                "can learn no more than the teacher knows"
+            )
+        if settings.view == "image":
+            teacher.see_images(self.store.fingerprint, self.run.folder.parent / "features")
+        return Distillation(settings, teacher)
+
+    def resume(self, path: Path) -> None:
+        """Go on with a checkpoint.
+
+        Raises:
+            UserError: see `checkpoint.load`.
+        """
+        self.position = checkpoint.load(
+            path, self.model, self.teacher, self.losses, self.optimizer, self.position
+        )
+        say(f"resuming from {path} at step {self.position.step}")
+
+    def train(self) -> None:
+        """Train to the end of the schedule.
+
+        Raises:
+            UserError: a collapse, losses that are not finite, an image that cannot be read, a file
+                that cannot be written.
+        """
+        training, position = self.config.training, self.position
+        if position.step == 0:
+            self.run.forget_after(-1)
+            self._measure()
+        self.run.forget_after(position.step)
+        batches = self.loader.batches(position.step, training.steps)
+        self.meter.start()
+        with bar("pre-training", training.steps, "steps", done=position.step) as progress:
+            while position.step < training.steps:
+                self.step(self.meter.wait(batches))
+                self._look(progress)
+                if self._due(training.checkpoint_every):
+                    self._save()
+                    self.meter.start()
+
+    def step(self, views: ViewBatch) -> None:
+        """Do one step of the student, then of the teacher."""
+        step, training = self.position.step, self.config.training
+        rate, decay = self.schedule.lr(step), self.schedule.weight_decay(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_factor"]
+            group["weight_decay"] = decay if group["decays"] else 0.0
+        # Every random draw follows from the step's number, so resuming needs no generator's state.
+        torch.manual_seed(derive_seed(training.seed, "step", step, distributed.rank()))
+        with autocast(self.device, training.precision):
+            losses, self.targets, self.tokens = self.losses(
+                self.model, self.teacher, views, self.schedule.teacher_temperature(step)
+            )
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()
+        if self._is_finite(total):
+            self.position.skipped = 0
+            self._hold_back(step)
+            if training.clip_norm:
+                nn.utils.clip_grad_norm_(self.student.parameters(), training.clip_norm)
+            self.optimizer.step()
+            follow(self.teacher, self.student, self.schedule.momentum(step))
+            self.meter.add({"loss": total, **losses}, self.global_batch)
+        else:
+            self.position.skipped += 1
+            say(f"note: the loss of step {step} is not finite: the step was skipped")
+        self.optimizer.zero_grad(set_to_none=True)
+        self.position.step += 1
+
+    def _is_finite(self, loss: torch.Tensor) -> bool:
+        """Whether the loss is finite in every process.
+
+        Raises:
+            UserError: it was not for too many steps in a row.
+        """
+        bad = distributed.all_sum((~loss.detach().isfinite()).int())
+        if not bad.item():
+            return True
+        if self.position.skipped + 1 >= SKIPPED:
+            raise UserError(
+                f"the loss was not finite for {SKIPPED} steps in a row, until step "
+                f"{self.position.step}: lower training.lr, or set training.precision=fp32; the "
+                f"last good checkpoint is kept in {self.folder}"
+            )
+        return False
+
+    def _hold_back(self, step: int) -> None:
+        """Keep as they are the parts that do not learn yet."""
+        if self.schedule.freezes_prototypes(step):
+            for head in self.student.heads():
+                forget_gradients(head.prototypes.parameters())
+        if isinstance(self.config.backbone.weights, Path) and self.schedule.freezes_backbone(step):
+            forget_gradients(self.student.backbone.parameters())
+
+    def _look(self, progress: Bar) -> None:
+        """Log, and look for a collapse, when it is time."""
+        position, training = self.position, self.config.training
+        if self._due(training.log_every):
+            figures = self.meter.read()
+            health = {"rank": effective_rank(self.tokens)}
+            if self.targets is not None:
+                entropies = target_entropies(self.targets)
+                health |= zip(("entropy", "mean_entropy"), entropies, strict=True)
+            step = position.step - 1
+            settings = {
+                "lr": self.schedule.lr(step),
+                "momentum": self.schedule.momentum(step),
+                "temperature": self.schedule.teacher_temperature(step),
+            }
+            record = {"kind": "train", "step": position.step, **settings, **figures, **health}
+            self.run.log(record)
+            entropy = f"  entropy {health['entropy']:.2f}" if "entropy" in health else ""
+            self.seen = f"{self.meter.text}{entropy}  rank {health['rank']:.0f}"
+            self._refuse_collapse(health)
+        if self.config.watch and self._due(self.config.watch.every):
+            self._measure()
+        progress.advance(1, self.seen)
+
+    def _refuse_collapse(self, health: dict[str, float]) -> None:
+        position = self.position
+        how = collapse(health["rank"], health.get("entropy"), health.get("mean_entropy"))
+        # A teacher that has just begun is alike for all images.
+        if how is None or self.schedule.warms_up(position.step):
+            position.collapsed = 0
+            return
+        position.collapsed += 1
+        if position.collapsed >= PATIENCE:
+            raise UserError(
+                f"collapse by step {position.step}: {how}; lower training.lr or "
+                "objective.teacher_temperature, or raise objective.koleo_weight; the checkpoints "
+                f"before are in {self.folder}"
+            )
+
+    def _measure(self) -> None:
+        if self.watch:
+            accuracy = self.watch.measure(self.teacher)
+            self.run.log({"kind": "val", "step": self.position.step, "knn": accuracy})
+            say(f"step {self.position.step}: kNN top-1 {accuracy:.2f} %")
+            self.meter.start()
+
+    def _due(self, every: int) -> bool:
+        return self.position.step % every == 0 or self.position.step == self.config.training.steps
+
+    def _save(self) -> None:
+        checkpoint.save(
+            self.folder,
+            self.model,
+            self.teacher,
+            self.losses,
+            self.optimizer,
+            self.position,
+            self.facts,
+            self.config.training.keep_every,
+        )
+
+
+def build_branch(config: Pretraining, widths: tuple[int, int] = (0, 0)) -> tuple[Branch, Built]:
+    """Build a student (or the teacher that begins as its copy), the same in every process.
+
+    Args:
+        config: the run.
+        widths: of the targets in distillation; see `Branch`.
+
+    Raises:
+        UserError: a backbone that is not ours, or weights that do not fit.
+    """
+    if config.backbone.name not in SIZES:
+        raise UserError(
+            f"backbone.name: '{config.backbone.name}' cannot be pre-trained: choose one of "
+            f"{', '.join(SIZES)}"
+        )
+    torch.manual_seed(config.training.seed)
+    # Learning from nothing is what pre-training is for: shipped weights are not taken unasked.
+    weights = config.backbone.weights or "random"
+    settings = Backbone(**config.backbone.model_dump() | {"weights": weights}, tuning="full")
+    built = backbone.build(settings, config.views.global_size)
+    assert isinstance(built.module, VisionTransformer)
+    return Branch(built.module, config.heads, config.objective, widths), built
+
+
+def continue_from(path: Path, student: Branch, teacher: Branch, losses: Losses) -> None:
+    """Take over what an earlier stage learned: backbones, heads and centres.
+
+    Position embeddings are resampled to the grid of this stage.
+
+    Args:
+        path: a checkpoint, or a run directory, whose last one is taken.
+        student: takes over the student's tensors.
+        teacher: likewise the teacher's.
+        losses: likewise the centres.
+
+    Raises:
+        UserError: no checkpoint, or one of another model.
+    """
+    if (path / "checkpoints").is_dir():
+        path = checkpoint.latest(path / "checkpoints") or path
+    parts: dict[str, nn.Module] = {"student": student, "teacher": teacher, "losses": losses}
+    for name, module in parts.items():
+        tensors = checkpoint.read_part(path, name)
+        if isinstance(module, Branch) and "backbone.pos_embed" in tensors:
+            grid = module.backbone.grid
+            positions = resample_positions(tensors["backbone.pos_embed"], (grid, grid))
+            tensors["backbone.pos_embed"] = positions
+        check_fit(module.state_dict(), tensors, path)
+        module.load_state_dict(tensors)

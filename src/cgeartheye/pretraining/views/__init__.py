@@ -1,0 +1,1 @@
+"""What student and teacher see of an image."""

@@ -1,0 +1,1 @@
+"""Pages of HTML with charts and pictures, one file a task."""

@@ -1,0 +1,1 @@
+"""What segmentation and change detection share."""

@@ -1,0 +1,283 @@
+"""How a model that gives every pixel a class is built, fed, tested and used."""
+
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+from torchvision import tv_tensors
+
+from cgeartheye.config import Colour, to_yaml
+from cgeartheye.data import ChangeParts, Legend, MaskedChips, SegmentationParts, fingerprint_masks
+from cgeartheye.data.datasets.segmentation import refuse_sizes
+from cgeartheye.data.image_io import read_header
+from cgeartheye.data.transforms.image import seeded
+from cgeartheye.geo.georeference import pixel_size
+from cgeartheye.inference.sliding_window import count_windows
+from cgeartheye.metrics.classification import ConfusionMatrix
+from cgeartheye.models.backbone import Built
+from cgeartheye.reports.examples import Example
+from cgeartheye.tasks.base import half_when_frozen
+from cgeartheye.tasks.dense.cached_windows import WindowSource, encode_windows
+from cgeartheye.tasks.dense.module import DenseConfig, DenseTask
+from cgeartheye.tasks.dense.writer import check_names, write_mask
+from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode
+from cgeartheye.tasks.model_io import Tested, device_of, predictions
+from cgeartheye.training import distributed
+from cgeartheye.training.feature_cache import cached
+from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
+from cgeartheye.training.run_dir import environment, read_history
+from cgeartheye.training.trainer import Data, evaluate
+from cgeartheye.utils.console import say
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import write_image
+
+Parts = SegmentationParts | ChangeParts
+Files = tuple[Path, ...]
+"""Those of a picture: an image, or the image of each date."""
+
+
+class DenseRecipe(ABC):
+    """See `registry.Recipe`; what differs between the tasks is at the top.
+
+    Attributes:
+        images: what the samples of the data call their images.
+    """
+
+    config: DenseConfig
+    images: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def parts(self) -> Parts:
+        """The pictures and masks of each part."""
+
+    @property
+    @abstractmethod
+    def legend(self) -> Legend:
+        """The classes of the data, and how its masks say them."""
+
+    @abstractmethod
+    def unlabelled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
+        """Return pictures without masks, named as those of the data."""
+
+    @abstractmethod
+    def panels(self, example: Example) -> np.ndarray:
+        """Draw a picture, its truth and its prediction side by side."""
+
+    @abstractmethod
+    def score(self, confusion: ConfusionMatrix) -> float:
+        """Return how good the prediction of a picture is, 0..1; NaN if there is no telling."""
+
+    @property
+    @abstractmethod
+    def write_report(self) -> Callable[..., None]:
+        """What writes `report.html`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the data."""
+        return self.legend.classes
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """Of the data."""
+        return self.legend.colours
+
+    def gsd(self) -> float | None:
+        """Metres a pixel of the images."""
+        return self.config.data.gsd or pixel_size(self.parts.train.paths[0])
+
+    def facts(self) -> dict[str, float | None]:
+        """Nothing else is needed."""
+        return {}
+
+    def data(self, task: DenseTask, built: Built) -> Data:
+        """Return what is trained on and evaluated on."""
+        config = self.config
+        return Data(
+            train=self._training_source(task, built),
+            train_batch=config.data.batch_size,
+            val=self._validation_source(task, built),
+            val_batch=config.data.batch_size,
+        )
+
+    def check_out(self, out: Path, tested: bool) -> None:
+        """Refuse a file where masks need a folder."""
+        if out.is_file() or out.suffix:
+            raise UserError(f"{out}: masks go into a folder, one for each image: name one")
+
+    def test(
+        self, task: DenseTask, built: Built, out: Path | None, show_dir: Path | None
+    ) -> Tested:
+        """Test; see `Recipe`."""
+        started = time.monotonic()
+        config, chips, device = self.config, self.parts.test, device_of(task)
+        whole = (*self.images, "mask")  # they differ in size from sample to sample
+        if out:
+            check_names(dict(zip(chips.paths, chips.names, strict=True)))
+        found: list[tuple[int, float]] = []
+
+        def keep(prediction: list[Tensor], batch: Batch) -> None:
+            for index, classes, mask in zip(
+                batch["index"].tolist(), prediction, batch["mask"], strict=True
+            ):
+                confusion = ConfusionMatrix(len(task.classes))
+                confusion.update(classes, mask)
+                found.append((index, self.score(confusion)))
+                predicted = classes.cpu().numpy()
+                if out:
+                    write_mask(out, chips.names[index], predicted, chips.legend, chips.paths[index])
+                if show_dir:
+                    panels = Image.fromarray(self.panels(_example(chips, index, predicted)))
+                    path = (show_dir / chips.names[index]).with_suffix(".jpg")
+                    write_image(path, panels, quality=90)
+
+        source = FileSource(chips, config.data.workers, device, whole)
+        metrics = evaluate(task, source, config.data.batch_size, config.training.precision, keep)
+        ious = np.full(len(chips), np.nan)
+        for share in distributed.gather(found):
+            for index, iou in share:
+                ious[index] = iou
+
+        def load_example(index: int) -> Example:
+            """Predict once more: not every mask of a large test can be kept."""
+            one = FileSource(Subset(chips, [index]), 0, device, whole)
+            ((prediction, _),) = predictions(task, one, config)
+            return _example(chips, index, prediction[0].cpu().numpy())
+
+        def report(path: Path) -> None:
+            assert config.work_dir is not None
+            self.write_report(
+                path,
+                title=config.work_dir.name,
+                classes=chips.legend.classes,
+                metrics=metrics,
+                history=read_history(config.work_dir),
+                names=chips.names,
+                ious=ious,
+                load_example=load_example,
+                config_yaml=to_yaml(config),
+                environment={
+                    **environment(device),
+                    "test": f"{time.monotonic() - started:.1f} s",
+                },
+            )
+
+        return Tested(metrics.compute(), report)
+
+    def predict(self, task: DenseTask, found: Mapping[Files, str], out: Path) -> None:
+        """Write a mask for each picture; see `write_mask`."""
+        config, legend, files = self.config, self.legend, list(found)
+        check_names({some[0]: name for some, name in found.items()})
+        pictures = self.unlabelled(files)
+        source = FileSource(pictures, config.data.workers, device_of(task), self.images)
+        pixels: Counter[str] = Counter()
+        for prediction, batch in predictions(task, source, config):
+            for index, classes in zip(batch["index"].tolist(), prediction, strict=True):
+                labels = classes.cpu().numpy()
+                write_mask(out, found[files[index]], labels, legend, files[index][0])
+                counts = np.bincount(labels.ravel(), minlength=len(task.classes)).tolist()
+                pixels.update(dict(zip(task.classes, counts, strict=True)))
+        shares = [f"{n / pixels.total():.1%} {name}" for name, n in pixels.most_common(8) if n]
+        say(f"{len(files)} predicted: {', '.join(shares)}")
+
+    def _training_source(self, task: DenseTask, built: Built) -> Source:
+        """Return where training batches come from: the cache, or files."""
+        config, chips, device = self.config, self.parts.train, device_of(task)
+        if self._caches(task):
+            drawn = {"image_size", "scale", "largest_class", "distortion", "rotation"}
+            drawn |= {"bands", "stretch"}
+            crops = {
+                "crops": config.data.model_dump(mode="json", include=drawn),
+                "data": fingerprint_masks(chips),
+            }
+            facts = {"layers": task.layers, "half": half_when_frozen(device), **crops}
+            samples = self._views(_Crops(chips, "image"))
+            task.eval()
+            features = cached_features(
+                config,
+                built,
+                (len(chips), samples.views, *task.encoded_shape),
+                lambda: encode(config, device, samples, task.encode),
+                {**facts, **samples.facts},
+                str(samples),
+            )
+            if features is not None:
+                masks = cached(
+                    cache_folder(config),
+                    {"masks": True, **samples.facts, **crops},
+                    (len(chips), samples.views, task.side, task.side),
+                    lambda: encode(config, device, self._views(_Crops(chips, "mask")), torch.clone),
+                    np.uint8,
+                )
+                return FeatureSource({"features": features, "mask": masks}, device)
+        return FileSource(chips, config.data.workers, device)
+
+    def _validation_source(self, task: DenseTask, built: Built) -> Source:
+        """Return where validation images come from: the cache of their windows, or files."""
+        config, chips, device = self.config, self.parts.val, device_of(task)
+        source = FileSource(chips, config.data.workers, device, (*self.images, "mask"))
+        if not self._caches(task):
+            return source
+        headers = [read_header(path) for path in chips.paths]
+        shapes = [(header.height, header.width) for header in headers]
+        side, overlap = task.side, config.window.overlap
+        ends = np.cumsum([0, *(count_windows(*shape, side, overlap) for shape in shapes)]).tolist()
+        facts = {
+            "windows": [side, overlap],
+            "pixels": config.data.model_dump(mode="json", include={"bands", "stretch"}),
+            "layers": task.layers,
+            "half": half_when_frozen(device),
+            "data": fingerprint_masks(chips),
+        }
+        task.eval()
+        features = cached_features(
+            config,
+            built,
+            (ends[-1], 1, *task.encoded_shape),
+            lambda: encode_windows(config, task, source, ends),
+            facts,
+            f"{ends[-1]:,} windows",
+        )
+        return source if features is None else WindowSource(features, ends, shapes, chips, device)
+
+    def _caches(self, task: DenseTask) -> bool:
+        config = self.config
+        return task.cacheable and config.backbone.tuning == "frozen" and config.cache.enabled
+
+    def _views(self, load: "_Crops") -> Views:
+        count, config = len(load.chips), self.config
+        return Views(count, config.cache.views, config.training.seed, load)
+
+
+class _Crops:
+    """Loads the training crops of an image that some seeds give, or their masks."""
+
+    def __init__(self, chips: MaskedChips, what: str):
+        self.chips, self._what = chips, what
+
+    def __call__(self, index: int, seeds: list[int]) -> Tensor:
+        chips = self.chips
+        image = tv_tensors.Image(chips.load_picture(index))
+        mask = tv_tensors.Mask(chips.load_mask(index))
+        refuse_sizes(chips.paths[index], image, chips.mask_paths[index], mask)
+        crops = []
+        for seed in seeds:
+            with seeded(seed):
+                crop, labels = chips.train_view(image, mask)
+            crops.append((crop if self._what == "image" else labels).as_subclass(Tensor))
+        return torch.stack(crops)
+
+
+def _example(chips: MaskedChips, index: int, predicted: np.ndarray) -> Example:
+    picture = chips.load_picture(index).permute(1, 2, 0).numpy()
+    images = tuple(picture[..., band : band + 3] for band in range(0, picture.shape[2], 3))
+    return Example(images, chips.load_mask(index).numpy(), predicted)

@@ -1,0 +1,86 @@
+"""Predicted masks as files."""
+
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from PIL import Image
+
+from cgeartheye.data import Legend
+from cgeartheye.data.image_io import quiet
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import replacing, write_image
+
+
+def check_names(names: dict[Path, str]) -> None:
+    """Refuse images whose masks would have the same name, before any work is done.
+
+    Args:
+        names: by path.
+
+    Raises:
+        UserError: naming two of them.
+    """
+    taken: dict[str, Path] = {}
+    for path, name in names.items():
+        other = taken.setdefault(str(Path(name).with_suffix("")), path)
+        if other != path:
+            raise UserError(
+                f"the masks of {other} and {path} would have the same name: predict their folders "
+                "one after the other"
+            )
+
+
+def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, image: Path) -> Path:
+    """Write the class of every pixel, with the classes' colours as the file's palette.
+
+    Args:
+        folder: where to.
+        name: of the image, below the folder; the mask has another ending.
+        classes: uint8 `[H, W]`, indices from 0.
+        legend: the classes and their colours.
+        image: that was predicted. Where it lies somewhere on Earth the mask is a GeoTIFF that lies
+            there too, else a PNG.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    place = _place(image)
+    path = (folder / name).with_suffix(".tif" if place else ".png")
+    if place is None:
+        picture = Image.fromarray(classes)
+        picture.putpalette([level for colour in legend.colours for level in colour])
+        write_image(path, picture, optimize=True)
+        return path
+    height, width = classes.shape
+    with (
+        replacing(path) as temporary,
+        quiet(),
+        rasterio.open(
+            temporary,
+            "w",
+            driver="GTiff",
+            count=1,
+            height=height,
+            width=width,
+            dtype="uint8",
+            compress="deflate",
+            **place,
+        ) as target,
+    ):
+        target.write(classes, 1)
+        target.write_colormap(1, dict(enumerate(legend.colours)))
+        target.update_tags(**{f"CLASS_{n}": name for n, name in enumerate(legend.classes)})
+    return path
+
+
+def _place(path: Path) -> dict[str, object] | None:
+    """Return how a raster lies on Earth, in rasterio's terms; none where it does not."""
+    with quiet(), rasterio.open(path) as source:
+        if source.crs and not source.transform.is_identity:
+            return {"crs": source.crs, "transform": source.transform}
+        points, crs = source.gcps
+        return {"crs": crs, "gcps": points} if points else None

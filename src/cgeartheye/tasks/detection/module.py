@@ -1,0 +1,236 @@
+"""Object detection: boxes around the objects in an image, horizontal or oriented."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
+
+from cgeartheye.boxes import Detections, oriented_of, suppress
+from cgeartheye.config import Normalisation, ObjectDetection
+from cgeartheye.data.transforms.boxes import eval_scale
+from cgeartheye.inference.merge_boxes import merge_windows
+from cgeartheye.inference.windows import starts
+from cgeartheye.metrics.detection.metrics import DetectionMetrics
+from cgeartheye.models.backbone import Model
+from cgeartheye.models.detection import DINO, coder_of, gather_truth, set_losses
+from cgeartheye.tasks.base import MapsTask
+from cgeartheye.training import distributed
+from cgeartheye.training.loaders import Batch
+from cgeartheye.utils.errors import UserError
+
+MAPS = 3  # where the config names no layers
+
+_SAME = 0.5  # IoU from which boxes of two views are of one object
+
+
+class DetectionTask(MapsTask):
+    """A backbone and a query detector; see `training.trainer.Task`.
+
+    Training batches hold `boxes`, `labels` and `ignored`, a tensor for each image, or `objects` as
+    `pack` makes them, and either `image` uint8 `[B, 3, S, S]` or, from the cache, `features`. Test
+    batches hold `size`, rows and columns of the images on disk, and boxes in pixels of those.
+
+    Attributes:
+        side: pixels a side of the network's input.
+        oriented: whether boxes are.
+    """
+
+    monitor = "ap50"
+    decoder: DINO
+
+    def __init__(
+        self,
+        backbone: Model,
+        normalisation: Normalisation,
+        classes: tuple[str, ...],
+        config: ObjectDetection,
+        tta: bool = False,
+    ):
+        """Put a detector on a backbone.
+
+        Args:
+            backbone: built by `cgeartheye.models.backbone.build`.
+            normalisation: of the backbone's weights.
+            classes: names by index.
+            config: detector and data.
+            tta: look at an image and its mirror image, and suppress what both show.
+
+        Raises:
+            UserError: see `MapsTask`.
+        """
+        super().__init__(backbone, normalisation, config, MAPS)
+        self.classes = classes
+        self.oriented = config.data.boxes == "oriented"
+        self.side = config.data.image_size
+        self.whole = config.data.resize
+        self.window = config.window
+        self.detections = config.detections
+        self.tta = tta
+        asked = config.decoder
+        self.coder = coder_of(self.oriented)
+        self.decoder = DINO(
+            self.channels,
+            len(classes),
+            self.coder,
+            asked.channels,
+            asked.queries,
+            (asked.encoder_layers, asked.decoder_layers),
+            asked.heads,
+            asked.points,
+            asked.hidden,
+            asked.denoising,
+            asked.label_noise,
+            asked.box_noise,
+        )
+        if config.backbone.compile:
+            for layer in (*self.decoder.encoder.layers, *self.decoder.decoder.layers):
+                layer.compile()
+
+    @property
+    def encoded_shape(self) -> tuple[int, ...]:
+        """Layers, channels, rows and columns of what `encode` returns for an image."""
+        grid = self.side // self.stride
+        return len(self.layers), self.channels, grid, grid
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Map images uint8 `[B, 3, S, S]` to feature maps `[B, layers, C, h, w]`."""
+        return self.maps(images)
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of proposals, of all layers and of the noised queries."""
+        features = batch["features"] if "features" in batch else self.encode(batch["image"])
+        boxes, labels = unpack(batch["objects"]) if "objects" in batch else _wanted(batch)
+        truth = gather_truth(boxes, labels, self.coder, self.side)
+        outputs = self.decoder.training_outputs(features.unbind(1), truth)
+        noised = outputs.noised.positive.sum() if outputs.noised else features.new_zeros(())
+        counts = torch.stack([features.new_tensor(sum(truth.counts)), noised.to(features.dtype)])
+        objects, positives = distributed.all_sum(counts).div(distributed.world_size()).tolist()
+        return set_losses(outputs, truth, self.coder, max(objects, 1.0), max(positives, 1.0))
+
+    def predict(self, batch: Batch) -> list[Detections]:
+        """Return what is found in each image, in pixels of the image on disk.
+
+        An image that is not square has more than itself in the network's input: what has its centre
+        beyond the image is left out. Horizontal boxes are cut to it, as annotations are.
+        """
+        if "features" in batch:
+            found = self._decode(batch["features"])
+        elif self.whole:
+            found = self.predict_windows(batch["image"])
+        else:
+            found = [self._slide(image) for image in batch["image"]]
+        return [
+            self._on_disk(each, height, width)
+            for each, (height, width) in zip(found, batch["size"].tolist(), strict=True)
+        ]
+
+    def predict_windows(self, images: Tensor) -> list[Detections]:
+        """Return what is found in images uint8 `[B, 3, S, S]`, in their pixels."""
+        found = self._decode(self.encode(images))
+        if not self.tta:
+            return found
+        mirrored = self._decode(self.encode(images.flip(-1)))
+        both = (
+            Detections.concatenate([plain, _mirrored(other, self.side)])
+            for plain, other in zip(found, mirrored, strict=True)
+        )
+        return [suppress(each, _SAME)[: self.detections] for each in both]
+
+    def metrics(self) -> DetectionMetrics:
+        """Return new, empty metrics."""
+        return DetectionMetrics(len(self.classes), self.oriented)
+
+    def measure(
+        self, metrics: DetectionMetrics, prediction: Sequence[Detections], batch: Batch
+    ) -> None:
+        """Add a batch to the metrics."""
+        fields = (batch[name] for name in ("boxes", "labels", "ignored"))
+        for index, found, boxes, labels, ignored in zip(
+            batch["index"].tolist(), prediction, *fields, strict=True
+        ):
+            truth = oriented_of(boxes.unflatten(-1, (4, 2))) if self.oriented else boxes
+            metrics.update(index, found.cpu(), truth.cpu(), labels.cpu(), ignored.cpu())
+
+    def _on_disk(self, found: Detections, height: int, width: int) -> Detections:
+        scale = eval_scale(height, width, self.side, self.whole)
+        boxes = found.boxes.clone()
+        boxes[:, :4] /= scale
+        middles = found.middles / scale
+        inside = ((middles >= 0) & (middles <= boxes.new_tensor([width, height]))).all(1)
+        if not self.oriented:
+            boxes = clip_boxes_to_image(boxes, (height, width))
+        return Detections(boxes, found.scores, found.labels)[inside]
+
+    def _decode(self, features: Tensor) -> list[Detections]:
+        """Return the best boxes of each image, in pixels of the network's input."""
+        maps = features.to(next(self.parameters()).device).float()
+        logits, boxes = self.decoder(maps.unbind(1))
+        scores, best = logits.sigmoid().flatten(1).topk(min(self.detections, logits[0].numel()))
+        if not scores.isfinite().all():
+            raise UserError(
+                "the predictions are not finite: the training has diverged; lower training.lr, set "
+                "training.clip_norm=0.1 or training.precision=fp32"
+            )
+        query, label = best // len(self.classes), best % len(self.classes)
+        chosen = boxes.gather(1, query[..., None].expand(-1, -1, boxes.shape[-1]))
+        pixels = self.coder.decode(chosen.float(), self.side)
+        return [Detections(*each) for each in zip(pixels, scores, label, strict=True)]
+
+    def _slide(self, image: Tensor) -> Detections:
+        """Return what is found in an image uint8 `[3, H, W]` of any size, window by window."""
+        height, width = image.shape[1:]
+        tops, lefts = (starts(length, self.side, self.window.overlap) for length in (height, width))
+        right, below = max(0, self.side - width), max(0, self.side - height)
+        padded = F.pad(image, (0, right, 0, below))
+        places = [(left, top) for top in tops for left in lefts]
+        found: list[tuple[int, int, Detections]] = []
+        for first in range(0, len(places), self.window.batch_size):
+            some = places[first : first + self.window.batch_size]
+            windows = [padded[:, y : y + self.side, x : x + self.side] for x, y in some]
+            parts = self.predict_windows(torch.stack(windows))
+            found += [(x, y, part.cpu()) for (x, y), part in zip(some, parts, strict=True)]
+        return merge_windows(found, self.side)
+
+
+def pack(boxes: Tensor, labels: Tensor, most: int) -> Tensor:
+    """Write objects as rows of one size, as the cache keeps them beside features.
+
+    Args:
+        boxes: `[n, 4]`, or corners `[n, 8]`.
+        labels: `[n]`.
+        most: rows; those behind the last object have the label -1.
+
+    Returns:
+        float32 `[most, 5]` or `[most, 9]`.
+    """
+    rows = torch.full((most, boxes.shape[1] + 1), -1.0)
+    rows[: len(labels)] = torch.cat([boxes.float(), labels[:, None].float()], 1)
+    return rows
+
+
+def unpack(objects: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return boxes and labels of each image out of what `pack` wrote, `[B, most, ...]`."""
+    real = [rows[rows[:, -1] >= 0] for rows in objects]
+    return [rows[:, :-1] for rows in real], [rows[:, -1].long() for rows in real]
+
+
+def _wanted(batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+    """Boxes and labels of a batch of samples."""
+    boxes: list[Tensor] = batch["boxes"]
+    labels: list[Tensor] = batch["labels"]
+    return boxes, labels
+
+
+def _mirrored(found: Detections, side: int) -> Detections:
+    """What was found in the mirror image, in the image."""
+    boxes = found.boxes
+    if boxes.shape[1] == 4:
+        x0, y0, x1, y1 = boxes.unbind(1)
+        turned = torch.stack([side - x1, y0, side - x0, y1], 1)
+    else:
+        x, y, w, h, angle = boxes.unbind(1)
+        turned = torch.stack([side - x, y, w, h, torch.remainder(-angle, math.pi)], 1)
+    return Detections(turned, found.scores, found.labels)

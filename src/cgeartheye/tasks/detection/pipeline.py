@@ -1,0 +1,388 @@
+"""How a detector is built, fed, tested and used."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cgeartheye.boxes import Detections
+from cgeartheye.config import DetectionData, Normalisation, ObjectDetection, to_yaml
+from cgeartheye.data import (
+    BoxChips,
+    DetectionParts,
+    box_fingerprint,
+    load_detection_parts,
+    read_image,
+)
+from cgeartheye.data.checks.detection import check_boxes
+from cgeartheye.data.checks.findings import CheckResult
+from cgeartheye.data.image_io import read_header
+from cgeartheye.data.transforms.boxes import eval_view
+from cgeartheye.data.transforms.image import seeded
+from cgeartheye.geo.georeference import pixel_size
+from cgeartheye.inference.merge_boxes import share_of
+from cgeartheye.models.backbone import Built
+from cgeartheye.reports.detection import detection_report
+from cgeartheye.reports.draw_boxes import draw_found
+from cgeartheye.tasks.base import half_when_frozen
+from cgeartheye.tasks.detection import writer
+from cgeartheye.tasks.detection.module import DetectionTask, pack
+from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode, find_images
+from cgeartheye.tasks.model_io import Tested, device_of, predictions
+from cgeartheye.training.feature_cache import cached
+from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
+from cgeartheye.training.run_dir import environment, read_history
+from cgeartheye.training.trainer import Data, evaluate
+from cgeartheye.utils.console import say
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import write_image
+
+_OBJECTS = ("boxes", "labels", "ignored")  # of a sample; as many as the image has
+
+
+class DetectionRecipe:
+    """See `registry.Recipe`."""
+
+    def __init__(self, config: ObjectDetection):
+        self.config = config
+
+    @cached_property
+    def parts(self) -> DetectionParts:
+        """The images and boxes of each part."""
+        return load_detection_parts(self.config.data)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the data."""
+        return self.parts.classes
+
+    @property
+    def colours(self) -> None:
+        """Boxes have no colours of their own."""
+
+    def gsd(self) -> float | None:
+        """Metres a pixel of test images once they are resized."""
+        data, first = self.config.data, self.parts.train.paths[0]
+        pixel = data.gsd or pixel_size(first)
+        header = read_header(first)
+        if pixel and data.resize:
+            return pixel * max(header.width, header.height) / data.image_size
+        return pixel
+
+    def facts(self) -> dict[str, float | None]:
+        """What mapping needs to know of the data: how far the largest object reaches, pixels."""
+        return {"largest": self.parts.train.largest_side()}
+
+    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> DetectionTask:
+        """Put a new detector on a backbone."""
+        return DetectionTask(built.module, built.normalisation, classes, self.config, tta)
+
+    def published_decoder(
+        self, path: Path, tensors: Mapping[str, Tensor], classes: int
+    ) -> dict[str, Tensor]:
+        """Return the detector of a published checkpoint, which carries mmdetection's names."""
+        parts = (
+            "neck.",
+            "level_embed",
+            "encoder.",
+            "memory_trans_",
+            "query_embedding.",
+            "decoder.",
+            "bbox_head.",
+            "dn_query_generator.",
+        )
+        state = {name: tensor for name, tensor in tensors.items() if name.startswith(parts)}
+        if not self.config.decoder.denoising:
+            state.pop("dn_query_generator.label_embedding.weight", None)
+        last = state.get("bbox_head.cls_branches.0.weight")
+        if last is None:
+            raise UserError(
+                f"{path} holds no DINO (neck, encoder, decoder, bbox_head): name a run directory, "
+                "or train with backbone.weights set to this file"
+            )
+        if len(last) != classes:
+            raise UserError(
+                f"{path} knows {len(last)} classes, the data in {self.config.data.root} have "
+                f"{classes}: test it on the data that it was trained on"
+            )
+        return state
+
+    def data(self, task: DetectionTask, built: Built) -> Data:
+        """Return what is trained on and evaluated on."""
+        if not self.parts.train.most_boxes:
+            raise UserError(
+                f"no image of the part '{self.config.data.train}' in {self.config.data.root} has "
+                "an object, so there is nothing to learn: correct data.annotations or data.train"
+            )
+        self._say_what_is_cut()
+        self._say_what_is_too_many()
+        batch = self.config.data.batch_size
+        return Data(
+            train=self._training_source(task, built),
+            train_batch=batch,
+            val=self._test_source(task, built, self.parts.val),
+            val_batch=batch,
+        )
+
+    def check_out(self, out: Path, tested: bool) -> None:
+        """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
+        writer.check_ending(out, tested)
+
+    def test(
+        self, task: DetectionTask, built: Built, out: Path | None, show_dir: Path | None
+    ) -> Tested:
+        """Test; see `Recipe`."""
+        started = time.monotonic()
+        config, chips, device = self.config, self.parts.test, device_of(task)
+        source = self._test_source(task, built, chips)
+        metrics = evaluate(task, source, config.data.batch_size, config.training.precision)
+        threshold = metrics.score_threshold
+        found = {
+            int(number): metrics.tested.detections(place)
+            for place, number in enumerate(metrics.tested.images)
+        }
+
+        def load_image(index: int) -> np.ndarray:
+            return chips.load_picture(index).permute(1, 2, 0).numpy()
+
+        def report(path: Path) -> None:
+            if out:
+                rows = [
+                    writer.Row(chips.paths[n], chips.names[n], found[n], chips.image_ids[n])
+                    for n in found
+                ]
+                writer.write_boxes(out, rows, chips.classes, chips.category_ids)
+            if show_dir:
+                self._save_pictures(show_dir, chips, found, threshold)
+            assert config.work_dir is not None
+            detection_report(
+                path,
+                title=config.work_dir.name,
+                classes=chips.classes,
+                metrics=metrics,
+                history=read_history(config.work_dir),
+                names=chips.names,
+                load_image=load_image,
+                config_yaml=to_yaml(config),
+                environment={
+                    **environment(device),
+                    "test": f"{time.monotonic() - started:.1f} s",
+                },
+            )
+
+        facts = {"score": threshold} if threshold < 1 else {}  # 1: nothing that is right was found
+        return Tested(metrics.compute(), report, facts)
+
+    def find(self, inputs: list[Path]) -> dict[Path, str]:
+        """Return images and their names."""
+        return find_images(inputs)
+
+    def predict(self, task: DetectionTask, found: Mapping[Path, str], out: Path) -> None:
+        """Find objects and write a table; see `box_tables` for the formats."""
+        config, paths = self.config, list(found)
+        images = _Images(paths, config.data)
+        source = FileSource(images, config.data.workers, device_of(task), self._listed())
+        rows = []
+        counts: Counter[str] = Counter()
+        for prediction, batch in predictions(task, source, config):
+            for index, boxes in zip(batch["index"].tolist(), prediction, strict=True):
+                rows.append(writer.Row(paths[index], found[paths[index]], boxes.cpu()))
+                sure = boxes.labels[boxes.scores >= writer.LEAST_SCORE]
+                counts.update(task.classes[label] for label in sure.tolist())
+        writer.write_boxes(out, rows, task.classes)
+        said = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
+        say(f"{len(rows)} images: {said or 'nothing found'}")
+
+    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+        """Examine the data."""
+        return check_boxes(self.config.data, normalisation, progress)
+
+    def _say_what_is_cut(self) -> None:
+        """Warn where windows would cut the largest objects."""
+        config, largest = self.config, self.parts.train.largest_side()
+        if config.data.resize or largest is None:
+            return
+        needed = share_of(largest, config.data.image_size)
+        if needed > config.window.overlap:
+            say(
+                f"note: the largest object reaches over {largest:.0f} pixels, which windows that "
+                f"overlap by {config.window.overlap:.0%} cut: set window.overlap={needed:.2f} or "
+                "a larger data.image_size"
+            )
+
+    def _say_what_is_too_many(self) -> None:
+        """Warn where an image has more objects than can be learnt or told."""
+        queries, told = self.config.decoder.queries, self.config.detections
+        learnt, tested = self.parts.train.most_boxes, self.parts.val.most_boxes
+        if learnt > queries:
+            say(
+                f"note: an image has {learnt} objects, of which decoder.queries={queries} can find "
+                "no more than that, in training too: set it to twice as many, or cut the images"
+            )
+        if tested > told and self.config.data.resize:
+            say(
+                f"note: an image has {tested} objects, of which detections={told} are told: set it "
+                "to twice as many"
+            )
+
+    def _listed(self) -> tuple[str, ...]:
+        """Fields of tests whose tensors differ in size."""
+        return _OBJECTS if self.config.data.resize else (*_OBJECTS, "image")
+
+    def _training_source(self, task: DetectionTask, built: Built) -> Source:
+        """Return where training batches come from: the cache, or files."""
+        config, chips, device = self.config, self.parts.train, device_of(task)
+        if not self._caches():
+            return FileSource(chips, config.data.workers, device, _OBJECTS)
+        drawn = {"scale", "flips", "distortion", "visible", "smallest"}
+        facts = self._facts(task, chips, drawn)
+        samples = self._views(_Crops(chips, "image"))
+        features = self._features(task, built, samples, len(chips), facts)
+        if features is None:
+            return FileSource(chips, config.data.workers, device, _OBJECTS)
+        numbers = (8 if task.oriented else 4) + 1
+        objects = cached(
+            cache_folder(config),
+            {"objects": True, **samples.facts, **facts},
+            (len(chips), samples.views, max(chips.most_boxes, 1), numbers),
+            lambda: encode(config, device, self._views(_Crops(chips, "objects")), torch.clone),
+            np.float32,
+        )
+        return FeatureSource({"features": features, "objects": objects}, device)
+
+    def _test_source(self, task: DetectionTask, built: Built, chips: BoxChips) -> Source:
+        """Return where test images come from: the cache, or files."""
+        config, device = self.config, device_of(task)
+        source = FileSource(chips, config.data.workers, device, self._listed())
+        if not self._caches() or not config.data.resize or task.tta:
+            return source
+        samples = Views(len(chips), 0, 0, _TestViews(chips))
+        features = self._features(task, built, samples, len(chips), self._facts(task, chips, set()))
+        return source if features is None else _EncodedChips(features, chips, device)
+
+    def _caches(self) -> bool:
+        return self.config.backbone.tuning == "frozen" and self.config.cache.enabled
+
+    def _facts(self, task: DetectionTask, chips: BoxChips, drawn: set[str]) -> dict[str, Any]:
+        """All that features depend on beside the backbone and the views."""
+        pixels = {"image_size", "resize", "bands", "stretch", "boxes"} | drawn
+        return {
+            "images": self.config.data.model_dump(mode="json", include=pixels),
+            "layers": task.layers,
+            "half": half_when_frozen(device_of(task)),
+            "data": box_fingerprint(chips),
+        }
+
+    def _features(
+        self,
+        task: DetectionTask,
+        built: Built,
+        samples: Views,
+        count: int,
+        facts: Mapping[str, Any],
+    ) -> np.ndarray | None:
+        task.eval()
+        return cached_features(
+            self.config,
+            built,
+            (count, max(samples.views, 1), *task.encoded_shape),
+            lambda: encode(self.config, device_of(task), samples, task.encode),
+            {**facts, **samples.facts},
+            str(samples),
+        )
+
+    def _views(self, load: "_Crops") -> Views:
+        return Views(len(load.chips), self.config.cache.views, self.config.training.seed, load)
+
+    def _save_pictures(
+        self, folder: Path, chips: BoxChips, found: Mapping[int, Detections], threshold: float
+    ) -> None:
+        for index, boxes in found.items():
+            picture = chips.load_picture(index).permute(1, 2, 0).numpy()
+            drawn = draw_found(picture, boxes[boxes.scores >= threshold], chips.classes)
+            path = (folder / chips.names[index]).with_suffix(".jpg")
+            write_image(path, Image.fromarray(drawn), quality=90)
+
+
+class _Crops:
+    """Loads the training crops of an image that some seeds give, or the objects in them."""
+
+    def __init__(self, chips: BoxChips, what: str):
+        self.chips, self._what = chips, what
+
+    def __call__(self, index: int, seeds: list[int]) -> Tensor:
+        loaded = self.chips.load_training(index)
+        crops = []
+        for seed in seeds:
+            with seeded(seed):
+                image, boxes, labels, _ = self.chips.train_view(*loaded)
+            if self._what == "image":
+                crops.append(image.as_subclass(Tensor))
+            else:
+                rows = max(self.chips.most_boxes, 1)
+                crops.append(pack(boxes.as_subclass(Tensor), labels, rows))
+        return torch.stack(crops)
+
+
+class _TestViews:
+    """Loads what a test sees of an image."""
+
+    def __init__(self, chips: BoxChips):
+        self._chips = chips
+
+    def __call__(self, index: int, seeds: list[int]) -> Tensor:
+        chips = self._chips
+        view = eval_view(chips.load_picture(index), chips.image_size, chips.resize)
+        return torch.stack([view.as_subclass(Tensor)])
+
+
+class _EncodedChips:
+    """Reads the feature maps of images that were encoded before, and their boxes; see `Source`."""
+
+    def __init__(self, features: np.ndarray, chips: BoxChips, device: torch.device):
+        self._features, self._chips, self._device = features, chips, device
+        headers = (read_header(path) for path in chips.paths)
+        self._sizes = torch.tensor([(header.height, header.width) for header in headers])
+
+    def __len__(self) -> int:
+        return len(self._chips)
+
+    def load(self, batches: Iterable[Sequence[Key]]) -> Iterator[Batch]:
+        """Yield `features`, `boxes`, `labels`, `ignored`, `size` and `index`."""
+        for keys in batches:
+            indices = [key[0] if isinstance(key, tuple) else key for key in keys]
+            objects = [self._chips.load_boxes(index) for index in indices]
+            features = torch.from_numpy(self._features[indices, 0]).to(self._device)
+            yield {
+                "features": features.float(),
+                "size": self._sizes[indices],
+                "index": torch.tensor(indices),
+                **{
+                    name: [one[place].to(self._device) for one in objects]
+                    for place, name in enumerate(_OBJECTS)
+                },
+            }
+
+
+class _Images(Dataset[dict[str, Any]]):
+    """Images without boxes, as a test sees them."""
+
+    def __init__(self, paths: list[Path], data: DetectionData):
+        self._paths, self._data = paths, data
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        data = self._data
+        image = read_image(self._paths[index], data.bands, data.stretch)
+        view = eval_view(image, data.image_size, data.resize)
+        return {"image": view, "size": torch.tensor(image.shape[1:]), "index": index}

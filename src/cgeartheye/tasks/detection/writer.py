@@ -1,0 +1,199 @@
+"""Predicted boxes as files: CSV, COCO's JSON, GeoJSON, DOTA's folder of text files."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import shapely
+import torch
+from rasterio.warp import transform_geom
+
+from cgeartheye.boxes import Detections, corners_of
+from cgeartheye.data.formats.voc_dota_yolo import Id
+from cgeartheye.data.image_io import quiet
+from cgeartheye.geo.georeference import place_of
+from cgeartheye.tasks.scene import writer as tables
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import write_text
+
+LEAST_SCORE = 0.05  # of boxes in tables; those below serve nothing but the figures of a test
+
+_CORNERS = ("x0", "y0", "x1", "y1", "x2", "y2", "x3", "y3")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found in an image.
+
+    Attributes:
+        path: of the image.
+        name: as the user knows it.
+        found: in pixels of the image.
+        image_id: in a COCO file.
+    """
+
+    path: Path
+    name: str
+    found: Detections
+    image_id: Id | None = None
+
+
+def check_ending(out: Path, tested: bool) -> None:
+    """Refuse a file name whose ending says no known format, before any work is done.
+
+    Raises:
+        UserError: it does.
+    """
+    if out.suffix or out.is_file():
+        tables.check_ending(out, tables.ENDINGS[:2] if tested else tables.ENDINGS)
+
+
+def write_boxes(
+    out: Path,
+    rows: Sequence[Row],
+    classes: Sequence[str],
+    category_ids: Mapping[str, Id] | None = None,
+) -> None:
+    """Write boxes in the format that the file's ending says; the best of each image first.
+
+    CSV has `path, class, score` and the four corners; JSON has COCO's results, with the ids
+    of the file that was tested on or else numbers, of images from 0 and of categories from 1, and
+    with `file_name` and `corners` besides; GeoJSON (RFC 7946)
+    has polygons in longitude and latitude. Without an ending it is a folder of DOTA's text files,
+    one a class: `Task1_<class>.txt` with lines `image score x0 y0 .. x3 y3`, or, of horizontal
+    boxes, `Task2_<class>.txt` with `image score x0 y0 x1 y1`; images are said by their stems, or,
+    where two have the same, by their paths. Test figures take all boxes, however
+    weak; files leave out those below `LEAST_SCORE`.
+
+    Args:
+        out: the file or folder.
+        rows: of each image.
+        classes: names by label.
+        category_ids: of the classes in a COCO file.
+
+    Raises:
+        UserError: GeoJSON of images of which none has a reference system; no permission.
+    """
+    match out.suffix.lower():
+        case ".csv":
+            write_text(out, _csv(rows, classes))
+        case ".json":
+            numbers = category_ids or {name: label + 1 for label, name in enumerate(classes)}
+            boxes = [
+                _coco(number if row.image_id is None else row.image_id, row, one, classes, numbers)
+                for number, row, one in _each(rows)
+            ]
+            write_text(out, json.dumps(boxes))
+        case ".geojson":
+            write_text(out, _geojson(rows, classes))
+        case _:
+            images = _told_apart([row.name for row in rows])
+            for label, name in enumerate(classes):
+                lines = [
+                    f"{images[number]} {one.score:.6f} {_spaced(one.dota)}\n"
+                    for number, _, one in _each(rows)
+                    if one.label == label
+                ]
+                task = 2 if rows and rows[0].found.boxes.shape[1] == 4 else 1
+                file = f"Task{task}_{name}.txt".replace("/", "_")
+                write_text(out / file, "".join(lines))
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Return images' stems if all differ, else their paths without or with their suffixes."""
+    stems = [Path(name).stem for name in names]
+    paths = [Path(name).with_suffix("").as_posix() for name in names]
+    return next((some for some in (stems, paths) if len(set(some)) == len(some)), list(names))
+
+
+@dataclass(frozen=True)
+class _Box:
+    label: int
+    score: float
+    numbers: list[float]
+    corners: list[float]
+
+    @property
+    def dota(self) -> list[float]:
+        """What DOTA's files say of it: two corners if it is horizontal, else all four."""
+        return self.numbers if len(self.numbers) == 4 else self.corners
+
+
+def _each(rows: Sequence[Row]) -> Iterator[tuple[int, Row, _Box]]:
+    for number, row in enumerate(rows):
+        found = row.found[row.found.scores >= LEAST_SCORE]
+        for label, score, numbers, corners in zip(
+            found.labels.tolist(),
+            found.scores.tolist(),
+            found.boxes.tolist(),
+            _corners(found).tolist(),
+            strict=True,
+        ):
+            yield number, row, _Box(label, score, numbers, [round(at, 3) for at in corners])
+
+
+def _corners(found: Detections) -> torch.Tensor:
+    """Corners `[n, 8]`, from the upper left one on."""
+    if found.boxes.shape[1] == 5:
+        return corners_of(found.boxes).flatten(1)
+    return found.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+
+
+def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "class", "score", *_CORNERS])
+    for _, row, one in _each(rows):
+        writer.writerow([row.name, classes[one.label], round(one.score, 6), *one.corners])
+    return text.getvalue()
+
+
+def _coco(
+    image_id: Id, row: Row, one: _Box, classes: Sequence[str], numbers: Mapping[str, Id]
+) -> dict[str, Any]:
+    xs, ys = one.corners[0::2], one.corners[1::2]
+    low = min(xs), min(ys)
+    angle = {"angle": one.numbers[4]} if len(one.numbers) == 5 else {}
+    return {
+        "image_id": image_id,
+        "file_name": row.name,
+        "category_id": numbers.get(classes[one.label]),
+        "category": classes[one.label],
+        "bbox": [round(at, 3) for at in (*low, max(xs) - low[0], max(ys) - low[1])],
+        "score": round(one.score, 6),
+        "corners": one.corners,
+        **angle,
+    }
+
+
+def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
+    places = [place_of(row.path) for row in rows]
+    if not any(places):
+        raise UserError(
+            f"{rows[0].path} and the images after it have no reference system, so GeoJSON cannot "
+            "place them: write .csv or .json"
+        )
+    features = []
+    for number, row, one in _each(rows):
+        place = places[number]
+        geometry = None
+        if place:
+            points = zip(one.corners[0::2], one.corners[1::2], strict=True)
+            ring = [place.transform @ point for point in points]
+            outline = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+            with quiet():
+                outline = transform_geom(place.crs, "EPSG:4326", outline)
+            # GeoJSON wants rings counter-clockwise, whichever way the image's rows run.
+            counter = shapely.orient_polygons(shapely.geometry.shape(outline))
+            geometry = shapely.geometry.mapping(counter)
+        about = {"path": row.name, "class": classes[one.label], "score": round(one.score, 6)}
+        features.append({"type": "Feature", "geometry": geometry, "properties": about})
+    return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+def _spaced(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:.1f}" for number in numbers)

@@ -1,0 +1,233 @@
+"""The model that a training leaves: `model.safetensors` and `model.json`.
+
+They hold what the backbone's own weights file does not: the decoder, LoRA's matrices or the tuned
+backbone, and the classes, normalisation and sizes that `test`, `predict` and mapping need.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from cgeartheye.config import Config
+from cgeartheye.models.backbone import Built, weights_file
+from cgeartheye.models.backbone.checkpoint_io import Facts, check_fit, read_tensors, save_tensors
+from cgeartheye.training import distributed
+from cgeartheye.training.checkpoint import all_tensors, tuned_tensors
+from cgeartheye.training.loaders import Batch, Source
+from cgeartheye.training.samplers import test_order
+from cgeartheye.training.trainer import autocast
+from cgeartheye.utils.console import bar
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import write_text
+
+WEIGHTS, FACTS = "model.safetensors", "model.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model as it is read from its files.
+
+    Attributes:
+        path: of the weights.
+        config: that it was trained with; its backbone is built with it.
+        classes: names by index.
+        tensors: by name in the task.
+        backbone_fingerprint: of the weights beneath, or none if they are among the tensors.
+        gsd: metres a pixel of what the network saw in training, if known.
+        largest: how far the largest object reaches, in pixels of that; of detectors only.
+        score: from which on a detector's boxes agreed best with the truth, 0..1, if it was tested.
+    """
+
+    path: Path
+    config: Config
+    classes: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    backbone_fingerprint: str | None
+    gsd: float | None
+    largest: float | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a test found.
+
+    Attributes:
+        figures: in percent.
+        report: writes `report.html`, and everything else that the first process writes.
+        facts: what the test tells of the model, for `model.json`.
+    """
+
+    figures: dict[str, float]
+    report: Callable[[Path], None]
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+def device_of(task: nn.Module) -> torch.device:
+    """Return where a task computes."""
+    return next(task.parameters()).device
+
+
+@torch.no_grad()
+def predictions(task: Any, source: Source, config: Config) -> Iterator[tuple[Any, Batch]]:
+    """Yield the task's predictions for each batch of a source, and the batch, in order."""
+    task.eval()
+    order = test_order(len(source), config.data.batch_size, 0, 1)
+    with bar("predicting", len(source), "images") as progress:
+        for samples, batch in zip(order, source.load(order), strict=True):
+            with autocast(device_of(task), config.training.precision):
+                prediction = task.predict(batch)
+            yield prediction, batch
+            progress.advance(len(samples))
+
+
+def is_self_contained(config: Config) -> bool:
+    """Whether the model's file must hold the whole backbone.
+
+    It need not where a file of the user's does. The weights that ship with the package move and
+    change with it, which no trained model must notice.
+    """
+    return not isinstance(config.backbone.weights, Path) or config.backbone.tuning == "full"
+
+
+def input_side(config: Config) -> int:
+    """Return how many pixels a side the backbone sees."""
+    if config.task == "change_detection" and config.decoder.kind == "ban":
+        return config.decoder.backbone_size
+    return config.data.image_size
+
+
+def write_facts(
+    folder: Path,
+    config: Config,
+    classes: tuple[str, ...],
+    built: Built,
+    gsd: float | None,
+    data_facts: Mapping[str, float | None],
+) -> None:
+    """Write `model.json`; the first process only."""
+    if not distributed.is_main():
+        return
+    whole, source = is_self_contained(config), config.backbone.weights
+    backbone = config.backbone.model_copy(
+        update={
+            "weights": source.resolve() if isinstance(source, Path) and not whole else "random",
+            "normalisation": built.normalisation,
+            "gsd": built.gsd,
+            "registers": built.registers,
+        }
+    )
+    facts = {
+        "format": FORMAT,
+        "classes": classes,
+        "gsd": gsd,
+        **data_facts,
+        "backbone_fingerprint": None if whole else built.fingerprint,
+        "began_with": built.fingerprint,
+        "config": config.model_copy(update={"backbone": backbone}).model_dump(mode="json"),
+    }
+    write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+
+
+def refuse_other_weights(folder: Path, config: Config, built: Built) -> None:
+    """Make sure that a run which is resumed goes on with the backbone that it began with.
+
+    What is tuned fully is in the checkpoint, so its beginning does not matter any more.
+
+    Raises:
+        UserError: the weights are others now.
+    """
+    path = folder / FACTS
+    if config.backbone.tuning == "full" or not path.exists():
+        return
+    began_with = json.loads(path.read_text(encoding="utf-8")).get("began_with", built.fingerprint)
+    if began_with != built.fingerprint:
+        raise UserError(
+            f"{folder} began with other backbone weights than it would go on with "
+            f"({weights_file(config.backbone) or 'random'}): name those with "
+            "--set backbone.weights=FILE, or train anew with another --work-dir"
+        )
+
+
+def amend_facts(folder: Path, facts: Mapping[str, float]) -> None:
+    """Add to `model.json` what a test told; the first process only."""
+    if facts and distributed.is_main():
+        path = folder / FACTS
+        known = json.loads(path.read_text(encoding="utf-8"))
+        write_text(path, json.dumps(known | facts, indent=1, ensure_ascii=False))
+
+
+def write_weights(folder: Path, model: nn.Module, config: Config, built: Built) -> None:
+    """Write `model.safetensors`; every process must call it.
+
+    Where it holds the whole backbone it says what that needs, so that it can be another's weights.
+    """
+    metadata = {}
+    whole = is_self_contained(config)
+    tensors = all_tensors(model) if whole else tuned_tensors(model)
+    if whole:
+        normal = built.normalisation
+        facts = Facts(normal.mean, normal.std, built.gsd, input_side(config))
+        metadata = facts.to_metadata()
+    failure = None
+    if distributed.is_main():
+        try:
+            save_tensors(folder / WEIGHTS, tensors, metadata | {"format": str(FORMAT)})
+        except UserError as error:
+            failure = error
+    distributed.main_first(failure)
+
+
+def read_model(path: Path) -> Model:
+    """Read a run directory or its `model.safetensors`.
+
+    Raises:
+        UserError: a file is missing or is not ours.
+    """
+    weights = path / WEIGHTS if path.is_dir() else path
+    facts_path = weights.parent / FACTS
+    for needed in (weights, facts_path):
+        if not needed.is_file():
+            raise UserError(f"no trained model in {path}: {needed} is missing")
+    try:
+        facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
+        config: Config = TypeAdapter(Config).validate_python(facts["config"])
+        classes = tuple(facts["classes"])
+        fingerprint, gsd = facts["backbone_fingerprint"], facts["gsd"]
+        largest, score = facts.get("largest"), facts.get("score")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{facts_path} is not the description of a model: {' '.join(str(error).split())[:200]}"
+        ) from error
+    tensors = read_tensors(weights)[0]
+    return Model(weights, config, classes, tensors, fingerprint, gsd, largest, score)
+
+
+def load_into(task: nn.Module, model: Model, built: Built) -> None:
+    """Put a model's tensors into a task; every tensor must find its place.
+
+    Raises:
+        UserError: tensors that are missing, left over or of another shape; or backbone weights
+            other than those the model was trained on.
+    """
+    if model.backbone_fingerprint and model.backbone_fingerprint != built.fingerprint:
+        raise UserError(
+            f"{model.path} was trained on other backbone weights than those in "
+            f"{model.config.backbone.weights}: name the right file with --set backbone.weights=FILE"
+        )
+    expected = task.state_dict()
+    if model.backbone_fingerprint:
+        expected = {
+            name: tensor
+            for name, tensor in expected.items()
+            if not name.startswith("backbone.") or name.endswith((".lora_a", ".lora_b"))
+        }
+    check_fit(expected, model.tensors, model.path)
+    task.load_state_dict(model.tensors, strict=False)

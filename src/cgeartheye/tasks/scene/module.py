@@ -1,0 +1,118 @@
+"""Scene classification: a linear layer on the class token of a backbone."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cgeartheye.config import Normalisation, SceneClassification
+from cgeartheye.data.transforms.image import Normalise
+from cgeartheye.metrics.classification import ClassificationMetrics
+from cgeartheye.models.backbone import Model
+from cgeartheye.models.linear import LinearClassifier
+from cgeartheye.training.loaders import Batch
+
+
+@dataclass(frozen=True)
+class ScenePrediction:
+    """Predictions for a batch.
+
+    Attributes:
+        probabilities: `[B, classes]`, float32, rows sum to 1.
+        features: class tokens `[B, C]`.
+    """
+
+    probabilities: Tensor
+    features: Tensor
+
+
+class SceneTask(nn.Module):
+    """A backbone and a linear classifier; see `training.trainer.Task`.
+
+    Batches hold `label` `[B]` and either `image` uint8 `[B, 3, H, W]` or, from the cache,
+    `features` `[B, C]`.
+    """
+
+    monitor = "top1"
+    backbone: Model
+
+    def __init__(
+        self,
+        backbone: Model,
+        normalisation: Normalisation,
+        classes: tuple[str, ...],
+        config: SceneClassification,
+        tta: bool = False,
+    ):
+        """Put a classifier on a backbone.
+
+        Args:
+            backbone: built by `cgeartheye.models.backbone.build`.
+            normalisation: of the backbone's weights.
+            classes: names by index.
+            config: tuning and label smoothing.
+            tta: average the probabilities of an image and its mirror image.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.decoder = LinearClassifier(backbone.embed_dim, len(classes))
+        self.normalise = Normalise(normalisation.mean, normalisation.std)
+        self.classes = classes
+        self.frozen = config.backbone.tuning == "frozen"
+        self.label_smoothing = config.label_smoothing
+        self.tta = tta
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training; a frozen backbone stays as it is in a test."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Map images uint8 `[B, 3, H, W]` to class tokens `[B, C]`."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            cls: Tensor = self.backbone(self.normalise(images))[0]
+        return cls
+
+    def training_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the cross-entropy with smoothed labels (Szegedy et al. 2016)."""
+        logits = self.decoder(self._features(batch))
+        loss = F.cross_entropy(logits.float(), batch["label"], label_smoothing=self.label_smoothing)
+        return {"cross_entropy": loss}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the training loss: what DDP and FSDP call."""
+        return self.training_loss(batch)
+
+    def predict(self, batch: Batch) -> ScenePrediction:
+        """Predict classes."""
+        features = self._features(batch)
+        probabilities = self._classify(features)
+        if self.tta:
+            mirrored = self.encode(batch["image"].flip(-1))
+            probabilities = (probabilities + self._classify(mirrored)) / 2
+        return ScenePrediction(probabilities, features)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Map images uint8 `[B, 3, S, S]` to probabilities float32 `[B, classes]`."""
+        return self._classify(self.encode(images))
+
+    def metrics(self) -> ClassificationMetrics:
+        """Return new, empty metrics."""
+        return ClassificationMetrics(len(self.classes))
+
+    def measure(
+        self, metrics: ClassificationMetrics, prediction: ScenePrediction, batch: Batch
+    ) -> None:
+        """Add a batch to the metrics."""
+        metrics.update(prediction.probabilities, batch["label"])
+
+    def _features(self, batch: Batch) -> Tensor:
+        return batch["features"] if "features" in batch else self.encode(batch["image"])
+
+    def _classify(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.decoder(features)
+        return logits.float().softmax(-1)

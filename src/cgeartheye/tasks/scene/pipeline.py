@@ -1,0 +1,222 @@
+"""How a scene classifier is built, fed, tested and used."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+
+from cgeartheye.config import Normalisation, SceneClassification, SceneData
+from cgeartheye.data import (
+    SceneChips,
+    SceneParts,
+    eval_transform,
+    fingerprint,
+    load_parts,
+    read_image,
+)
+from cgeartheye.data.checks.findings import CheckResult
+from cgeartheye.data.checks.scene import check_scenes
+from cgeartheye.data.image_io import read_header
+from cgeartheye.geo.georeference import pixel_size
+from cgeartheye.models.backbone import Built
+from cgeartheye.tasks.encoding import Views, cached_features, encode, find_images
+from cgeartheye.tasks.model_io import Tested, device_of, predictions
+from cgeartheye.tasks.scene import writer
+from cgeartheye.tasks.scene.module import ScenePrediction, SceneTask
+from cgeartheye.tasks.scene.report import save_pictures, write_report
+from cgeartheye.training import distributed
+from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
+from cgeartheye.training.trainer import Data, evaluate
+from cgeartheye.utils.console import say
+from cgeartheye.utils.errors import UserError
+
+Piece = tuple[np.ndarray, ...]
+
+
+class SceneRecipe:
+    """See `registry.Recipe`."""
+
+    def __init__(self, config: SceneClassification):
+        self.config = config
+
+    @cached_property
+    def parts(self) -> SceneParts:
+        """The images and labels of each part."""
+        return load_parts(self.config.data)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the data."""
+        return self.parts.classes
+
+    @property
+    def colours(self) -> None:
+        """Scenes have no colours of their own."""
+
+    def gsd(self) -> float | None:
+        """Metres a pixel of test images once they are resized."""
+        data, first = self.config.data, self.parts.train.paths[0]
+        pixel = data.gsd or pixel_size(first)
+        header = read_header(first)
+        return pixel and pixel * min(header.width, header.height) / data.resize_to
+
+    def facts(self) -> dict[str, float | None]:
+        """Nothing else is needed."""
+        return {}
+
+    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> SceneTask:
+        """Put a new classifier on a backbone."""
+        return SceneTask(built.module, built.normalisation, classes, self.config, tta)
+
+    def published_decoder(
+        self, path: Path, tensors: Mapping[str, Tensor], classes: int
+    ) -> dict[str, Tensor]:
+        """Return the classifier of a published checkpoint."""
+        head = {name: tensors.get(f"head.fc.{name}") for name in ("weight", "bias")}
+        weight, bias = head["weight"], head["bias"]
+        if weight is None or bias is None:
+            raise UserError(
+                f"{path} holds no classifier (head.fc.weight, head.fc.bias): name a run "
+                "directory, or train with backbone.weights set to this file"
+            )
+        if len(weight) != classes:
+            raise UserError(
+                f"{path} knows {len(weight)} classes, the data in {self.config.data.root} have "
+                f"{classes}: test it on the data that it was trained on"
+            )
+        return {"weight": weight, "bias": bias}
+
+    def data(self, task: SceneTask, built: Built) -> Data:
+        """Return what is trained on and evaluated on."""
+        batch = self.config.data.batch_size
+        return Data(
+            train=self._source(built, task, self.parts.train, self.config.cache.views),
+            train_batch=batch,
+            val=self._source(built, task, self.parts.val, views=0),
+            val_batch=batch,
+        )
+
+    def check_out(self, out: Path, tested: bool) -> None:
+        """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
+        writer.check_ending(out, writer.ENDINGS[:2] if tested else writer.ENDINGS)
+
+    def test(
+        self, task: SceneTask, built: Built, out: Path | None, show_dir: Path | None
+    ) -> Tested:
+        """Test; see `Recipe`."""
+        started = time.monotonic()
+        config, chips = self.config, self.parts.test
+        if task.tta:
+            source: Source = FileSource(chips, config.data.workers, device_of(task))
+        else:
+            source = self._source(built, task, chips, views=0)
+        pieces: list[Piece] = []
+
+        def keep(prediction: ScenePrediction, batch: Batch) -> None:
+            tensors = batch["index"], prediction.probabilities, prediction.features.float()
+            pieces.append(tuple(tensor.cpu().numpy() for tensor in tensors))
+
+        metrics = evaluate(task, source, config.data.batch_size, config.training.precision, keep)
+        everything = [piece for share in distributed.gather(pieces) for piece in share]
+        order = np.argsort(np.concatenate([piece[0] for piece in everything]))
+        probabilities = np.concatenate([piece[1] for piece in everything])[order]
+        features = np.concatenate([piece[2] for piece in everything])[order]
+
+        def report(path: Path) -> None:
+            if out:
+                writer.write_rows(out, _rows(chips, probabilities), chips.classes)
+            if show_dir:
+                save_pictures(show_dir, chips, probabilities)
+            write_report(path, config, task, chips, metrics, probabilities, features, started)
+
+        return Tested(metrics.compute(), report)
+
+    def find(self, inputs: list[Path]) -> dict[Path, str]:
+        """Return images and their names."""
+        return find_images(inputs)
+
+    def predict(self, task: SceneTask, found: Mapping[Path, str], out: Path) -> None:
+        """Classify images and write a table; see `writer.write_rows` for the formats."""
+        config, paths = self.config, list(found)
+        source = FileSource(_Images(paths, config.data), config.data.workers, device_of(task))
+        rows = []
+        for prediction, batch in predictions(task, source, config):
+            rows += [
+                writer.Row(paths[index], scores)
+                for index, scores in zip(
+                    batch["index"].tolist(), prediction.probabilities.cpu().numpy(), strict=True
+                )
+            ]
+        writer.write_rows(out, rows, task.classes)
+        counts = Counter(task.classes[int(row.probabilities.argmax())] for row in rows)
+        say(f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}")
+
+    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+        """Examine the data."""
+        return check_scenes(self.config, normalisation, progress)
+
+    def _source(self, built: Built, task: SceneTask, chips: SceneChips, views: int) -> Source:
+        """Return where batches of chips come from: the cache, or files.
+
+        Args:
+            built: facts of the backbone.
+            task: on its device.
+            chips: one part of the data.
+            views: augmented views of each chip that the cache keeps; 0: the one that tests see.
+        """
+        config, device = self.config, device_of(task)
+        if config.backbone.tuning == "frozen" and config.cache.enabled:
+            pixels = {"image_size", "bands", "stretch"} | ({"crop_area"} if views else set())
+            facts = {
+                "images": config.data.model_dump(mode="json", include=pixels),
+                "resize_to": None if views else config.data.resize_to,
+                "data": fingerprint(chips),
+            }
+            samples = chip_views(config, chips, views)
+            task.eval()
+            features = cached_features(
+                config,
+                built,
+                (len(samples), max(views, 1), task.backbone.embed_dim),
+                lambda: encode(config, device, samples, task.encode),
+                {**facts, **samples.facts},
+                str(samples),
+            )
+            if features is not None:
+                labels = np.array(chips.labels)[:, None]
+                return FeatureSource({"features": features, "label": labels}, device)
+        return FileSource(chips, config.data.workers, device)
+
+
+def chip_views(config: SceneClassification, chips: SceneChips, views: int) -> Views:
+    """Return the views of chips that features are made of."""
+    return Views(len(chips), views, config.training.seed, chips.load_views)
+
+
+class _Images(Dataset[dict[str, Any]]):
+    """Images without labels, as a test sees them."""
+
+    def __init__(self, paths: list[Path], data: SceneData):
+        self.paths, self._data = paths, data
+        self._transform = eval_transform(data.image_size, data.resize_to)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image = read_image(self.paths[index], self._data.bands, self._data.stretch)
+        return {"image": self._transform(tv_tensors.Image(image)), "index": index}
+
+
+def _rows(chips: SceneChips, probabilities: np.ndarray) -> list[writer.Row]:
+    return [
+        writer.Row(Path(name), scores, chips.classes[label])
+        for name, scores, label in zip(chips.names, probabilities, chips.labels, strict=True)
+    ]

@@ -1,0 +1,108 @@
+"""How a segmenter is built, fed, tested and used."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cgeartheye.config import Normalisation, SegmentationData, SemanticSegmentation
+from cgeartheye.data import Legend, SegmentationParts, load_segmentation_parts, read_image
+from cgeartheye.data.checks.findings import CheckResult
+from cgeartheye.data.checks.segmentation import check_masks
+from cgeartheye.data.formats.masks import make_legend
+from cgeartheye.metrics.classification import ConfusionMatrix
+from cgeartheye.models.backbone import Built
+from cgeartheye.reports.examples import Example
+from cgeartheye.reports.segmentation import four_panels, segmentation_report
+from cgeartheye.tasks.dense.pipeline import DenseRecipe, Files
+from cgeartheye.tasks.encoding import find_images
+from cgeartheye.tasks.segmentation.module import SegmentationTask
+from cgeartheye.utils.errors import UserError
+
+
+class SegmentationRecipe(DenseRecipe):
+    """See `registry.Recipe`."""
+
+    config: SemanticSegmentation
+    images = ("image",)
+
+    def __init__(self, config: SemanticSegmentation):
+        self.config = config
+
+    @cached_property
+    def parts(self) -> SegmentationParts:
+        """The images and masks of each part."""
+        return load_segmentation_parts(self.config.data)
+
+    @property
+    def legend(self) -> Legend:
+        """The classes of the data, and how its masks say them."""
+        return make_legend(self.config.data)
+
+    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> SegmentationTask:
+        """Put a new decoder on a backbone."""
+        return SegmentationTask(built.module, built.normalisation, classes, self.config, tta)
+
+    def published_decoder(
+        self, path: Path, tensors: Mapping[str, Tensor], classes: int
+    ) -> dict[str, Tensor]:
+        """Return UPerNet and its auxiliary head, which carry mmsegmentation's names."""
+        heads = ["neck.", "decode_head."]
+        if self.config.decoder.auxiliary:
+            heads.append("auxiliary_head.")
+        state = {name: t for name, t in tensors.items() if name.startswith(tuple(heads))}
+        last = state.get("decode_head.conv_seg.weight")
+        if last is None or self.config.decoder.kind != "upernet":
+            raise UserError(
+                f"{path} holds no UPerNet (neck, decode_head) for decoder.kind=upernet: name a run "
+                "directory, or train with backbone.weights set to this file"
+            )
+        if len(last) != classes:
+            raise UserError(
+                f"{path} knows {len(last)} classes, the data in {self.config.data.root} have "
+                f"{classes}: test it on the data that it was trained on"
+            )
+        return state
+
+    def find(self, inputs: list[Path]) -> dict[Files, str]:
+        """Return images and their names."""
+        return {(path,): name for path, name in find_images(inputs).items()}
+
+    def unlabelled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
+        """Return images without masks."""
+        return _Images(files, self.config.data)
+
+    def panels(self, example: Example) -> np.ndarray:
+        """Draw image, truth, prediction and errors side by side."""
+        return four_panels(example, self.legend.colours)
+
+    def score(self, confusion: ConfusionMatrix) -> float:
+        """Return the mean IoU of an image."""
+        return confusion.mean_iou
+
+    @property
+    def write_report(self) -> Callable[..., None]:
+        """What writes `report.html`."""
+        return partial(segmentation_report, colours=self.legend.colours)
+
+    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+        """Examine the data."""
+        return check_masks(self.config.data, normalisation, progress)
+
+
+class _Images(Dataset[dict[str, Any]]):
+    """Images without masks."""
+
+    def __init__(self, files: list[Files], data: SegmentationData):
+        self._paths, self._data = [path for (path,) in files], data
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image = read_image(self._paths[index], self._data.bands, self._data.stretch)
+        return {"image": image, "index": index}

@@ -1,0 +1,133 @@
+"""The run directory: the config, the log, the checkpoints."""
+
+import json
+import platform
+from pathlib import Path
+from typing import IO, Any, Self
+
+import torch
+
+import cgeartheye
+from cgeartheye.config import Config, Pretraining, to_yaml
+from cgeartheye.training import distributed
+from cgeartheye.utils.console import say
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import lock, write_text
+
+Record = dict[str, Any]
+
+
+class Run:
+    """A run directory that this training writes to; all processes make one, the first writes.
+
+    A context: no other training can open the directory until it ends.
+    """
+
+    def __init__(self, config: Config | Pretraining, resume: bool):
+        """Make the directory, or find it again.
+
+        Args:
+            config: resolved; `work_dir` names the directory.
+            resume: go on with what the directory holds.
+
+        Raises:
+            UserError: it cannot be written to, or holds a run that is not to be resumed.
+        """
+        assert config.work_dir is not None
+        self.folder = config.work_dir
+        self.last = self.folder / "checkpoints" / "last.pt"
+        self._metrics = self.folder / "metrics.jsonl"
+        self._board: Any = None
+        self._locked: IO[str] | None = None
+        failure = None
+        if distributed.is_main():
+            try:
+                self._open(config, resume)
+            except UserError as error:
+                failure = error
+                self.close()
+        distributed.main_first(failure)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let others into the directory."""
+        if self._locked:
+            self._locked.close()
+
+    def _open(self, config: Config | Pretraining, resume: bool) -> None:
+        self._lock()
+        if not resume and (self.last.exists() or self._metrics.exists()):
+            raise UserError(
+                f"{self.folder} already holds a run: add --resume to go on with it, "
+                "or name another --work-dir"
+            )
+        path = self.folder / "config.yaml"
+        text = to_yaml(config)
+        if resume and path.exists() and path.read_text(encoding="utf-8") != text:
+            say(f"note: the config differs from the one that {self.folder} began with")
+        write_text(path, text)
+        if config.training.tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise UserError(
+                    "training.tensorboard=true needs: pip install 'cgeartheye[tensorboard]'"
+                ) from error
+            self._board = SummaryWriter(str(self.folder / "tensorboard"))
+
+    def _lock(self) -> None:
+        """Keep other trainings out of the directory."""
+        try:
+            self._locked = lock(self.folder / ".lock")
+        except BlockingIOError as error:
+            raise UserError(
+                f"another training is at work in {self.folder}: name another --work-dir"
+            ) from error
+
+    def forget_after(self, step: int) -> None:
+        """Drop the log's records after `step`: they are about to be made again."""
+        if distributed.is_main() and self._metrics.exists():
+            kept = [r for r in read_history(self.folder) if r["step"] <= step]
+            write_text(self._metrics, "".join(json.dumps(r) + "\n" for r in kept))
+
+    def log(self, record: Record) -> None:
+        """Append a record to `metrics.jsonl` (and TensorBoard)."""
+        if not distributed.is_main():
+            return
+        try:
+            with self._metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self._metrics}: {error.strerror}") from error
+        if self._board is not None:
+            for name, value in record.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Return what a report says of where a run took place."""
+    return {
+        "CGEarthEye": cgeartheye.__version__,
+        "PyTorch": torch.__version__,
+        "Python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processes": str(distributed.world_size()),
+    }
+
+
+def read_history(folder: Path) -> list[Record]:
+    """Return the records of `metrics.jsonl`; a line cut off by a kill is left out."""
+    path = folder / "metrics.jsonl"
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records

@@ -1,0 +1,115 @@
+"""Files that are whole or not there, written beside their place, then renamed; and locks."""
+
+import contextlib
+import fcntl
+import io
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from cgeartheye.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_KINDS = {".jpg": "JPEG", ".png": "PNG"}  # Pillow's names
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`; rename it to `path` when the block succeeds.
+
+    The bytes reach the disk before the rename, so a kill or a full disk leaves the old file, or
+    none, but never half of a new one.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is full.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.stem}.", suffix=f".partial{path.suffix}"
+        )
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        # The temporary file is for its owner alone; some writers replace it besides.
+        os.chmod(temporary, 0o666 & ~_umask())
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_image(path: Path, image: "Image.Image", **options: Any) -> None:
+    """Write a picture whole or not at all, in the format of its ending.
+
+    Args:
+        path: of the file.
+        image: the picture.
+        options: of Pillow for the format, such as `quality`.
+    """
+    # Given a file, Pillow does not see that the disk took a part of the bytes alone.
+    stream = io.BytesIO()
+    image.save(stream, _KINDS[path.suffix], **options)
+    with replacing(path) as temporary:
+        temporary.write_bytes(stream.getbuffer())
+
+
+def lock(path: Path, wait: bool = False) -> IO[str]:
+    """Open a file that one process holds until it closes it or ends, however it ends.
+
+    Args:
+        path: of the file; its folder is made.
+        wait: until another process lets it go.
+
+    Raises:
+        BlockingIOError: another process holds it, or this one does.
+        UserError: it cannot be written.
+    """
+    file = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+        _held.add(file)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        if file is not None:
+            file.close()
+        raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    return file
+
+
+_held: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for file in _held:
+        file.close()
+
+
+# A forked loader worker outlives a killed training by some seconds, and would keep its locks.
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

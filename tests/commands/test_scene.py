@@ -1,0 +1,388 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from cgeartheye.commands import tasks
+from cgeartheye.commands.probe import probe
+from cgeartheye.config import Backbone, Normalisation, load
+from cgeartheye.data import load_parts
+from cgeartheye.models.backbone import build
+from cgeartheye.models.backbone.checkpoint_io import Facts, save_tensors
+from cgeartheye.tasks import model_io
+from cgeartheye.training.run_dir import read_history
+from cgeartheye.utils.errors import UserError
+
+TOOLS = Path(__file__).parents[2] / "tools"
+COMMAND = [sys.executable, "-m", "cgeartheye"]
+FACTS = Facts(Normalisation().mean, Normalisation().std, gsd=0.75, image_size=28)
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+
+
+def train(config_file: Path, *overrides: str) -> tuple[Path, dict[str, Any]]:
+    """Train; return the run directory and the figures of its test."""
+    config = load(config_file, list(overrides))
+    tasks.train(config)
+    assert config.work_dir is not None
+    return config.work_dir, json.loads((config.work_dir / "test.json").read_text())
+
+
+def losses(folder: Path) -> list[float]:
+    return [record["loss"] for record in read_history(folder) if record["kind"] == "train"]
+
+
+def figures(folder: Path) -> list[dict[str, Any]]:
+    return [record for record in read_history(folder) if record["kind"] == "val"]
+
+
+@pytest.fixture
+def trained(config_file: Path) -> Path:
+    return train(config_file, "backbone.tuning=full", "training.lr=1e-3", "training.epochs=12")[0]
+
+
+def test_full_tuning_learns_and_leaves_a_whole_run(trained: Path) -> None:
+    assert json.loads((trained / "test.json").read_text())["top1"] > 60
+    assert losses(trained)[-1] < losses(trained)[0]
+    for name in ("config.yaml", "model.safetensors", "model.json", "report.html"):
+        assert (trained / name).stat().st_size > 100, name
+    assert not list(trained.rglob("*.partial*"))
+    config = load(trained / "config.yaml")
+    assert config.backbone.tuning == "full"
+
+
+def test_a_tuned_backbone_carries_another_run(
+    trained: Path, config_file: Path, tmp_path: Path
+) -> None:
+    weights = trained / "model.safetensors"
+    overrides = [f"backbone.weights={weights}", "backbone.gsd=1", f"work_dir={tmp_path / 'next'}"]
+    config = load(config_file, overrides)
+    built = build(config.backbone, 28)
+    assert built.normalisation == Normalisation()
+    expected = load_file(weights)
+    for name, tensor in built.module.state_dict().items():
+        assert (tensor == expected[f"backbone.{name}"]).all()
+    tasks.train(config)
+
+
+def test_the_best_model_is_kept(trained: Path) -> None:
+    tested = json.loads((trained / "test.json").read_text())
+    best = max(figures(trained), key=lambda f: f["top1"])
+    assert {name: best[name] for name in tested} == tested
+
+
+@pytest.mark.parametrize("tuning", ["frozen", "lora"])
+def test_adapting_a_backbone_leaves_it_as_it_was(
+    config_file: Path, trained: Path, tmp_path: Path, tuning: str
+) -> None:
+    """On weights that were tuned before, so that a frozen backbone tells the classes apart."""
+    weights = export_backbone(trained, tmp_path / "backbone.safetensors")
+    before = weights.read_bytes()
+    run, tested = train(
+        config_file,
+        f"backbone.weights={weights}",
+        f"backbone.tuning={tuning}",
+        "training.epochs=20",
+        f"work_dir={tmp_path / tuning}",
+    )
+    assert tested["top1"] > 60
+    assert weights.read_bytes() == before
+    kept = load_file(run / "model.safetensors")
+    if tuning == "frozen":
+        assert set(kept) == {"decoder.weight", "decoder.bias"}
+    else:
+        assert set(kept) > {"decoder.weight"}
+        assert all("lora" in name or name.startswith("decoder.") for name in kept)
+
+
+def export_backbone(run: Path, path: Path) -> Path:
+    """Write the backbone of a fully tuned run as a weights file."""
+    tensors = load_file(run / "model.safetensors")
+    state = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("backbone.")
+    }
+    save_tensors(path, state, FACTS.to_metadata())
+    return path
+
+
+def test_the_cache_gives_what_encoding_gives(
+    config_file: Path, trained: Path, tmp_path: Path
+) -> None:
+    weights = export_backbone(trained, tmp_path / "backbone.safetensors")
+    common = [f"backbone.weights={weights}", "data.crop_area=[0.99, 1.0]"]
+    cached, a = train(config_file, *common, f"work_dir={tmp_path / 'a'}")
+    plain, b = train(config_file, *common, "cache.enabled=false", f"work_dir={tmp_path / 'b'}")
+    assert len(list((tmp_path / "features").glob("*.npy"))) == 2
+    assert a["top1"] == pytest.approx(b["top1"], abs=10)
+    # Views differ, images and labels do not.
+    assert losses(cached) == pytest.approx(losses(plain), rel=0.2)
+
+
+def test_test_predicts_what_predict_predicts(trained: Path, chips: Path, tmp_path: Path) -> None:
+    config = load(trained / "config.yaml")
+    shown = tmp_path / "shown"
+    tasks.test(config, None, out=tmp_path / "test.csv", show_dir=shown)
+    with (tmp_path / "test.csv").open() as file:
+        tested = {row["path"]: row for row in csv.DictReader(file)}
+    assert len(list(shown.rglob("*.jpg"))) == len(tested)
+    tasks.predict(trained, [chips], tmp_path / "all.csv", [])
+    with (tmp_path / "all.csv").open() as file:
+        predicted = {str(Path(row["path"]).relative_to(chips)): row for row in csv.DictReader(file)}
+    assert len(predicted) == 46
+    for name, row in tested.items():
+        assert predicted[name]["class"] == row["class"]
+        assert float(predicted[name]["score"]) == pytest.approx(float(row["score"]), abs=1e-4)
+    hits = sum(row["class"] == row["truth"] for row in tested.values())
+    assert json.loads((trained / "test.json").read_text())["top1"] == pytest.approx(
+        100 * hits / len(tested)
+    )
+
+
+def test_predictions_as_json_and_geojson(trained: Path, tmp_path: Path) -> None:
+    here, nowhere = tmp_path / "here.tif", tmp_path / "nowhere.png"
+    random = np.random.default_rng(0).integers(0, 255, (3, 40, 40)).astype(np.uint8)
+    profile = {"driver": "GTiff", "count": 3, "height": 40, "width": 40, "dtype": "uint8"}
+    transform = rasterio.transform.from_origin(500_000, 4_000_000, 0.75, 0.75)
+    with rasterio.open(here, "w", crs="EPSG:32650", transform=transform, **profile) as target:
+        target.write(random)
+    Image.fromarray(random.transpose(1, 2, 0)).save(nowhere)
+
+    tasks.predict(trained, [here, nowhere], tmp_path / "out.geojson", [])
+    placed, unplaced = json.loads((tmp_path / "out.geojson").read_text())["features"]
+    ring = np.array(placed["geometry"]["coordinates"][0])
+    assert unplaced["geometry"] is None
+    assert abs(ring[:, 0] - 117).max() < 0.001  # the zone's central meridian
+    assert placed["properties"]["class"] == unplaced["properties"]["class"]
+
+    tasks.predict(trained, [here], tmp_path / "out.json", [])
+    (row,) = json.loads((tmp_path / "out.json").read_text())
+    assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert row["probabilities"][row["class"]] == max(row["probabilities"].values()) == row["score"]
+
+    with pytest.raises(UserError, match=r"no reference system.*\.csv or \.json"):
+        tasks.predict(trained, [nowhere], tmp_path / "out2.geojson", [])
+    assert not (tmp_path / "out2.geojson").exists()
+
+
+def test_tta_averages_mirror_images(trained: Path, tmp_path: Path) -> None:
+    config = load(trained / "config.yaml")
+    tasks.test(config, None, out=tmp_path / "tta.json", tta=True)
+    rows = json.loads((tmp_path / "tta.json").read_text())
+    task, _ = tasks.load(config, trained, torch.device("cpu"))
+    task.eval()
+    chips = load_parts(config.data).test
+    image = chips[0]["image"][None]
+    with torch.no_grad():
+        views = [task.predict({"image": v}).probabilities[0] for v in (image, image.flip(-1))]
+    mean = (views[0] + views[1]) / 2
+    assert list(rows[0]["probabilities"].values()) == pytest.approx(mean.tolist(), abs=1e-5)
+
+
+@pytest.mark.distributed
+def test_two_processes_give_the_figures_of_one(
+    trained: Path, config_file: Path, tmp_path: Path
+) -> None:
+    one = json.loads((trained / "test.json").read_text())
+    images = len(load_rows(trained, tmp_path))
+    assert images % 2 == 1  # or this shows nothing of padding
+    subprocess.run(
+        [
+            *("bash", TOOLS / "dist_test_sc.sh", trained / "config.yaml", "2"),
+            *("--out", tmp_path / "two.csv", "--work-dir", trained),
+            *("--cfg-options", "data.batch_size=4"),
+        ],
+        check=True,
+        env=ENVIRONMENT,
+        timeout=180,
+    )
+    assert json.loads((trained / "test.json").read_text()) == one
+    assert (tmp_path / "two.csv").read_text() == (tmp_path / "one.csv").read_text()
+
+
+def load_rows(run: Path, folder: Path) -> list[dict[str, str]]:
+    config = load(run / "config.yaml", ["data.batch_size=4"])
+    tasks.test(config, None, out=folder / "one.csv")
+    with (folder / "one.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("tuning", ["frozen", "full"])
+def test_two_processes_train_as_one(config_file: Path, tmp_path: Path, tuning: str) -> None:
+    common = [f"backbone.tuning={tuning}", "training.epochs=2"]
+    one, _ = train(config_file, *common, "data.batch_size=8", f"work_dir={tmp_path / 'one'}")
+    two = tmp_path / "two"
+    subprocess.run(
+        [
+            *("bash", TOOLS / "dist_train_sc.sh", config_file, "2", "--work-dir", two),
+            *("--cfg-options", *common, "data.batch_size=4"),
+        ],
+        check=True,
+        env=ENVIRONMENT,
+        timeout=180,
+    )
+    assert losses(two) == pytest.approx(losses(one), rel=2e-3)
+    assert len(losses(two)) == len(losses(one)) > 4
+
+
+@pytest.mark.parametrize("tuning", ["frozen", "lora"])
+def test_a_run_keeps_the_weights_that_shipped_when_it_began(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuning: str
+) -> None:
+    """A package that is upgraded, or gone to another place, changes no trained model."""
+    monkeypatch.setattr("cgeartheye.weights.FOLDER", tmp_path)
+    module = build(Backbone(name="tiny", weights="random", layer_scale=1.0), 28).module
+    shipped = {name: tensor.half() for name, tensor in module.state_dict().items()}
+    save_tensors(tmp_path / "tiny.safetensors", shipped, FACTS.to_metadata())
+    overrides = ["backbone.weights=null", f"backbone.tuning={tuning}", "training.epochs=1"]
+    folder, before = train(config_file, *overrides)
+    kept = load_file(folder / "model.safetensors")["backbone.cls_token"]
+    assert torch.equal(kept, shipped["cls_token"].float())
+    newer = {name: tensor + 1 for name, tensor in shipped.items()}
+    save_tensors(tmp_path / "tiny.safetensors", newer, replace(FACTS, gsd=9).to_metadata())
+    config = load(config_file, overrides)
+    assert tasks.test(config) == before
+    with pytest.raises(UserError, match=r"began with other backbone weights .*tiny\.safetensors"):
+        tasks.train(config, resume=True)
+    (tmp_path / "tiny.safetensors").unlink()
+    assert tasks.test(config) == before
+
+
+def test_kill_and_resume_is_bit_identical(config_file: Path, tmp_path: Path) -> None:
+    """A real SIGKILL at three moments, with augmentation, drop path and loader processes."""
+    settings = [
+        "backbone.tuning=full",
+        "backbone.drop_path=0.2",
+        "training.epochs=6",
+        "training.checkpoint_minutes=0",
+        "data.workers=1",
+    ]
+    arguments = ["train", str(config_file)]
+    for setting in settings:
+        arguments += ["--set", setting]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    subprocess.run([*COMMAND, *arguments, "--work-dir", whole], check=True, env=ENVIRONMENT)
+    for moment in (4, 11, 17):
+        run = subprocess.Popen(
+            [*COMMAND, *arguments, "--work-dir", cut, "--resume"],
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 120
+        while run.poll() is None and len(losses(cut)) < moment and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert run.poll() is None, "it ended before it could be killed"
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    subprocess.run(
+        [*COMMAND, *arguments, "--work-dir", cut, "--resume"], check=True, env=ENVIRONMENT
+    )
+    a, b = load_file(whole / "model.safetensors"), load_file(cut / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    final_a, final_b = (
+        torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
+        for run in (whole, cut)
+    )
+    assert all(torch.equal(final_a[name], final_b[name]) for name in final_a)
+    assert losses(cut) == losses(whole)
+    assert figures(cut) == figures(whole)
+    assert (cut / "test.json").read_text() == (whole / "test.json").read_text()
+
+
+def test_a_published_classifier_is_tested_as_it_is(
+    config_file: Path, trained: Path, tmp_path: Path
+) -> None:
+    """A checkpoint with mmpretrain's keys gives the figures of the model that it was made from."""
+    ours = load_file(trained / "model.safetensors")
+    state = {"head.fc.weight": ours["decoder.weight"], "head.fc.bias": ours["decoder.bias"]}
+    renames = {
+        "patch_embed.proj": "patch_embed.projection",
+        "blocks.": "layers.",
+        ".norm1.": ".ln1.",
+        ".norm2.": ".ln2.",
+        ".ls1.gamma": ".attn.gamma1.weight",
+        ".ls2.gamma": ".ffn.gamma2.weight",
+        ".mlp.fc1.": ".ffn.layers.0.0.",
+        ".mlp.fc2.": ".ffn.layers.1.",
+    }
+    for name, tensor in ours.items():
+        if name.startswith("backbone.") and "mask_token" not in name:
+            for ours_name, theirs in renames.items():
+                name = name.replace(ours_name, theirs)
+            state[name.replace("backbone.norm.", "backbone.ln1.")] = tensor
+    path = tmp_path / "published.pth"
+    torch.save({"state_dict": state, "meta": {"epoch": 100}}, path)
+    expected = json.loads((trained / "test.json").read_text())
+    config = load(
+        config_file,
+        ["backbone.normalisation={}", "backbone.gsd=0.75", f"work_dir={tmp_path / 'published'}"],
+    )
+    assert tasks.test(config, path)["top1"] == expected["top1"]
+
+
+def test_probe(config_file: Path, trained: Path, tmp_path: Path) -> None:
+    weights = export_backbone(trained, tmp_path / "backbone.safetensors")
+    probe(load(config_file, [f"backbone.weights={weights}"]))
+    result = json.loads((tmp_path / "run" / "probe.json").read_text())
+    assert result["kNN, k = 5"] > 50
+    assert result["linear"] > 60
+    assert set(result) >= {f"linear, {n} a class" for n in (1, 5, 10)}
+
+
+def test_weights_that_changed_under_a_decoder(
+    config_file: Path, trained: Path, tmp_path: Path
+) -> None:
+    weights = export_backbone(trained, tmp_path / "backbone.safetensors")
+    run, _ = train(config_file, f"backbone.weights={weights}", f"work_dir={tmp_path / 'a'}")
+    tensors = load_file(weights)
+    model = model_io.read_model(run)
+    assert model.backbone_fingerprint
+    tensors["norm.bias"] += 1
+    save_tensors(weights, tensors, FACTS.to_metadata())
+    with pytest.raises(UserError, match="other backbone weights"):
+        tasks.test(load(run / "config.yaml"), run)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_accumulation_and_tensorboard(config_file: Path, precision: str) -> None:
+    run, tested = train(
+        config_file,
+        f"training.precision={precision}",
+        "backbone.tuning=full",
+        "backbone.checkpoint_activations=true",
+        "training.lr=1e-3",
+        "training.epochs=6",
+        "training.accumulate=2",
+        "training.clip_norm=1.0",
+        "training.tensorboard=true",
+    )
+    assert tested["top1"] > 50
+    assert list((run / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("tuning", ["frozen", "lora", "full"])
+def test_a_timm_backbone_stands_in(config_file: Path, tmp_path: Path, tuning: str) -> None:
+    run, _ = train(
+        config_file,
+        "backbone.name=timm/vit_tiny_patch16_224",
+        "data.image_size=32",
+        f"backbone.tuning={tuning}",
+        "training.epochs=1",
+    )
+    before = json.loads((run / "test.json").read_text())
+    assert tasks.test(load(run / "config.yaml"), run) == before

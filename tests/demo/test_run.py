@@ -1,0 +1,68 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from cgeartheye.demo import run as demo
+from cgeartheye.synthetic import LAND_COVER, SCENES
+from cgeartheye.utils.errors import UserError
+
+WORLD_SIZE = 1536  # pixels a side: a third of the demo's, and less to learn from
+FLOORS = {
+    demo.CLASSIFIER: ("top1", 50.0),
+    demo.SEGMENTER: ("miou", 50.0),
+    demo.DETECTOR: ("f1", 30.0),
+    demo.FINDER: ("ap50", 5.0),
+}
+"""Figures of the tests, percent, that come out well above these."""
+
+
+def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "WORLD_SIZE", WORLD_SIZE)
+    demo.demo(tmp_path)
+    for part, (name, floor) in FLOORS.items():
+        assert json.loads((tmp_path / part / "test.json").read_text())[name] >= floor, part
+    run = tmp_path / demo.CLASSIFIER
+    report = (run / "report.html").read_text()
+    assert all(scene in report for scene in SCENES)
+    assert not re.search(r'(src|href)="(?!data:|#)', report)  # nothing to load
+    assert (run / "model.safetensors").exists()
+    chips = list((tmp_path / "chips").rglob("*.png"))
+    assert {path.parent.name for path in chips} == set(SCENES)
+    with rasterio.open(next((tmp_path / "world" / "images").glob("*.tif"))) as image:
+        assert image.shape == (WORLD_SIZE, WORLD_SIZE)
+        assert image.crs.to_epsg() == 32650
+        place = image.transform
+    with rasterio.open(tmp_path / "map" / "map.tif") as land_cover:
+        assert land_cover.shape == (WORLD_SIZE, WORLD_SIZE)
+        assert land_cover.transform == place
+        north = WORLD_SIZE - WORLD_SIZE * 2 // 3
+        classes = land_cover.read(1)
+        assert set(np.unique(classes[:north])) <= set(range(len(LAND_COVER)))
+        assert (classes[north:] == 255).all()  # learned from, not mapped
+    assert (tmp_path / "map" / "map.gpkg").exists()
+    with rasterio.open(tmp_path / "change-map" / "map.tif") as change:
+        assert change.crs.to_epsg() == 32650  # the first date's, though the second's is another
+        assert set(np.unique(change.read(1))) <= {0, 1, 255}
+    facts = json.loads((tmp_path / "change-map" / "map.json").read_text())
+    found = facts["scene"]["registration"]
+    shift = found["metres_right"], -found["metres_down"]
+    np.testing.assert_allclose(shift, demo.LATER[2], atol=0.5)  # as it was; shadows fall otherwise
+    objects = json.loads((tmp_path / "object-map" / "map.json").read_text())
+    assert objects["kind"] == "objects"
+    assert (tmp_path / "object-map" / "map.gpkg").exists()
+    page = (tmp_path / "report.html").read_text()
+    assert "mean IoU" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_the_demo_touches_no_other_files(tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("years of work")
+    with pytest.raises(UserError, match="empty folder"):
+        demo.demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]

@@ -1,0 +1,150 @@
+import json
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyproj import Geod
+from rasterio.features import rasterize
+from scipy.ndimage import gaussian_filter, label
+from toy_map import Toy, picture, run_toy, write_scene
+
+from cgeartheye.mapping.geotiff import Plane
+from cgeartheye.mapping.polygonize import polygonise
+
+
+def random_map(height: int, width: int, seed: int, smooth: float) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    layers = [gaussian_filter(rng.normal(size=(height, width)), smooth) for _ in range(4)]
+    classes = np.argmax(layers, 0).astype(np.uint8)
+    classes[classes == 3] = 255
+    return classes
+
+
+def planes(folder: Path, classes: np.ndarray, confidence: np.ndarray) -> tuple[Plane, Plane]:
+    made = []
+    for name, values in (("classes", classes), ("confidence", confidence)):
+        plane = Plane(folder / name, 1, *classes.shape)
+        plane.write((0, len(classes)), 0, values[None])
+        made.append(plane)
+    return made[0], made[1]
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.integers(0, 9999),
+    st.sampled_from([0.0, 1.0, 3.0]),
+    st.integers(1, 20),
+)
+def test_polygons_are_the_connected_areas(
+    tmp_path_factory: pytest.TempPathFactory,
+    height: int,
+    width: int,
+    seed: int,
+    smooth: float,
+    rows: int,
+) -> None:
+    """Whatever the strips: not simplified, they are exactly the map's areas."""
+    folder = tmp_path_factory.mktemp("planes")
+    classes = random_map(height, width, seed, smooth)
+    confidence = np.random.default_rng(seed).integers(0, 101, classes.shape, np.uint8)
+    made = planes(folder, classes, confidence)
+    found = polygonise(*made, strip=rows * width, tolerance=0)
+    assert len(found.polygons) == sum(label(classes == value)[1] for value in range(3))
+    assert shapely.coverage_is_valid(found.polygons)
+    np.testing.assert_allclose(shapely.area(found.polygons), found.pixels)
+    if len(found.polygons):
+        shapes = zip(found.polygons, range(1, len(found.polygons) + 1), strict=True)
+        numbers = rasterize(shapes, classes.shape, dtype="int32")
+        assert ((numbers == 0) == (classes == 255)).all()
+        inside = numbers > 0
+        assert (found.classes[numbers[inside] - 1] == classes[inside]).all()
+        sums = np.bincount(numbers[inside] - 1, weights=confidence[inside])
+        np.testing.assert_allclose(sums, found.confidence)
+    simple = polygonise(*made, strip=rows * width)
+    assert len(simple.polygons) == len(found.polygons)
+    assert shapely.is_valid(simple.polygons).all()
+    assert shapely.coverage_is_valid(simple.polygons)
+    for plane in made:
+        plane.close()
+
+
+def test_simplified_polygons_have_fewer_vertices_and_no_gaps(tmp_path: Path) -> None:
+    classes = random_map(200, 220, 1, 5.0)
+    classes[classes == 255] = 0
+    made = planes(tmp_path, classes, np.full_like(classes, 80))
+    simple = polygonise(*made, strip=50 * 220)
+    exact = polygonise(*made, strip=50 * 220, tolerance=0)
+    count = [shapely.get_num_coordinates(found.polygons).sum() for found in (simple, exact)]
+    assert count[0] < 0.6 * count[1]
+    assert shapely.coverage_is_valid(simple.polygons)
+    whole = shapely.union_all(simple.polygons)
+    assert whole.equals(shapely.box(0, 0, 220, 200))  # no gap; and no overlap:
+    np.testing.assert_allclose(shapely.area(simple.polygons).sum(), 220 * 200)
+
+
+@pytest.mark.parametrize("ending", ["gpkg", "parquet", "geojson", "fgb"])
+def test_every_format_opens_in_a_gis_library(tmp_path: Path, ending: str) -> None:
+    rotated = Affine(0.6, 0.45, 5e5, 0.45, -0.6, 44e5)
+    pixels = picture(80, 90)
+    pixels[:, 30:44, 20:50] = 0
+    scene = write_scene(tmp_path / "scene.tif", pixels, rotated, nodata=0)
+    facts = run_toy(scene, tmp_path / "map", Toy(), vector=(ending,))
+    path = tmp_path / f"map/map.{ending}"
+    frame = geopandas.read_parquet(path) if ending == "parquet" else geopandas.read_file(path)
+    assert frame.crs.to_epsg() == (4326 if ending == "geojson" else 32650)
+    assert set(frame["class"]) <= {"red", "green", "blue"}
+    assert frame.confidence.between(1 / 3, 1).all()
+    on_map = frame.to_crs(32650)
+    mapped = facts["mapped_pixels"]
+    assert mapped == 80 * 90 - 14 * 30
+    np.testing.assert_allclose(on_map.area.sum(), mapped * 0.5625, rtol=0.005)
+    # UTM shrinks by 0.9996 in its middle, where the scene lies.
+    np.testing.assert_allclose(frame.area_m2, on_map.area / 0.9996**2, rtol=2e-4, atol=1e-2)
+    if ending != "geojson":  # which is rounded
+        assert shapely.coverage_is_valid(frame.geometry.to_numpy(), 1e-9)
+    with rasterio.open(tmp_path / "map/map.tif") as file:
+        classes = file.read(1)
+        shapes = zip(on_map.geometry, frame.value + 1, strict=True)
+        drawn = rasterize(shapes, classes.shape, transform=file.transform, dtype="uint8")
+    agree = (drawn.astype(int) - 1 == np.where(classes == 255, -1, classes.astype(int))).mean()
+    assert agree > 0.97  # simplified by less than a pixel
+
+
+def test_the_area_of_a_hole_is_not_counted(tmp_path: Path) -> None:
+    pixels = np.full((3, 40, 40), 40, np.uint8)
+    pixels[0] = 200
+    pixels[:, 10:30, 10:30] = np.array([40, 200, 40])[:, None, None]
+    crs, place = 4326, Affine(1e-5, 0, 10, 0, -1e-5, 60)
+    scene = write_scene(tmp_path / "scene.tif", pixels, place, crs)
+    run_toy(scene, tmp_path / "map", Toy(radius=0), vector=("gpkg",))
+    frame = geopandas.read_file(tmp_path / "map/map.gpkg").set_index("class")
+    geod = Geod(ellps="WGS84")
+    box = [
+        abs(geod.geometry_area_perimeter(shapely.box(*b))[0])
+        for b in ((10, 60 - 4e-4, 10 + 4e-4, 60), (10 + 1e-4, 60 - 3e-4, 10 + 3e-4, 60 - 1e-4))
+    ]
+    np.testing.assert_allclose(frame.area_m2["green"], box[1], rtol=0.02)
+    np.testing.assert_allclose(frame.area_m2.sum(), box[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("crs", "down"), [(32650, -1), (32650, 1), (5513, -1), (5513, 1)])
+def test_rings_of_geojson_run_counter_clockwise(tmp_path: Path, crs: int, down: int) -> None:
+    """RFC 7946, 3.1.6, whichever way rows run; 5513 has its axes to the south and west."""
+    transform = Affine(0.75, 0, 1e6, 0, 0.75 * down, 7e5)
+    scene = write_scene(tmp_path / "scene.tif", picture(60, 80), transform, crs)
+    run_toy(scene, tmp_path / "map", vector=("geojson",))
+    content = json.loads((tmp_path / "map/map.geojson").read_text())
+    rings = [feature["geometry"]["coordinates"] for feature in content["features"]]
+    assert len(rings) > 3
+    assert all(shapely.LinearRing(outer).is_ccw for outer, *_ in rings)
+    assert not any(shapely.LinearRing(hole).is_ccw for _, *holes in rings for hole in holes)

@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from cgeartheye.models.detection.box_coder import coder_of
+from cgeartheye.models.detection.dino_detr import DINO
+from cgeartheye.models.detection.matcher import gather_truth
+from cgeartheye.models.detection.position_encoding import box_positions, pixel_positions
+
+
+def detector(oriented: bool = False, **changes: int) -> DINO:
+    torch.manual_seed(0)
+    options = {"channels": 16, "queries": 12, "heads": 2, "hidden": 24, "denoising": 4} | changes
+    return DINO(8, 3, coder_of(oriented), layers=(1, 2), **options)
+
+
+def maps(side: int = 4) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    return [torch.randn(2, 8, side, side) for _ in range(3)]
+
+
+@pytest.mark.parametrize("oriented", [False, True])
+def test_it_proposes_boxes(oriented: bool) -> None:
+    logits, boxes = detector(oriented).eval()(maps())
+    assert logits.shape == (2, 12, 3)
+    assert boxes.shape == (2, 12, 5 if oriented else 4)
+    assert 0 <= boxes[..., :4].min() <= boxes[..., :4].max() <= 1
+    assert logits.sigmoid().mean() < 0.1, "at first nothing is likely anywhere"
+
+
+def test_a_small_image_proposes_as_many_as_it_has_pixels() -> None:
+    logits, _ = detector(queries=300).eval()(maps(side=2))
+    assert logits.shape[1] == 16 + 4 + 1 + 1
+
+
+@pytest.mark.parametrize("channels", [16, 32])
+def test_a_level_of_one_pixel_tells_something(channels: int) -> None:
+    """Where a group of its norm had one channel it would be zero, and one image an error."""
+    neck = detector(channels=channels).neck
+    levels = neck([level[:1] for level in maps(side=2)])
+    assert levels[-1].shape == (1, channels, 1, 1)
+    assert levels[-1].abs().max() > 0.1
+
+
+@pytest.mark.parametrize("oriented", [False, True])
+def test_what_is_found_does_not_depend_on_the_noised_queries(oriented: bool) -> None:
+    model = detector(oriented).eval()
+    boxes = torch.rand(3, 8 if oriented else 4).sort(1).values * 56
+    labels = torch.tensor([0, 1, 2])
+    truth = gather_truth([boxes, boxes[:1]], [labels, labels[:1]], model.coder, 56)
+    outputs = model.training_outputs(maps(), truth)
+    logits, found = model(maps())
+    torch.testing.assert_close(outputs.logits[-1], logits)
+    torch.testing.assert_close(outputs.boxes[-1], found)
+    assert outputs.logits.shape[0] == 3  # proposals and two layers
+    assert outputs.noised_logits.shape == (2, 2, 8, 3)
+
+
+def test_modules_carry_mmdetections_names() -> None:
+    names = set(detector().state_dict())
+    assert {
+        "neck.convs.2.conv.weight",
+        "neck.convs.0.gn.bias",
+        "neck.extra_convs.0.conv.weight",
+        "level_embed",
+        "encoder.layers.0.self_attn.sampling_offsets.weight",
+        "encoder.layers.0.ffn.layers.0.0.weight",
+        "encoder.layers.0.ffn.layers.1.bias",
+        "encoder.layers.0.norms.1.weight",
+        "decoder.layers.1.self_attn.attn.in_proj_weight",
+        "decoder.layers.1.cross_attn.value_proj.weight",
+        "decoder.layers.1.norms.2.weight",
+        "decoder.ref_point_head.layers.0.weight",
+        "decoder.norm.weight",
+        "memory_trans_fc.weight",
+        "memory_trans_norm.weight",
+        "query_embedding.weight",
+        "dn_query_generator.label_embedding.weight",
+        "bbox_head.cls_branches.2.weight",
+        "bbox_head.reg_branches.2.4.bias",
+    } <= names
+    assert not any("3." in name for name in names if name.startswith("bbox_head.cls_branches"))
+
+
+def test_positions_are_sines_of_the_place() -> None:
+    found = pixel_positions(2, 3, 8, torch.device("cpu")).unflatten(0, (2, 3))
+    y, x = 2 / 2, 1 / 3  # of the last row and the first column
+    frequencies = [2 * torch.pi / 20 ** (2 * (n // 2) / 4) for n in range(4)]
+    expected = [
+        (torch.sin if n % 2 == 0 else torch.cos)(torch.tensor(place * frequencies[n]))
+        for place in (y, x)
+        for n in range(4)
+    ]
+    torch.testing.assert_close(found[1, 0], torch.stack(expected))
+
+
+def test_positions_of_boxes_do_not_change_by_half_a_turn() -> None:
+    boxes = torch.rand(6, 5)
+    around = boxes + torch.tensor([0, 0, 0, 0, torch.pi])
+    torch.testing.assert_close(
+        box_positions(boxes, 16), box_positions(around, 16), atol=1e-4, rtol=0
+    )
+    assert not torch.allclose(box_positions(boxes, 16), box_positions(boxes + 0.1, 16), atol=1e-2)
+
+
+def test_it_compiles_without_a_break_and_agrees() -> None:
+    model = detector(True).eval()
+    explained = torch._dynamo.explain(model)(maps())
+    assert explained.graph_break_count == 0, explained.break_reasons

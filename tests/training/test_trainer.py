@@ -1,0 +1,183 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy import CHIPS, ToySource, ToyTask, toy_config, train_toy
+
+from cgeartheye.training.run_dir import Run
+from cgeartheye.training.trainer import Trainer
+from cgeartheye.utils.errors import UserError
+
+
+def losses(history: list[dict[str, Any]]) -> list[float]:
+    return [record["loss"] for record in history if record["kind"] == "train"]
+
+
+def figures(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in history if record["kind"] == "val"]
+
+
+def test_learns(tmp_path: Path) -> None:
+    _, history = train_toy(toy_config(tmp_path, epochs=30))
+    assert figures(history)[-1]["hits"] > 0.95
+    assert losses(history)[-1] < 0.5 * losses(history)[0]
+    assert len(losses(history)) == 30 * -(-CHIPS // 12)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", [3, 5, 11])
+def test_resume_is_bit_identical(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle of an epoch, at its end (5 steps an epoch), and later."""
+    dropout = ToyTask()
+    dropout.dropout.p = 0.3
+    whole, expected = train_toy(toy_config(tmp_path / "whole", accumulate=1), task=dropout)
+
+    config = toy_config(tmp_path / "cut", checkpoint_minutes=0)
+    original = Trainer._step
+
+    def dying(self: Trainer, *arguments: Any) -> float:
+        if self.position.step == step:
+            raise Killed
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_step", dying)
+    again = ToyTask()
+    again.dropout.p = 0.3
+    with pytest.raises(Killed):
+        train_toy(config, task=again)
+    monkeypatch.setattr(Trainer, "_step", original)
+    again = ToyTask()
+    again.dropout.p = 0.3
+    again.head.weight.data.zero_()  # whatever the new process starts with
+    resumed, history = train_toy(config, resume=tmp_path / "cut/checkpoints/last.pt", task=again)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert losses(history) == losses(expected)
+    assert figures(history) == figures(expected)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(("sharding", "accumulate"), [("ddp", 1), ("ddp", 2), ("fsdp", 1)])
+def test_processes_follow_one_process(tmp_path: Path, sharding: str, accumulate: int) -> None:
+    alone, expected = train_toy(toy_config(tmp_path / "one", clip_norm=0.5), batch=12)
+    folder = tmp_path / "two"
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    toy = [str(Path(__file__).parent / "toy.py"), str(folder), sharding]
+    subprocess.run([*run, *toy, str(6 // accumulate), str(accumulate)], check=True, timeout=120)
+    together = torch.load(folder / "weights.pt", weights_only=True)
+    history = json.loads((folder / "history.json").read_text())
+    assert losses(history) == pytest.approx(losses(expected), rel=1e-4)
+    assert [f["hits"] for f in figures(history)] == [f["hits"] for f in figures(expected)]
+    for name, weight in alone.items():
+        torch.testing.assert_close(together[name], weight, rtol=1e-3, atol=1e-4)
+
+    # A checkpoint of two processes goes on in one.
+    config = toy_config(folder, clip_norm=0.5)
+    resumed, _ = train_toy(config, resume=folder / "checkpoints" / "last.pt")
+    assert all(torch.equal(resumed[name], together[name]) for name in together)
+
+
+def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
+    large, _ = train_toy(toy_config(tmp_path / "a"), batch=12)
+    small, _ = train_toy(toy_config(tmp_path / "b", accumulate=4), batch=3)
+    for name, weight in large.items():
+        torch.testing.assert_close(small[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, checkpoint_minutes=0)
+    with pytest.raises(UserError, match=r"loss became nan by step \d+: .*checkpoints") as caught:
+        train_toy(config, train=ToySource(poison=7))
+    assert "\n" not in str(caught.value)
+    kept = tmp_path / "checkpoints" / "last.pt"
+    if kept.exists():
+        content = torch.load(kept, weights_only=True)
+        assert all(value.isfinite().all() for value in content["model"].values())
+
+
+def test_early_stop(tmp_path: Path) -> None:
+    _, history = train_toy(toy_config(tmp_path, epochs=50, patience=2, lr=1e-9))
+    assert len(figures(history)) == 3
+
+
+def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, epochs=1)
+    train_toy(config)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="already holds a run: add --resume"):
+        train_toy(config)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02cos\nsystem\nq\x00."])
+def test_a_broken_checkpoint_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "last.pt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"not a checkpoint|not read") as caught:
+        train_toy(toy_config(tmp_path / "run"), resume=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write"):
+        train_toy(toy_config(tmp_path / "file" / "run"))
+
+
+def test_a_checkpoint_of_other_steps_is_refused(tmp_path: Path) -> None:
+    train_toy(toy_config(tmp_path, epochs=1), batch=12)
+    last = tmp_path / "checkpoints" / "last.pt"
+    with pytest.raises(UserError, match=r"53 images, 12 a step, this one has 53 and 6"):
+        train_toy(toy_config(tmp_path, epochs=2), batch=6, resume=last)
+    train_toy(toy_config(tmp_path, epochs=2, accumulate=2), batch=6, resume=last)
+
+
+def test_two_trainings_do_not_share_a_directory(tmp_path: Path) -> None:
+    with (
+        Run(toy_config(tmp_path), resume=False),
+        pytest.raises(UserError, match="another training is at work"),
+    ):
+        Run(toy_config(tmp_path), resume=True)
+    Run(toy_config(tmp_path), resume=True).close()
+
+
+def test_a_training_that_failed_lets_the_next_one_in(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="broken") as kept, Run(toy_config(tmp_path), False):
+        raise ValueError("broken")
+    # Whoever keeps the error keeps its frames, and with them everything that they refer to.
+    assert kept.tb is not None
+    (tmp_path / "metrics.jsonl").touch()
+    with pytest.raises(UserError, match="already holds a run") as refused:
+        Run(toy_config(tmp_path), resume=False)
+    assert refused.tb is not None
+    Run(toy_config(tmp_path), resume=True).close()
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config(tmp_path, epochs=1)
+    train_toy(config)
+    last = tmp_path / "checkpoints" / "last.pt"
+    before = last.read_bytes()
+
+    def full(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc] unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="disk seems to be full"):
+        train_toy(toy_config(tmp_path, epochs=2), resume=last)
+    assert last.read_bytes() == before
+    assert [path.name for path in last.parent.iterdir()] == ["last.pt"]
