@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # bash tools/default_backbone.sh DATA OUT [FIELD=VALUE ...]
 # Makes the weights of the default backbone, OUT/tiny.safetensors, from nothing: an environment, the
-# teacher (ImageNet weights inside a Python package), the unlabelled images of DATA, and two
-# distillations, config/Pretraining/CGEarthEye-Tiny-distilled{,-224}.py. Killed, the same command
-# goes on. PYTHON=... uses an environment that is there; PROCESSES=... trains on so many.
+# teacher (ImageNet weights inside a Python package), the unlabelled images of DATA, and a
+# distillation, config/Pretraining/CGEarthEye-Tiny-distilled.py. Killed, the same command goes on.
+# PYTHON=... uses an environment that is there; PROCESSES=... trains on so many.
 set -euo pipefail
 data=$(realpath "$1") out=$2
 shift 2
@@ -48,23 +48,17 @@ if [[ ! -f $out/packed ]]; then
 fi
 
 processes=${PROCESSES:-$(command -v nvidia-smi >/dev/null && nvidia-smi -L | wc -l || nproc)}
-# learn CONFIG FOLDER BATCH [FIELD=VALUE ...]: BATCH is of all processes together.
-learn() {
-    local config=$here/config/Pretraining/$1.py folder=$out/$2 batch=$3
-    shift 3
-    local options=(data.store="$out/store" data.batch_size=$((batch / processes))
-        teacher.backbone.weights="$out/teacher.safetensors" teacher.cache.folder="$out/features" "$@")
-    # On a CPU a process a core is faster than a process that all of them work for.
-    OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PYTHON" -m torch.distributed.run --standalone \
-        --nproc_per_node="$processes" -m cgeartheye pretrain "$config" --work-dir "$folder" \
-        --resume "${options[@]/#/--set=}"
-}
-learn CGEarthEye-Tiny-distilled tiny 64 "$@"
-learn CGEarthEye-Tiny-distilled-224 tiny-224 32 start_from="$out/tiny" "$@"
+options=(data.store="$out/store" data.batch_size=$((64 / processes))
+    teacher.backbone.weights="$out/teacher.safetensors" teacher.cache.folder="$out/features" "$@")
+# On a CPU a process a core is faster than a process that all of them work for.
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PYTHON" -m torch.distributed.run --standalone \
+    --nproc_per_node="$processes" -m cgeartheye pretrain \
+    "$here/config/Pretraining/CGEarthEye-Tiny-distilled.py" --work-dir "$out/tiny" --resume \
+    "${options[@]/#/--set=}"
 
 images=$(find "$out/store" -name index.arrow -exec "$PYTHON" -c \
     'import sys, pyarrow; print(len(pyarrow.ipc.open_file(sys.argv[1]).read_all()))' {} \;)
-eye weights convert "$out/tiny-224/model.safetensors" "$out/tiny.safetensors" --half \
+eye weights convert "$out/tiny/model.safetensors" "$out/tiny.safetensors" --half \
     --card "teacher=EfficientNet-Lite0 (ImageNet-1k), from the package $package, Apache-2.0" \
     --card "images=$images unlabelled: AID (Google Earth, no stated licence), NAIP (public domain; \
 chips of Ventura et al. CC BY 4.0), LEVIR-CD, NWPU VHR-10, EPFL roads, GSI (PDL 1.0), Landsat" \
