@@ -59,7 +59,8 @@ OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PYTHON" -m torch.distributed.run --stand
 images=$(find "$out/store" -name index.arrow -exec "$PYTHON" -c \
     'import sys, pyarrow; print(len(pyarrow.ipc.open_file(sys.argv[1]).read_all()))' {} \;)
 eye weights convert "$out/tiny/model.safetensors" "$out/tiny.safetensors" --half \
-    --card "teacher=EfficientNet-Lite0 (ImageNet-1k), from the package $package, Apache-2.0" \
+    --card "teacher=EfficientNet-Lite0" \
+    --card "teacher file=ImageNet-1k weights of $package, Apache-2.0" \
     --card "images=$images unlabelled: AID (Google Earth, no stated licence), NAIP (public domain; \
 chips of Ventura et al. CC BY 4.0), LEVIR-CD, NWPU VHR-10, EPFL roads, GSI (PDL 1.0), Landsat" \
     --card "recipe=tools/default_backbone.sh"

@@ -86,8 +86,8 @@ def test_dates_do_not_mix_within_the_encoder() -> None:
             after[:1],
             (64, 64),
         )
-    torch.testing.assert_close(both, alone, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(both[:1], single, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(both, alone, atol=3e-5, rtol=1e-4)
+    torch.testing.assert_close(both[:1], single, atol=3e-5, rtol=1e-4)
 
 
 def test_symmetry_is_exact() -> None:
