@@ -16,9 +16,11 @@ out=$(realpath "$out")
 
 if [[ -z ${PYTHON:-} ]]; then
     PYTHON=$out/env/bin/python
-    if [[ ! -x $PYTHON ]]; then
+    # Marked when it is whole: a kill may come while it is installed.
+    if [[ ! -f $out/env/installed ]]; then
         python3 -m venv "$out/env"
         "$PYTHON" -m pip install --quiet --constraint "$here/constraints.txt" "$here[timm]"
+        touch "$out/env/installed"
     fi
 fi
 eye() { "$PYTHON" -m cgeartheye "$@"; }
