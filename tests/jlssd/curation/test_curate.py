@@ -57,7 +57,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(**changes: object) -> Curation:
     network = Network(name="tiny", weights="random", gsd=1.0, layer_scale=1.0)
-    values = {"keep": 20, "image_size": 56, "clusters": (12, 3), "duplicates": 0.9999}
+    values = {"num_places": 20, "image_size": 56, "clusters": (12, 3), "dedup_threshold": 0.9999}
     return Curation(backbone=network, **{**values, **changes})
 
 

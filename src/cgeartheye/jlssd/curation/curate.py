@@ -37,7 +37,7 @@ Array = np.ndarray
 def curate(
     chips: Path, out: Path, config: Curation, seed: int = 0, workers: int = 2
 ) -> Curated | None:
-    """Choose `config.keep` places of a table of chips, or all that are no duplicates.
+    """Choose `config.num_places` places of a table of chips, or all that are no duplicates.
 
     Features lie in `<stem>.features` beside the table and are used again, by a killed command and
     by one that keeps another number.
