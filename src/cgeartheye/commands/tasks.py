@@ -1,19 +1,22 @@
 """What the commands do with a model of any task: train, test, predict, check."""
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cgeartheye.config import Config, Normalisation
-from cgeartheye.config.loader import override
+from cgeartheye.config import Config, Jlssd, Normalisation, Pretraining
+from cgeartheye.config.loader import Overrides, override
 from cgeartheye.data.checks import findings
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import Built
 from cgeartheye.models.backbone.checkpoint_io import check_fit, read_facts, read_tensors
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.registry import Recipe, recipe_for
 from cgeartheye.tasks.scene import writer
 from cgeartheye.training import distributed
@@ -22,6 +25,23 @@ from cgeartheye.training.trainer import Trainer
 from cgeartheye.utils.console import bar, console, say
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
+
+
+def refuse_other_kinds(config: Config | Pretraining | Jlssd, source: str) -> Config:
+    """Return a config of a task as it is.
+
+    Args:
+        config: of any kind.
+        source: where it comes from, for the message.
+
+    Raises:
+        UserError: it is of no task.
+    """
+    if config.task == "pretraining":
+        raise UserError(f"{source} is the config of a pre-training: cgeartheye pretrain {source}")
+    if config.task == "jlssd":
+        raise UserError(f"{source} is the config of a data set: cgeartheye jlssd build {source}")
+    return config
 
 
 def train(config: Config, resume: bool = False, checkpoint: Path | None = None) -> dict[str, float]:
@@ -179,6 +199,51 @@ def test(
     return tested.figures
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model, ready to predict.
+
+    Attributes:
+        files: what was read of it.
+        config: that it was built with.
+        task: on its device.
+    """
+
+    files: model_io.Model
+    config: Config
+    task: Any
+
+    def predict(self, inputs: Sequence[Input]) -> Iterator[Any]:
+        """Yield predictions; see `registry.Recipe.predict`."""
+        return recipe_for(self.config).predict(self.task, inputs)
+
+    def write(self, inputs: Sequence[Input], predictions: Sequence[Any], out: Path) -> str:
+        """Write predictions; see `registry.Recipe.write`."""
+        recipe = recipe_for(self.config)
+        recipe.check_out(out, tested=False)
+        return recipe.write(self.task.classes, inputs, predictions, out)
+
+
+def load_model(
+    run: Path, overrides: Overrides, device: torch.device, tta: bool = False
+) -> LoadedModel:
+    """Load a trained model.
+
+    Args:
+        run: a run directory or its `model.safetensors`.
+        overrides: of the model's config; see `config.load`.
+        device: where to.
+        tta: average over changed views of an image.
+
+    Raises:
+        UserError: see `load`.
+    """
+    files = model_io.read_model(run)
+    config = override(files.config, overrides)
+    task, _ = load(config, run, device, tta)
+    return LoadedModel(files, config, task.eval())
+
+
 def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> None:
     """Predict images: a table of classes, or a folder of masks.
 
@@ -199,7 +264,7 @@ def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> N
     recipe.check_out(out, tested=False)
     with distributed.process_group(config.training.device) as device:
         task, _ = load(config, run, device)
-        recipe.predict(task, found, out)
+        say(recipe.write(task.classes, found, recipe.predict(task, found), out))
     say(f"predictions: {out}")
 
 

@@ -9,7 +9,7 @@ from cgeartheye.config.data import (
     SegmentationData,
 )
 from cgeartheye.config.jlssd import ChipCutting, ChipQuality, Curation, Jlssd, PlaceDesign
-from cgeartheye.config.loader import load, section, to_yaml
+from cgeartheye.config.loader import load, make, section, to_yaml
 from cgeartheye.config.model import Backbone, Lora, Network, Normalisation
 from cgeartheye.config.pretraining import (
     Heads,
@@ -72,6 +72,7 @@ __all__ = [
     "Views",
     "Watch",
     "load",
+    "make",
     "section",
     "to_yaml",
 ]

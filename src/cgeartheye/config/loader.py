@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,8 +17,12 @@ from cgeartheye.utils.errors import UserError, nearest
 
 Part = TypeVar("Part", bound=Section)
 
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Texts `field.subfield=value` with the value in YAML; or values by `field.subfield`, where a
+mapping changes the fields that it names."""
 
-def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining | Jlssd:
+
+def load(path: Path, overrides: Overrides = ()) -> Config | Pretraining | Jlssd:
     """Read a config file and apply overrides.
 
     A file that names no `task` is one of scene classification.
@@ -25,7 +30,8 @@ def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining
     Args:
         path: a `.py` file that binds the name `config` (it is run), or `.yaml` / `.yml` (no code
             is run).
-        overrides: `field.subfield=value`, the value in YAML (`true`, `1e-4`, `[1, 2]`, `null`).
+        overrides: texts `field.subfield=value`, the value in YAML (`true`, `1e-4`, `[1, 2]`,
+            `null`), or values by `field.subfield`.
 
     Returns:
         The config; its `work_dir` is always set, to `runs/<file stem>` where the file does not.
@@ -37,17 +43,41 @@ def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining
     if not path.is_file():
         raise UserError(f"no config file {path}")
     values = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
-    for text in overrides or []:
-        _apply(values, text)
+    _apply(values, overrides)
     values["work_dir"] = values.get("work_dir") or Path("runs") / path.stem
     return _validated(values, str(path))
 
 
-def override(config: Config, overrides: list[str]) -> Config:
+def make(
+    fields: Section | Mapping[str, Any], overrides: Overrides = ()
+) -> Config | Pretraining | Jlssd:
+    """Make a config from one, or from its fields, and apply overrides.
+
+    Args:
+        fields: a config, or its fields as a file has them; the keys may be `field.subfield`.
+        overrides: see `load`.
+
+    Returns:
+        The config; its `work_dir` is `runs/<task>` where nothing sets it.
+
+    Raises:
+        UserError: an unknown field (with the nearest name), or a value that does not fit.
+    """
+    values: dict[str, Any] = {}
+    if isinstance(fields, BaseModel):
+        values = _set_fields(fields)
+    else:
+        _apply(values, fields)
+    _apply(values, overrides)
+    task = values.get("task") or "scene_classification"
+    values["work_dir"] = values.get("work_dir") or Path("runs") / str(task)
+    return _validated(values, "the config")
+
+
+def override(config: Config, overrides: Overrides) -> Config:
     """Return a config with some fields changed; see `load`."""
-    values = config.model_dump(exclude_unset=True)
-    for text in overrides:
-        _apply(values, text)
+    values = _set_fields(config)
+    _apply(values, overrides)
     changed = _validated(values | {"task": config.task}, "--set")
     assert isinstance(changed, Config)
     return changed
@@ -60,8 +90,7 @@ def section(kind: type[Part], values: dict[str, Any], overrides: list[str] | Non
         UserError: an unknown field, or a value that does not fit.
     """
     values = dict(values)
-    for text in overrides or []:
-        _apply(values, text)
+    _apply(values, overrides or ())
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -85,7 +114,11 @@ def _read_python(path: Path) -> dict[str, Any]:
             f"{path} must bind the name 'config' to a config object, "
             "for example config = SceneClassification(...)"
         )
-    # Only what the file says: defaults are filled in after the overrides.
+    return _set_fields(config)
+
+
+def _set_fields(config: BaseModel) -> dict[str, Any]:
+    """What somebody set; defaults are filled in after the overrides."""
     return config.model_dump(exclude_unset=True) | {"task": getattr(config, "task", None)}
 
 
@@ -112,19 +145,33 @@ def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jl
         raise UserError(_sentence(source, error)) from error
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise UserError(f"an override is written field.subfield=value, not '{override}'")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"the value of '{override}' is not YAML") from error
+def _apply(values: dict[str, Any], overrides: Overrides) -> None:
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            if isinstance(value, Mapping):
+                _apply(values, {f"{key}.{name}": inner for name, inner in value.items()})
+            else:
+                plain = (
+                    value.model_dump(exclude_unset=True) if isinstance(value, Section) else value
+                )
+                _set(values, key, plain)
+        return
+    for text in overrides:
+        key, separator, yaml_value = text.partition("=")
+        if not separator or not key:
+            raise UserError(f"an override is written field.subfield=value, not '{text}'")
+        try:
+            _set(values, key, yaml.load(yaml_value, Loader=_Loader))
+        except yaml.YAMLError as error:
+            raise UserError(f"the value of '{text}' is not YAML") from error
+
+
+def _set(values: dict[str, Any], key: str, value: object) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise UserError(f"'{override}': {parent} is a single value, it has no fields")
+            raise UserError(f"'{key}': {parent} is a single value, it has no fields")
     values[last] = value
 
 
