@@ -103,11 +103,11 @@ def map_scenes(
             `map_scene` raises.
     """
     files = model_io.read_model(run)
-    config = override(files.config, overrides)
-    _refuse_dates(config, run, after)
-    with distributed.process_group(config.training.device) as device:
-        task, _ = tasks.load(config, run, device)
-        model = tasks.LoadedModel(files, config, task)
+    pipeline = recipe_for(override(files.config, overrides))
+    _refuse_dates(pipeline.config, run, after)
+    with distributed.process_group(pipeline.config.training.device) as device:
+        task, _ = tasks.restore(pipeline.config, files, device)
+        model = tasks.LoadedModel(files, pipeline, task)
         return map_with(model, scenes, out, options, resume, after)
 
 
@@ -148,7 +148,7 @@ def map_with(
         predictor = TaskDetector(model.task, config, files)
     else:
         predictor = TaskPredictor(model.task, config, files.gsd)
-    colours = recipe_for(config).colours
+    colours = model.pipeline.colours
     return map_scene(predictor, scenes, out, facts, asked, colours, resume, after)
 
 

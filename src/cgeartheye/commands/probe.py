@@ -9,10 +9,9 @@ from cgeartheye.commands.tasks import build
 from cgeartheye.config import SceneClassification
 from cgeartheye.data import SceneChips, load_parts
 from cgeartheye.metrics.probes import few_per_class, knn_predict, linear_probe
-from cgeartheye.tasks.encoding import encode
-from cgeartheye.tasks.model_io import device_of
 from cgeartheye.tasks.scene.module import SceneTask
 from cgeartheye.tasks.scene.pipeline import chip_views
+from cgeartheye.tasks.sources import SourceFactory
 from cgeartheye.training import distributed
 from cgeartheye.utils.console import bar, console, say
 from cgeartheye.utils.io import write_text
@@ -34,8 +33,9 @@ def probe(config: SceneClassification) -> dict[str, float]:
     assert config.work_dir is not None
     parts = load_parts(config.data)
     with distributed.process_group(config.training.device) as device:
-        task, _ = build(config, parts.classes, device)
-        train, test = (_features(config, task, part) for part in (parts.train, parts.test))
+        task, built = build(config, parts.classes, device)
+        sources = SourceFactory(config, task, built)
+        train, test = (_features(config, task, sources, p) for p in (parts.train, parts.test))
     labels, truth = np.array(parts.train.labels), np.array(parts.test.labels)
     figures = {}
     protocols = [
@@ -66,11 +66,13 @@ def probe(config: SceneClassification) -> dict[str, float]:
     return figures
 
 
-def _features(config: SceneClassification, task: SceneTask, chips: SceneChips) -> np.ndarray:
+def _features(
+    config: SceneClassification, task: SceneTask, sources: SourceFactory, chips: SceneChips
+) -> np.ndarray:
     """Return float32 `[chips, C]`, encoded anew: half precision would favour some backbones."""
     features = np.empty((len(chips), task.backbone.embed_dim), np.float32)
     task.eval()
     samples = chip_views(config, chips, views=0)
-    for indices, tokens in encode(config, device_of(task), samples, task.encode):
+    for indices, tokens in sources.encode(samples, task.encode):
         features[indices] = tokens[:, 0].float().cpu().numpy()
     return features

@@ -17,7 +17,8 @@ from cgeartheye.models.backbone.checkpoint_io import check_fit, read_facts, read
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.inputs import Input
-from cgeartheye.tasks.registry import Recipe, recipe_for
+from cgeartheye.tasks.pipeline import Recipe
+from cgeartheye.tasks.registry import build_task, recipe_for
 from cgeartheye.tasks.scene import writer
 from cgeartheye.training import distributed
 from cgeartheye.training.run_dir import Run
@@ -59,21 +60,21 @@ def train(config: Config, resume: bool = False, checkpoint: Path | None = None) 
     with distributed.process_group(config.training.device) as device, Run(config, resume) as run:
         if checkpoint is None and resume and run.last.exists():
             checkpoint = run.last
-        _train(config, run, device, checkpoint)
-        return test(config, run.folder)
+        pipeline = recipe_for(config)
+        _train(pipeline, run, device, checkpoint)
+        return _test(pipeline, device)
 
 
-def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | None) -> None:
+def _train(pipeline: Recipe, run: Run, device: torch.device, checkpoint: Path | None) -> None:
     """Train, and let go of the model."""
-    recipe = recipe_for(config)
-    classes = recipe.classes
+    config, classes = pipeline.config, pipeline.classes
     task, built = build(config, classes, device)
     _say_notes(built)
     if checkpoint:
         model_io.refuse_other_weights(run.folder, config, built)
-    data = recipe.data(task, built)
-    gsd = recipe.gsd() or built.gsd
-    model_io.write_facts(run.folder, config, classes, built, gsd, recipe.facts())
+    data = pipeline.data(task, built)
+    gsd = pipeline.gsd() or built.gsd
+    model_io.write_facts(run.folder, config, classes, built, gsd, pipeline.facts())
     trainer = Trainer(
         task,
         task.backbone.blocks,
@@ -89,11 +90,21 @@ def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | No
 def build(
     config: Config, classes: tuple[str, ...], device: torch.device, tta: bool = False
 ) -> tuple[Any, Built]:
-    """Build a task with a new decoder, on the device."""
+    """Build a task with a new decoder.
+
+    Args:
+        config: of the run.
+        classes: names by index.
+        device: where to.
+        tta: average predictions over changed views of an image.
+
+    Raises:
+        UserError: weights, or a decoder, that do not fit.
+    """
     # Every process draws the same random weights.
     torch.manual_seed(config.training.seed)
     built = backbone.build(config.backbone, model_io.input_side(config))
-    return recipe_for(config).task(built, classes, tta).to(device), built
+    return build_task(config, built, classes, tta).to(device), built
 
 
 def _say_notes(built: Built) -> None:
@@ -101,12 +112,14 @@ def _say_notes(built: Built) -> None:
         say(f"note: {note}")
 
 
-def load(config: Config, path: Path, device: torch.device, tta: bool = False) -> tuple[Any, Built]:
+def load(
+    pipeline: Recipe, path: Path, device: torch.device, tta: bool = False
+) -> tuple[Any, Built]:
     """Load a trained model.
 
     Args:
-        config: where the file is a published checkpoint, it says what the backbone is; where a
-            model of ours lies elsewhere than its backbone's weights, it names them.
+        pipeline: its config says what the backbone of a published checkpoint is; where a model of
+            ours lies elsewhere than its backbone's weights, it names them.
         path: a run directory, its `model.safetensors`, or a published `.pth` with the decoder
             beside the backbone.
         device: where to.
@@ -115,39 +128,60 @@ def load(config: Config, path: Path, device: torch.device, tta: bool = False) ->
     Raises:
         UserError: files are missing or do not fit.
     """
-    if path.suffix not in {".pth", ".pt"}:
-        model = model_io.read_model(path)
-        if model.config.task != config.task:
+    if path.suffix in {".pth", ".pt"}:
+        return _load_published(pipeline, path, device, tta)
+    return restore(pipeline.config, model_io.read_model(path), device, tta)
+
+
+def restore(
+    config: Config, model: model_io.Model, device: torch.device, tta: bool = False
+) -> tuple[Any, Built]:
+    """Build a trained model from its files.
+
+    Args:
+        config: its data and windows may be others than those of the training.
+        model: the files.
+        device: where to.
+        tta: average over changed views of an image.
+
+    Raises:
+        UserError: a model of another task, or files that do not fit.
+    """
+    if model.config.task != config.task:
+        raise UserError(
+            f"{model.path} is a model of {model.config.task}, the config of {config.task}: name a "
+            "config and a model of the same task"
+        )
+    changed: dict[str, object] = {"data": config.data}
+    if config.task != "scene_classification":
+        changed["window"] = config.window
+    if config.task == "object_detection":
+        assert model.config.task == "object_detection"
+        boxes = model.config.data.boxes
+        if config.data.boxes != boxes:
             raise UserError(
-                f"{path} is a model of {model.config.task}, the config of {config.task}: name a "
-                "config and a model of the same task"
+                f"{model.path} finds {boxes} boxes, the config has {config.data.boxes} ones: set "
+                f"data.boxes={boxes}, or name another model"
             )
-        # The data and the windows may be others than those of the training.
-        changed: dict[str, object] = {"data": config.data}
-        if config.task != "scene_classification":
-            changed["window"] = config.window
-        if config.task == "object_detection":
-            assert model.config.task == "object_detection"
-            boxes = model.config.data.boxes
-            if config.data.boxes != boxes:
-                raise UserError(
-                    f"{path} finds {boxes} boxes, the config has {config.data.boxes} ones: set "
-                    f"data.boxes={boxes}, or name another model"
-                )
-            changed["detections"] = config.detections
-        weights = config.backbone.weights
-        if model.backbone_fingerprint and isinstance(weights, Path) and weights.exists():
-            changed["backbone"] = model.config.backbone.model_copy(update={"weights": weights})
-        task, built = build(model.config.model_copy(update=changed), model.classes, device, tta)
-        model_io.load_into(task, model, built)
-        return task, built
+        changed["detections"] = config.detections
+    weights = config.backbone.weights
+    if model.backbone_fingerprint and isinstance(weights, Path) and weights.exists():
+        changed["backbone"] = model.config.backbone.model_copy(update={"weights": weights})
+    task, built = build(model.config.model_copy(update=changed), model.classes, device, tta)
+    model_io.load_into(task, model, built)
+    return task, built
+
+
+def _load_published(
+    pipeline: Recipe, path: Path, device: torch.device, tta: bool
+) -> tuple[Any, Built]:
+    config, classes = pipeline.config, pipeline.classes
     tensors, _, _ = read_tensors(path)
-    recipe: Recipe = recipe_for(config)
-    decoder = recipe.published_decoder(path, tensors, len(recipe.classes))
+    decoder = pipeline.published_decoder(path, tensors, len(classes))
     own = config.model_copy(
         update={"backbone": config.backbone.model_copy(update={"weights": path})}
     )
-    task, built = build(own, recipe.classes, device, tta)
+    task, built = build(own, classes, device, tta)
     _say_notes(built)
     check_fit(task.decoder.state_dict(), decoder, path, "decoder of the config")
     task.decoder.load_state_dict(decoder)
@@ -174,28 +208,39 @@ def test(
     Returns:
         The figures, in every process.
     """
-    folder = config.work_dir
-    assert folder is not None
-    recipe = recipe_for(config)
+    pipeline = recipe_for(config)
     if out:
-        recipe.check_out(out, tested=True)
+        pipeline.check_out(out, tested=True)
     with distributed.process_group(config.training.device) as device:
-        task, built = load(config, checkpoint or folder, device, tta)
-        if recipe.classes != task.classes:
-            raise UserError(
-                f"the model knows other classes than {config.data.root}, or in another order: "
-                f"{', '.join(task.classes)[:200]}; set data.classes to these"
-            )
-        tested = recipe.test(task, built, out, show_dir)
-        if distributed.is_main():
-            console.print(summary_table(tested.figures))
-            write_text(folder / "test.json", json.dumps(tested.figures, indent=1))
-            report = folder / "report.html"
-            tested.report(report)
-            say(f"report: {report}")
-            if checkpoint in (None, folder):
-                model_io.amend_facts(folder, tested.facts)
-        distributed.barrier()
+        return _test(pipeline, device, checkpoint, out, show_dir, tta)
+
+
+def _test(
+    pipeline: Recipe,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    out: Path | None = None,
+    show_dir: Path | None = None,
+    tta: bool = False,
+) -> dict[str, float]:
+    config, folder = pipeline.config, pipeline.config.work_dir
+    assert folder is not None
+    task, built = load(pipeline, checkpoint or folder, device, tta)
+    if pipeline.classes != task.classes:
+        raise UserError(
+            f"the model knows other classes than {config.data.root}, or in another order: "
+            f"{', '.join(task.classes)[:200]}; set data.classes to these"
+        )
+    tested = pipeline.test(task, built, out, show_dir)
+    if distributed.is_main():
+        console.print(summary_table(tested.figures))
+        write_text(folder / "test.json", json.dumps(tested.figures, indent=1))
+        report = folder / "report.html"
+        tested.report(report)
+        say(f"report: {report}")
+        if checkpoint in (None, folder):
+            model_io.amend_facts(folder, tested.facts)
+    distributed.barrier()
     return tested.figures
 
 
@@ -205,23 +250,27 @@ class LoadedModel:
 
     Attributes:
         files: what was read of it.
-        config: that it was built with.
+        pipeline: of its config.
         task: on its device.
     """
 
     files: model_io.Model
-    config: Config
+    pipeline: Recipe
     task: Any
 
+    @property
+    def config(self) -> Config:
+        """What it was built with."""
+        return self.pipeline.config
+
     def predict(self, inputs: Sequence[Input]) -> Iterator[Any]:
-        """Yield predictions; see `registry.Recipe.predict`."""
-        return recipe_for(self.config).predict(self.task, inputs)
+        """Yield predictions; see `Recipe.predict`."""
+        return self.pipeline.predict(self.task, inputs)
 
     def write(self, inputs: Sequence[Input], predictions: Sequence[Any], out: Path) -> str:
-        """Write predictions; see `registry.Recipe.write`."""
-        recipe = recipe_for(self.config)
-        recipe.check_out(out, tested=False)
-        return recipe.write(self.task.classes, inputs, predictions, out)
+        """Write predictions; see `Recipe.write`."""
+        self.pipeline.check_out(out, tested=False)
+        return self.pipeline.write(self.task.classes, inputs, predictions, out)
 
 
 def load_model(
@@ -239,9 +288,9 @@ def load_model(
         UserError: see `load`.
     """
     files = model_io.read_model(run)
-    config = override(files.config, overrides)
-    task, _ = load(config, run, device, tta)
-    return LoadedModel(files, config, task.eval())
+    pipeline = recipe_for(override(files.config, overrides))
+    task, _ = restore(pipeline.config, files, device, tta)
+    return LoadedModel(files, pipeline, task.eval())
 
 
 def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> None:
@@ -258,13 +307,13 @@ def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> N
     """
     if out.suffix:
         writer.check_ending(out, writer.ENDINGS)
-    config = override(model_io.read_model(run).config, overrides)
-    recipe = recipe_for(config)
-    found = recipe.find(inputs)
-    recipe.check_out(out, tested=False)
-    with distributed.process_group(config.training.device) as device:
-        task, _ = load(config, run, device)
-        say(recipe.write(task.classes, found, recipe.predict(task, found), out))
+    files = model_io.read_model(run)
+    pipeline = recipe_for(override(files.config, overrides))
+    found = pipeline.find(inputs)
+    pipeline.check_out(out, tested=False)
+    with distributed.process_group(pipeline.config.training.device) as device:
+        task, _ = restore(pipeline.config, files, device)
+        say(pipeline.write(task.classes, found, pipeline.predict(task, found), out))
     say(f"predictions: {out}")
 
 

@@ -5,7 +5,7 @@ backbone, and the classes, normalisation and sizes that `test`, `predict` and ma
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,6 @@ from cgeartheye.models.backbone import Built, weights_file
 from cgeartheye.models.backbone.checkpoint_io import Facts, check_fit, read_tensors, save_tensors
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import all_tensors, tuned_tensors
-from cgeartheye.training.loaders import Batch, Source
-from cgeartheye.training.samplers import test_order
-from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import bar
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
 
@@ -73,19 +69,6 @@ class Tested:
 def device_of(task: nn.Module) -> torch.device:
     """Return where a task computes."""
     return next(task.parameters()).device
-
-
-@torch.no_grad()
-def predictions(task: Any, source: Source, config: Config) -> Iterator[tuple[Any, Batch]]:
-    """Yield the task's predictions for each batch of a source, and the batch, in order."""
-    task.eval()
-    order = test_order(len(source), config.data.batch_size, 0, 1)
-    with bar("predicting", len(source), "images") as progress:
-        for samples, batch in zip(order, source.load(order), strict=True):
-            with autocast(device_of(task), config.training.precision):
-                prediction = task.predict(batch)
-            yield prediction, batch
-            progress.advance(len(samples))
 
 
 def is_self_contained(config: Config) -> bool:
