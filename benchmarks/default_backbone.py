@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cgeartheye.tasks.encoding import encode
 from rich.table import Table
 
 from cgeartheye.commands import tasks
@@ -41,7 +42,6 @@ from cgeartheye.config import ChangeDetection, SceneClassification, SemanticSegm
 from cgeartheye.config.loader import load
 from cgeartheye.data.datasets.scene import SceneChips, load_parts
 from cgeartheye.metrics.probes import knn_predict, linear_probe
-from cgeartheye.tasks.encoding import encode
 from cgeartheye.tasks.registry import recipe_for
 from cgeartheye.tasks.scene.pipeline import chip_views
 from cgeartheye.training.loaders import FileSource

@@ -1,6 +1,8 @@
 """The command line as a user meets it: help, mistakes, exit codes."""
 
+import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -177,10 +179,12 @@ def test_a_malicious_pickle_does_not_run(
     assert "evil.pth" in fails(capsys, "train", config_file, "--set", f"backbone.weights={path}")
     assert "evil.pth" in fails(capsys, "weights", "inspect", path)
     assert "evil.pth" in fails(capsys, "test", config_file, path)
-    evil_run = tmp_path / "run" / "checkpoints" / "last.pt"
-    evil_run.parent.mkdir(parents=True)
-    evil_run.write_bytes(path.read_bytes())
-    assert "last.pt" in fails(capsys, "train", config_file, "--resume")
+    evil_run = tmp_path / "run" / "checkpoints" / "step-000000001"
+    evil_run.mkdir(parents=True)
+    position = {"samples": 25, "step_size": 8, "step": 1}
+    (evil_run / "position.json").write_text(json.dumps(position))
+    (evil_run / ".metadata").write_bytes(pickle.dumps(Malicious(target)))
+    assert "it was not read" in fails(capsys, "train", config_file, "--resume")
     assert not target.exists()
 
 

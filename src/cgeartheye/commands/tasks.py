@@ -21,6 +21,7 @@ from cgeartheye.tasks.pipeline import Recipe
 from cgeartheye.tasks.registry import build_task, recipe_for
 from cgeartheye.tasks.scene import writer
 from cgeartheye.training import distributed
+from cgeartheye.training.checkpoint import latest
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
 from cgeartheye.utils.console import bar, console, say
@@ -58,8 +59,8 @@ def train(config: Config, resume: bool = False, checkpoint: Path | None = None) 
     """
     resume = resume or checkpoint is not None
     with distributed.process_group(config.training.device) as device, Run(config, resume) as run:
-        if checkpoint is None and resume and run.last.exists():
-            checkpoint = run.last
+        if checkpoint is None and resume:
+            checkpoint = latest(run.checkpoints)
         pipeline = recipe_for(config)
         _train(pipeline, run, device, checkpoint)
         return _test(pipeline, device)

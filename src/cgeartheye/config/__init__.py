@@ -16,7 +16,6 @@ from cgeartheye.config.pretraining import (
     Objective,
     Pretraining,
     PretrainingData,
-    PretrainingSchedule,
     Teacher,
     Views,
     Watch,
@@ -32,8 +31,8 @@ from cgeartheye.config.tasks import (
     SegmentationDecoder,
     SemanticSegmentation,
     SlidingWindow,
-    Training,
 )
+from cgeartheye.config.training import Optimization, PretrainingSchedule, Training
 
 __all__ = [
     "Backbone",
@@ -56,6 +55,7 @@ __all__ = [
     "Normalisation",
     "ObjectDetection",
     "Objective",
+    "Optimization",
     "PlaceDesign",
     "Pretraining",
     "PretrainingData",

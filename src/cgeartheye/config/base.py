@@ -1,5 +1,6 @@
 """What all sections of a config are made of."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -38,3 +39,12 @@ class Section(BaseModel):
     """A part of a config: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Run(Section):
+    """What every run has, whatever it does."""
+
+    task: str
+    work_dir: Path | None = Field(
+        None, description="where all results go; none: runs/<name of the config file>"
+    )

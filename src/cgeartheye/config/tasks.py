@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cgeartheye.config.base import Positive, Section, Share
+from cgeartheye.config.base import Positive, Run, Section, Share
 from cgeartheye.config.data import ChangeData, DetectionData, SceneData, SegmentationData
 from cgeartheye.config.model import Backbone
+from cgeartheye.config.training import Training
 
 
 class SegmentationDecoder(Section):
@@ -125,100 +126,47 @@ class FeatureCache(Section):
     folder: Path | None = Field(None, description="none: `features` beside the run directory")
 
 
-class Training(Section):
-    """Optimiser (AdamW), schedule, precision and what is written when."""
+class TaskRun(Run):
+    """What the runs of all tasks have."""
 
-    epochs: Positive = 100
-    steps: Positive | None = Field(None, description="optimiser steps, in place of epochs")
-    lr: float = Field(1e-4, gt=0)
-    decoder_lr: float = Field(10.0, gt=0, description="factor of lr for all but the backbone")
-    schedule: Literal["cosine", "poly"] = Field(
-        "cosine", description="how lr falls to 0 after the warm-up; poly: in a straight line"
-    )
-    lr_batch: Positive | None = Field(
-        None, description="global batch that lr is meant for; lr is scaled to the one in use"
-    )
-    weight_decay: float = Field(0.05, ge=0, description="none on norms, biases and tokens")
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup_epochs: float = Field(5.0, ge=0, description="at most half of the training")
-    warmup_steps: int | None = Field(None, ge=0, description="in place of warmup_epochs")
-    warmup_from: float = Field(0.25, gt=0, le=1, description="share of lr at the first step")
-    clip_norm: float | None = Field(None, gt=0)
-    accumulate: Positive = Field(1, description="micro-batches a step")
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    sharding: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="fsdp shards weights and optimiser: full tuning of huge and giant"
-    )
-    evaluate_every: Positive = Field(1, description="epochs")
-    patience: Positive | None = Field(
-        None, description="stop after this many evaluations without a better one"
-    )
-    checkpoint_minutes: float = Field(
-        5.0, ge=0, description="at most so much is lost when a training is killed"
-    )
-    log_every: Positive = Field(10, description="steps between two lines of metrics.jsonl")
-    seed: int = 0
-    tensorboard: bool = False
+    backbone: Backbone
+    training: Training = Training()
+    cache: FeatureCache = FeatureCache()
 
 
-class SceneClassification(Section):
+class SceneClassification(TaskRun):
     """Scene classification: a linear layer on the class token."""
 
     task: Literal["scene_classification"] = "scene_classification"
-    backbone: Backbone
     data: SceneData
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    training: Training = Training()
-    cache: FeatureCache = FeatureCache()
-    work_dir: Path | None = Field(
-        None, description="the run directory; none: runs/<name of the config file>"
-    )
 
 
-class SemanticSegmentation(Section):
+class SemanticSegmentation(TaskRun):
     """Semantic segmentation: a decoder on feature maps of several layers."""
 
     task: Literal["semantic_segmentation"] = "semantic_segmentation"
-    backbone: Backbone
     data: SegmentationData
     decoder: SegmentationDecoder = SegmentationDecoder()
     window: SlidingWindow = SlidingWindow()
-    training: Training = Training()
-    cache: FeatureCache = FeatureCache()
-    work_dir: Path | None = Field(
-        None, description="the run directory; none: runs/<name of the config file>"
-    )
 
 
-class ChangeDetection(Section):
+class ChangeDetection(TaskRun):
     """Change detection: a decoder on the feature maps of two dates."""
 
     task: Literal["change_detection"] = "change_detection"
-    backbone: Backbone
     data: ChangeData
     decoder: ChangeDecoder = ChangeDecoder()
     window: SlidingWindow = SlidingWindow()
-    training: Training = Training()
-    cache: FeatureCache = FeatureCache()
-    work_dir: Path | None = Field(
-        None, description="the run directory; none: runs/<name of the config file>"
-    )
 
 
-class ObjectDetection(Section):
+class ObjectDetection(TaskRun):
     """Object detection: boxes, horizontal or oriented, around the objects of some classes."""
 
     task: Literal["object_detection"] = "object_detection"
-    backbone: Backbone
     data: DetectionData
     decoder: DetectionDecoder = DetectionDecoder()
     detections: Positive = Field(300, description="boxes of an image that are kept, the best")
     window: SlidingWindow = Field(
         SlidingWindow(batch_size=1), description="how images that are not resized are seen"
-    )
-    training: Training = Training()
-    cache: FeatureCache = FeatureCache()
-    work_dir: Path | None = Field(
-        None, description="the run directory; none: runs/<name of the config file>"
     )

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 import torch
+import yaml
 
 import cgeartheye
 from cgeartheye.config import Config, Pretraining, to_yaml
 from cgeartheye.training import distributed
+from cgeartheye.training.checkpoint import forget_after, latest
 from cgeartheye.utils.console import say
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, write_text
@@ -35,7 +37,7 @@ class Run:
         """
         assert config.work_dir is not None
         self.folder = config.work_dir
-        self.last = self.folder / "checkpoints" / "last.pt"
+        self.checkpoints = self.folder / "checkpoints"
         self._metrics = self.folder / "metrics.jsonl"
         self._board: Any = None
         self._locked: IO[str] | None = None
@@ -61,14 +63,14 @@ class Run:
 
     def _open(self, config: Config | Pretraining, resume: bool) -> None:
         self._lock()
-        if not resume and (self.last.exists() or self._metrics.exists()):
+        if not resume and (latest(self.checkpoints) or self._metrics.exists()):
             raise UserError(
                 f"{self.folder} already holds a run: add --resume to go on with it, "
                 "or name another --work-dir"
             )
         path = self.folder / "config.yaml"
         text = to_yaml(config)
-        if resume and path.exists() and path.read_text(encoding="utf-8") != text:
+        if resume and path.exists() and _differ(path.read_text(encoding="utf-8"), text):
             say(f"note: the config differs from the one that {self.folder} began with")
         write_text(path, text)
         if config.training.tensorboard:
@@ -90,7 +92,8 @@ class Run:
             ) from error
 
     def forget_after(self, step: int) -> None:
-        """Drop the log's records after `step`: they are about to be made again."""
+        """Drop checkpoints and the log's records after `step`: they are about to be made again."""
+        forget_after(self.checkpoints, step)
         if distributed.is_main() and self._metrics.exists():
             kept = [r for r in read_history(self.folder) if r["step"] <= step]
             write_text(self._metrics, "".join(json.dumps(r) + "\n" for r in kept))
@@ -108,6 +111,13 @@ class Run:
             for name, value in record.items():
                 if isinstance(value, float):
                     self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+
+def _differ(old: str, new: str) -> bool:
+    try:
+        return bool(yaml.safe_load(old) != yaml.safe_load(new))
+    except yaml.YAMLError:
+        return True
 
 
 def environment(device: torch.device) -> dict[str, str]:

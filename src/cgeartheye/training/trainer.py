@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,13 @@ from cgeartheye.config import Training
 from cgeartheye.training import checkpoint, distributed
 from cgeartheye.training.loaders import Batch, Source
 from cgeartheye.training.meter import Meter
-from cgeartheye.training.optimizer import adamw, learning_rate, total_steps
+from cgeartheye.training.optimizer import (
+    adamw,
+    decoder_factor,
+    learning_rate,
+    set_rates,
+    total_steps,
+)
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.samplers import TrainingOrder, derive_seed, test_order
 from cgeartheye.utils.console import Bar, bar, say
@@ -63,6 +69,27 @@ class Data:
     val_batch: int
 
 
+@dataclass
+class Position:
+    """How far a training is; see `checkpoint.Position`.
+
+    Attributes:
+        samples: in the training data.
+        step_size: samples a step, over all processes.
+        step: optimizer steps done.
+        best: the best value of the monitored metric so far.
+        stale: evaluations since the best one.
+        scaler: state of the scaler of half-precision gradients.
+    """
+
+    samples: int
+    step_size: int
+    step: int = 0
+    best: float | None = None
+    stale: int = 0
+    scaler: dict[str, float] = field(default_factory=dict)
+
+
 class Trainer:
     """Trains a task; the figures go to the run's log, the best model to `export`."""
 
@@ -98,17 +125,29 @@ class Trainer:
             seed=config.seed,
         )
         self.model = distributed.wrap(task, blocks, config.sharding)
-        self.optimizer = adamw(self.model, config)
+        self.optimizer = adamw(self.model, config, decoder_factor(config))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.position = checkpoint.Position(self.order.count, self.order.step_size)
+        self.state = checkpoint.State({"model": self.model}, self.optimizer, frozen=False)
+        self.position = Position(self.order.count, self.order.step_size)
         if resume:
-            self.position = checkpoint.load(
-                resume, self.model, self.optimizer, self.scaler, self.position
-            )
-            say(f"resuming from {resume} at step {self.position.step}")
+            self._resume(resume)
         run.forget_after(self.position.step)
         self.meter = Meter()
         self.saved = time.monotonic()
+
+    def _resume(self, path: Path) -> None:
+        found, own = checkpoint.read_position(path, Position), self.position
+        if (found.samples, found.step_size) != (own.samples, own.step_size):
+            raise UserError(
+                f"{path} is of a training with {found.samples} images, {found.step_size} a step, "
+                f"this one has {own.samples} and {own.step_size}: keep the data, and "
+                f"data.batch_size * training.accumulate * processes at {found.step_size}"
+            )
+        checkpoint.load(path, self.state)
+        if found.scaler:
+            self.scaler.load_state_dict(found.scaler)
+        self.position = found
+        say(f"resuming from {path} at step {found.step}")
 
     def train(self) -> None:
         """Train to the end of the schedule, or until the early stop.
@@ -149,8 +188,7 @@ class Trainer:
         """Do one optimiser step; return its learning rate."""
         config, order = self.config, self.order
         rate = learning_rate(self.position.step, order.steps, order.step_size, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_factor"]
+        set_rates(self.optimizer, rate, config.weight_decay)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for micro in range(config.accumulate):
@@ -185,7 +223,7 @@ class Trainer:
             raise UserError(
                 f"the loss became {figures['loss']} by step {step}: lower training.lr, set "
                 "training.clip_norm=1.0 or training.precision=fp32, and check the images; the "
-                f"last good checkpoint is kept in {self.run.last.parent}"
+                f"last good checkpoint is kept in {self.run.checkpoints}"
             )
 
     def _evaluate(self, epoch: int) -> None:
@@ -209,7 +247,8 @@ class Trainer:
             self._save()
 
     def _save(self) -> None:
-        checkpoint.save(self.run.last, self.model, self.optimizer, self.scaler, self.position)
+        self.position.scaler = self.scaler.state_dict()
+        checkpoint.save(self.run.checkpoints, self.state, self.position, kept=1)
         self.saved = time.monotonic()
 
 
