@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
 
 from cgeartheye.models.detection.box_coder import BoxCoder
 from cgeartheye.models.detection.denoising import Noised
@@ -47,7 +47,7 @@ def set_losses(
     labels = truth.labels[pairs.image, pairs.object]
     wanted[pairs.layer, pairs.image, pairs.query, labels] = 1
     boxes = outputs.boxes[pairs.layer, pairs.image, pairs.query].float()
-    losses = {"class": focal(outputs.logits, wanted).sum() / objects}
+    losses = {"class": _focal(outputs.logits, wanted).sum() / objects}
     for name, loss in coder.losses(boxes, truth.boxes[pairs.image, pairs.object]).items():
         losses[name] = loss.sum() / objects
     if outputs.noised is not None:
@@ -64,7 +64,7 @@ def _noised_losses(
     objects = noised.object[image, query]
     wanted = torch.zeros_like(outputs.noised_logits, dtype=torch.float32)
     wanted[layer, image, query, truth.labels[image, objects]] = 1
-    classes = focal(outputs.noised_logits, wanted) * noised.real[..., None]
+    classes = _focal(outputs.noised_logits, wanted) * noised.real[..., None]
     losses = {"noised_class": classes.sum() / positives}
     boxes = outputs.noised_boxes[layer, image, query].float()
     for name, loss in coder.losses(boxes, truth.boxes[image, objects]).items():
@@ -72,16 +72,7 @@ def _noised_losses(
     return losses
 
 
-def focal(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Return the focal loss (Lin et al. 2017) of each number, float32.
-
-    Args:
-        logits: of any shape.
-        wanted: 0 or 1, of the same shape.
-    """
-    logits = logits.float()
-    loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    chances = logits.sigmoid()
-    wrong = chances + wanted - 2 * chances * wanted
-    balance = 1 - ALPHA + (2 * ALPHA - 1) * wanted
-    return balance * wrong**GAMMA * loss
+def _focal(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return the focal loss (Lin et al. 2017) of each number, float32."""
+    loss: Tensor = sigmoid_focal_loss(logits.float(), wanted, alpha=ALPHA, gamma=GAMMA)
+    return loss
