@@ -450,7 +450,7 @@ def test_a_wrong_line_is_named(tmp_path, kind, text, words):
     [
         ("<annotation><object>", "cannot be read as XML"),
         ("nonsense", "cannot be read as XML"),
-        ("<html></html>", "is not an annotation of VOC or DIOR-R"),
+        ("<html></html>", "is not an annotation of VOC, DIOR-R"),
         ("<annotation><object><name>ship</name></object></annotation>", "object 1 needs a <name>"),
         (
             "<annotation><object><name>ship</name><bndbox><xmin>x</xmin></bndbox></object>"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cgeartheye.boxes import corners_of, oriented_around
+from cgeartheye.data.formats.flags import flag_of
 from cgeartheye.data.formats.voc_dota_yolo import Annotation, Faults, Id, Written, corners_of_sides
 from cgeartheye.utils.errors import UserError
 
@@ -95,8 +96,10 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
         if corners is None:
             corners = _box(annotation.get("bbox"), place, faults)
         if corners is not None:
-            crowd = bool(annotation.get("iscrowd", 0))
-            ignored = bool(annotation.get("ignore", 0))
+            crowd, ignored = (flag_of(annotation.get(flag)) for flag in ("iscrowd", "ignore"))
+            if crowd is None or ignored is None:
+                faults.add(place, "has an iscrowd or ignore that is neither 0 nor 1: correct it")
+                continue
             objects.append((place, Annotation(name, corners, ignored, crowd)))
     first: dict[str, Id] = {}
     for key, name in categories.items():

@@ -1,12 +1,10 @@
-"""What annotation files say: XML of VOC and DIOR-R, text of DOTA and YOLO; COCO is in `coco.py`.
+"""What annotations are, and text files of DOTA and YOLO; XML is in `annotation_xml.py`.
 
 A mistake does not end the reading: it is noted with its file and line, so that the doctor can tell
 all of them.
 """
 
 import math
-import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from cgeartheye.data.formats.flags import flag_of
 from cgeartheye.data.index.scene import Problem, more
 from cgeartheye.utils.errors import UserError, nearest
 
@@ -28,12 +27,6 @@ Kind = Literal["xml", "dota", "yolo"]
 NAMES = ("data.yaml", "dataset.yaml", "classes.txt")
 """Files that name YOLO's classes by index."""
 
-_BOX = ("xmin", "ymin", "xmax", "ymax")
-_CORNERS = tuple(
-    f"{axis}_{corner}"
-    for corner in ("left_top", "right_top", "right_bottom", "left_bottom")
-    for axis in "xy"
-)
 _DOTA_COLUMNS = (9, 10)  # with `difficult`, and without
 _DOTA_HEAD = ("imagesource", "gsd")
 _YOLO_COLUMNS = (5, 9)  # horizontal, and with corners
@@ -164,43 +157,6 @@ def kind_of(files: Iterable[Path]) -> Kind:
     return "yolo"
 
 
-def read_xml(path: Path, faults: Faults) -> Written:
-    """Read an XML file of VOC (`bndbox`) or DIOR-R (`robndbox` with four corners).
-
-    Returns:
-        Where each object is written, and what it is; coordinates as they are written.
-    """
-    try:
-        content = path.read_bytes()
-        if not content:
-            return []
-        root = ElementTree.fromstring(_decoded(content))
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        faults.add(f"{path} ({error})", "cannot be read as XML: repair the file or replace it")
-        return []
-    if root.tag != "annotation":
-        faults.add(
-            f"{path}, whose root is <{root.tag}>,",
-            "is not an annotation of VOC or DIOR-R: its root is <annotation>; replace the file",
-        )
-        return []
-    found: Written = []
-    for number, element in enumerate(root.iter("object"), start=1):
-        place = f"{path}, object {number}"
-        name = (element.findtext("name") or "").strip()
-        corners = _xml_corners(element)
-        if not name or corners is None:
-            faults.add(
-                place,
-                "needs a <name> and a <robndbox> with the x and y of four corners, or a <bndbox> "
-                "with xmin, ymin, xmax and ymax: add them or delete the object",
-            )
-            continue
-        difficult = (element.findtext("difficult") or "0").strip() not in ("", "0")
-        found.append((place, Annotation(name, corners, difficult)))
-    return found
-
-
 def read_dota(path: Path, faults: Faults) -> Written:
     """Read a text file of DOTA: lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`.
 
@@ -215,15 +171,15 @@ def read_dota(path: Path, faults: Faults) -> Written:
             continue
         place = f"{path}:{number}"
         corners = _numbers(columns[:8])
-        flag = columns[9] if len(columns) == 10 else "0"
-        if len(columns) not in _DOTA_COLUMNS or corners is None or not flag.isdecimal():
+        difficult = flag_of(columns[9] if len(columns) == 10 else None)
+        if len(columns) not in _DOTA_COLUMNS or corners is None or difficult is None:
             faults.add(
                 place,
                 "is not x1 y1 x2 y2 x3 y3 x4 y4 class difficult, as in DOTA's files: correct the "
                 "line or delete it",
             )
             continue
-        found.append((place, Annotation(columns[8], corners, flag != "0")))
+        found.append((place, Annotation(columns[8], corners, difficult)))
     return found
 
 
@@ -321,28 +277,8 @@ def _lines(path: Path, faults: Faults) -> list[str]:
         return []
 
 
-def _xml_corners(element: ElementTree.Element) -> Sequence[float] | None:
-    """Return the 8 numbers of an object's corners; none: they are not there, or no numbers."""
-    for tag, fields in (("robndbox", _CORNERS), ("bndbox", _BOX)):
-        box = element.find(tag)
-        if box is not None:
-            numbers = _numbers([box.findtext(field) or "" for field in fields])
-            if numbers is None or tag == "robndbox":
-                return numbers
-            return corners_of_sides(*numbers)
-    return None
-
-
 def _numbers(texts: Sequence[str]) -> list[float] | None:
     try:
         return [float(text) for text in texts]
     except ValueError:
         return None
-
-
-def _decoded(content: bytes) -> bytes | str:
-    """Return XML without the encoding that it declares: the parser can do few, and not GBK."""
-    declared = re.match(rb"<\?xml[^>]*encoding=[\"']([\w.-]+)", content)
-    if not declared:
-        return content
-    return content.decode(declared[1].decode()).partition("?>")[2]

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cgeartheye.config import DetectionData
+from cgeartheye.data.formats.annotation_xml import read_xml
 from cgeartheye.data.formats.coco import CocoFile, read_coco
 from cgeartheye.data.formats.voc_dota_yolo import (
     NAMES,
@@ -21,7 +22,6 @@ from cgeartheye.data.formats.voc_dota_yolo import (
     kind_of,
     read_dota,
     read_names,
-    read_xml,
     read_yolo,
     spellings,
 )
