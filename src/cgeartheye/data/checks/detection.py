@@ -97,6 +97,7 @@ def check_boxes(
     seen = _gather({name: objects[name] for name in facts}, facts, data)
     findings = [
         *(Finding("error", problem.sentence, problem.cases) for problem in found.problems),
+        *(Finding("ok", note) for note in found.notes),
         readable("images", len(names), unreadable),
         *_placed(seen),
         *_drawn(seen),

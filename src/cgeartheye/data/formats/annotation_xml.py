@@ -1,16 +1,17 @@
 """XML files of an image's objects: VOC, DIOR-R, roLabelImg, HRSC2016 and FAIR1M."""
 
-import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+import numpy as np
 import torch
 
-from cgeartheye.boxes import corners_of, oriented_around
+from cgeartheye.boxes import corners_of
 from cgeartheye.data.formats.flags import flag_of
+from cgeartheye.data.formats.outlines import corners_around
 from cgeartheye.data.formats.voc_dota_yolo import Annotation, Faults, Written, corners_of_sides
 
 Corners = Sequence[float]
@@ -112,18 +113,12 @@ def _corners(element: Element) -> Corners | None:
     points = [_numbers((point.text or "").split(",")) or [] for point in element.iter("point")]
     if len(points) < 3 or any(len(point) != 2 for point in points):
         return None
-    return _around(points)
-
-
-def _around(points: Sequence[Sequence[float]]) -> Corners:
-    """Return the corners of an outline: its own if it has four, else of what lies around it."""
-    ring = points[:-1] if len(points) > 3 and points[0] == points[-1] else points
-    flat = torch.tensor(ring, dtype=torch.float64)
-    if not flat.isfinite().all():
-        return [math.nan] * 8  # told with the boxes that have such
-    corners = flat if len(ring) == 4 else corners_of(oriented_around([flat]))
-    numbers: list[float] = corners.flatten().tolist()
-    return numbers
+    # An outline may repeat its first point; four are corners as they are.
+    ring = np.array(points[:-1] if len(points) > 3 and points[0] == points[-1] else points)
+    if len(ring) == 4:
+        flat: list[float] = ring.flatten().tolist()
+        return flat
+    return corners_around([ring], oriented=True)[0]
 
 
 def _turned(numbers: Sequence[float]) -> Corners:

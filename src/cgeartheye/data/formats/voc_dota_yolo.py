@@ -15,21 +15,31 @@ import numpy.typing as npt
 import yaml
 
 from cgeartheye.data.formats.flags import flag_of
+from cgeartheye.data.formats.outlines import corners_around
 from cgeartheye.data.index.scene import Problem, more
 from cgeartheye.utils.errors import UserError, nearest
 
 Id = int | float | str
 """Of an image or a category in a COCO file."""
 
-Kind = Literal["xml", "dota", "yolo"]
-"""XML of VOC or DIOR-R, or text of DOTA or YOLO."""
+Kind = Literal["xml", "dota", "yolo", "labelme", "geojson"]
+"""XML of VOC and its kin, text of DOTA or YOLO, JSON of labelme, GeoJSON of SpaceNet."""
 
-NAMES = ("data.yaml", "dataset.yaml", "classes.txt")
+_KINDS: dict[str, Kind] = {".xml": "xml", ".json": "labelme", ".geojson": "geojson"}
+
+NAMES = (
+    "data.yaml",
+    "data.yml",
+    "dataset.yaml",
+    "classes.txt",
+    "obj.names",
+    "_darknet.labels",
+    "labels.txt",
+)
 """Files that name YOLO's classes by index."""
 
 _DOTA_COLUMNS = (9, 10)  # with `difficult`, and without
 _DOTA_HEAD = ("imagesource", "gsd")
-_YOLO_COLUMNS = (5, 9)  # horizontal, and with corners
 
 
 @dataclass(frozen=True)
@@ -145,12 +155,12 @@ def kind_of(files: Iterable[Path]) -> Kind:
     either, each is right.
     """
     for path in files:
-        if path.suffix.lower() == ".xml":
-            return "xml"
+        if path.suffix.lower() in _KINDS:
+            return _KINDS[path.suffix.lower()]
         for line in _lines(path, Faults()):
             columns = line.split()
             numbers = [_numbers([column]) is not None for column in columns]
-            if len(columns) in _YOLO_COLUMNS and all(numbers):
+            if _is_yolo(len(columns)) and all(numbers):
                 return "yolo"
             if line.startswith(_DOTA_HEAD) or (len(columns) in _DOTA_COLUMNS and all(numbers[:8])):
                 return "dota"
@@ -183,31 +193,34 @@ def read_dota(path: Path, faults: Faults) -> Written:
     return found
 
 
-def read_yolo(path: Path, size: tuple[int, int], names: Sequence[str], faults: Faults) -> Written:
-    """Read a text file of YOLO: `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 x4 y4`.
+def read_yolo(
+    path: Path, size: tuple[int, int], names: Sequence[str], oriented: bool, faults: Faults
+) -> Written:
+    """Read a text file of YOLO: `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...`.
 
     Args:
         path: the file; its numbers are shares of the image's width and height.
         size: width and height of the image in pixels.
         names: of the classes by index.
+        oriented: whether an outline of other than four points becomes the smallest rectangle
+            around it, or the box along the axes.
         faults: takes the mistakes.
 
     Returns:
-        As `read_xml`.
+        As `read_dota`.
     """
-    found: Written = []
-    scale = np.array([*size] * 4)
+    read: list[tuple[str, str, npt.NDArray[np.float64]]] = []
     for number, line in enumerate(_lines(path, faults), start=1):
         columns = line.split()
         if not columns:
             continue
         place = f"{path}:{number}"
         numbers = _numbers(columns)
-        if len(columns) not in _YOLO_COLUMNS or numbers is None:
+        if not _is_yolo(len(columns)) or numbers is None:
             faults.add(
                 place,
-                "is not class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as in YOLO's files: "
-                "correct the line or delete it",
+                "is not class cx cy w h, class x1 y1 x2 y2 x3 y3 x4 y4, or class and an outline, "
+                "as in YOLO's files: correct the line or delete it",
             )
             continue
         index, *shares = numbers
@@ -221,8 +234,20 @@ def read_yolo(path: Path, size: tuple[int, int], names: Sequence[str], faults: F
         if len(shares) == 4:
             cx, cy, w, h = shares
             shares = list(corners_of_sides(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
-        found.append((place, Annotation(names[int(index)], (np.array(shares) * scale).tolist())))
-    return found
+        points = np.array(shares, dtype=np.float64).reshape(-1, 2) * size
+        read.append((place, names[int(index)], points))
+    # Four points are a box as it is.
+    outlines = [None if len(points) == 4 else points for _, _, points in read]
+    boxes = corners_around(outlines, oriented)
+    return [
+        (place, Annotation(name, points.flatten().tolist() if corners is None else corners))
+        for (place, name, points), corners in zip(read, boxes, strict=True)
+    ]
+
+
+def _is_yolo(columns: int) -> bool:
+    """Whether a line has as many columns as one of YOLO's: a box, or an outline."""
+    return columns == 5 or (columns >= 7 and columns % 2 == 1)
 
 
 def read_names(folders: Iterable[Path]) -> tuple[str, ...]:
