@@ -26,24 +26,8 @@ _PIXELS = "bounds_imcoords"  # xView's property: two or four corners in pixels o
 
 # Parts of a file's name in which SpaceNet's image and its outlines differ.
 _KINDS = frozenset(
-    [
-        "rgb-pansharpen",
-        "mul-pansharpen",
-        "rgb-pansharpen_8bit",
-        "pan",
-        "mul",
-        "rgb",
-        "ps-rgb",
-        "ps-ms",
-        "ps-rgbnir",
-        "rgbnir",
-        "sar-intensity",
-        "buildings",
-        "geo",
-        "geojson",
-        "3band",
-        "8band",
-    ]
+    {"rgb-pansharpen", "mul-pansharpen", "pan", "mul", "rgb", "ps-rgb", "ps-ms", "ps-rgbnir"}
+    | {"rgbnir", "sar-intensity", "buildings", "geo", "geojson", "3band", "8band"}
 )
 
 XVIEW = {
