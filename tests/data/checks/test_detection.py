@@ -214,7 +214,16 @@ def test_tiny_objects_are_named_with_what_helps(clean):
 
 def test_difficult_ones_are_counted(clean):
     annotate(clean, "train/3", CAR.replace("car 0", "car 1"), POND)
-    only(check(clean), "boxes that count neither way in a test (difficult): 1")
+    result = check(clean)
+    only(result, "boxes that count neither way in a test (difficult): 1")
+    assert not any("more than half" in finding.sentence for finding in result.findings)
+
+
+def test_a_class_that_is_mostly_difficult_is_named(clean):
+    for n in range(7):  # of 12 cars, ponds stay as they are
+        annotate(clean, f"train/{n}", CAR.replace("car 0", "car 1"), POND)
+    finding = only(check(clean), "more than half of the boxes of 'car' are difficult (7 of 12)")
+    assert finding.severity == "warning"
 
 
 def test_deep_images_and_a_wrong_normalisation_are_told(clean):

@@ -97,6 +97,7 @@ def check_boxes(
     seen = _gather({name: objects[name] for name in facts}, facts, data)
     findings = [
         *(Finding("error", problem.sentence, problem.cases) for problem in found.problems),
+        *(Finding("ok", note) for note in found.notes),
         readable("images", len(names), unreadable),
         *_placed(seen),
         *_drawn(seen),
@@ -291,11 +292,31 @@ def _used(found: BoxSurvey, objects: dict[str, Objects]) -> list[Finding]:
         findings.append(
             Finding("ok", f"boxes that count neither way in a test (difficult): {ignored:,}")
         )
+    findings += _mostly_difficult(found.classes, list(objects.values()))
     if found.unused:
         cases = sorted(found.unused)
         findings.append(
             Finding("warning", f"images that the annotations do not name: {len(cases):,}", cases)
         )
+    return findings
+
+
+def _mostly_difficult(classes: tuple[str, ...], objects: list[Objects]) -> list[Finding]:
+    """Say which classes hardly count in a test, since most of their boxes are difficult."""
+    findings = []
+    labels = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in objects)])
+    difficult = np.concatenate([np.zeros(0, bool), *(one.ignored & ~one.crowds for one in objects)])
+    for label, name in enumerate(classes):
+        of_class = difficult[labels == label]
+        if of_class.sum() * 2 > len(of_class):
+            findings.append(
+                Finding(
+                    "warning",
+                    f"more than half of the boxes of '{name}' are difficult ({of_class.sum():,} of "
+                    f"{len(of_class):,}) and count neither way in a test: make sure that the "
+                    "annotations mean it",
+                )
+            )
     return findings
 
 

@@ -135,6 +135,7 @@ def common_findings(
     samples = list({sample: None for part in found.parts.values() for sample in part})
     findings = [
         *(Finding("error", problem.sentence, problem.cases) for problem in found.problems),
+        *(Finding("ok", note) for note in found.notes),
         readable(
             "images and masks", len(facts) + len(masks) + len(seen.unreadable), seen.unreadable
         ),

@@ -23,6 +23,7 @@ from cgeartheye.data.index.detection import survey_boxes
 from cgeartheye.data.index.scene import refuse
 from cgeartheye.data.transforms.boxes import box_transform, eval_scale, eval_view
 from cgeartheye.data.transforms.image import seeded
+from cgeartheye.utils.console import say
 
 
 class BoxChips(Dataset[dict[str, Any]]):
@@ -205,6 +206,8 @@ def load_detection_parts(data: DetectionData) -> DetectionParts:
     """
     found = survey_boxes(data)
     refuse(found.problems)
+    for note in found.notes:
+        say(f"note: {note}")
     chips = {
         part: BoxChips(found.root, objects, found.classes, data, found.category_ids)
         for part, objects in found.parts.items()

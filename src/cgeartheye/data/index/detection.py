@@ -10,9 +10,15 @@ from functools import cached_property
 from pathlib import Path
 
 from cgeartheye.config import DetectionData
+from cgeartheye.data.formats.annotation_xml import read_xml
 from cgeartheye.data.formats.coco import CocoFile, read_coco
+from cgeartheye.data.formats.geojson_boxes import (
+    core_name,
+    read_map_geojson,
+    read_pixel_geojson,
+)
+from cgeartheye.data.formats.labelme import read_labelme
 from cgeartheye.data.formats.voc_dota_yolo import (
-    NAMES,
     Faults,
     Id,
     Objects,
@@ -21,37 +27,16 @@ from cgeartheye.data.formats.voc_dota_yolo import (
     kind_of,
     read_dota,
     read_names,
-    read_xml,
     read_yolo,
     spellings,
 )
-from cgeartheye.data.image_io import files_below, images_below, read_header
+from cgeartheye.data.image_io import images_below, read_header
 from cgeartheye.data.index.catalog import BOXED, find_root
+from cgeartheye.data.index.layouts import annotation_files, find_layout
 from cgeartheye.data.index.scene import Problem, more, split
 from cgeartheye.data.index.segmentation import starred
 from cgeartheye.data.index.stems import by_endings, by_stem, match
 from cgeartheye.utils.errors import UserError, nearest
-
-# Where images are in the wild: of most; of YOLO's exports and DOTA; of DIOR as it is published.
-_IMAGES = ("images/{part}", "{part}/images", "JPEGImages-{part}")
-_LISTED = ("JPEGImages", "images")  # of VOC and others, whose parts are lists
-# Where annotations are: COCO's, then folders.
-_ORIENTED = ("Annotations/Oriented Bounding Boxes", "labelTxt/{part}", "{part}/labelTxt")
-_PLACES = (
-    *(f"{folder}/{name}{{part}}.json" for folder in ("Annotations", "annotations")
-      for name in ("", "instances_")),
-    "labels/{part}",
-    "{part}/labels",
-    "Annotations/Horizontal Bounding Boxes",
-    *_ORIENTED,
-    "Annotations/{part}",
-    "annotations/{part}",
-    "Annotations",
-    "annotations",
-    "labels",
-    "labelTxt",
-)  # fmt: skip
-_FILES = frozenset({".xml", ".txt"})
 
 
 @dataclass(frozen=True)
@@ -66,6 +51,7 @@ class BoxSurvey:
         unused: images that a part's COCO file does not name.
         category_ids: of the classes in the COCO files, by name.
         problems: what keeps the data from being trained on.
+        notes: what was chosen that the config does not say, in sentences.
     """
 
     root: Path
@@ -74,6 +60,7 @@ class BoxSurvey:
     unused: list[str]
     category_ids: dict[str, Id]
     problems: list[Problem]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -94,6 +81,7 @@ class _Reading:
         root: the folder that holds images and annotations.
         images: pattern of the images' folder.
         annotations: pattern of their annotations.
+        notes: what was chosen that the config does not say.
         faults: mistakes in files.
         problems: others.
         unused: images that a COCO file does not name.
@@ -107,6 +95,7 @@ class _Reading:
     root: Path
     images: str
     annotations: str
+    notes: list[str] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
     problems: list[Problem] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
@@ -120,7 +109,7 @@ class _Reading:
         """The classes of YOLO's indices: named at the root, or where the labels are."""
         labels = starred(self.root, self.annotations.replace("{part}", self.data.train))
         folders = [folder for _, label in labels for folder in (label, label.parent)]
-        return read_names([self.root, *folders]) or self.data.classes or ()
+        return read_names([self.root, *folders, self.data.root]) or self.data.classes or ()
 
 
 def survey_boxes(data: DetectionData) -> BoxSurvey:
@@ -130,9 +119,10 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
         UserError: there is no root, or nothing that could be annotations.
     """
     root = find_root(data.root, BOXED[data.catalog].folders if data.catalog else ())
-    images = data.images or _find_images(root, data)
-    annotations = data.annotations or _find_annotations(root, data)
-    reading = _Reading(data, root, images, annotations)
+    layout = find_layout(root, data)
+    root, data = layout.root, layout.data
+    images, annotations = data.images or "", data.annotations or ""
+    reading = _Reading(data, root, images, annotations, notes=layout.notes)
     parts = {}
     if any("{part}" in pattern for pattern in (images, annotations, data.lists or "")):
         parts["train"] = _read_part(reading, data.train, "data.train")
@@ -170,39 +160,7 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
         for name, number in reading.categories.items()
         if name in labels
     }
-    return BoxSurvey(root, classes, labelled, reading.unused, ids, problems)
-
-
-def _find_images(root: Path, data: DetectionData) -> str:
-    """Return the pattern of the first folder of the training part; else of where it should be."""
-    known = (BOXED[data.catalog].images,) if data.catalog else ()
-    patterns: tuple[str, ...] = (*known, *_IMAGES, *(_LISTED if data.lists else ()))
-    there = (p for p in patterns if (root / p.replace("{part}", data.train)).is_dir())
-    return next(there, patterns[0])
-
-
-def _find_annotations(root: Path, data: DetectionData) -> str:
-    """Return the pattern of the first place that has annotations of the training part."""
-    known = BOXED[data.catalog].annotations if data.catalog else ()
-    first = _ORIENTED if data.boxes == "oriented" else ()
-    patterns: tuple[str, ...] = (*known, *first, *_PLACES)
-    for pattern in patterns:
-        for place in (folder for _, folder in starred(root, pattern.replace("{part}", data.train))):
-            if place.is_file() or (place.is_dir() and _has_annotations(place)):
-                return pattern
-    raise UserError(
-        f"no annotations of the part '{data.train}' in {root}: name them in data.annotations, as "
-        "in 'Annotations/{part}.json' or 'labels/{part}', or correct data.train"
-    )
-
-
-def _has_annotations(folder: Path) -> bool:
-    return any(path.parent == folder for path in _files_of(folder))
-
-
-def _files_of(folder: Path) -> list[Path]:
-    """Return the annotation files in a folder and its subfolders."""
-    return [path for path in files_below(folder, _FILES) if path.name not in NAMES]
+    return BoxSurvey(root, classes, labelled, reading.unused, ids, problems, reading.notes)
 
 
 def _read_part(reading: _Reading, part: str | None, setting: str) -> dict[str, _Place]:
@@ -211,7 +169,7 @@ def _read_part(reading: _Reading, part: str | None, setting: str) -> dict[str, _
     images = _listed(reading, part, _images_of(reading, part, setting))
     index = by_endings(images)
     pattern = reading.annotations.replace("{part}", part)
-    if pattern.lower().endswith(".json"):
+    if pattern.lower().endswith((".json", ".geojson")):
         return _from_coco(reading, reading.root / pattern, images, index)
     return _from_folder(reading, pattern, images, index, setting)
 
@@ -281,7 +239,11 @@ def _from_coco(
     if path not in reading.coco:
         file = CocoFile({}, {}, {})
         try:
-            file = read_coco(path, reading.data.boxes == "oriented", reading.faults)
+            file = (
+                read_pixel_geojson(path, reading.faults)
+                if path.suffix.lower() == ".geojson"
+                else read_coco(path, reading.data.boxes == "oriented", reading.faults)
+            )
         except UserError as error:
             reading.problems.append(Problem(str(error)))
         reading.coco[path] = file
@@ -309,7 +271,7 @@ def _from_folder(
     files: dict[str, str] = {}
     folders = starred(reading.root, pattern)
     for stars, folder in folders:
-        for path in _files_of(folder):
+        for path in annotation_files(folder):
             name = Path(*stars, path.relative_to(folder).with_suffix("")).as_posix()
             files[str(path)] = name
     if not folders:
@@ -319,6 +281,12 @@ def _from_folder(
             )
         )
         return {}
+    if any(path.endswith(".geojson") for path in files):
+        # SpaceNet's images and their outlines have a part of their stems in common.
+        files = {path: core_name(name) for path, name in files.items()}
+        index = by_endings({core_name(key): name for key, name in images.items()})
+        cores = {core_name(key): key for key in images}
+        index = {end: [cores[core] for core in found] for end, found in index.items()}
     of_image = _owners(reading, files, images, index)
     # Those of images first: there may be notes of other kinds beside them.
     kind = kind_of(map(Path, [*of_image.values(), *files]))
@@ -384,8 +352,13 @@ def _owners(
 
 
 def _read(reading: _Reading, kind: str, path: Path, image: str) -> Written:
+    oriented = reading.data.boxes == "oriented"
     if kind == "xml":
         return read_xml(path, reading.faults)
+    if kind == "labelme":
+        return read_labelme(path, oriented, reading.faults)
+    if kind == "geojson":
+        return read_map_geojson(path, reading.root / image, oriented, reading.faults)
     if kind == "dota":
         return read_dota(path, reading.faults)
     if path.is_file() and path.stat().st_size == 0:
@@ -395,7 +368,8 @@ def _read(reading: _Reading, kind: str, path: Path, image: str) -> Written:
     except UserError as error:
         reading.problems.append(Problem(str(error)))
         return []
-    return read_yolo(path, (header.width, header.height), reading.indexed, reading.faults)
+    size = header.width, header.height
+    return read_yolo(path, size, reading.indexed, oriented, reading.faults)
 
 
 def _find_orphans(reading: _Reading) -> None:
@@ -435,9 +409,8 @@ def _classes(reading: _Reading) -> tuple[str, ...]:
         return reading.indexed
     found = tuple(sorted(reading.names))
     if found:
-        sentence = (
-            f"{reading.root / reading.annotations} does not list its classes: name them in "
-            f"data.classes, in the order of their indices; found are {list(found)}"
+        reading.notes.append(
+            f"the classes are those that the annotations name, by letter: {', '.join(found)}; "
+            "data.classes gives them another order, or leaves mistakes out"
         )
-        reading.problems.insert(0, Problem(sentence))
     return found

@@ -193,6 +193,8 @@ def _origin(weights: Weights, config: Backbone) -> str:
         distilled = f" (distilled from {teacher})" * (teacher is not None)
         return f"weights of {config.name} that ship with cgeartheye{distilled}"
     parts = [f"weights {weights.path} ({weights.naming} naming)"]
+    if "state dict" in weights.card:
+        parts.append(f"of its state dicts {weights.card['state dict']}")
     if weights.ignored:
         parts.append(f"{len(weights.ignored)} tensors beside the backbone ignored")
     if weights.foreign:

@@ -23,8 +23,14 @@ from torch import Tensor, nn
 from cgeartheye.models.backbone.efficientnet import describe, is_efficientnet, to_timm
 from cgeartheye.models.backbone.key_mapping import FORMAT, to_native
 from cgeartheye.models.backbone.safe_pickle import ZIP_MAGIC, read_pickled
-from cgeartheye.models.backbone.variants import size_name
+from cgeartheye.models.backbone.variants import Size, size_name
 from cgeartheye.models.backbone.vit import PATCH, VisionTransformer, resample_positions
+from cgeartheye.models.backbone.wrappers import (
+    read_index,
+    refuse_foreign,
+    strip_wrappers,
+    weights_in,
+)
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing
 from cgeartheye.weights import CARD, shipped
@@ -146,10 +152,33 @@ def _read(path: Path) -> Weights:
     if is_efficientnet(tensors):
         naming, state, ignored = to_timm(tensors)
     else:
+        refuse_foreign(tensors, path)
         naming, state, ignored = to_native(tensors, metadata, path)
     facts = Facts.from_metadata(metadata, path)
     card = {label: text for label, text in metadata.items() if label not in Facts.labels()}
-    return Weights(path, naming, state, facts, card, ignored, foreign)
+    weights = Weights(path, naming, state, facts, card, ignored, foreign)
+    if weights.is_vit:
+        _check_whole(weights)
+    return weights
+
+
+def _check_whole(weights: Weights) -> None:
+    """Make sure that weights are those of a whole vision transformer of their size.
+
+    Raises:
+        UserError: lists what is missing, left over or of another shape.
+    """
+    state = weights.state
+    swiglu = "blocks.0.mlp.w12.weight" in state
+    first = state.get(f"blocks.0.mlp.{'w12' if swiglu else 'fc1'}.weight")
+    hidden = 1 if first is None else len(first) // (2 if swiglu else 1)
+    size = Size(weights.width, weights.depth, heads=1, hidden=hidden, swiglu=swiglu)
+    with torch.device("meta"):
+        vit = VisionTransformer(size, grid=weights.grid, registers=weights.registers)
+    expected = vit.state_dict()
+    if "mask_token" not in state:
+        del expected["mask_token"]
+    check_fit(expected, state, weights.path)
 
 
 def read_facts(path: Path) -> Facts:
@@ -162,15 +191,45 @@ def read_facts(path: Path) -> Facts:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
-    """Read a safetensors or `.pth` file, whichever it is, as it is.
+    """Read a safetensors or `.pth` file, whichever it is, or a list of such files.
+
+    Args:
+        path: a file; the list of a model's shards, `model.safetensors.index.json`; or a folder as
+            transformers save it.
 
     Returns:
-        Tensors by the file's names, the metadata of a safetensors file, and the classes and
+        Tensors by the file's names without wrappers around modules, the metadata of a safetensors
+        file (of a `.pth` file `state dict`, which of several was taken), and the classes and
         functions that a `.pth` file names (see `safe_pickle.py`; none was imported).
 
     Raises:
         UserError: the file is missing, damaged, or something else.
     """
+    if path.is_dir():
+        path = weights_in(path)
+    if path.name.endswith(".index.json"):
+        return _read_shards(path)
+    tensors, metadata, foreign = _read_file(path)
+    return strip_wrappers(tensors, path), metadata, foreign
+
+
+def _read_shards(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """Read all tensors that the list of a model's shards names."""
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    foreign: list[str] = []
+    for shard, names in read_index(path).items():
+        found, said, others = _read_file(shard)
+        absent = [name for name in names if name not in found]
+        if absent:
+            raise UserError(f"{shard} lacks {absent[0]}, which {path} lists: copy both again")
+        tensors |= {name: found[name] for name in names}
+        metadata |= said
+        foreign += others
+    return strip_wrappers(tensors, path), metadata, sorted(set(foreign))
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -180,8 +239,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[st
     if head[4:9] != b"\0\0\0\0{":
         if not head.startswith((ZIP_MAGIC, b"\x80")):
             raise UserError(f"{path} is {_kind(head)}, not a weights file: download it again")
-        tensors, foreign = read_pickled(path)
-        return tensors, {}, foreign
+        tensors, choice, foreign = read_pickled(path)
+        return tensors, {"state dict": choice} if choice else {}, foreign
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -250,15 +309,22 @@ def check_fit(
         what: the network is.
 
     Raises:
-        UserError: lists everything that is missing, left over or of another shape.
+        UserError: lists everything that is missing, left over, of another shape, or that holds no
+            finite numbers with fractions where the network has such.
     """
+    shared = expected.keys() & found.keys()
     problems = [
         ("missing", expected.keys() - found.keys()),
         ("left over", found.keys() - expected.keys()),
         (
             "of another shape",
-            {n for n in expected.keys() & found.keys() if expected[n].shape != found[n].shape},
+            {n for n in shared if expected[n].shape != found[n].shape},
         ),
+        (
+            "of whole numbers",
+            {n for n in shared if expected[n].is_floating_point() > found[n].is_floating_point()},
+        ),
+        ("not finite", {n for n in shared if not found[n].isfinite().all()}),
     ]
     told = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems if names)
     if told:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 import rasterio
 from affine import Affine
@@ -28,6 +27,7 @@ from cgeartheye.data import images_below
 from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
 from cgeartheye.utils.console import say
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.tables import read_csv
 
 METRES_A_DEGREE = 111_320.0
 LEAST_VALID = 0.95  # of a chip's pixels; others are left out
@@ -135,7 +135,7 @@ class TableItems:
         self._csv: pa.Table | None = None
         try:
             if source.suffix.lower() == ".csv":
-                self._csv = pa.csv.read_csv(str(source))
+                self._csv = read_csv(source, set(NEEDED))
             schema = pa.parquet.read_schema(source) if self._csv is None else self._csv.schema
             names = schema.names
             for name in sorted(RESERVED.intersection(names)):

@@ -1,6 +1,5 @@
 """Packs images into a store, and checks one."""
 
-import csv
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from cgeartheye.pretraining.store.reader import INDEX, Store, digest
 from cgeartheye.pretraining.store.writer import Writer
 from cgeartheye.utils.console import bar, say
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, replacing
+from cgeartheye.utils.io import lock
+from cgeartheye.utils.tables import read_rows, write_csv
 
 
 @dataclass
@@ -157,18 +157,11 @@ def _write_skipped(folder: Path, tried: Iterable[Item], skipped: dict[str, str])
     """List damaged images beside those that other packings skipped and this one has not tried."""
     path = folder / "skipped.csv"
     if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            earlier = {row["image"]: row["problem"] for row in csv.DictReader(file)}
+        earlier = {row["image"]: row["problem"] for row in read_rows(path)}
         for item in tried:
             earlier.pop(item.name, None)
         skipped = earlier | skipped
-    with (
-        replacing(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["image", "problem"])
-        writer.writerows(skipped.items())
+    write_csv(path, ["image", "problem"], skipped.items())
     say(f"note: {len(skipped)} damaged images left out, see {path}")
 
 

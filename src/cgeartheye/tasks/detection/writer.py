@@ -1,7 +1,5 @@
 """Predicted boxes as files: CSV, COCO's JSON, GeoJSON, DOTA's folder of text files."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from cgeartheye.geo.georeference import place_of
 from cgeartheye.tasks.scene import writer as tables
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
+from cgeartheye.utils.tables import csv_text
 
 LEAST_SCORE = 0.05  # of boxes in tables; those below serve nothing but the figures of a test
 
@@ -144,12 +143,13 @@ def _corners(found: Detections) -> torch.Tensor:
 
 
 def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class", "score", *_CORNERS])
-    for _, row, one in _each(rows):
-        writer.writerow([row.name, classes[one.label], round(one.score, 6), *one.corners])
-    return text.getvalue()
+    return csv_text(
+        ["path", "class", "score", *_CORNERS],
+        (
+            [row.name, classes[one.label], round(one.score, 6), *one.corners]
+            for _, row, one in _each(rows)
+        ),
+    )
 
 
 def _coco(

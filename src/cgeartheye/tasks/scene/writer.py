@@ -1,7 +1,5 @@
 """Predicted classes as files: CSV, JSON, GeoJSON."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ import numpy as np
 from cgeartheye.data.image_io import read_georeference
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
+from cgeartheye.utils.tables import csv_text
 
 ENDINGS = (".csv", ".json", ".geojson")
 
@@ -63,14 +62,16 @@ def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
 
 
 def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
-    text = io.StringIO()
     truths = any(row.truth is not None for row in rows)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class", "score", *(["truth"] if truths else [])])
-    for row in rows:
-        best = _best(row, classes)
-        writer.writerow([row.name, best["class"], best["score"], *([row.truth] if truths else [])])
-    return text.getvalue()
+    head = ["path", "class", "score", *(["truth"] if truths else [])]
+    best = [_best(row, classes) for row in rows]
+    return csv_text(
+        head,
+        (
+            [row.name, one["class"], one["score"], *([row.truth] if truths else [])]
+            for row, one in zip(rows, best, strict=True)
+        ),
+    )
 
 
 def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
