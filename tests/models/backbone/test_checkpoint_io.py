@@ -13,14 +13,13 @@ from transformers import Dinov2Config, Dinov2ForImageClassification
 
 from cgeartheye.models.backbone.checkpoint_io import (
     Facts,
-    convert,
     fingerprint,
-    inspect,
-    load_into,
     read_tensors,
     read_weights,
     save_tensors,
 )
+from cgeartheye.models.backbone.conversion import convert, inspect
+from cgeartheye.models.backbone.load_weights import load_into
 from cgeartheye.models.backbone.variants import SIZES, Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 from cgeartheye.utils.errors import UserError

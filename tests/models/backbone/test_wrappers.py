@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from cgeartheye.config import Backbone
 from cgeartheye.models.backbone.build import build
-from cgeartheye.models.backbone.checkpoint_io import convert, fingerprint, inspect, read_weights
+from cgeartheye.models.backbone.checkpoint_io import fingerprint, read_weights
+from cgeartheye.models.backbone.conversion import convert, inspect
 from cgeartheye.models.backbone.variants import SIZES, Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 from cgeartheye.utils.errors import UserError

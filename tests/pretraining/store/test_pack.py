@@ -18,7 +18,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from cgeartheye.pretraining.store import writer
-from cgeartheye.pretraining.store.inputs import Settings, find_items
+from cgeartheye.pretraining.store.inputs import find_items
+from cgeartheye.pretraining.store.items import Settings
 from cgeartheye.pretraining.store.pack import pack, verify
 from cgeartheye.pretraining.store.reader import INDEX, Store, shard_path
 from cgeartheye.utils.errors import UserError
@@ -507,7 +508,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from cgeartheye.pretraining.store import pack, writer
-from cgeartheye.pretraining.store.inputs import Settings, find_items
+from cgeartheye.pretraining.store.inputs import find_items
+from cgeartheye.pretraining.store.items import Settings
 writer.COMMIT_IMAGES = 3
 pack.pack(Path(sys.argv[1]), Path(sys.argv[2]), Settings(), workers=0)
 """

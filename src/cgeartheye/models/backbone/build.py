@@ -7,13 +7,8 @@ from typing import TypeVar
 import torch
 
 from cgeartheye.config import Backbone, Network, Normalisation
-from cgeartheye.models.backbone.checkpoint_io import (
-    Facts,
-    Weights,
-    fingerprint,
-    load_into,
-    read_weights,
-)
+from cgeartheye.models.backbone.checkpoint_io import Facts, Weights, fingerprint, read_weights
+from cgeartheye.models.backbone.load_weights import load_into
 from cgeartheye.models.backbone.lora import add_lora
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.variants import SIZES

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow.compute as pc
 from torch.utils.data import DataLoader, Dataset
 
-from cgeartheye.pretraining.store.inputs import Encoded, Item, Settings, encode, find_items
+from cgeartheye.pretraining.store.inputs import encode, find_items
+from cgeartheye.pretraining.store.items import Encoded, Item, Settings
 from cgeartheye.pretraining.store.reader import INDEX, Store, digest
 from cgeartheye.pretraining.store.writer import Writer
 from cgeartheye.utils.console import bar, say
