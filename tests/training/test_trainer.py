@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -9,12 +10,12 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy import CHIPS, ToySource, ToyTask, toy_config, train_toy
+from toy import CHIPS, Hits, ToySource, ToyTask, toy_config, train_toy
 
 from cgeartheye.training import checkpoint
 from cgeartheye.training.checkpoint import latest, read_part
-from cgeartheye.training.run_dir import Run
-from cgeartheye.training.trainer import Trainer
+from cgeartheye.training.run_dir import Run, read_history
+from cgeartheye.training.trainer import Data, Trainer
 from cgeartheye.utils.errors import UserError
 
 
@@ -201,3 +202,49 @@ def test_one_checkpoint_stays_and_what_lies_ahead_goes(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000000015"]
     train_toy(toy_config(tmp_path, epochs=2), resume=tmp_path / "first" / first.name)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000000010"]
+
+
+def test_a_line_an_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, history = train_toy(toy_config(tmp_path, epochs=4, evaluate_every=2))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert [line.split()[1] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
+    assert ["hits" in line for line in lines] == [False, True, False, True]
+    of_epoch = [r["loss"] for r in history if r["kind"] == "train" and 5 < r["step"] <= 10]
+    assert f"loss {sum(of_epoch) / len(of_epoch):.4f}" in lines[1]
+    best = max(f["hits"] for f in figures(history))
+    assert f"best {best:.2f}" in lines[3]
+    assert lines[3].endswith("0:00:00 left")
+
+
+def test_a_figure_that_is_not_defined_is_null_and_never_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F1 of no change, where none is found: the first model is kept until there is a figure."""
+    found = iter([math.nan, 0.5, math.nan, 0.4])
+    monkeypatch.setattr(Hits, "compute", lambda self: {"hits": next(found)})
+    exported: list[int] = []
+    config = toy_config(tmp_path, epochs=4)
+    data = Data(train=ToySource(), train_batch=12, val=ToySource(), val_batch=12)
+    with Run(config, False) as run:
+        trainer = Trainer(
+            task := ToyTask(),
+            task.blocks,
+            data,
+            config.training,
+            run,
+            export=lambda model: exported.append(trainer.position.step),
+        )
+        trainer.train()
+    assert exported == [5, 10]
+    assert trainer.position.best == 0.5
+    last = latest(tmp_path / "checkpoints")
+    assert last
+    texts = [(last / "position.json").read_text()]
+    for text in texts + (tmp_path / "metrics.jsonl").read_text().splitlines():
+        json.loads(text, parse_constant=pytest.fail)
+    assert [math.isnan(f["hits"]) for f in figures(read_history(tmp_path))] == [
+        True,
+        False,
+        True,
+        False,
+    ]

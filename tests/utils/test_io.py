@@ -1,16 +1,21 @@
 """Locks and pictures; that other files are whole or not there is tested where they are written."""
 
+import json
+import math
 import multiprocessing
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, write_image
+from cgeartheye.utils.io import json_text, lock, write_image
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -57,3 +62,22 @@ def test_a_full_disk_leaves_no_half_of_a_picture(tmp_path: Path, ending: str) ->
     with Image.open(path) as image:
         assert image.size == (64, 64)
         assert image.format == {"jpg": "JPEG", "png": "PNG"}[ending]
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_json_is_strict(value: Any) -> None:
+    """What is no number in JSON is null, and everything else is read back as it was."""
+
+    def expected(part: Any) -> Any:
+        if isinstance(part, float) and not math.isfinite(part):
+            return None
+        if isinstance(part, dict):
+            return {name: expected(inner) for name, inner in part.items()}
+        return [expected(inner) for inner in part] if isinstance(part, list) else part
+
+    assert json.loads(json_text(value), parse_constant=pytest.fail) == expected(value)

@@ -64,11 +64,16 @@ def train(
 ) -> None:
     """Train, evaluate after every epoch, test the best model and write its report."""
     from cgeartheye.commands import tasks
+    from cgeartheye.training.checkpoint import latest
 
+    read = read_task_config(config, set_, work_dir)
     try:
-        tasks.train(read_task_config(config, set_, work_dir), resume=resume, checkpoint=resume_from)
+        tasks.train(read, resume=resume, checkpoint=resume_from)
     except KeyboardInterrupt:
-        print("interrupted: --resume goes on from the last checkpoint", file=sys.stderr)
+        assert read.work_dir is not None
+        last = latest(read.work_dir / "checkpoints")
+        more = f"--resume goes on from {last}" if last else "there is no checkpoint yet"
+        print(f"interrupted: {more}", file=sys.stderr)
         raise typer.Exit(130) from None
 
 

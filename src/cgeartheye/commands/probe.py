@@ -1,7 +1,5 @@
 """How good a frozen backbone is by itself: kNN and linear probe."""
 
-import json
-
 import numpy as np
 from rich.table import Table
 
@@ -14,7 +12,7 @@ from cgeartheye.tasks.scene.pipeline import chip_views
 from cgeartheye.tasks.sources import SourceFactory
 from cgeartheye.training import distributed
 from cgeartheye.utils.console import bar, console, say
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
 
 NEIGHBOURS = (5, 20)
 LABELS_A_CLASS = (1, 5, 10)
@@ -61,7 +59,7 @@ def probe(config: SceneClassification) -> dict[str, float]:
     for name, figure in figures.items():
         table.add_row(name, f"{figure:.2f}")
     console.print(table)
-    write_text(config.work_dir / "probe.json", json.dumps(figures, indent=1))
+    write_json(config.work_dir / "probe.json", figures)
     say(f"figures: {config.work_dir / 'probe.json'}")
     return figures
 

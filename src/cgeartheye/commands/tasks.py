@@ -1,8 +1,8 @@
 """What the commands do with a model of any task: train, test, predict, check."""
 
-import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from cgeartheye.config import Config, Jlssd, Normalisation, Pretraining
 from cgeartheye.config.loader import Overrides, override
 from cgeartheye.data.checks import findings
+from cgeartheye.data.checks.findings import Finding
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import Built
 from cgeartheye.models.backbone.checkpoint_io import check_fit, read_facts, read_tensors
@@ -26,7 +27,7 @@ from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
 from cgeartheye.utils.console import bar, console, say
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
 
 
 def refuse_other_kinds(config: Config | Pretraining | Jlssd, source: str) -> Config:
@@ -235,7 +236,10 @@ def _test(
     tested = pipeline.test(task, built, out, show_dir)
     if distributed.is_main():
         console.print(summary_table(tested.figures))
-        write_text(folder / "test.json", json.dumps(tested.figures, indent=1))
+        say(f"measured on the {tested.part}")
+        for sentence in tested.verdict:
+            say(f"verdict: {sentence}")
+        write_json(folder / "test.json", tested.figures)
         report = folder / "report.html"
         tested.report(report)
         say(f"report: {report}")
@@ -319,7 +323,12 @@ def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> N
 
 
 def check(config: Config) -> bool:
-    """Examine a config's data; print what was found and write `check.json` and a contact sheet.
+    """Examine a config: its data, its model, and one step of its training.
+
+    What was found is printed; `check.json` and a contact sheet are written.
+
+    Args:
+        config: of the run.
 
     Returns:
         Whether nothing is wrong.
@@ -331,10 +340,31 @@ def check(config: Config) -> bool:
         facts = read_facts(path)
         if facts.mean and facts.std:
             normalisation = Normalisation(mean=facts.mean, std=facts.std)
+    pipeline = recipe_for(config)
     with bar("examining", 1, "images") as progress:
-        result = recipe_for(config).check(normalisation or Normalisation(), progress.reach)
+        result = pipeline.check(normalisation or Normalisation(), progress.reach)
+    result = replace(result, findings=[*result.findings, _dry_run(pipeline, result.ok)])
     for part in findings.render(result).renderables:
         console.print(part, soft_wrap=True)
     findings.write(result, config.work_dir / "check")
     say(f"contact sheet and every example: {config.work_dir / 'check'}")
     return result.ok
+
+
+def _dry_run(pipeline: Recipe, data_are_right: bool) -> Finding:
+    """Build the model and let it take a step, as far as the data let it."""
+    config = pipeline.config
+    try:
+        with distributed.process_group(config.training.device) as device:
+            if not data_are_right:
+                backbone.build(config.backbone, model_io.input_side(config))
+                return Finding("ok", "the backbone is built; the data must be right for a step")
+            task, built = build(config, pipeline.classes, device)
+            loss, images = pipeline.try_step(task, built)
+    except UserError as error:
+        return Finding("error", f"the model cannot be trained: {error}")
+    count = sum(parameter.numel() for parameter in task.parameters())
+    sentence = f"the model ({count:,} parameters) takes a step on {images} images: loss {loss:.3f}"
+    if not math.isfinite(loss):
+        return Finding("error", f"{sentence}; lower training.lr, or set training.precision=fp32")
+    return Finding("ok", sentence)

@@ -1,6 +1,5 @@
 """Vector files of any length, written table by table."""
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from pyarrow import parquet
 from pyogrio.errors import DataSourceError
 
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import json_text
 
 FORMATS = {"gpkg": "GPKG", "parquet": "", "geojson": "GeoJSON", "fgb": "FlatGeobuf"}
 """Endings, and the drivers of those that GDAL writes."""
@@ -74,7 +74,7 @@ def _write_parquet(
     }
     facts = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
     head = next(tables)
-    schema = head.schema.with_metadata({"geo": json.dumps(facts)})
+    schema = head.schema.with_metadata({"geo": json_text(facts)})
     with parquet.ParquetWriter(path, schema) as file:
         for table in chain([head], tables):
             file.write_table(table.cast(schema))

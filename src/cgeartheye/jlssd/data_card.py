@@ -26,7 +26,7 @@ from cgeartheye.jlssd.sampling.rasters import METRES_A_DEGREE
 from cgeartheye.jlssd.sampling.report import colours_of
 from cgeartheye.pretraining.store.reader import Store
 from cgeartheye.reports.html import Cell, Picture, Report
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import json_text, write_text
 
 KINDS = ("region", "land_cover", "band", "season")  # columns by which places are counted
 MAP_SIDE = 800  # pixels, at least, of the longer side of the map
@@ -68,7 +68,7 @@ def write(config: Jlssd, folder: Path) -> None:
     dropped = losses(config, folder, store)
     facts = facts_of(config, store, design, dropped)
     balance = json.loads((folder / "curated.json").read_text(encoding="utf-8"))["balance"]
-    text = json.dumps(facts | {"balance": balance}, indent=1, ensure_ascii=False)
+    text = json_text(facts | {"balance": balance}, indent=1)
     write_text(folder / "card.json", text)
     _write_page(config, store, design, dropped, facts, balance, folder)
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, replacing, write_text
+from cgeartheye.utils.io import lock, replacing, write_json
 
 OK = "ok"  # status of a row that every step so far has kept
 CHIP_COLUMNS = ("path", "place", "season", "status")
@@ -189,7 +189,7 @@ class Ledger:
     def finish(self, step: str, key: str, files: list[str]) -> None:
         """Note that a step has written these files, paths below the folder of the build."""
         digests = {name: digest_of(self._folder / name) for name in files}
-        write_text(self._path(step), json.dumps({"key": key, "files": digests}, indent=1))
+        write_json(self._path(step), {"key": key, "files": digests})
 
     def _path(self, step: str) -> Path:
         return self._folder / "steps" / f"{step}.json"

@@ -52,6 +52,14 @@ class Report:
         self._sections.append(title)
         self._add("section", title=title, note=note, number=len(self._sections))
 
+    def note(self, text: str) -> None:
+        """Add a sentence in small print."""
+        self._add("note", note=text)
+
+    def warning(self, text: str) -> None:
+        """Add a sentence that nobody must miss."""
+        self._add("warning", text=text)
+
     def heading(self, title: str, note: str = "") -> None:
         """Begin a part of a section."""
         self._add("heading", title=title, note=note)

@@ -20,7 +20,7 @@ from cgeartheye.models.backbone.checkpoint_io import Facts, check_fit, read_tens
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import all_tensors, tuned_tensors
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 FORMAT = 1
@@ -59,11 +59,15 @@ class Tested:
         figures: in percent.
         report: writes `report.html`, and everything else that the first process writes.
         facts: what the test tells of the model, for `model.json`.
+        part: of the data that was tested.
+        verdict: sentences on what was not learned; none where nothing stands out.
     """
 
     figures: dict[str, float]
     report: Callable[[Path], None]
     facts: dict[str, float] = field(default_factory=dict)
+    part: str = ""
+    verdict: list[str] = field(default_factory=list)
 
 
 def device_of(task: nn.Module) -> torch.device:
@@ -116,7 +120,7 @@ def write_facts(
         "began_with": built.fingerprint,
         "config": config.model_copy(update={"backbone": backbone}).model_dump(mode="json"),
     }
-    write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_json(folder / FACTS, facts)
 
 
 def refuse_other_weights(folder: Path, config: Config, built: Built) -> None:
@@ -144,7 +148,7 @@ def amend_facts(folder: Path, facts: Mapping[str, float]) -> None:
     if facts and distributed.is_main():
         path = folder / FACTS
         known = json.loads(path.read_text(encoding="utf-8"))
-        write_text(path, json.dumps(known | facts, indent=1, ensure_ascii=False))
+        write_json(path, known | facts)
 
 
 def write_weights(folder: Path, model: nn.Module, config: Config, built: Built) -> None:
@@ -176,6 +180,11 @@ def read_model(path: Path) -> Model:
     """
     weights = path / WEIGHTS if path.is_dir() else path
     facts_path = weights.parent / FACTS
+    if path.suffix in {".py", ".yaml", ".yml"}:
+        raise UserError(
+            f"{path} is a config, not a trained model: name its run directory (work_dir, else "
+            f"runs/{path.stem}) or the model.safetensors in it"
+        )
     for needed in (weights, facts_path):
         if not needed.is_file():
             raise UserError(f"no trained model in {path}: {needed} is missing")

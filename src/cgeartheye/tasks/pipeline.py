@@ -13,7 +13,10 @@ from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.models.backbone import Built
 from cgeartheye.tasks.inputs import Input, find_inputs
 from cgeartheye.tasks.model_io import Tested, device_of
-from cgeartheye.training.loaders import Batch, Source
+from cgeartheye.tasks.sources import SourceFactory
+from cgeartheye.tasks.verdict import advice
+from cgeartheye.training.loaders import Batch, FileSource, Source
+from cgeartheye.training.run_dir import read_history
 from cgeartheye.training.samplers import test_order
 from cgeartheye.training.trainer import Data, autocast
 from cgeartheye.utils.console import bar
@@ -75,6 +78,31 @@ class Recipe(ABC):
         Raises:
             UserError: files are missing or cannot be read.
         """
+
+    @abstractmethod
+    def training_files(self, sources: SourceFactory) -> FileSource:
+        """Return the source that reads training images from files, whatever is cached."""
+
+    def try_step(self, task: Any, built: Built) -> tuple[float, int]:
+        """Compute the loss of one batch and its gradients.
+
+        Args:
+            task: on its device.
+            built: its backbone.
+
+        Returns:
+            The loss, and how many images it is of.
+
+        Raises:
+            UserError: an image cannot be read, or data that do not fit the model.
+        """
+        files = self.training_files(SourceFactory(self.config, task, built))
+        count = min(self.config.data.batch_size, len(files))
+        (batch,) = files.load([[(index, index) for index in range(count)]])
+        with autocast(device_of(task), self.config.training.precision):
+            loss = torch.stack(list(task.train().training_loss(batch).values())).sum()
+        loss.backward()
+        return loss.item(), count
 
     @abstractmethod
     def check_out(self, out: Path, tested: bool) -> None:
@@ -159,6 +187,31 @@ class Recipe(ABC):
             normalisation: of the backbone.
             progress: called with how many of how many images are done.
         """
+
+    @property
+    def tested_part(self) -> str:
+        """What the part that is tested is called."""
+        data = self.config.data
+        if data.test not in (None, data.val):
+            return f"test part ({data.test})"
+        return "validation part, on which the best epoch was chosen"
+
+    def verdict(
+        self, found: list[str], support: Sequence[float], classes: tuple[str, ...]
+    ) -> list[str]:
+        """Return what was not learned, and why that may be.
+
+        Args:
+            found: what stands out in a test; see `verdict`.
+            support: samples of each class.
+            classes: names by index.
+        """
+        if not found:
+            return []
+        assert self.config.work_dir is not None
+        history = read_history(self.config.work_dir)
+        steps = max((record["step"] for record in history), default=0)
+        return [*found, advice(self.config, steps, support, classes)]
 
     @torch.no_grad()
     def predictions(self, task: Any, source: Source) -> Iterator[Any]:

@@ -33,7 +33,7 @@ from torch.optim import Optimizer
 
 from cgeartheye.training import distributed
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
 
 POSITION = "position.json"
 
@@ -148,7 +148,7 @@ def save(
         if distributed.is_main():
             if beside:
                 beside(partial)
-            write_text(partial / POSITION, json.dumps(asdict(position)))  # type: ignore[call-overload]
+            write_json(partial / POSITION, asdict(position))  # type: ignore[call-overload]
             # One of this step is the same: a training that goes on drops what lies ahead of it.
             shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cgeartheye.training import distributed
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, write_text
+from cgeartheye.utils.io import lock, write_json
 
 Stored = type[np.float16] | type[np.float32] | type[np.uint8]
 # Yields, for the samples that this process encodes, their indices and features [n, views, ...].
@@ -67,7 +67,7 @@ def cached(
             _fill(partial, encode)
             distributed.barrier()
             if distributed.is_main():
-                write_text(path.with_suffix(".json"), json.dumps(facts, indent=1, default=str))
+                write_json(path.with_suffix(".json"), json.loads(json.dumps(facts, default=str)))
                 partial.rename(path)
     distributed.barrier()
     if not path.exists():

@@ -1,6 +1,7 @@
 """The run directory: the config, the log, the checkpoints."""
 
 import json
+import math
 import platform
 from pathlib import Path
 from typing import IO, Any, Self
@@ -14,7 +15,7 @@ from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import forget_after, latest
 from cgeartheye.utils.console import say
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, write_text
+from cgeartheye.utils.io import json_text, lock, write_text
 
 Record = dict[str, Any]
 
@@ -96,7 +97,7 @@ class Run:
         forget_after(self.checkpoints, step)
         if distributed.is_main() and self._metrics.exists():
             kept = [r for r in read_history(self.folder) if r["step"] <= step]
-            write_text(self._metrics, "".join(json.dumps(r) + "\n" for r in kept))
+            write_text(self._metrics, "".join(json_text(r) + "\n" for r in kept))
 
     def log(self, record: Record) -> None:
         """Append a record to `metrics.jsonl` (and TensorBoard)."""
@@ -104,7 +105,7 @@ class Run:
             return
         try:
             with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json_text(record) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {self._metrics}: {error.strerror}") from error
         if self._board is not None:
@@ -132,12 +133,16 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def read_history(folder: Path) -> list[Record]:
-    """Return the records of `metrics.jsonl`; a line cut off by a kill is left out."""
+    """Return the records of `metrics.jsonl`; a line cut off by a kill is left out.
+
+    A figure that is not defined is NaN here and null in the file.
+    """
     path = folder / "metrics.jsonl"
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
+            records.append({k: math.nan if v is None else v for k, v in record.items()})
         except ValueError:
             continue
     return records

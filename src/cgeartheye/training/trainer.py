@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -158,18 +160,36 @@ class Trainer:
         config, order, position = self.config, self.order, self.position
         total = total_steps(order.steps, config)
         epochs = -(-total // order.steps)
+        self._began, self._first_step = time.monotonic(), position.step
         with bar("training", total, "steps", done=position.step) as progress:
             for epoch in range(position.step // order.steps, epochs):
                 if config.patience and position.stale >= config.patience:
                     say(f"stopped early: no better {self.task.monitor} in {position.stale} times")
                     break
                 self._epoch(epoch, min(order.steps, total - epoch * order.steps), progress)
-                if (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == epochs:
-                    self._evaluate(epoch)
+                evaluates = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == epochs
+                figure = self._evaluate(epoch) if evaluates else None
+                self._tell(epoch + 1, epochs, figure, (total - position.step) / self._speed())
                 self._save_if_due()
         self._save()
 
+    def _tell(self, epoch: int, epochs: int, figure: float | None, seconds_left: float) -> None:
+        """Print a line on an epoch."""
+        losses, steps = zip(*self._losses, strict=True)
+        parts = [f"epoch {epoch}/{epochs}", f"loss {np.average(losses, weights=steps):.4f}"]
+        if figure is not None:
+            monitor, best = self.task.monitor, self.position.best
+            parts += [f"{monitor} {_shown(figure)}", f"best {_shown(best)}"]
+        parts.append(f"{timedelta(seconds=round(seconds_left))} left")
+        say("  ".join(parts))
+
+    def _speed(self) -> float:
+        """Return steps a second since the training began or went on, evaluations included."""
+        done = self.position.step - self._first_step
+        return max(done, 1) / (time.monotonic() - self._began)
+
     def _epoch(self, epoch: int, steps: int, progress: Bar) -> None:
+        self._losses: list[tuple[float, int]] = []  # means, and over how many steps
         first = self.position.step - epoch * self.order.steps
         batches = self.data.train.load(self.order.epoch(epoch, first))
         self.model.train()
@@ -215,7 +235,9 @@ class Trainer:
         return rate
 
     def _log(self, rate: float) -> None:
+        steps = self.meter.steps
         figures = self.meter.read()
+        self._losses.append((figures["loss"], steps))
         step = self.position.step
         epoch = step / self.order.steps
         self.run.log({"kind": "train", "step": step, "epoch": epoch, "lr": rate, **figures})
@@ -226,7 +248,7 @@ class Trainer:
                 f"last good checkpoint is kept in {self.run.checkpoints}"
             )
 
-    def _evaluate(self, epoch: int) -> None:
+    def _evaluate(self, epoch: int) -> float:
         position, monitor = self.position, self.task.monitor
         # Running statistics of batch norms may differ between processes.
         distributed.share_buffers(self.task)
@@ -234,11 +256,12 @@ class Trainer:
             metrics = evaluate(self.task, self.data.val, self.data.val_batch, self.config.precision)
         figures = metrics.compute()
         self.run.log({"kind": "val", "step": position.step, "epoch": epoch + 1, **figures})
-        if position.best is None or figures[monitor] > position.best:
+        if _is_better(figures[monitor], position.best):
             position.best, position.stale = figures[monitor], 0
             self.export(self.model)
         else:
             position.stale += 1
+        return figures[monitor]
 
     def _save_if_due(self) -> None:
         due = time.monotonic() - self.saved >= 60 * self.config.checkpoint_minutes
@@ -250,6 +273,15 @@ class Trainer:
         self.position.scaler = self.scaler.state_dict()
         checkpoint.save(self.run.checkpoints, self.state, self.position, kept=1)
         self.saved = time.monotonic()
+
+
+def _shown(figure: float | None) -> str:
+    return "–" if figure is None or math.isnan(figure) else f"{figure:.2f}"
+
+
+def _is_better(figure: float, best: float | None) -> bool:
+    """Whether a figure, which may be NaN, is better than the best so far."""
+    return best is None or figure > best or (math.isnan(best) and not math.isnan(figure))
 
 
 @torch.no_grad()

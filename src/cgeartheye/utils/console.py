@@ -65,6 +65,7 @@ def bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[more]}"),
         console=console,
+        transient=True,  # what is done is told by a line, where it matters
     ) as display:
         yield Bar(title, total, done, unit, display)
 

@@ -3,6 +3,8 @@
 import contextlib
 import fcntl
 import io
+import json
+import math
 import os
 import tempfile
 import weakref
@@ -54,6 +56,31 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write a JSON file whole or not at all; see `json_text`."""
+    write_text(path, json_text(value, indent))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return a value as strict JSON (RFC 8259), which has no NaN and no infinity: these are null.
+
+    Args:
+        value: dicts, lists, tuples, texts, numbers, booleans and none.
+        indent: spaces a level; none: one line.
+    """
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def write_image(path: Path, image: "Image.Image", **options: Any) -> None:

@@ -32,6 +32,7 @@ from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.model_io import Tested, device_of
 from cgeartheye.tasks.pipeline import Recipe
 from cgeartheye.tasks.sources import SourceFactory, Views
+from cgeartheye.tasks.verdict import judge_pixels
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.run_dir import environment, read_history
@@ -103,6 +104,10 @@ class DenseRecipe(Recipe):
             val_batch=config.data.batch_size,
         )
 
+    def training_files(self, sources: SourceFactory) -> FileSource:
+        """Return the source of training images in files."""
+        return sources.files(self.parts.train)
+
     def check_out(self, out: Path, tested: bool) -> None:
         """Refuse a file where masks need a folder."""
         if out.is_file() or out.suffix:
@@ -163,9 +168,14 @@ class DenseRecipe(Recipe):
                     **environment(device),
                     "test": f"{time.monotonic() - started:.1f} s",
                 },
+                part=self.tested_part,
+                verdict=verdict,
             )
 
-        return Tested(metrics.compute(), report)
+        confusion, classes = metrics.confusion, chips.legend.classes
+        stands_out = judge_pixels(confusion, classes, config.task == "change_detection")
+        verdict = self.verdict(stands_out, confusion.support.tolist(), classes)
+        return Tested(metrics.compute(), report, part=self.tested_part, verdict=verdict)
 
     def predict(self, task: DenseTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
         """Yield the class of every pixel uint8 `[H, W]` of each picture."""

@@ -37,6 +37,7 @@ from cgeartheye.tasks.inputs import Input, load_image
 from cgeartheye.tasks.model_io import Tested, device_of
 from cgeartheye.tasks.pipeline import Recipe
 from cgeartheye.tasks.sources import SourceFactory, Views
+from cgeartheye.tasks.verdict import judge_boxes
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
@@ -125,6 +126,10 @@ class DetectionRecipe(Recipe):
             val_batch=batch,
         )
 
+    def training_files(self, sources: SourceFactory) -> FileSource:
+        """Return the source of training images in files."""
+        return sources.files(self.parts.train, _OBJECTS)
+
     def check_out(self, out: Path, tested: bool) -> None:
         """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
         writer.check_ending(out, tested)
@@ -169,10 +174,14 @@ class DetectionRecipe(Recipe):
                     **environment(device),
                     "test": f"{time.monotonic() - started:.1f} s",
                 },
+                part=self.tested_part,
+                verdict=verdict,
             )
 
         facts = {"score": threshold} if threshold < 1 else {}  # 1: nothing that is right was found
-        return Tested(metrics.compute(), report, facts)
+        support = [outcome.support for outcome in metrics.outcomes]
+        verdict = self.verdict(judge_boxes(metrics, chips.classes), support, chips.classes)
+        return Tested(metrics.compute(), report, facts, self.tested_part, verdict)
 
     def predict(self, task: DetectionTask, inputs: Sequence[Input]) -> Iterator[Detections]:
         """Yield the objects in each image, in pixels of the image."""

@@ -1,6 +1,5 @@
 """Predicted boxes as files: CSV, COCO's JSON, GeoJSON, DOTA's folder of text files."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from cgeartheye.data.image_io import quiet
 from cgeartheye.geo.georeference import place_of
 from cgeartheye.tasks.scene import writer as tables
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import json_text, write_json, write_text
 from cgeartheye.utils.tables import csv_text
 
 LEAST_SCORE = 0.05  # of boxes in tables; those below serve nothing but the figures of a test
@@ -86,7 +85,7 @@ def write_boxes(
                 _coco(number if row.image_id is None else row.image_id, row, one, classes, numbers)
                 for number, row, one in _each(rows)
             ]
-            write_text(out, json.dumps(boxes))
+            write_json(out, boxes, indent=None)
         case ".geojson":
             write_text(out, _geojson(rows, classes))
         case _:
@@ -192,7 +191,7 @@ def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
             geometry = shapely.geometry.mapping(counter)
         about = {"path": row.name, "class": classes[one.label], "score": round(one.score, 6)}
         features.append({"type": "Feature", "geometry": geometry, "properties": about})
-    return json.dumps({"type": "FeatureCollection", "features": features})
+    return json_text({"type": "FeatureCollection", "features": features})
 
 
 def _spaced(numbers: Sequence[float]) -> str:

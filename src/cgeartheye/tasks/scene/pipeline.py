@@ -32,6 +32,7 @@ from cgeartheye.tasks.scene import writer
 from cgeartheye.tasks.scene.module import ScenePrediction, SceneTask
 from cgeartheye.tasks.scene.report import save_pictures, write_report
 from cgeartheye.tasks.sources import SourceFactory, Views
+from cgeartheye.tasks.verdict import judge_labels
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.trainer import Data, evaluate
@@ -93,6 +94,10 @@ class SceneRecipe(Recipe):
             val_batch=batch,
         )
 
+    def training_files(self, sources: SourceFactory) -> FileSource:
+        """Return the source of training images in files."""
+        return sources.files(self.parts.train)
+
     def check_out(self, out: Path, tested: bool) -> None:
         """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
         writer.check_ending(out, writer.ENDINGS[:2] if tested else writer.ENDINGS)
@@ -123,9 +128,23 @@ class SceneRecipe(Recipe):
                 writer.write_rows(out, _rows(chips, probabilities), chips.classes)
             if show_dir:
                 save_pictures(show_dir, chips, probabilities)
-            write_report(path, config, task, chips, metrics, probabilities, features, started)
+            write_report(
+                path,
+                config,
+                task,
+                chips,
+                metrics,
+                probabilities,
+                features,
+                started,
+                self.tested_part,
+                verdict,
+            )
 
-        return Tested(metrics.compute(), report)
+        confusion = metrics.confusion
+        found = judge_labels(confusion, chips.classes)
+        verdict = self.verdict(found, confusion.support.tolist(), chips.classes)
+        return Tested(metrics.compute(), report, part=self.tested_part, verdict=verdict)
 
     def predict(self, task: SceneTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
         """Yield the probabilities float32 `[classes]` of each image."""

@@ -1,6 +1,5 @@
 """Predicted classes as files: CSV, JSON, GeoJSON."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 
 from cgeartheye.data.image_io import read_georeference
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import json_text, write_json, write_text
 from cgeartheye.utils.tables import csv_text
 
 ENDINGS = (".csv", ".json", ".geojson")
@@ -56,7 +55,7 @@ def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
         case ".csv":
             write_text(path, _csv(rows, classes))
         case ".json":
-            write_text(path, json.dumps([_full(row, classes) for row in rows], indent=1))
+            write_json(path, [_full(row, classes) for row in rows])
         case ".geojson":
             write_text(path, _geojson(rows, classes))
 
@@ -89,7 +88,7 @@ def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
         }
         for row, place in zip(rows, places, strict=True)
     ]
-    return json.dumps({"type": "FeatureCollection", "features": features})
+    return json_text({"type": "FeatureCollection", "features": features})
 
 
 def _best(row: Row, classes: Sequence[str]) -> dict[str, object]:
