@@ -245,3 +245,21 @@ def test_interrupting_is_told_shortly(config_file: Path, tmp_path: Path) -> None
     assert (
         error.strip().splitlines()[-1] == "interrupted: --resume goes on from the last checkpoint"
     )
+
+
+def test_an_error_ends_the_process_whatever_still_runs(tmp_path: Path) -> None:
+    """Threads that wait for ever do not hold it; what is registered for the end is done."""
+    program = (
+        "import atexit, pathlib, sys, threading\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        f"atexit.register(pathlib.Path({str(tmp_path / 'ended')!r}).touch)\n"
+        "sys.argv = ['cgeartheye', 'config', 'show', 'nothing.yaml']\n"
+        "from cgeartheye.cli import run\n"
+        "run()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "error: no config file nothing.yaml\n"
+    assert (tmp_path / "ended").exists()
