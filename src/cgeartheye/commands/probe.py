@@ -11,10 +11,10 @@ from cgeartheye.tasks.scene.module import SceneTask
 from cgeartheye.tasks.scene.pipeline import chip_views
 from cgeartheye.tasks.sources import SourceFactory
 from cgeartheye.training import distributed
-from cgeartheye.utils.console import bar, console, say
+from cgeartheye.utils.console import bar, console, log_info
 from cgeartheye.utils.io import write_json
 
-NEIGHBOURS = (5, 20)
+NEIGHBORS = (5, 20)
 LABELS_A_CLASS = (1, 5, 10)
 DRAWS = 5
 
@@ -37,7 +37,7 @@ def probe(config: SceneClassification) -> dict[str, float]:
     labels, truth = np.array(parts.train.labels), np.array(parts.test.labels)
     figures = {}
     protocols = [
-        *((f"kNN, k = {k}", k, None) for k in NEIGHBOURS),
+        *((f"kNN, k = {k}", k, None) for k in NEIGHBORS),
         ("linear", None, None),
         *((f"linear, {count} a class", None, count) for count in LABELS_A_CLASS),
         *((f"kNN, k = 1, {count} a class", 1, count) for count in LABELS_A_CLASS),
@@ -60,7 +60,7 @@ def probe(config: SceneClassification) -> dict[str, float]:
         table.add_row(name, f"{figure:.2f}")
     console.print(table)
     write_json(config.work_dir / "probe.json", figures)
-    say(f"figures: {config.work_dir / 'probe.json'}")
+    log_info(f"figures: {config.work_dir / 'probe.json'}")
     return figures
 
 

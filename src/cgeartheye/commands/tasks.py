@@ -8,24 +8,24 @@ from typing import Any
 
 import torch
 
-from cgeartheye.config import Config, Jlssd, Normalisation, Pretraining
+from cgeartheye.config import Config, Jlssd, Normalization, Pretraining
 from cgeartheye.config.loader import Overrides, override
 from cgeartheye.data.checks import findings
 from cgeartheye.data.checks.findings import Finding
 from cgeartheye.models import backbone
-from cgeartheye.models.backbone import Built
-from cgeartheye.models.backbone.checkpoint_io import check_fit, read_facts, read_tensors
+from cgeartheye.models.backbone import BackboneBundle
+from cgeartheye.models.backbone.checkpoint_io import check_fit, read_tensors, read_weights_metadata
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.inputs import Input
-from cgeartheye.tasks.pipeline import Recipe
-from cgeartheye.tasks.registry import build_task, recipe_for
+from cgeartheye.tasks.pipeline import TaskPipeline
+from cgeartheye.tasks.registry import build_task, pipeline_for
 from cgeartheye.tasks.scene import writer
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import latest
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
-from cgeartheye.utils.console import bar, console, say
+from cgeartheye.utils.console import bar, console, log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 
@@ -62,21 +62,21 @@ def train(config: Config, resume: bool = False, checkpoint: Path | None = None) 
     with distributed.process_group(config.training.device) as device, Run(config, resume) as run:
         if checkpoint is None and resume:
             checkpoint = latest(run.checkpoints)
-        pipeline = recipe_for(config)
+        pipeline = pipeline_for(config)
         _train(pipeline, run, device, checkpoint)
         return _test(pipeline, device)
 
 
-def _train(pipeline: Recipe, run: Run, device: torch.device, checkpoint: Path | None) -> None:
+def _train(pipeline: TaskPipeline, run: Run, device: torch.device, checkpoint: Path | None) -> None:
     """Train, and let go of the model."""
     config, classes = pipeline.config, pipeline.classes
     task, built = build(config, classes, device)
-    _say_notes(built)
+    _log_notes(built)
     if checkpoint:
         model_io.refuse_other_weights(run.folder, config, built)
     data = pipeline.data(task, built)
     gsd = pipeline.gsd() or built.gsd
-    model_io.write_facts(run.folder, config, classes, built, gsd, pipeline.facts())
+    model_io.write_metadata(run.folder, config, classes, built, gsd, pipeline.facts())
     trainer = Trainer(
         task,
         task.backbone.blocks,
@@ -91,7 +91,7 @@ def _train(pipeline: Recipe, run: Run, device: torch.device, checkpoint: Path | 
 
 def build(
     config: Config, classes: tuple[str, ...], device: torch.device, tta: bool = False
-) -> tuple[Any, Built]:
+) -> tuple[Any, BackboneBundle]:
     """Build a task with a new decoder.
 
     Args:
@@ -109,14 +109,14 @@ def build(
     return build_task(config, built, classes, tta).to(device), built
 
 
-def _say_notes(built: Built) -> None:
+def _log_notes(built: BackboneBundle) -> None:
     for note in built.notes:
-        say(f"note: {note}")
+        log_info(f"note: {note}")
 
 
 def load(
-    pipeline: Recipe, path: Path, device: torch.device, tta: bool = False
-) -> tuple[Any, Built]:
+    pipeline: TaskPipeline, path: Path, device: torch.device, tta: bool = False
+) -> tuple[Any, BackboneBundle]:
     """Load a trained model.
 
     Args:
@@ -137,7 +137,7 @@ def load(
 
 def restore(
     config: Config, model: model_io.Model, device: torch.device, tta: bool = False
-) -> tuple[Any, Built]:
+) -> tuple[Any, BackboneBundle]:
     """Build a trained model from its files.
 
     Args:
@@ -165,7 +165,7 @@ def restore(
                 f"{model.path} finds {boxes} boxes, the config has {config.data.boxes} ones: set "
                 f"data.boxes={boxes}, or name another model"
             )
-        changed["detections"] = config.detections
+        changed["max_detections"] = config.max_detections
     weights = config.backbone.weights
     if model.backbone_fingerprint and isinstance(weights, Path) and weights.exists():
         changed["backbone"] = model.config.backbone.model_copy(update={"weights": weights})
@@ -175,8 +175,8 @@ def restore(
 
 
 def _load_published(
-    pipeline: Recipe, path: Path, device: torch.device, tta: bool
-) -> tuple[Any, Built]:
+    pipeline: TaskPipeline, path: Path, device: torch.device, tta: bool
+) -> tuple[Any, BackboneBundle]:
     config, classes = pipeline.config, pipeline.classes
     tensors, _, _ = read_tensors(path)
     decoder = pipeline.published_decoder(path, tensors, len(classes))
@@ -184,7 +184,7 @@ def _load_published(
         update={"backbone": config.backbone.model_copy(update={"weights": path})}
     )
     task, built = build(own, classes, device, tta)
-    _say_notes(built)
+    _log_notes(built)
     check_fit(task.decoder.state_dict(), decoder, path, "decoder of the config")
     task.decoder.load_state_dict(decoder)
     return task, built
@@ -210,7 +210,7 @@ def test(
     Returns:
         The figures, in every process.
     """
-    pipeline = recipe_for(config)
+    pipeline = pipeline_for(config)
     if out:
         pipeline.check_out(out, tested=True)
     with distributed.process_group(config.training.device) as device:
@@ -218,7 +218,7 @@ def test(
 
 
 def _test(
-    pipeline: Recipe,
+    pipeline: TaskPipeline,
     device: torch.device,
     checkpoint: Path | None = None,
     out: Path | None = None,
@@ -236,15 +236,15 @@ def _test(
     tested = pipeline.test(task, built, out, show_dir)
     if distributed.is_main():
         console.print(summary_table(tested.figures))
-        say(f"measured on the {tested.part}")
+        log_info(f"measured on the {tested.part}")
         for sentence in tested.verdict:
-            say(f"verdict: {sentence}")
+            log_info(f"verdict: {sentence}")
         write_json(folder / "test.json", tested.figures)
         report = folder / "report.html"
         tested.report(report)
-        say(f"report: {report}")
+        log_info(f"report: {report}")
         if checkpoint in (None, folder):
-            model_io.amend_facts(folder, tested.facts)
+            model_io.update_metadata(folder, tested.facts)
     distributed.barrier()
     return tested.figures
 
@@ -260,7 +260,7 @@ class LoadedModel:
     """
 
     files: model_io.Model
-    pipeline: Recipe
+    pipeline: TaskPipeline
     task: Any
 
     @property
@@ -293,7 +293,7 @@ def load_model(
         UserError: see `load`.
     """
     files = model_io.read_model(run)
-    pipeline = recipe_for(override(files.config, overrides))
+    pipeline = pipeline_for(override(files.config, overrides))
     task, _ = restore(pipeline.config, files, device, tta)
     return LoadedModel(files, pipeline, task.eval())
 
@@ -313,13 +313,13 @@ def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> N
     if out.suffix:
         writer.check_ending(out, writer.ENDINGS)
     files = model_io.read_model(run)
-    pipeline = recipe_for(override(files.config, overrides))
+    pipeline = pipeline_for(override(files.config, overrides))
     found = pipeline.find(inputs)
     pipeline.check_out(out, tested=False)
     with distributed.process_group(pipeline.config.training.device) as device:
         task, _ = restore(pipeline.config, files, device)
-        say(pipeline.write(task.classes, found, pipeline.predict(task, found), out))
-    say(f"predictions: {out}")
+        log_info(pipeline.write(task.classes, found, pipeline.predict(task, found), out))
+    log_info(f"predictions: {out}")
 
 
 def check(config: Config) -> bool:
@@ -334,24 +334,24 @@ def check(config: Config) -> bool:
         Whether nothing is wrong.
     """
     assert config.work_dir is not None
-    normalisation = config.backbone.normalisation
+    normalization = config.backbone.normalization
     path = backbone.weights_file(config.backbone)
-    if normalisation is None and path:
-        facts = read_facts(path)
+    if normalization is None and path:
+        facts = read_weights_metadata(path)
         if facts.mean and facts.std:
-            normalisation = Normalisation(mean=facts.mean, std=facts.std)
-    pipeline = recipe_for(config)
+            normalization = Normalization(mean=facts.mean, std=facts.std)
+    pipeline = pipeline_for(config)
     with bar("examining", 1, "images") as progress:
-        result = pipeline.check(normalisation or Normalisation(), progress.reach)
+        result = pipeline.check(normalization or Normalization(), progress.reach)
     result = replace(result, findings=[*result.findings, _dry_run(pipeline, result.ok)])
     for part in findings.render(result).renderables:
         console.print(part, soft_wrap=True)
     findings.write(result, config.work_dir / "check")
-    say(f"contact sheet and every example: {config.work_dir / 'check'}")
+    log_info(f"contact sheet and every example: {config.work_dir / 'check'}")
     return result.ok
 
 
-def _dry_run(pipeline: Recipe, data_are_right: bool) -> Finding:
+def _dry_run(pipeline: TaskPipeline, data_are_right: bool) -> Finding:
     """Build the model and let it take a step, as far as the data let it."""
     config = pipeline.config
     try:

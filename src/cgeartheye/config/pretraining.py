@@ -50,7 +50,7 @@ class PretrainingData(Section):
     store: Path
     batch_size: Positive = Field(64, description="samples a process and step")
     workers: int = Field(2, ge=0, description="loader processes a training process")
-    hold: Literal["disk", "memory", "device"] = Field(
+    preload: Literal["disk", "memory", "device"] = Field(
         "disk",
         description="where images are read from: the store; memory, decoded once; or the "
         "accelerator, decoded once, where the crops are then made in batches",
@@ -70,10 +70,10 @@ class Objective(Section):
     """Self-supervised losses, and the teacher that follows the student."""
 
     dino_weight: float = Field(1.0, ge=0, description="of DINO's loss; 0: without")
-    masked_weight: float = Field(1.0, ge=0, description="of iBOT's loss beside DINO's; 0: without")
+    ibot_weight: float = Field(1.0, ge=0, description="of iBOT's loss beside DINO's; 0: without")
     koleo_weight: float = Field(0.0, ge=0, description="of KoLeo's loss; 0: without")
-    centring: Literal["softmax", "sinkhorn"] = "softmax"
-    centre_momentum: float = Field(0.9, ge=0, lt=1)
+    centering: Literal["softmax", "sinkhorn"] = "softmax"
+    center_momentum: float = Field(0.9, ge=0, lt=1)
     student_temperature: float = Field(0.1, gt=0)
     teacher_temperature: tuple[float, float] = Field(
         (0.04, 0.07), description="at the first step and after the warm-up"
@@ -130,7 +130,7 @@ class Teacher(Section):
     )
 
 
-class Watch(Section):
+class OnlineKnn(Section):
     """A labelled set on which the teacher's features are measured while it learns."""
 
     data: SceneData
@@ -158,7 +158,7 @@ class Pretraining(Run):
         description="run or checkpoint of an earlier stage: student, teacher and heads go on; "
         "backbone.weights instead starts from a backbone alone, with new heads",
     )
-    watch: Watch | None = None
+    online_knn: OnlineKnn | None = None
 
     @model_validator(mode="after")
     def _gsd_is_known(self) -> "Pretraining":
@@ -170,14 +170,14 @@ class Pretraining(Run):
     def _losses_fit(self) -> "Pretraining":
         objective, teacher = self.objective, self.teacher
         if teacher is None:
-            if not (objective.dino_weight or objective.masked_weight):
+            if not (objective.dino_weight or objective.ibot_weight):
                 raise ValueError("nothing to learn: give objective.dino_weight, or a teacher")
             return self
         if not (teacher.class_weight or teacher.patch_weight):
             raise ValueError("teacher.class_weight and teacher.patch_weight are both 0")
-        if objective.masked_weight and teacher.kept_patches < 1:
+        if objective.ibot_weight and teacher.kept_patches < 1:
             raise ValueError(
-                "teacher.kept_patches below 1 leaves patches out that objective.masked_weight "
+                "teacher.kept_patches below 1 leaves patches out that objective.ibot_weight "
                 "needs: set one to 1 or the other to 0"
             )
         if teacher.mixup and self.data.batch_size % 2:

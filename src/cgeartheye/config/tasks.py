@@ -82,11 +82,15 @@ class DetectionDecoder(Section):
     encoder_layers: int = Field(6, ge=0)
     decoder_layers: Positive = 6
     heads: Positive = Field(8, description="of attention; a divisor of channels")
-    points: Positive = Field(4, description="that a head of deformable attention samples a level")
-    hidden: Positive = Field(2048, description="of the feed-forward layers")
-    denoising: int = Field(100, ge=0, description="noised true boxes a training image; 0: without")
+    num_points: Positive = Field(
+        4, description="that a head of deformable attention samples a level"
+    )
+    ffn_dim: Positive = Field(2048, description="of the feed-forward layers")
+    num_dn_queries: int = Field(
+        100, ge=0, description="noised true boxes a training image; 0: without"
+    )
     label_noise: Share = Field(0.25, description="share of them that are given a random class")
-    box_noise: float = Field(
+    box_noise_scale: float = Field(
         1.0, ge=0, description="by how many half sides their corners are moved at most"
     )
 
@@ -166,7 +170,7 @@ class ObjectDetection(TaskRun):
     task: Literal["object_detection"] = "object_detection"
     data: DetectionData
     decoder: DetectionDecoder = DetectionDecoder()
-    detections: Positive = Field(300, description="boxes of an image that are kept, the best")
+    max_detections: Positive = Field(300, description="boxes of an image that are kept, the best")
     window: SlidingWindow = Field(
         SlidingWindow(batch_size=1), description="how images that are not resized are seen"
     )

@@ -14,7 +14,7 @@ class Optimization(Section):
     """
 
     lr: float = Field(1e-4, gt=0)
-    lr_batch: Positive | None = Field(
+    base_batch_size: Positive | None = Field(
         None, description="global batch that lr is meant for; lr is scaled to the one in use"
     )
     lr_scaling: Literal["linear", "sqrt"] = Field(
@@ -47,10 +47,10 @@ class Training(Optimization):
 
     epochs: Positive = 100
     steps: Positive | None = Field(None, description="optimizer steps, in place of epochs")
-    decoder_lr: float = Field(10.0, gt=0, description="factor of lr for all but the backbone")
+    decoder_lr_mult: float = Field(10.0, gt=0, description="factor of lr for all but the backbone")
     weight_decay: float = Field(0.05, ge=0, description="none on norms, biases and tokens")
     warmup_epochs: float = Field(5.0, ge=0, description="at most half of the training")
-    accumulate: Positive = Field(1, description="micro-batches a step")
+    grad_accum_steps: Positive = Field(1, description="micro-batches a step")
     evaluate_every: Positive = Field(1, description="epochs")
     patience: Positive | None = Field(
         None, description="stop after this many evaluations without a better one"
@@ -65,7 +65,7 @@ class PretrainingSchedule(Optimization):
 
     steps: Positive = 125_000
     lr: float = Field(2e-3, gt=0)
-    lr_batch: Positive | None = Field(1024, description="global batch that lr is meant for")
+    base_batch_size: Positive | None = Field(1024, description="global batch that lr is meant for")
     lr_scaling: Literal["linear", "sqrt"] = Field(
         "sqrt", description="noise of the gradient falls with the root of the batch"
     )
@@ -75,7 +75,9 @@ class PretrainingSchedule(Optimization):
     layer_decay: float = Field(
         0.9, gt=0, le=1, description="of lr from each layer to the one below"
     )
-    patch_embed_lr: float = Field(0.2, gt=0, description="factor of lr for the patch embedding")
+    patch_embed_lr_mult: float = Field(
+        0.2, gt=0, description="factor of lr for the patch embedding"
+    )
     weight_decay: tuple[float, float] = Field((0.04, 0.2), description="at the first and last step")
     clip_norm: float | None = Field(3.0, gt=0)
     freeze_prototypes: Share = Field(

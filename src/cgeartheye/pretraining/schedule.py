@@ -56,7 +56,7 @@ def lr_factors(depth: int, training: PretrainingSchedule) -> Callable[[str], flo
     """Return the factors of the learning rate of a student's parameters, by their names.
 
     From each layer to the one below the rate falls by `layer_decay` (Clark et al. 2020), and the
-    patch embedding's by `patch_embed_lr` besides.
+    patch embedding's by `patch_embed_lr_mult` besides.
 
     Args:
         depth: layers of the backbone.
@@ -69,7 +69,7 @@ def lr_factors(depth: int, training: PretrainingSchedule) -> Callable[[str], flo
             return 1.0
         if parts[1] == "blocks":
             return training.layer_decay ** (depth - int(parts[2]))
-        patches = training.patch_embed_lr if parts[1] == "patch_embed" else 1.0
+        patches = training.patch_embed_lr_mult if parts[1] == "patch_embed" else 1.0
         return training.layer_decay ** (depth + 1) * patches
 
     return factor

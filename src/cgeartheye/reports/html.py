@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cgeartheye.reports.charts import COLOURS
+from cgeartheye.reports.charts import COLORS
 from cgeartheye.utils.io import write_text
 from cgeartheye.utils.templates import render
 
@@ -87,9 +87,9 @@ class Report:
         """Add pictures side by side, at least `width` pixels wide, kept with twice as many."""
         self._add("pictures", pictures=[_picture(p, width) for p in pictures], width=width)
 
-    def legend(self, colours: Mapping[str, tuple[int, int, int]]) -> None:
+    def legend(self, colors: Mapping[str, tuple[int, int, int]]) -> None:
         """Add what colours (red, green, blue) mean, by name."""
-        self._add("legend", colours=colours)
+        self._add("legend", colors=colors)
 
     def code(self, title: str, text: str) -> None:
         """Add a text that is folded away."""
@@ -115,7 +115,7 @@ class Report:
             subtitle=self._subtitle,
             sections=self._sections,
             parts=self._parts,
-            colours=COLOURS,
+            colors=COLORS,
         )
         write_text(path, page)
 

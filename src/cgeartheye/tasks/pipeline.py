@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cgeartheye.config import Colour, Config, Normalisation
+from cgeartheye.config import Color, Config, Normalization
 from cgeartheye.data.checks.findings import CheckResult
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.tasks.inputs import Input, find_inputs
-from cgeartheye.tasks.model_io import Tested, device_of
+from cgeartheye.tasks.model_io import TestResult, device_of
 from cgeartheye.tasks.sources import SourceFactory
 from cgeartheye.tasks.verdict import advice
 from cgeartheye.training.loaders import Batch, FileSource, Source
@@ -22,7 +22,7 @@ from cgeartheye.training.trainer import Data, autocast
 from cgeartheye.utils.console import bar
 
 
-class Recipe(ABC):
+class TaskPipeline(ABC):
     """How the model of a config is fed, tested and used.
 
     A command makes one and passes it on: the data are indexed once, when they are first asked for.
@@ -40,7 +40,7 @@ class Recipe(ABC):
         """Names of the data's classes, by index."""
 
     @property
-    def colours(self) -> tuple[Colour, ...] | None:
+    def colors(self) -> tuple[Color, ...] | None:
         """Colours of the classes, where the data have any."""
         return None
 
@@ -68,7 +68,7 @@ class Recipe(ABC):
         """
 
     @abstractmethod
-    def data(self, task: Any, built: Built) -> Data:
+    def data(self, task: Any, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on.
 
         Args:
@@ -83,7 +83,7 @@ class Recipe(ABC):
     def training_files(self, sources: SourceFactory) -> FileSource:
         """Return the source that reads training images from files, whatever is cached."""
 
-    def try_step(self, task: Any, built: Built) -> tuple[float, int]:
+    def try_step(self, task: Any, built: BackboneBundle) -> tuple[float, int]:
         """Compute the loss of one batch and its gradients.
 
         Args:
@@ -117,7 +117,9 @@ class Recipe(ABC):
         """
 
     @abstractmethod
-    def test(self, task: Any, built: Built, out: Path | None, show_dir: Path | None) -> Tested:
+    def test(
+        self, task: Any, built: BackboneBundle, out: Path | None, show_dir: Path | None
+    ) -> TestResult:
         """Test on the test part; every process calls it.
 
         Args:
@@ -179,12 +181,12 @@ class Recipe(ABC):
 
     @abstractmethod
     def check(
-        self, normalisation: Normalisation, progress: Callable[[int, int], None]
+        self, normalization: Normalization, progress: Callable[[int, int], None]
     ) -> CheckResult:
         """Examine the data.
 
         Args:
-            normalisation: of the backbone.
+            normalization: of the backbone.
             progress: called with how many of how many images are done.
         """
 

@@ -3,30 +3,30 @@
 from typing import Any
 
 from cgeartheye.config import ChangeDetection, Config, ObjectDetection, SceneClassification
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.tasks.change.module import ChangeTask
-from cgeartheye.tasks.change.pipeline import ChangeRecipe
+from cgeartheye.tasks.change.pipeline import ChangePipeline
 from cgeartheye.tasks.detection.module import DetectionTask
-from cgeartheye.tasks.detection.pipeline import DetectionRecipe
-from cgeartheye.tasks.pipeline import Recipe
+from cgeartheye.tasks.detection.pipeline import DetectionPipeline
+from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.scene.module import SceneTask
-from cgeartheye.tasks.scene.pipeline import SceneRecipe
+from cgeartheye.tasks.scene.pipeline import ScenePipeline
 from cgeartheye.tasks.segmentation.module import SegmentationTask
-from cgeartheye.tasks.segmentation.pipeline import SegmentationRecipe
+from cgeartheye.tasks.segmentation.pipeline import SegmentationPipeline
 
 
-def recipe_for(config: Config) -> Recipe:
+def pipeline_for(config: Config) -> TaskPipeline:
     """Return the pipeline of a config's task; a command calls this once."""
     if isinstance(config, SceneClassification):
-        return SceneRecipe(config)
+        return ScenePipeline(config)
     if isinstance(config, ChangeDetection):
-        return ChangeRecipe(config)
+        return ChangePipeline(config)
     if isinstance(config, ObjectDetection):
-        return DetectionRecipe(config)
-    return SegmentationRecipe(config)
+        return DetectionPipeline(config)
+    return SegmentationPipeline(config)
 
 
-def build_task(config: Config, built: Built, classes: tuple[str, ...], tta: bool) -> Any:
+def build_task(config: Config, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> Any:
     """Put a new decoder on a backbone.
 
     Args:
@@ -38,7 +38,7 @@ def build_task(config: Config, built: Built, classes: tuple[str, ...], tta: bool
     Raises:
         UserError: a decoder that does not fit the backbone or the classes.
     """
-    parts = built.module, built.normalisation, classes
+    parts = built.module, built.normalization, classes
     if isinstance(config, SceneClassification):
         return SceneTask(*parts, config, tta)
     if isinstance(config, ChangeDetection):

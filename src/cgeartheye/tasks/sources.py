@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgeartheye.config import Config
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.training import distributed
 from cgeartheye.training.feature_cache import Encoder, Stored, cached
 from cgeartheye.training.loaders import FileSource, Source
 from cgeartheye.training.samplers import derive_seed, test_order
 from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.console import bar, log_info
 
-Facts = Mapping[str, object]
+WeightsMetadata = Mapping[str, object]
 
 
 class Views(Dataset[dict[str, Any]]):
@@ -61,7 +61,7 @@ class SourceFactory:
         caches: whether features are cached at all.
     """
 
-    def __init__(self, config: Config, task: Any, built: Built):
+    def __init__(self, config: Config, task: Any, built: BackboneBundle):
         """Take a task.
 
         Args:
@@ -84,7 +84,7 @@ class SourceFactory:
     def features_of(
         self,
         samples: Views,
-        facts: Callable[[], Facts],
+        facts: Callable[[], WeightsMetadata],
         wrap: Callable[[np.ndarray], Source],
         files: Source,
     ) -> Source:
@@ -109,7 +109,7 @@ class SourceFactory:
         self,
         shape: tuple[int, int],
         encode: Encoder,
-        facts: Callable[[], Facts],
+        facts: Callable[[], WeightsMetadata],
         what: str,
         wrap: Callable[[np.ndarray], Source],
         files: Source,
@@ -130,14 +130,14 @@ class SourceFactory:
         rows = *shape, *task.encoded_shape
         size = 2 * math.prod(rows) / 1e9
         if size > config.cache.budget_gb:
-            say(
+            log_info(
                 f"note: the features of {what} take {size:,.1f} GB, more than "
                 f"cache.budget_gb={config.cache.budget_gb:g}: they are computed anew each time"
             )
             return files
         known = {
             "backbone": built.fingerprint,
-            "normalisation": built.normalisation.model_dump(mode="json"),
+            "normalisation": built.normalization.model_dump(mode="json"),
             "precision": config.training.precision,
             **task.encoder_facts,
             **facts(),
@@ -146,7 +146,12 @@ class SourceFactory:
         return wrap(cached(self._folder, known, rows, encode))
 
     def labels_of(
-        self, name: str, samples: Views, facts: Facts, shape: tuple[int, ...], dtype: Stored
+        self,
+        name: str,
+        samples: Views,
+        facts: WeightsMetadata,
+        shape: tuple[int, ...],
+        dtype: Stored,
     ) -> np.ndarray:
         """Return what is kept beside the features of views, `[samples, views, *shape]`.
 

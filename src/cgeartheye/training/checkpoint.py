@@ -160,7 +160,7 @@ def save(
             f"cannot write {path} ({reason}): make room on the disk and go on with --resume; the "
             "last good checkpoint stays"
         )
-    distributed.any_failed(failure)
+    distributed.raise_if_any_failed(failure)
 
 
 def load(path: Path, state: State) -> None:

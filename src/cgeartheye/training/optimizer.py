@@ -48,8 +48,8 @@ def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) 
 
 
 def decoder_factor(config: Training) -> Callable[[str], float]:
-    """Return the factors of the learning rate in a task: 1 for the backbone, and `decoder_lr`."""
-    return lambda name: 1.0 if "backbone" in name.split(".") else config.decoder_lr
+    """Return the factors of the learning rate in a task: 1 for the backbone, and `decoder_lr_mult`."""
+    return lambda name: 1.0 if "backbone" in name.split(".") else config.decoder_lr_mult
 
 
 def learning_rate(step: int, steps_an_epoch: int, global_batch: int, config: Training) -> float:
@@ -81,7 +81,7 @@ def scheduled_lr(
             its root, as the noise of the gradient falls.
         settings: peak, ends and shape.
     """
-    scale = global_batch / settings.lr_batch if settings.lr_batch else 1.0
+    scale = global_batch / settings.base_batch_size if settings.base_batch_size else 1.0
     peak = settings.lr * (scale if settings.lr_scaling == "linear" else math.sqrt(scale))
     if step < warmup:
         first = settings.warmup_from

@@ -26,7 +26,7 @@ from cgeartheye.training.optimizer import (
 )
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.samplers import TrainingOrder, derive_seed, test_order
-from cgeartheye.utils.console import Bar, bar, say
+from cgeartheye.utils.console import Bar, bar, log_info
 from cgeartheye.utils.errors import UserError
 
 
@@ -121,7 +121,7 @@ class Trainer:
         self.order = TrainingOrder(
             count=len(data.train),
             batch_size=data.train_batch,
-            accumulate=config.accumulate,
+            grad_accum_steps=config.grad_accum_steps,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             seed=config.seed,
@@ -143,13 +143,13 @@ class Trainer:
             raise UserError(
                 f"{path} is of a training with {found.samples} images, {found.step_size} a step, "
                 f"this one has {own.samples} and {own.step_size}: keep the data, and "
-                f"data.batch_size * training.accumulate * processes at {found.step_size}"
+                f"data.batch_size * training.grad_accum_steps * processes at {found.step_size}"
             )
         checkpoint.load(path, self.state)
         if found.scaler:
             self.scaler.load_state_dict(found.scaler)
         self.position = found
-        say(f"resuming from {path} at step {found.step}")
+        log_info(f"resuming from {path} at step {found.step}")
 
     def train(self) -> None:
         """Train to the end of the schedule, or until the early stop.
@@ -164,7 +164,9 @@ class Trainer:
         with bar("training", total, "steps", done=position.step) as progress:
             for epoch in range(position.step // order.steps, epochs):
                 if config.patience and position.stale >= config.patience:
-                    say(f"stopped early: no better {self.task.monitor} in {position.stale} times")
+                    log_info(
+                        f"stopped early: no better {self.task.monitor} in {position.stale} times"
+                    )
                     break
                 self._epoch(epoch, min(order.steps, total - epoch * order.steps), progress)
                 evaluates = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == epochs
@@ -181,7 +183,7 @@ class Trainer:
             monitor, best = self.task.monitor, self.position.best
             parts += [f"{monitor} {_shown(figure)}", f"best {_shown(best)}"]
         parts.append(f"{timedelta(seconds=round(seconds_left))} left")
-        say("  ".join(parts))
+        log_info("  ".join(parts))
 
     def _speed(self) -> float:
         """Return steps a second since the training began or went on, evaluations included."""
@@ -211,14 +213,14 @@ class Trainer:
         set_rates(self.optimizer, rate, config.weight_decay)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for micro in range(config.accumulate):
+        for micro in range(config.grad_accum_steps):
             batch = self.meter.wait(batches)
             # Every random draw follows from the step's number, so resuming needs no generator's
             # state. A loader that has just started draws too: this comes after it.
             step_seed = derive_seed(config.seed, self.position.step, micro, distributed.rank())
             torch.manual_seed(step_seed)
             with (
-                distributed.sync_gradients(self.model, micro == config.accumulate - 1),
+                distributed.sync_gradients(self.model, micro == config.grad_accum_steps - 1),
                 autocast(self.device, config.precision),
             ):
                 losses = self.model(batch)
@@ -252,7 +254,7 @@ class Trainer:
         position, monitor = self.position, self.task.monitor
         # Running statistics of batch norms may differ between processes.
         distributed.share_buffers(self.task)
-        with distributed.whole(self.task):
+        with distributed.unsharded(self.task):
             metrics = evaluate(self.task, self.data.val, self.data.val_batch, self.config.precision)
         figures = metrics.compute()
         self.run.log({"kind": "val", "step": position.step, "epoch": epoch + 1, **figures})

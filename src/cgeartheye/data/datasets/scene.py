@@ -15,7 +15,7 @@ from cgeartheye.config import SceneData
 from cgeartheye.data.image_io import read_image
 from cgeartheye.data.index.scene import Entry, more, refuse, survey
 from cgeartheye.data.transforms.image import eval_transform, seeded, train_transform
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 
 
 class SceneChips(Dataset[dict[str, Any]]):
@@ -62,7 +62,7 @@ class SceneChips(Dataset[dict[str, Any]]):
         Returns:
             uint8 `[views, 3, S, S]`.
         """
-        image = tv_tensors.Image(self.load_picture(index))
+        image = tv_tensors.Image(self.load_image_stack(index))
         if not seeds:
             return torch.stack([self.test_view(image)])
         views = []
@@ -71,7 +71,7 @@ class SceneChips(Dataset[dict[str, Any]]):
                 views.append(self.train_view(image))
         return torch.stack(views)
 
-    def load_picture(self, index: int) -> Tensor:
+    def load_image_stack(self, index: int) -> Tensor:
         """Return an image as it is on disk: uint8 `[3, H, W]`."""
         return read_image(self.paths[index], self._bands, self._stretch)
 
@@ -96,7 +96,7 @@ def load_parts(data: SceneData) -> SceneParts:
     found = survey(data)
     refuse(found.problems)
     if found.empty:
-        say(f"note: {found.empty[0]}{more(found.empty)} holds no image, so it is no class")
+        log_info(f"note: {found.empty[0]}{more(found.empty)} holds no image, so it is no class")
     chips = {
         part: SceneChips(found.root, entries, found.classes, data)
         for part, entries in found.parts.items()

@@ -38,7 +38,7 @@ Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Facts:
+class WeightsMetadata:
     """What weights were trained with, where their file says it.
 
     Attributes:
@@ -103,7 +103,7 @@ class Weights:
     path: Path
     naming: str
     state: dict[str, Tensor]
-    facts: Facts
+    facts: WeightsMetadata
     card: dict[str, str]
     ignored: list[str]
     foreign: list[str]
@@ -161,8 +161,10 @@ def read_any_weights(path: Path) -> Weights:
     else:
         refuse_foreign(tensors, path)
         naming, state, ignored = to_native(tensors, metadata, path)
-    facts = Facts.from_metadata(metadata, path)
-    card = {label: text for label, text in metadata.items() if label not in Facts.labels()}
+    facts = WeightsMetadata.from_metadata(metadata, path)
+    card = {
+        label: text for label, text in metadata.items() if label not in WeightsMetadata.labels()
+    }
     weights = Weights(path, naming, state, facts, card, ignored, foreign)
     if weights.is_vit:
         _check_whole(weights)
@@ -188,13 +190,13 @@ def _check_whole(weights: Weights) -> None:
     check_fit(expected, state, weights.path)
 
 
-def read_facts(path: Path) -> Facts:
+def read_weights_metadata(path: Path) -> WeightsMetadata:
     """Read what a weights file of any network says of itself.
 
     Raises:
         UserError: see `read_tensors`, `Facts.from_metadata`.
     """
-    return Facts.from_metadata(read_tensors(path)[1], path)
+    return WeightsMetadata.from_metadata(read_tensors(path)[1], path)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cgeartheye.models.backbone.checkpoint_io import (
-    Facts,
     Weights,
+    WeightsMetadata,
     fingerprint,
     listed,
     read_any_weights,
@@ -22,7 +22,7 @@ from cgeartheye.weights import CARD, shipped
 def convert(
     source: Path,
     target: Path,
-    facts: Facts | None = None,
+    facts: WeightsMetadata | None = None,
     card: Mapping[str, str] | None = None,
     half: bool = False,
 ) -> Weights:
@@ -50,10 +50,10 @@ def convert(
     known = {
         **({"image_size": weights.grid * PATCH} if weights.is_vit else {}),
         **weights.facts.known(),
-        **(facts or Facts()).known(),
+        **(facts or WeightsMetadata()).known(),
     }
     card = weights.card | dict(card or {})
-    for label in sorted(Facts.labels() & card.keys()):
+    for label in sorted(WeightsMetadata.labels() & card.keys()):
         raise UserError(f"a model card cannot have the label {label}: choose another")
     state = (
         {name: tensor.half() for name, tensor in weights.state.items()} if half else weights.state
@@ -61,7 +61,7 @@ def convert(
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise UserError(f"{source}: {name} is not finite{' in half precision' * half}")
-    save_tensors(target, state, card | Facts(**known).to_metadata())
+    save_tensors(target, state, card | WeightsMetadata(**known).to_metadata())
     return read_any_weights(target)
 
 
@@ -86,7 +86,7 @@ def inspect(source: Path) -> dict[str, str]:
         "parameters": f"{count:,}",
         **(_describe_vit(weights) if weights.is_vit else describe(weights.state)),
         "precision": ", ".join(kinds),
-        **{label: facts.get(label, "not in the file") for label in asdict(Facts())},
+        **{label: facts.get(label, "not in the file") for label in asdict(WeightsMetadata())},
         "beside the backbone": listed(weights.ignored) or "nothing",
         "foreign objects (not loaded)": ", ".join(weights.foreign) or "none",
         "fingerprint": fingerprint(weights.state),

@@ -8,7 +8,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from cgeartheye.models.detection.box_coder import BoxCoder
 from cgeartheye.models.detection.denoising import Noised
-from cgeartheye.models.detection.matcher import ALPHA, GAMMA, Truth, match
+from cgeartheye.models.detection.matcher import ALPHA, GAMMA, Targets, match
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outputs:
 
 
 def set_losses(
-    outputs: Outputs, truth: Truth, coder: BoxCoder, objects: float, noised: float
+    outputs: Outputs, truth: Targets, coder: BoxCoder, objects: float, noised: float
 ) -> dict[str, Tensor]:
     """Return the weighted losses by name, summed over layers, each a mean over objects.
 
@@ -43,11 +43,11 @@ def set_losses(
         noised: likewise, noised positives.
     """
     pairs = match(outputs.logits, outputs.boxes, truth, coder)
-    wanted = torch.zeros_like(outputs.logits, dtype=torch.float32)
+    targets = torch.zeros_like(outputs.logits, dtype=torch.float32)
     labels = truth.labels[pairs.image, pairs.object]
-    wanted[pairs.layer, pairs.image, pairs.query, labels] = 1
+    targets[pairs.layer, pairs.image, pairs.query, labels] = 1
     boxes = outputs.boxes[pairs.layer, pairs.image, pairs.query].float()
-    losses = {"class": _focal(outputs.logits, wanted).sum() / objects}
+    losses = {"class": _focal(outputs.logits, targets).sum() / objects}
     for name, loss in coder.losses(boxes, truth.boxes[pairs.image, pairs.object]).items():
         losses[name] = loss.sum() / objects
     if outputs.noised is not None:
@@ -56,15 +56,15 @@ def set_losses(
 
 
 def _noised_losses(
-    outputs: Outputs, noised: Noised, truth: Truth, coder: BoxCoder, positives: float
+    outputs: Outputs, noised: Noised, truth: Targets, coder: BoxCoder, positives: float
 ) -> dict[str, Tensor]:
     layer, image, query = noised.positive.expand(len(outputs.noised_logits), -1, -1).nonzero(
         as_tuple=True
     )
     objects = noised.object[image, query]
-    wanted = torch.zeros_like(outputs.noised_logits, dtype=torch.float32)
-    wanted[layer, image, query, truth.labels[image, objects]] = 1
-    classes = _focal(outputs.noised_logits, wanted) * noised.real[..., None]
+    targets = torch.zeros_like(outputs.noised_logits, dtype=torch.float32)
+    targets[layer, image, query, truth.labels[image, objects]] = 1
+    classes = _focal(outputs.noised_logits, targets) * noised.real[..., None]
     losses = {"noised_class": classes.sum() / positives}
     boxes = outputs.noised_boxes[layer, image, query].float()
     for name, loss in coder.losses(boxes, truth.boxes[image, objects]).items():
@@ -72,7 +72,7 @@ def _noised_losses(
     return losses
 
 
-def _focal(logits: Tensor, wanted: Tensor) -> Tensor:
+def _focal(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the focal loss (Lin et al. 2017) of each number, float32."""
-    loss: Tensor = sigmoid_focal_loss(logits.float(), wanted, alpha=ALPHA, gamma=GAMMA)
+    loss: Tensor = sigmoid_focal_loss(logits.float(), targets, alpha=ALPHA, gamma=GAMMA)
     return loss

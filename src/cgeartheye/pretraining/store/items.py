@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.tables import read_csv
 
@@ -131,7 +131,7 @@ class TableItems:
             reason = str(error).splitlines()[0]
             raise UserError(f"{source} cannot be read as a table: {reason}") from error
         if self._count < rows:
-            say(f"note: {rows - self._count:,} rows of {source} are not ok and are left out")
+            log_info(f"note: {rows - self._count:,} rows of {source} are not ok and are left out")
 
     def __len__(self) -> int:
         return self._count

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchvision import tv_tensors
 
-from cgeartheye.config import Colour, to_yaml
+from cgeartheye.config import Color, to_yaml
 from cgeartheye.data import ChangeParts, Legend, MaskedChips, SegmentationParts, fingerprint_masks
 from cgeartheye.data.datasets.segmentation import refuse_sizes
 from cgeartheye.data.image_io import read_header
@@ -23,14 +23,14 @@ from cgeartheye.data.transforms.image import seeded
 from cgeartheye.geo.georeference import pixel_size
 from cgeartheye.inference.sliding_window import count_windows
 from cgeartheye.metrics.classification import ConfusionMatrix
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.examples import Example
 from cgeartheye.tasks.dense.cached_windows import WindowSource, encode_windows
 from cgeartheye.tasks.dense.module import DenseConfig, DenseTask
 from cgeartheye.tasks.dense.writer import check_names, write_mask
 from cgeartheye.tasks.inputs import Input
-from cgeartheye.tasks.model_io import Tested, device_of
-from cgeartheye.tasks.pipeline import Recipe
+from cgeartheye.tasks.model_io import TestResult, device_of
+from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.sources import SourceFactory, Views
 from cgeartheye.tasks.verdict import judge_pixels
 from cgeartheye.training import distributed
@@ -43,8 +43,8 @@ from cgeartheye.utils.io import write_image
 Parts = SegmentationParts | ChangeParts
 
 
-class DenseRecipe(Recipe):
-    """See `Recipe`; what differs between the tasks is at the top.
+class DensePipeline(TaskPipeline):
+    """See `TaskPipeline`; what differs between the tasks is at the top.
 
     Attributes:
         images: what the samples of the data call their images.
@@ -64,7 +64,7 @@ class DenseRecipe(Recipe):
         """The classes of the data, and how its masks say them."""
 
     @abstractmethod
-    def unlabelled(self, inputs: Sequence[Input]) -> Dataset[dict[str, Any]]:
+    def unlabeled(self, inputs: Sequence[Input]) -> Dataset[dict[str, Any]]:
         """Return pictures without masks, named as those of the data."""
 
     @abstractmethod
@@ -86,15 +86,15 @@ class DenseRecipe(Recipe):
         return self.legend.classes
 
     @property
-    def colours(self) -> tuple[Colour, ...]:
+    def colors(self) -> tuple[Color, ...]:
         """Of the data."""
-        return self.legend.colours
+        return self.legend.colors
 
     def gsd(self) -> float | None:
         """Metres a pixel of the images."""
         return self.config.data.gsd or pixel_size(self.parts.train.paths[0])
 
-    def data(self, task: DenseTask, built: Built) -> Data:
+    def data(self, task: DenseTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
         config, sources = self.config, SourceFactory(self.config, task, built)
         return Data(
@@ -114,9 +114,9 @@ class DenseRecipe(Recipe):
             raise UserError(f"{out}: masks go into a folder, one for each image: name one")
 
     def test(
-        self, task: DenseTask, built: Built, out: Path | None, show_dir: Path | None
-    ) -> Tested:
-        """Test; see `Recipe`."""
+        self, task: DenseTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
+    ) -> TestResult:
+        """Test; see `TaskPipeline`."""
         started = time.monotonic()
         config, chips, device = self.config, self.parts.test, device_of(task)
         whole = (*self.images, "mask")  # they differ in size from sample to sample
@@ -175,12 +175,12 @@ class DenseRecipe(Recipe):
         confusion, classes = metrics.confusion, chips.legend.classes
         stands_out = judge_pixels(confusion, classes, config.task == "change_detection")
         verdict = self.verdict(stands_out, confusion.support.tolist(), classes)
-        return Tested(metrics.compute(), report, part=self.tested_part, verdict=verdict)
+        return TestResult(metrics.compute(), report, part=self.tested_part, verdict=verdict)
 
     def predict(self, task: DenseTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
         """Yield the class of every pixel uint8 `[H, W]` of each picture."""
         config = self.config
-        pictures = self.unlabelled(inputs)
+        pictures = self.unlabeled(inputs)
         source = FileSource(pictures, config.data.workers, device_of(task), self.images)
         for prediction in self.predictions(task, source):
             for classes in prediction:
@@ -206,7 +206,7 @@ class DenseRecipe(Recipe):
     def _training_source(self, sources: SourceFactory, task: DenseTask) -> Source:
         """Return where training batches come from: the cache, or files."""
         chips, data = self.parts.train, self.config.data
-        drawn = {"image_size", "scale", "largest_class", "distortion", "rotation"}
+        drawn = {"image_size", "scale", "max_class_ratio", "color_jitter", "rotation"}
         drawn |= {"bands", "stretch"}
 
         @cache
@@ -258,7 +258,7 @@ class _Crops:
 
     def __call__(self, index: int, seeds: list[int]) -> Tensor:
         chips = self.chips
-        image = tv_tensors.Image(chips.load_picture(index))
+        image = tv_tensors.Image(chips.load_image_stack(index))
         mask = tv_tensors.Mask(chips.load_mask(index))
         refuse_sizes(chips.paths[index], image, chips.mask_paths[index], mask)
         crops = []
@@ -270,6 +270,6 @@ class _Crops:
 
 
 def _example(chips: MaskedChips, index: int, predicted: np.ndarray) -> Example:
-    picture = chips.load_picture(index).permute(1, 2, 0).numpy()
+    picture = chips.load_image_stack(index).permute(1, 2, 0).numpy()
     images = tuple(picture[..., band : band + 3] for band in range(0, picture.shape[2], 3))
     return Example(images, chips.load_mask(index).numpy(), predicted)

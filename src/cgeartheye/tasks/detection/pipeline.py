@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgeartheye.boxes import Detections
-from cgeartheye.config import DetectionData, Normalisation, ObjectDetection, to_yaml
+from cgeartheye.config import DetectionData, Normalization, ObjectDetection, to_yaml
 from cgeartheye.data import (
     BoxChips,
     DetectionParts,
@@ -27,29 +27,29 @@ from cgeartheye.data.image_io import read_header
 from cgeartheye.data.transforms.boxes import eval_view
 from cgeartheye.data.transforms.image import seeded
 from cgeartheye.geo.georeference import pixel_size
-from cgeartheye.inference.merge_boxes import share_of
-from cgeartheye.models.backbone import Built
+from cgeartheye.inference.merge_boxes import required_overlap
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.detection import detection_report
 from cgeartheye.reports.draw_boxes import draw_found
 from cgeartheye.tasks.detection import writer
 from cgeartheye.tasks.detection.module import DetectionTask, pack
 from cgeartheye.tasks.inputs import Input, load_image
-from cgeartheye.tasks.model_io import Tested, device_of
-from cgeartheye.tasks.pipeline import Recipe
+from cgeartheye.tasks.model_io import TestResult, device_of
+from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.sources import SourceFactory, Views
 from cgeartheye.tasks.verdict import judge_boxes
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image
 
 _OBJECTS = ("boxes", "labels", "ignored")  # of a sample; as many as the image has
 
 
-class DetectionRecipe(Recipe):
-    """See `Recipe`."""
+class DetectionPipeline(TaskPipeline):
+    """See `TaskPipeline`."""
 
     config: ObjectDetection
 
@@ -94,7 +94,7 @@ class DetectionRecipe(Recipe):
             "dn_query_generator.",
         )
         state = {name: tensor for name, tensor in tensors.items() if name.startswith(parts)}
-        if not self.config.decoder.denoising:
+        if not self.config.decoder.num_dn_queries:
             state.pop("dn_query_generator.label_embedding.weight", None)
         last = state.get("bbox_head.cls_branches.0.weight")
         if last is None:
@@ -109,7 +109,7 @@ class DetectionRecipe(Recipe):
             )
         return state
 
-    def data(self, task: DetectionTask, built: Built) -> Data:
+    def data(self, task: DetectionTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
         if not self.parts.train.most_boxes:
             raise UserError(
@@ -135,9 +135,9 @@ class DetectionRecipe(Recipe):
         writer.check_ending(out, tested)
 
     def test(
-        self, task: DetectionTask, built: Built, out: Path | None, show_dir: Path | None
-    ) -> Tested:
-        """Test; see `Recipe`."""
+        self, task: DetectionTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
+    ) -> TestResult:
+        """Test; see `TaskPipeline`."""
         started = time.monotonic()
         config, chips, device = self.config, self.parts.test, device_of(task)
         source = self._test_source(SourceFactory(config, task, built), task, chips)
@@ -149,7 +149,7 @@ class DetectionRecipe(Recipe):
         }
 
         def load_image(index: int) -> np.ndarray:
-            return chips.load_picture(index).permute(1, 2, 0).numpy()
+            return chips.load_image_stack(index).permute(1, 2, 0).numpy()
 
         def report(path: Path) -> None:
             if out:
@@ -181,7 +181,7 @@ class DetectionRecipe(Recipe):
         facts = {"score": threshold} if threshold < 1 else {}  # 1: nothing that is right was found
         support = [outcome.support for outcome in metrics.outcomes]
         verdict = self.verdict(judge_boxes(metrics, chips.classes), support, chips.classes)
-        return Tested(metrics.compute(), report, facts, self.tested_part, verdict)
+        return TestResult(metrics.compute(), report, facts, self.tested_part, verdict)
 
     def predict(self, task: DetectionTask, inputs: Sequence[Input]) -> Iterator[Detections]:
         """Yield the objects in each image, in pixels of the image."""
@@ -212,18 +212,18 @@ class DetectionRecipe(Recipe):
         said = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
         return f"{len(rows)} images: {said or 'nothing found'}"
 
-    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+    def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""
-        return check_boxes(self.config.data, normalisation, progress)
+        return check_boxes(self.config.data, normalization, progress)
 
     def _say_what_is_cut(self) -> None:
         """Warn where windows would cut the largest objects."""
         config, largest = self.config, self.parts.train.largest_side()
         if config.data.resize or largest is None:
             return
-        needed = share_of(largest, config.data.image_size)
+        needed = required_overlap(largest, config.data.image_size)
         if needed > config.window.overlap:
-            say(
+            log_info(
                 f"note: the largest object reaches over {largest:.0f} pixels, which windows that "
                 f"overlap by {config.window.overlap:.0%} cut: set window.overlap={needed:.2f} or "
                 "a larger data.image_size"
@@ -231,15 +231,15 @@ class DetectionRecipe(Recipe):
 
     def _say_what_is_too_many(self) -> None:
         """Warn where an image has more objects than can be learnt or told."""
-        queries, told = self.config.decoder.queries, self.config.detections
+        queries, told = self.config.decoder.queries, self.config.max_detections
         learnt, tested = self.parts.train.most_boxes, self.parts.val.most_boxes
         if learnt > queries:
-            say(
+            log_info(
                 f"note: an image has {learnt} objects, of which decoder.queries={queries} can find "
                 "no more than that, in training too: set it to twice as many, or cut the images"
             )
         if tested > told and self.config.data.resize:
-            say(
+            log_info(
                 f"note: an image has {tested} objects, of which detections={told} are told: set it "
                 "to twice as many"
             )
@@ -254,7 +254,9 @@ class DetectionRecipe(Recipe):
 
         @cache
         def facts() -> dict[str, object]:
-            return self._facts(chips, {"scale", "flips", "distortion", "visible", "smallest"})
+            return self._facts(
+                chips, {"scale", "flips", "color_jitter", "min_visibility", "min_box_size"}
+            )
 
         def beside_objects(features: np.ndarray) -> Source:
             views = self._views(_Crops(chips, "objects"))
@@ -293,7 +295,7 @@ class DetectionRecipe(Recipe):
         self, folder: Path, chips: BoxChips, found: Mapping[int, Detections], threshold: float
     ) -> None:
         for index, boxes in found.items():
-            picture = chips.load_picture(index).permute(1, 2, 0).numpy()
+            picture = chips.load_image_stack(index).permute(1, 2, 0).numpy()
             drawn = draw_found(picture, boxes[boxes.scores >= threshold], chips.classes)
             path = (folder / chips.names[index]).with_suffix(".jpg")
             write_image(path, Image.fromarray(drawn), quality=90)
@@ -327,7 +329,7 @@ class _TestViews:
 
     def __call__(self, index: int, seeds: list[int]) -> Tensor:
         chips = self._chips
-        view = eval_view(chips.load_picture(index), chips.image_size, chips.resize)
+        view = eval_view(chips.load_image_stack(index), chips.image_size, chips.resize)
         return torch.stack([view.as_subclass(Tensor)])
 
 

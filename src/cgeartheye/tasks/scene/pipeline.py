@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from cgeartheye.config import Normalisation, SceneClassification, SceneData
+from cgeartheye.config import Normalization, SceneClassification, SceneData
 from cgeartheye.data import (
     SceneChips,
     SceneParts,
@@ -24,10 +24,10 @@ from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.checks.scene import check_scenes
 from cgeartheye.data.image_io import read_header
 from cgeartheye.geo.georeference import pixel_size
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.tasks.inputs import Input, load_image
-from cgeartheye.tasks.model_io import Tested, device_of
-from cgeartheye.tasks.pipeline import Recipe
+from cgeartheye.tasks.model_io import TestResult, device_of
+from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.scene import writer
 from cgeartheye.tasks.scene.module import ScenePrediction, SceneTask
 from cgeartheye.tasks.scene.report import save_pictures, write_report
@@ -41,8 +41,8 @@ from cgeartheye.utils.errors import UserError
 Piece = tuple[np.ndarray, ...]
 
 
-class SceneRecipe(Recipe):
-    """See `Recipe`."""
+class ScenePipeline(TaskPipeline):
+    """See `TaskPipeline`."""
 
     config: SceneClassification
 
@@ -84,7 +84,7 @@ class SceneRecipe(Recipe):
             )
         return {"weight": weight, "bias": bias}
 
-    def data(self, task: SceneTask, built: Built) -> Data:
+    def data(self, task: SceneTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
         batch, sources = self.config.data.batch_size, SourceFactory(self.config, task, built)
         return Data(
@@ -103,9 +103,9 @@ class SceneRecipe(Recipe):
         writer.check_ending(out, writer.ENDINGS[:2] if tested else writer.ENDINGS)
 
     def test(
-        self, task: SceneTask, built: Built, out: Path | None, show_dir: Path | None
-    ) -> Tested:
-        """Test; see `Recipe`."""
+        self, task: SceneTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
+    ) -> TestResult:
+        """Test; see `TaskPipeline`."""
         started = time.monotonic()
         config, chips = self.config, self.parts.test
         sources = SourceFactory(config, task, built)
@@ -144,7 +144,7 @@ class SceneRecipe(Recipe):
         confusion = metrics.confusion
         found = judge_labels(confusion, chips.classes)
         verdict = self.verdict(found, confusion.support.tolist(), chips.classes)
-        return Tested(metrics.compute(), report, part=self.tested_part, verdict=verdict)
+        return TestResult(metrics.compute(), report, part=self.tested_part, verdict=verdict)
 
     def predict(self, task: SceneTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
         """Yield the probabilities float32 `[classes]` of each image."""
@@ -171,9 +171,9 @@ class SceneRecipe(Recipe):
             f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}"
         )
 
-    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+    def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""
-        return check_scenes(self.config, normalisation, progress)
+        return check_scenes(self.config, normalization, progress)
 
     def _source(self, sources: SourceFactory, chips: SceneChips, views: int) -> Source:
         """Return where batches of chips come from: the cache, or files.
