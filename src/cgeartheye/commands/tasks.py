@@ -22,7 +22,7 @@ from cgeartheye.tasks.scene import writer
 from cgeartheye.training import distributed
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
-from cgeartheye.utils.console import bar, console, say
+from cgeartheye.utils.console import bar, say, show
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
 
@@ -188,7 +188,7 @@ def test(
             )
         tested = recipe.test(task, built, out, show_dir)
         if distributed.is_main():
-            console.print(summary_table(tested.figures))
+            show(summary_table(tested.figures))
             write_text(folder / "test.json", json.dumps(tested.figures, indent=1))
             report = folder / "report.html"
             tested.report(report)
@@ -284,7 +284,7 @@ def check(config: Config) -> bool:
     with bar("examining", 1, "images") as progress:
         result = recipe_for(config).check(normalisation or Normalisation(), progress.reach)
     for part in findings.render(result).renderables:
-        console.print(part, soft_wrap=True)
+        show(part, soft_wrap=True)
     findings.write(result, config.work_dir / "check")
     say(f"contact sheet and every example: {config.work_dir / 'check'}")
     return result.ok
