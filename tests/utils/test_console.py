@@ -3,8 +3,10 @@ import sys
 
 import pytest
 import torch.distributed as dist
+from IPython.display import HTML
 
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils import console
+from cgeartheye.utils.console import bar, muted, say
 
 
 @pytest.mark.parametrize(("rank", "told"), [(0, True), (1, False)])
@@ -34,3 +36,30 @@ def test_a_bar_counts_on(
     with bar("work", 4, "parts", done=1) as progress:
         progress.advance()
     assert "work: 2/4" in capsys.readouterr().out
+
+
+def test_a_notebook_shows_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, drawn: HTML) -> None:
+            shown.append(drawn.data)
+
+    monkeypatch.setattr(console.console, "is_jupyter", True)
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Handle())
+    with bar("work <1>", 1000, "parts") as progress:
+        for _ in range(1000):
+            progress.advance()
+    assert 1 <= len(shown) < 50  # a notebook keeps all that it was sent
+    assert 'value="1000" max="1000"' in shown[-1]
+    assert "work &lt;1&gt;" in shown[-1]
+
+
+def test_what_is_muted_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with muted():
+        say("one")
+        with muted(False):
+            say("two")
+    with muted(False):
+        say("three")
+    assert capsys.readouterr().out.split() == ["three"]

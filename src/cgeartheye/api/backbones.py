@@ -104,8 +104,8 @@ class Backbone(nn.Module):
         tensors = module.state_dict()
         if any(name.endswith(".lora_a") for name in tensors):
             raise UserError(
-                "the backbone has LoRA's matrices beside its weights, which a file of plain weights "
-                "has no place for: save backbone.state_dict() with torch.save"
+                "the backbone has LoRA's matrices, which a file of plain weights has no place for: "
+                "save backbone.state_dict() with torch.save"
             )
         known = self.preprocessing
         facts = Facts(known.mean, known.std, known.gsd).to_metadata()

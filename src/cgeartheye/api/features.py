@@ -204,7 +204,8 @@ def extract_features(
             for _, group in groupby(batch["image"], key=lambda image: image.shape):
                 with autocast(device, precision):
                     cls, maps = backbone(torch.stack(list(group)), list(layers))
-                for token, *own in zip(cls.float().cpu(), *(m.float().cpu() for m in maps)):
+                tensors = [tensor.float().cpu() for tensor in (cls, *maps)]
+                for token, *own in zip(*tensors, strict=True):
                     found.append(ImageFeatures(inputs[len(found)].name, token, tuple(own)))
             shown.advance(len(batch["index"]))
     return Features(found)

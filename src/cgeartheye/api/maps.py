@@ -218,12 +218,14 @@ def map_raster(
     Examples:
         >>> import cgeartheye as cge
         >>> model = cge.load_model("runs/mine")
-        >>> result = cge.map_raster(model, "scene.tif", out="map", vector_format="gpkg")
+        >>> result = cge.map_raster(
+        ...     model, "scene.tif", out="map", vector_format="gpkg", progress=False
+        ... )
         >>> with result.dataset() as raster:
-        ...     raster.crs, raster.read(1).shape
-        (CRS.from_wkt('...'), (4, 6))
+        ...     raster.crs.to_epsg(), raster.read(1).shape  # a cell for each window
+        (32650, (3, 5))
         >>> result.polygons().columns.tolist()
-        ['class', 'area', 'confidence', 'geometry']
+        ['class', 'value', 'area_m2', 'confidence', 'geometry']
     """
     if not isinstance(model, Model):
         model = load_model(model)

@@ -139,9 +139,9 @@ def train(
         ...     "mine.yaml", work_dir="runs/short", progress=False, **{"training.epochs": 1}
         ... )
         >>> sorted(run.metrics)
-        ['macro_f1', 'mean_per_class', 'top1', 'top5']
-        >>> run.report.name
-        'report.html'
+        ['ece', 'macro_f1', 'mean_accuracy', 'top1', 'top5']
+        >>> run.path.name, run.report.name
+        ('short', 'report.html')
     """
     changed = dict(overrides) | ({} if work_dir is None else {"work_dir": Path(work_dir)})
     if isinstance(config, str | PathLike):

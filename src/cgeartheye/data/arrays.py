@@ -96,8 +96,8 @@ def _limits(pixels: Array, deep_stretch: Stretch) -> Stretch:
     finite = pixels[np.isfinite(pixels)]
     if finite.size and not (finite.min() >= 0 and finite.max() <= 1):
         raise UserError(
-            f"an image of {pixels.dtype} has values {finite.min():.4g} to {finite.max():.4g}, where "
-            "0 to 1 are expected: convert it to uint8, or give stretch=(low, high), the values "
-            "that become 0 and 255"
+            f"an image of {pixels.dtype} has values {finite.min():.4g} to {finite.max():.4g} in "
+            "place of 0 to 1: convert it to uint8, or give stretch=(low, high), the values that "
+            "become 0 and 255"
         )
     return 0.0, 1.0

@@ -174,6 +174,11 @@ def sync_gradients(model: nn.Module, sync: bool) -> Iterator[None]:
 
 
 def local_device(name: str) -> torch.device:
+    """Return the device of a name, for this process; see `process_group`.
+
+    Raises:
+        UserError: it does not exist.
+    """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator()
         name = accelerator.type if accelerator and torch.accelerator.is_available() else "cpu"
