@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from affine import Affine
 from PIL import Image
 
 import cgeartheye as cge
 
-sys.path.append(str(Path(__file__).parents[1] / "commands"))  # for the toys
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "commands")]  # the toys
 
 from toy_change import draw_pair
 from toy_land import draw
+from toy_scene import write_scene
 from toy_things import CLASSES as THINGS
 from toy_things import write_things
 
@@ -34,15 +34,6 @@ TRAINING = {"epochs": 1, "log_every": 1, "device": "cpu", "lr": 1e-2}
 def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
     noise = np.random.default_rng([label, seed]).normal(0, 20, (side, side, 3))
     return (np.array(COLORS[label]) + noise).clip(0, 255).astype(np.uint8)
-
-
-def write_scene(path: Path, image: np.ndarray) -> Path:
-    """Write a GeoTIFF of 0.75 m pixels in UTM."""
-    height, width, _ = image.shape
-    place = Affine(0.75, 0, 500_000, 0, -0.75, 4_400_000)
-    with rasterio.open(path, "w", "GTiff", width, height, 3, "EPSG:32650", place, "uint8") as file:
-        file.write(image.transpose(2, 0, 1))
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from toy_command import command
 
 import cgeartheye as cge
-from cgeartheye.commands import tasks
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -21,7 +21,7 @@ def test_classes_are_those_of_the_command(workspace: Path, tmp_path: Path) -> No
     run, chips = workspace / "runs" / "mine", workspace / "chips"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workspace)
-        tasks.predict(run, [chips], tmp_path / "all.json", [])
+        command("predict", run, chips, "--out", tmp_path / "all.json")
         predictions = cge.load_model(run).predict(chips)
         predictions.save(tmp_path / "own.json")
     written = json.loads((tmp_path / "all.json").read_text())
@@ -51,7 +51,7 @@ def test_arrays_are_predicted_as_their_files(workspace: Path) -> None:
 
 def test_masks_are_those_of_the_command(land_run: Path, tmp_path: Path) -> None:
     images = land_run.parent / "val" / "Img"
-    tasks.predict(land_run, [images], tmp_path / "command", [])
+    command("predict", land_run, images, "--out", tmp_path / "command")
     model = cge.load_model(land_run)
     predictions = model.predict(images)
     predictions.save(tmp_path / "own")
@@ -71,7 +71,7 @@ def test_masks_are_those_of_the_command(land_run: Path, tmp_path: Path) -> None:
 
 def test_change_of_folders_and_of_arrays(change_run: Path, tmp_path: Path) -> None:
     before, after = (change_run.parent / "val" / name for name in ("Image1", "Image2"))
-    tasks.predict(change_run, [before, after], tmp_path / "command", [])
+    command("predict", change_run, before, after, "--out", tmp_path / "command")
     model = cge.load_model(change_run)
     folders = model.predict(before, after)
     arrays = model.predict(*(read_pixels(folder / "1.png") for folder in (before, after)))
@@ -89,7 +89,7 @@ def test_change_of_folders_and_of_arrays(change_run: Path, tmp_path: Path) -> No
 
 def test_boxes_are_those_of_the_command(things_run: Path, tmp_path: Path) -> None:
     images = things_run.parent / "images" / "val"
-    tasks.predict(things_run, [images], tmp_path / "all.csv", [])
+    command("predict", things_run, images, "--out", tmp_path / "all.csv")
     written = pd.read_csv(tmp_path / "all.csv")
     model = cge.load_model(things_run)
     frame = model.predict(images).to_frame()

@@ -146,8 +146,8 @@ class MapResult:
         """The map in its colors uint8 `[h, w, 4]`, small, and west, east, south and north."""
         with self.dataset() as file:
             scale = max(1.0, max(file.shape) / _SIDE)
-            shape = [max(1, round(side / scale)) for side in file.shape]
-            values = file.read(1, out_shape=shape, resampling=Resampling.nearest)
+            height, width = (max(1, round(side / scale)) for side in file.shape)
+            values = file.read(1, out_shape=(height, width), resampling=Resampling.nearest)
             left, bottom, right, top = file.bounds
         colors = np.zeros((256, 4), np.uint8)
         for entry in self.info["classes"]:

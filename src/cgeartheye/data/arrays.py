@@ -82,7 +82,7 @@ def to_image(
     else:
         limits = _limits(pixels, deep_stretch) if stretch is None else stretch
         pixels = to_8_bits(pixels.astype(np.float32), valid, limits)
-    return torch.from_numpy(np.ascontiguousarray(np.broadcast_to(pixels, (3, *valid.shape))))
+    return torch.from_numpy(np.broadcast_to(pixels, (3, *valid.shape)).copy())
 
 
 def _limits(pixels: Array, deep_stretch: Stretch) -> Stretch:
