@@ -21,7 +21,8 @@ from rich.progress import (
 console = Console(highlight=False)
 
 SECONDS_BETWEEN_LINES = 15.0
-SECONDS_BETWEEN_FRAMES = 0.2  # of a notebook, which keeps what it was sent
+SECONDS_BEFORE_FRAMES = 0.5  # in a notebook, which keeps what it was sent
+SECONDS_BETWEEN_FRAMES = 0.2
 
 _muted: ContextVar[bool] = ContextVar("muted", default=False)
 
@@ -121,24 +122,28 @@ class _NotebookRow:
     """A progress element of HTML, which needs no widgets and stays in a notebook that is saved."""
 
     def __init__(self, title: str):
-        from IPython.display import HTML, display
-
-        self._title, self._html, self._last = title, HTML, 0.0
-        self._handle = display(HTML(html.escape(title)), display_id=True)  # type: ignore[no-untyped-call]
+        self._title = title
+        self._next = time.monotonic() + SECONDS_BEFORE_FRAMES
+        self._handle: Any = None
 
     def update(self, done: int, total: int, more: str, left: timedelta) -> None:
+        from IPython.display import HTML, display
+
         now = time.monotonic()
-        if done < total and now - self._last < SECONDS_BETWEEN_FRAMES:
+        finished = done >= total and self._handle is not None
+        if now < self._next and not finished:
             return
-        self._last = now
+        self._next = now + SECONDS_BETWEEN_FRAMES
         ahead = f"  {left} left" if done < total else ""
         text = html.escape(f"{done:,}/{total:,}  {more}{ahead}")
-        self._handle.update(
-            self._html(
-                f'{html.escape(self._title)} <progress value="{done}" max="{total}"></progress> '
-                f"<code>{text}</code>"
-            )
+        frame = HTML(  # type: ignore[no-untyped-call]
+            f'{html.escape(self._title)} <progress value="{done}" max="{total}"></progress> '
+            f"<code>{text}</code>"
         )
+        if self._handle is None:
+            self._handle = display(frame, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(frame)
 
 
 def _is_main() -> bool:
