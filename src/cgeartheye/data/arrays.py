@@ -75,7 +75,7 @@ def to_image(
             return torch.from_numpy(pillow_pixels(value)[..., :3].copy()).permute(2, 0, 1)
         value = np.asarray(value)
     bands = value[None] if value.ndim == 2 else np.moveaxis(value, -1, 0)
-    valid = ~np.ma.getmaskarray(bands).all(axis=0)
+    valid = np.asarray(~np.ma.getmaskarray(bands).all(axis=0))
     pixels = np.ma.getdata(bands)
     if pixels.dtype == np.uint8:
         pixels = pixels * valid

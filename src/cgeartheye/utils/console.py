@@ -136,12 +136,12 @@ class _NotebookRow:
         self._next = now + SECONDS_BETWEEN_FRAMES
         ahead = f"  {left} left" if done < total else ""
         text = html.escape(f"{done:,}/{total:,}  {more}{ahead}")
-        frame = HTML(  # type: ignore[no-untyped-call]
+        frame = HTML(
             f'{html.escape(self._title)} <progress value="{done}" max="{total}"></progress> '
             f"<code>{text}</code>"
         )
         if self._handle is None:
-            self._handle = display(frame, display_id=True)  # type: ignore[no-untyped-call]
+            self._handle = display(frame, display_id=True)
         else:
             self._handle.update(frame)
 
