@@ -90,9 +90,8 @@ class Run:
             epochs, values = [r["epoch"] for r in tested], [r[first] for r in tested]
             right.plot(epochs, values, "o-", color="C1", label=f"validation {first} %")
             right.set_ylabel(f"{first} %")
-            ax.legend(
-                [*ax.lines, *right.lines], [line.get_label() for line in [*ax.lines, *right.lines]]
-            )
+            lines = [*ax.lines, *right.lines]
+            ax.legend(lines, [str(line.get_label()) for line in lines])
         return ax
 
     def _repr_html_(self) -> str:
