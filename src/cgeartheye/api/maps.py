@@ -229,6 +229,7 @@ def map_raster(
     """
     if not isinstance(model, Model):
         model = load_model(model)
+    model.check_dates(after)
     formats = (vector_format,) if isinstance(vector_format, str) else vector_format
     given: dict[str, Any] = {
         "vector": tuple(formats) if formats else None,

@@ -158,6 +158,20 @@ class Model:
         items = [kind(one, legend, each) for one, each in zip(inputs, found, strict=True)]
         return Predictions(items, write)
 
+    def check_dates(self, after: object) -> None:
+        """Make sure that there are as many dates as the model sees.
+
+        Args:
+            after: the second date; none: there is one date.
+
+        Raises:
+            UserError: there are not.
+        """
+        if self.task == "change_detection" and after is None:
+            raise UserError(f"{self.path} detects change between two dates: give `after` too")
+        if self.task != "change_detection" and after is not None:
+            raise UserError(f"{self.path} sees one date, not two: leave `after` out")
+
     def __repr__(self) -> str:
         return f"<Model {self.path}: {self.task.replace('_', ' ')}, {len(self.classes)} classes>"
 
@@ -176,12 +190,9 @@ class Model:
 
     def _inputs(self, images: Images, after: Images | None, stretch: Stretch) -> list[Input]:
         config, deep = self.config, self.config.data.stretch
-        if config.task != "change_detection":
-            if after is not None:
-                raise UserError(f"{self.path} sees one date, not two: leave `after` out")
-            return as_inputs(images, stretch, deep)
+        self.check_dates(after)
         if after is None:
-            raise UserError(f"{self.path} detects change between two dates: give `after` too")
+            return as_inputs(images, stretch, deep)
         if is_path(images) and is_path(after):
             return recipe_for(config).find([Path(images), Path(after)])  # type: ignore[arg-type]
         first, second = as_inputs(images, stretch, deep), as_inputs(after, stretch, deep)
