@@ -7,7 +7,7 @@ import torch.distributed as dist
 from IPython.display import HTML
 
 from cgeartheye.utils import console
-from cgeartheye.utils.console import bar, muted, say
+from cgeartheye.utils.console import bar, log_info, muted
 
 
 @pytest.mark.parametrize(("rank", "told"), [(0, True), (1, False)])
@@ -16,7 +16,7 @@ def test_only_the_first_process_of_a_group_prints(
 ) -> None:
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_rank", lambda: rank)
-    say("here")
+    log_info("here")
     assert ("here" in capsys.readouterr().out) == told
 
 
@@ -67,9 +67,9 @@ def test_a_notebook_shows_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_muted_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with muted():
-        say("one")
+        log_info("one")
         with muted(False):
-            say("two")
+            log_info("two")
     with muted(False):
-        say("three")
+        log_info("three")
     assert capsys.readouterr().out.split() == ["three"]

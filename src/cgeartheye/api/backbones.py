@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from cgeartheye.api.isolation import own_random_state
 from cgeartheye.api.preprocessing import Preprocessing, Triple
 from cgeartheye.config import Backbone as BackboneConfig
-from cgeartheye.config import Normalisation, section
+from cgeartheye.config import Normalization, section
 from cgeartheye.models import backbone as networks
-from cgeartheye.models.backbone.checkpoint_io import Facts, read_weights, save_tensors
+from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, read_weights, save_tensors
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.variants import size_name
 from cgeartheye.utils.errors import UserError, nearest
@@ -108,7 +108,7 @@ class Backbone(nn.Module):
                 "save backbone.state_dict() with torch.save"
             )
         known = self.preprocessing
-        facts = Facts(known.mean, known.std, known.gsd).to_metadata()
+        facts = WeightsMetadata(known.mean, known.std, known.gsd).to_metadata()
         save_tensors(path, tensors, {**(card or {}), **facts})
         return path
 
@@ -183,11 +183,11 @@ def create_backbone(
     if (mean is None) != (std is None):
         raise UserError("mean and std go together: give both or neither")
     if mean is not None and std is not None:
-        values["normalisation"] = Normalisation(mean=mean, std=std)
+        values["normalisation"] = Normalization(mean=mean, std=std)
     # Random weights are drawn as the caller seeded it; those that a file replaces leave no trace.
     with own_random_state() if pretrained else nullcontext():
         built = networks.build(section(BackboneConfig, values), image_size)
-    normal = built.normalisation
+    normal = built.normalization
     preprocessing = Preprocessing(normal.mean, normal.std, built.gsd, built.module.patch_size)
     return Backbone(built.module, preprocessing, tuning == "frozen", built.notes)
 

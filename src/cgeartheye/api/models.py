@@ -24,10 +24,10 @@ from cgeartheye.commands import tasks
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
 from cgeartheye.data.arrays import Stretch
-from cgeartheye.mapping.outputs.pixels import colours_of
+from cgeartheye.mapping.outputs.pixels import colors_of
 from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.model_io import device_of
-from cgeartheye.tasks.registry import recipe_for
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training.distributed import local_device
 from cgeartheye.utils.console import muted
 from cgeartheye.utils.errors import UserError
@@ -194,7 +194,7 @@ class Model:
         if after is None:
             return as_inputs(images, stretch, deep)
         if is_path(images) and is_path(after):
-            return recipe_for(config).find([Path(images), Path(after)])  # type: ignore[arg-type]
+            return pipeline_for(config).find([Path(images), Path(after)])  # type: ignore[arg-type]
         first, second = as_inputs(images, stretch, deep), as_inputs(after, stretch, deep)
         if len(first) != len(second):
             raise UserError(
@@ -207,7 +207,7 @@ class Model:
         ]
 
     def _legend(self, config: Config) -> Legend:
-        colors = recipe_for(config).colours or colours_of(len(self.classes))
+        colors = pipeline_for(config).colors or colors_of(len(self.classes))
         score = self.loaded.files.score
         return Legend(
             self.classes,

@@ -60,7 +60,7 @@ class Bar:
             self._row.update(self._done, self._total, more, left)
         elif _is_main() and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            say(f"{self._title}: {self._done}/{self._total}  {more}  {left} left")
+            log_info(f"{self._title}: {self._done}/{self._total}  {more}  {left} left")
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def muted(mute: bool = True) -> Iterator[None]:
         _muted.reset(token)
 
 
-def say(text: str) -> None:
+def log_info(text: str) -> None:
     """Print a line, in the first process only."""
     show(text, markup=False, soft_wrap=True)
 
