@@ -2,6 +2,7 @@
 
 from cgeartheye.models.backbone.build import Built, Model, build, weights_file
 from cgeartheye.models.backbone.checkpoint_io import Facts, convert, inspect
+from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.variants import SIZES, Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 
@@ -11,6 +12,7 @@ __all__ = [
     "Facts",
     "Model",
     "Size",
+    "TimmBackbone",
     "VisionTransformer",
     "build",
     "convert",
