@@ -134,7 +134,7 @@ def things_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "encoder_layers": 1,
                 "decoder_layers": 1,
                 "heads": 4,
-                "hidden": 64,
+                "ffn_dim": 64,
             },
         },
         root,

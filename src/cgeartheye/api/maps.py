@@ -232,7 +232,7 @@ def map_raster(
     model.check_dates(after)
     formats = (vector_format,) if isinstance(vector_format, str) else vector_format
     given: dict[str, Any] = {
-        "vector": tuple(formats) if formats else None,
+        "vector_format": tuple(formats) if formats else None,
         "gsd": gsd,
         "aoi": None if aoi is None else Path(aoi),
         "overlap": overlap,
@@ -240,11 +240,11 @@ def map_raster(
         "bands": bands,
         "stretch": stretch,
         "crs": crs,
-        "scene_gsd": input_gsd,
-        "dates": date_labels,
-        "register": coregister or None,
-        "largest": max_object_size,
-        "score": score_threshold,
+        "input_gsd": input_gsd,
+        "date_labels": date_labels,
+        "coregister": coregister or None,
+        "max_object_size": max_object_size,
+        "score_threshold": score_threshold,
     }
     options = {name: value for name, value in given.items() if value is not None}
     later = None if after is None else _paths(after)

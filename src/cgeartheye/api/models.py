@@ -208,7 +208,7 @@ class Model:
 
     def _legend(self, config: Config) -> Legend:
         colors = pipeline_for(config).colors or colors_of(len(self.classes))
-        score = self.loaded.files.score
+        score = self.loaded.files.score_threshold
         return Legend(
             self.classes,
             tuple(colors),

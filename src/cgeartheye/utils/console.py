@@ -146,6 +146,11 @@ class _NotebookRow:
             self._handle.update(frame)
 
 
+def warn(text: str) -> None:
+    """Print a warning, in the first process only."""
+    log_info(f"warning: {text}")
+
+
 def _is_main() -> bool:
     # Processes that only read have no use for PyTorch, which takes 1.5 s and 0.6 GB: without it
     # there is no group of processes either.
