@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -59,6 +60,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         os.chdir(before)
     return root
+
+
+@pytest.fixture
+def fresh_workspace(workspace: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace, for examples that write into it."""
+    return Path(shutil.copytree(workspace, tmp_path / "workspace"))
 
 
 def _train(fields: dict[str, Any], root: Path) -> Path:

@@ -11,8 +11,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 
 
-def test_the_page_on_the_api_runs(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace)
+def test_the_page_on_the_api_runs(fresh_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fresh_workspace)
     page = (DOCS / "api.md").read_text()
     blocks = BLOCK.findall(page)
     assert len(blocks) > 12

@@ -23,8 +23,10 @@ def examples_of(name: str) -> list[doctest.DocTest]:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS + OTHERS)
-def test_the_example_runs(name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(workspace)
+def test_the_example_runs(
+    name: str, fresh_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(fresh_workspace)
     (example,) = examples_of(name)
     messages: list[str] = []
     result = doctest.DocTestRunner(optionflags=FLAGS).run(example, out=messages.append)
