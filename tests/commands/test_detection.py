@@ -25,6 +25,7 @@ from cgeartheye.models.backbone import build
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.detection.module import DetectionTask, pack, unpack
 from cgeartheye.tasks.detection.pipeline import DetectionPipeline
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training.loaders import FeatureSource, FileSource
 from cgeartheye.training.run_dir import read_history
 from cgeartheye.training.samplers import derive_seed
@@ -329,7 +330,7 @@ def test_large_images_are_seen_window_by_window(things_config: Path, things: Pat
     parts = load_detection_parts(config.data)
     assert parts.val[1]["image"].shape == (3, 112, 90)
     tasks.test(config)
-    task, _ = tasks.load(config, run, torch.device("cpu"))
+    task, _ = tasks.load(pipeline_for(config), run, torch.device("cpu"))
     task.eval()
     image = torch.from_numpy(draw_things(7, 260, 200)[0]).permute(2, 0, 1)
     batch = {"image": [image], "size": torch.tensor([[260, 200]])}

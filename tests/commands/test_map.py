@@ -53,7 +53,7 @@ def test_a_segmenter_maps_what_it_predicts_for_chips(land_config: Path, tmp_path
     facts = json.loads((out / "map.json").read_text())
     assert facts["settings"]["model_gsd"] == 0.75
     assert not facts["model_grid"]["resampled"]
-    task, _ = tasks.load(load(run / "config.yaml"), run, torch.device("cpu"))
+    task, _ = tasks.load(pipeline_for(load(run / "config.yaml")), run, torch.device("cpu"))
     image = torch.from_numpy(picture).permute(2, 0, 1)
     (expected,) = slide([image], task.eval().logits, 56, 1 / 3, 8)
     with rasterio.open(out / "map.tif") as file, rasterio.open(out / "probabilities.tif") as deep:
@@ -149,12 +149,12 @@ def test_a_detector_maps_what_it_finds_in_a_large_image(
     command("map", run, scene, "--out", out, "--score-threshold", 0, "--set", wide)
     facts = json.loads((out / "map.json").read_text())
     assert facts["kind"] == "objects"
-    assert facts["settings"]["score"] == 0
-    assert facts["settings"]["model_largest"] == model_io.read_model(run).max_object_size
+    assert facts["settings"]["score_threshold"] == 0
+    assert facts["settings"]["model_max_object_size"] == model_io.read_model(run).max_object_size
     assert facts["overlap_m"] == pytest.approx(0.7 * 112 * 0.75, rel=1e-3)
     found = geopandas.read_file(out / "map.gpkg")
     config = load(run / "config.yaml", ["data.resize=false", wide])
-    task, _ = tasks.load(config, run, torch.device("cpu"))
+    task, _ = tasks.load(pipeline_for(config), run, torch.device("cpu"))
     image = torch.from_numpy(picture).permute(2, 0, 1)
     with torch.no_grad():
         (expected,) = task.eval().predict({"image": [image], "size": torch.tensor([[260, 200]])})

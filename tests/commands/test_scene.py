@@ -24,6 +24,7 @@ from cgeartheye.data import SceneParts, load_parts
 from cgeartheye.models.backbone import build
 from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training.checkpoint import read_part
 from cgeartheye.training.run_dir import read_history
 from cgeartheye.utils.errors import UserError
@@ -184,7 +185,7 @@ def test_tta_averages_mirror_images(trained: Path, tmp_path: Path) -> None:
     config = load(trained / "config.yaml")
     tasks.test(config, None, out=tmp_path / "tta.json", tta=True)
     rows = json.loads((tmp_path / "tta.json").read_text())
-    task, _ = tasks.load(config, trained, torch.device("cpu"))
+    task, _ = tasks.load(pipeline_for(config), trained, torch.device("cpu"))
     task.eval()
     chips = load_parts(config.data).test
     image = chips[0]["image"][None]

@@ -24,6 +24,7 @@ from cgeartheye.cli.options import (
     read_task_config,
 )
 from cgeartheye.cli.pretrain import pretrain_app
+from cgeartheye.cli.renamed import with_old_options
 from cgeartheye.cli.weights import weights_app
 from cgeartheye.utils.errors import UserError
 
@@ -127,7 +128,7 @@ def predict(
     tasks.predict(run, inputs, out, set_ or [])
 
 
-app.command("map")(map_command)
+app.command("map", cls=with_old_options("map"))(map_command)
 
 
 @app.command()

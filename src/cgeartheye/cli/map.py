@@ -24,29 +24,29 @@ def map_command(
     after: Annotated[
         list[Path] | None, typer.Option(help="That of the second date, on any grid of its own.")
     ] = None,
-    dates: Annotated[
+    date_labels: Annotated[
         tuple[str, str] | None,
         typer.Option(help="What to call the two dates [their tag of date, or file name]."),
     ] = None,
-    register: Annotated[
+    coregister: Annotated[
         bool,
-        typer.Option("--register", help="Find how the second date is displaced; move it back."),
+        typer.Option("--coregister", help="Find how the second date is displaced; move it back."),
     ] = False,
-    vector: Annotated[
+    vector_format: Annotated[
         list[str] | None,
         typer.Option(
             help="Polygons too: gpkg, parquet, geojson or fgb; of objects gpkg if "
             "none is named. Repeat for several."
         ),
     ] = None,
-    largest: Annotated[
+    max_object_size: Annotated[
         float | None,
         typer.Option(
             help="For a detector, metres that the largest object reaches, its diagonal: windows "
             "overlap by as much (as in its training)."
         ),
     ] = None,
-    score: Annotated[
+    score_threshold: Annotated[
         float | None,
         typer.Option(help="For a detector, the least of an object (what its test found, or 0.3)."),
     ] = None,
@@ -75,7 +75,7 @@ def map_command(
     crs: Annotated[
         str | None, typer.Option(help="Of a scene that names none, e.g. EPSG:32650.")
     ] = None,
-    scene_gsd: Annotated[
+    input_gsd: Annotated[
         float | None, typer.Option(help="Metres a pixel of a scene that is on no map.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
@@ -96,7 +96,7 @@ def map_command(
         raise UserError(f"one date is missing: name its scene with {missing}")
 
     given = {
-        "vector": tuple(vector) if vector else None,
+        "vector_format": tuple(vector_format) if vector_format else None,
         "gsd": gsd,
         "aoi": aoi,
         "overlap": overlap,
@@ -104,11 +104,11 @@ def map_command(
         "bands": bands,
         "stretch": stretch,
         "crs": crs,
-        "scene_gsd": scene_gsd,
-        "dates": dates,
-        "register": register or None,
-        "largest": largest,
-        "score": score,
+        "input_gsd": input_gsd,
+        "date_labels": date_labels,
+        "coregister": coregister or None,
+        "max_object_size": max_object_size,
+        "score_threshold": score_threshold,
     }
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]

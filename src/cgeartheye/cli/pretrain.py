@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cgeartheye.cli.options import ConfigFile, Overrides, Resume, ResumeFrom, WorkDir, read_config
+from cgeartheye.cli.renamed import with_old_options
 from cgeartheye.utils.errors import UserError
 
 
@@ -42,7 +43,7 @@ def pretrain_run(
     pretrain(read, resume, resume_from)
 
 
-@pretrain_app.command("pack")
+@pretrain_app.command("pack", cls=with_old_options("pretrain pack"))
 def pretrain_pack(
     source: Annotated[
         Path | None,
@@ -54,7 +55,7 @@ def pretrain_pack(
     out: Annotated[Path, typer.Option(help="The store; images are added to one that exists.")] = (
         Path("store")
     ),
-    chip: Annotated[
+    chip_size: Annotated[
         int | None, typer.Option(min=14, help="Cut rasters into chips of so many pixels a side.")
     ] = None,
     gsd: Annotated[
@@ -69,7 +70,7 @@ def pretrain_pack(
     max_side: Annotated[int | None, typer.Option(min=14, help="Make longer images smaller.")] = (
         None
     ),
-    quality: Annotated[
+    jpeg_quality: Annotated[
         int | None, typer.Option(min=1, max=100, help="Encode every image anew, as JPEG.")
     ] = None,
     skip_damaged: Annotated[
@@ -88,7 +89,7 @@ def pretrain_pack(
     if source is None and not verify:
         raise UserError("name a folder, a table or a raster to pack, or --verify a store")
     if source is not None:
-        settings = Settings(chip, gsd, bands, season, max_side, quality)
+        settings = Settings(chip_size, gsd, bands, season, max_side, jpeg_quality)
         show_packed(out, pack.pack(source, out, settings, skip_damaged, workers))
     if verify and not show_problems(out, pack.verify(out)):
         raise typer.Exit(1)

@@ -25,7 +25,7 @@ from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import latest
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
-from cgeartheye.utils.console import bar, console, log_info
+from cgeartheye.utils.console import bar, log_info, show
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 
@@ -235,7 +235,7 @@ def _test(
         )
     tested = pipeline.test(task, built, out, show_dir)
     if distributed.is_main():
-        console.print(summary_table(tested.figures))
+        show(summary_table(tested.figures))
         log_info(f"measured on the {tested.part}")
         for sentence in tested.verdict:
             log_info(f"verdict: {sentence}")
@@ -269,11 +269,11 @@ class LoadedModel:
         return self.pipeline.config
 
     def predict(self, inputs: Sequence[Input]) -> Iterator[Any]:
-        """Yield predictions; see `Recipe.predict`."""
+        """Yield predictions; see `TaskPipeline.predict`."""
         return self.pipeline.predict(self.task, inputs)
 
     def write(self, inputs: Sequence[Input], predictions: Sequence[Any], out: Path) -> str:
-        """Write predictions; see `Recipe.write`."""
+        """Write predictions; see `TaskPipeline.write`."""
         self.pipeline.check_out(out, tested=False)
         return self.pipeline.write(self.task.classes, inputs, predictions, out)
 
@@ -345,7 +345,7 @@ def check(config: Config) -> bool:
         result = pipeline.check(normalization or Normalization(), progress.reach)
     result = replace(result, findings=[*result.findings, _dry_run(pipeline, result.ok)])
     for part in findings.render(result).renderables:
-        console.print(part, soft_wrap=True)
+        show(part, soft_wrap=True)
     findings.write(result, config.work_dir / "check")
     log_info(f"contact sheet and every example: {config.work_dir / 'check'}")
     return result.ok

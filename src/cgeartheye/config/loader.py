@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from cgeartheye.config.base import Section
 from cgeartheye.config.jlssd import Jlssd
 from cgeartheye.config.pretraining import Pretraining
+from cgeartheye.config.renamed import modernize
 from cgeartheye.config.schema import KINDS, Config
 from cgeartheye.utils.errors import UserError, nearest
 
@@ -43,7 +44,7 @@ def load(path: Path, overrides: Overrides = ()) -> Config | Pretraining | Jlssd:
     if not path.is_file():
         raise UserError(f"no config file {path}")
     values = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
-    _apply(values, overrides)
+    values = _overridden(values, overrides, KINDS.get(_task_of(values)), str(path))
     values["work_dir"] = values.get("work_dir") or Path("runs") / path.stem
     return _validated(values, str(path))
 
@@ -63,21 +64,17 @@ def make(
     Raises:
         UserError: an unknown field (with the nearest name), or a value that does not fit.
     """
-    values: dict[str, Any] = {}
-    if isinstance(fields, BaseModel):
-        values = _set_fields(fields)
-    else:
-        _apply(values, fields)
-    _apply(values, overrides)
-    task = values.get("task") or "scene_classification"
-    values["work_dir"] = values.get("work_dir") or Path("runs") / str(task)
+    given = _set_fields(fields) if isinstance(fields, BaseModel) else dict(fields)
+    task = _task_of(given)
+    values = _overridden({}, given, KINDS.get(task), "the config")
+    values = _overridden(values, overrides, KINDS.get(task), "the config")
+    values["work_dir"] = values.get("work_dir") or Path("runs") / task
     return _validated(values, "the config")
 
 
 def override(config: Config, overrides: Overrides) -> Config:
     """Return a config with some fields changed; see `load`."""
-    values = _set_fields(config)
-    _apply(values, overrides)
+    values = _overridden(config.model_dump(exclude_unset=True), overrides, type(config), "--set")
     changed = _validated(values | {"task": config.task}, "--set")
     assert isinstance(changed, Config)
     return changed
@@ -89,8 +86,7 @@ def section(kind: type[Part], values: dict[str, Any], overrides: list[str] | Non
     Raises:
         UserError: an unknown field, or a value that does not fit.
     """
-    values = dict(values)
-    _apply(values, overrides or ())
+    values = _overridden(values, overrides, kind, "--set")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -145,7 +141,7 @@ def _yaml_sentence(path: Path, error: yaml.MarkedYAMLError) -> str:
 
 
 def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jlssd:
-    task = values.get("task") or "scene_classification"
+    task = _task_of(values)
     if task not in KINDS:
         raise UserError(
             f"{source}: task: '{task}' is none of {', '.join(KINDS)}"
@@ -157,34 +153,75 @@ def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jl
         raise UserError(_sentence(source, error)) from error
 
 
-def _apply(values: dict[str, Any], overrides: Overrides) -> None:
+def _task_of(values: dict[str, Any]) -> str:
+    return str(values.get("task") or "scene_classification")
+
+
+def _overridden(
+    values: dict[str, Any],
+    overrides: Overrides | None,
+    kind: type[BaseModel] | None,
+    source: str,
+) -> dict[str, Any]:
+    """Apply overrides to values; old names of fields are replaced in both before they meet."""
+    values = _modernized(kind, values, source)
+    for text, value in _parsed(overrides or ()):
+        for part in reversed(text.partition("=")[0].split(".")):
+            value = {part: value}
+        values = _merged(values, _modernized(kind, value, "--set"), text)
+    return values
+
+
+def _parsed(overrides: Overrides) -> Iterator[tuple[str, Any]]:
+    """Yield texts that begin with the dotted name of a field, and the field's value."""
     if isinstance(overrides, Mapping):
         for key, value in overrides.items():
             if isinstance(value, Mapping):
-                _apply(values, {f"{key}.{name}": inner for name, inner in value.items()})
+                yield from _parsed({f"{key}.{name}": inner for name, inner in value.items()})
+            elif isinstance(value, Section):
+                yield key, value.model_dump(exclude_unset=True)
             else:
-                plain = (
-                    value.model_dump(exclude_unset=True) if isinstance(value, Section) else value
-                )
-                _set(values, key, plain)
+                yield key, value
         return
     for text in overrides:
         key, separator, yaml_value = text.partition("=")
         if not separator or not key:
             raise UserError(f"an override is written field.subfield=value, not '{text}'")
         try:
-            _set(values, key, yaml.load(yaml_value, Loader=_Loader))
+            yield text, yaml.load(yaml_value, Loader=_Loader)
         except yaml.YAMLError as error:
             raise UserError(f"the value of '{text}' is not YAML") from error
 
 
-def _set(values: dict[str, Any], key: str, value: object) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise UserError(f"'{key}': {parent} is a single value, it has no fields")
-    values[last] = value
+def _merged(
+    values: dict[str, Any], override: dict[str, Any], text: str, level: int = 0
+) -> dict[str, Any]:
+    """Follow the single path of an override, of which `text` is the source, and set its value."""
+    ((name, value),) = override.items()
+    if level < text.partition("=")[0].count("."):
+        inner = values.get(name, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"'{text}': {name} is a single value, it has no fields")
+        value = _merged(inner, value, text, level + 1)
+    return values | {name: value}
+
+
+def _modernized(
+    kind: type[BaseModel] | None, values: dict[str, Any], source: str
+) -> dict[str, Any]:
+    """Replace old names of fields in all sections."""
+    if kind is None:
+        return dict(values)
+    try:
+        values = modernize(kind, values)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
+    return {
+        name: _modernized(_section_of(kind, name), value, source)
+        if isinstance(value, dict)
+        else value
+        for name, value in values.items()
+    }
 
 
 def _sentence(source: str, error: ValidationError) -> str:
@@ -225,14 +262,19 @@ def _paths_to(name: str, kind: type[BaseModel], above: str = "") -> Iterator[str
 def _fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:
     """Names of the fields of the section that `place` leads to."""
     for part in place:
-        field = model.model_fields.get(part)
-        annotation = field.annotation if field else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
+        inner = _section_of(model, part)
+        if inner is None:
             return []
-        model = inner[0]
+        model = inner
     return list(model.model_fields)
+
+
+def _section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """Return the section that a field holds, if it holds one."""
+    field = model.model_fields.get(name)
+    annotation = field.annotation if field else None
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
 
 
 class _Loader(yaml.SafeLoader):

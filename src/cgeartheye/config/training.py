@@ -20,8 +20,8 @@ class Optimization(Section):
     lr_scaling: Literal["linear", "sqrt"] = Field(
         "linear", description="in proportion to the batch, or to its root"
     )
-    schedule: Literal["cosine", "poly"] = Field(
-        "cosine", description="how lr falls after the warm-up; poly: in a straight line"
+    schedule: Literal["cosine", "linear"] = Field(
+        "cosine", description="how lr falls after the warm-up"
     )
     lr_end: float = Field(0.0, ge=0, description="at the last step")
     warmup_steps: int | None = Field(

@@ -26,7 +26,7 @@ def judge_labels(confusion: ConfusionMatrix, classes: Sequence[str]) -> list[str
         Sentences; none where nothing stands out.
     """
     predicted, support = confusion.counts.sum(0).numpy(), confusion.support
-    tested, chance = support.sum(), 1 / max(1, np.count_nonzero(support))
+    tested, chance = int(support.sum()), 1 / max(1, int(np.count_nonzero(support)))
     found = float(np.nanmean(confusion.recall)) if tested else math.nan
     # Two standard errors above what guessing finds.
     limit = chance + 2 * math.sqrt(chance * (1 - chance) / max(1, tested))
@@ -55,7 +55,9 @@ def judge_pixels(confusion: ConfusionMatrix, classes: Sequence[str], change: boo
     barely = (confusion.iou < BARELY) & (predicted > 0) & (support > 0)
     sentences = _never(predicted, support, classes)
     if barely.any():
-        named = _named([f"{classes[n]} {confusion.iou[n]:.1%}" for n in np.flatnonzero(barely)])
+        named = _named(
+            [f"{classes[n]} {confusion.iou[n]:.1%}" for n in np.flatnonzero(barely).tolist()]
+        )
         sentences.append(f"barely found, by their IoU: {named}")
     return sentences
 
@@ -87,7 +89,7 @@ def advice(config: Config, steps: int, support: Sequence[float], classes: Sequen
         more = max(2 * training.epochs, round(training.epochs * FEW_STEPS / steps))
         causes.append(f"{steps} steps are few (try training.epochs={more})")
     shares = np.asarray(support, float) / max(1.0, float(np.sum(support)))
-    rare = [n for n in np.argsort(shares) if 0 < shares[n] < RARE]
+    rare = [n for n in np.argsort(shares).tolist() if 0 < shares[n] < RARE]
     if rare and config.task in ("semantic_segmentation", "change_detection"):
         share = f"{classes[rare[0]]} covers {shares[rare[0]]:.1%} of the pixels"
         causes.append(f"{share} (try decoder.dice=1.0, or decoder.class_weights)")
@@ -99,7 +101,7 @@ def advice(config: Config, steps: int, support: Sequence[float], classes: Sequen
 def _never(predicted: np.ndarray, support: np.ndarray, classes: Sequence[str]) -> list[str]:
     if np.count_nonzero(predicted) == 1 and np.count_nonzero(support) > 1:
         return [f"everything is taken for {classes[int(predicted.argmax())]}"]
-    never = [classes[n] for n in np.flatnonzero((predicted == 0) & (support > 0))]
+    never = [classes[n] for n in np.flatnonzero((predicted == 0) & (support > 0)).tolist()]
     return [f"never predicted: {_named(never)}"] if never else []
 
 

@@ -48,7 +48,7 @@ def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) 
 
 
 def decoder_factor(config: Training) -> Callable[[str], float]:
-    """Return the factors of the learning rate in a task: 1 for the backbone, and `decoder_lr_mult`."""
+    """Return the factors of lr in a task: 1 for the backbone, `decoder_lr_mult` for the rest."""
     return lambda name: 1.0 if "backbone" in name.split(".") else config.decoder_lr_mult
 
 
@@ -88,7 +88,7 @@ def scheduled_lr(
         # From 0 on the first step would be lost.
         risen = (step if first else step + 1) / warmup
         return peak * (first + (1 - first) * risen)
-    shape = line if settings.schedule == "poly" else cosine
+    shape = line if settings.schedule == "linear" else cosine
     return shape(peak, settings.lr_end, (step - warmup) / (total - warmup))
 
 

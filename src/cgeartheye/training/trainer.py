@@ -258,12 +258,13 @@ class Trainer:
             metrics = evaluate(self.task, self.data.val, self.data.val_batch, self.config.precision)
         figures = metrics.compute()
         self.run.log({"kind": "val", "step": position.step, "epoch": epoch + 1, **figures})
-        if _is_better(figures[monitor], position.best):
-            position.best, position.stale = figures[monitor], 0
+        figure: float = figures[monitor]
+        if _is_better(figure, position.best):
+            position.best, position.stale = figure, 0
             self.export(self.model)
         else:
             position.stale += 1
-        return figures[monitor]
+        return figure
 
     def _save_if_due(self) -> None:
         due = time.monotonic() - self.saved >= 60 * self.config.checkpoint_minutes

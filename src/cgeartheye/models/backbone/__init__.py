@@ -3,6 +3,7 @@
 from cgeartheye.models.backbone.build import BackboneBundle, Model, build, weights_file
 from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata
 from cgeartheye.models.backbone.conversion import convert, inspect
+from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.variants import SIZES, Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 
@@ -11,6 +12,7 @@ __all__ = [
     "BackboneBundle",
     "Model",
     "Size",
+    "TimmBackbone",
     "VisionTransformer",
     "WeightsMetadata",
     "build",

@@ -63,21 +63,21 @@ class Settings:
     """How images are read and written.
 
     Attributes:
-        chip: pixels a side of the chips that rasters are cut into; none: images stay whole.
+        chip_size: pixels a side of the chips that rasters are cut into; none: images stay whole.
         gsd: metres a pixel of the chips; none, or a raster without a reference system: its own.
         bands: which are red, green and blue.
         season: of all images; none: the table's, or a raster's file name.
         max_side: longer images are made smaller.
-        quality: all images become JPEGs of this quality; none: 8-bit JPEG and PNG files stay as
+        jpeg_quality: all images become JPEGs of this quality; none: 8-bit JPEG and PNG files stay as
             they are, the rest becomes JPEG of quality 95.
     """
 
-    chip: int | None = None
+    chip_size: int | None = None
     gsd: float | None = None
     bands: tuple[int, int, int] = (1, 2, 3)
     season: str | None = None
     max_side: int | None = None
-    quality: int | None = None
+    jpeg_quality: int | None = None
 
 
 @dataclass(frozen=True)

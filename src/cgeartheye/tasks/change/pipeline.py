@@ -23,7 +23,7 @@ from cgeartheye.utils.errors import UserError
 
 
 class ChangePipeline(DensePipeline):
-    """See `Recipe`."""
+    """See `TaskPipeline`."""
 
     config: ChangeDetection
     images = ("image1", "image2")
@@ -115,5 +115,6 @@ class _Pairs(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         pair, data = self._inputs[index], self._data
         before, after = (load_image(file, data.bands, data.stretch) for file in pair.images)
-        refuse_other_size(*pair.image_names, (before, after))
+        first, second = pair.image_names
+        refuse_other_size(first, second, (before, after))
         return {"image1": before, "image2": after, "index": index}

@@ -51,7 +51,7 @@ def write_mask(
     Raises:
         UserError: it cannot be written.
     """
-    place = image and _place(image)
+    place = _place(image) if image else None
     path = (folder / name).with_suffix(".tif" if place else ".png")
     if place is None:
         picture = Image.fromarray(classes)

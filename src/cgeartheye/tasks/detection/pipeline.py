@@ -207,7 +207,7 @@ class DetectionPipeline(TaskPipeline):
         writer.write_boxes(out, rows, classes)
         counts: Counter[str] = Counter()
         for row in rows:
-            sure = row.found.labels[row.found.scores >= writer.LEAST_SCORE]
+            sure = row.preds.labels[row.preds.scores >= writer.LEAST_SCORE]
             counts.update(classes[label] for label in sure.tolist())
         said = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
         return f"{len(rows)} images: {said or 'nothing found'}"

@@ -170,7 +170,7 @@ def _coco(
 
 
 def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
-    places = [row.path and place_of(row.path) for row in rows]
+    places = [place_of(row.path) if row.path else None for row in rows]
     if not any(places):
         raise UserError(
             f"{rows[0].path or rows[0].name} and the images after it have no reference system, so "

@@ -74,7 +74,7 @@ def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
 
 
 def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
-    places = [row.path and read_georeference(row.path) for row in rows]
+    places = [read_georeference(row.path) if row.path else None for row in rows]
     if not any(places):
         raise UserError(
             f"{rows[0].name} and the images after it have no reference system, so GeoJSON cannot "

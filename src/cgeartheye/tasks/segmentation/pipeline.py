@@ -23,7 +23,7 @@ from cgeartheye.utils.errors import UserError
 
 
 class SegmentationPipeline(DensePipeline):
-    """See `Recipe`."""
+    """See `TaskPipeline`."""
 
     config: SemanticSegmentation
     images = ("image",)
