@@ -68,8 +68,8 @@ class Settings:
         bands: which are red, green and blue.
         season: of all images; none: the table's, or a raster's file name.
         max_side: longer images are made smaller.
-        jpeg_quality: all images become JPEGs of this quality; none: 8-bit JPEG and PNG files stay as
-            they are, the rest becomes JPEG of quality 95.
+        jpeg_quality: all images become JPEGs of this quality; none: 8-bit JPEG and PNG files
+            stay as they are, the rest becomes JPEG of quality 95.
     """
 
     chip_size: int | None = None
