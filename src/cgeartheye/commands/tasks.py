@@ -14,6 +14,7 @@ from cgeartheye.models.backbone import Built
 from cgeartheye.models.backbone.checkpoint_io import check_fit, read_facts, read_tensors
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.data_identity import keep_identity
 from cgeartheye.tasks.registry import Recipe, recipe_for
 from cgeartheye.tasks.scene import writer
 from cgeartheye.training import distributed
@@ -51,6 +52,7 @@ def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | No
     _say_notes(built)
     if checkpoint:
         model_io.refuse_other_weights(run.folder, config, built)
+    keep_identity(run.folder, recipe.parts, resume=checkpoint is not None)
     data = recipe.data(task, built)
     gsd = recipe.gsd() or built.gsd
     model_io.write_facts(run.folder, config, classes, built, gsd, recipe.facts())
