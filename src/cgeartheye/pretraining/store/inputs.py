@@ -25,6 +25,7 @@ from rasterio.windows import Window
 
 from cgeartheye.data import images_below
 from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
+from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.console import say
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.tables import read_csv
@@ -374,6 +375,7 @@ def _opened(path: Path, gsd: float | None) -> DatasetReader:
             raster = rasterio.open(path)
     except RasterioError as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    refuse_blocks(path, raster)
     if gsd is None or raster.crs is None:
         return raster
     crs = raster.crs if raster.crs.is_projected else _utm(raster)
