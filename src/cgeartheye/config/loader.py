@@ -16,6 +16,9 @@ from cgeartheye.utils.errors import UserError, nearest
 
 Part = TypeVar("Part", bound=Section)
 
+# What PyYAML raises, of impossible dates, numbers of 5,000 digits or endless nesting besides.
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+
 
 def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining | Jlssd:
     """Read a config file and apply overrides.
@@ -92,7 +95,7 @@ def _read_python(path: Path) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _NO_YAML as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold fields such as 'backbone:' and 'data:'")
@@ -101,7 +104,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jlssd:
     task = values.get("task") or "scene_classification"
-    if task not in KINDS:
+    if not isinstance(task, str) or task not in KINDS:
         raise UserError(
             f"{source}: task: '{task}' is none of {', '.join(KINDS)}"
             f"{nearest(str(task), list(KINDS))}"
@@ -118,8 +121,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"an override is written field.subfield=value, not '{override}'")
     try:
         value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"the value of '{override}' is not YAML") from error
+    except _NO_YAML as error:
+        raise UserError(f"the value of '{override:.200}' is not YAML") from error
     *parents, last = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})

@@ -13,6 +13,7 @@ from cgeartheye.training import distributed
 from cgeartheye.utils.console import say
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, write_text
+from cgeartheye.utils.state import json_object
 
 Record = dict[str, Any]
 
@@ -122,12 +123,24 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def read_history(folder: Path) -> list[Record]:
-    """Return the records of `metrics.jsonl`; a line cut off by a kill is left out."""
+    """Return the records of `metrics.jsonl`; a line cut off by a kill is left out.
+
+    Other damaged lines are left out too, and it is said: nothing but curves needs them.
+    """
     path = folder / "metrics.jsonl"
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    records, damaged = [], 0
+    for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
+            record = json_object(line)
+            if not (isinstance(record["kind"], str) and type(record["step"]) is int):
+                raise ValueError("no record")
+            records.append(record)
+        except (ValueError, KeyError):
+            damaged += number < len(lines)
+    if damaged:
+        say(
+            f"note: {damaged} of the {len(lines)} lines of {path} are damaged and left out: the "
+            "curves of the report have gaps, the model is not touched"
+        )
     return records

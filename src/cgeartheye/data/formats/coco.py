@@ -158,6 +158,12 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
             isinstance(one["id"], Id) for name in ("images", "categories") for one in content[name]
         ):
             wrong = "an id is neither a number nor a text"
+        elif not all(
+            _is_text(one[field])
+            for name, field in (("images", "file_name"), ("categories", "name"))
+            for one in content[name]
+        ):
+            wrong = "a name is no text"
     if wrong:
         raise UserError(
             f"{path} is not a COCO file, {wrong}: export one with images, annotations and "
@@ -165,6 +171,15 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         )
     checked: dict[str, list[dict[str, Any]]] = content
     return checked
+
+
+def _is_text(name: Any) -> bool:
+    """Whether a name can be written: half of a letter outside of Unicode's first plane cannot."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return isinstance(name, str | int | float)
 
 
 def _box(annotation: dict[str, Any], place: str, faults: Faults) -> Sequence[float] | None:
