@@ -188,7 +188,8 @@ ONE = '{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "n
          '"categories": []}', "a name is no text"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": ["a"]}]}',
          "a name is no text"),
-        (ONE + '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1' + "0" * 400 + "]}]}",
+        (ONE + '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1'
+         + "0" * 400 + "]}]}",
          "no finite number"),
         (ONE + '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1], '
          '"segmentation": [[1, 1, 1' + "0" * 400 + ", 1, 5, 5]]}]}", "neither polygons nor"),

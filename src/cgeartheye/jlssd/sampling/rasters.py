@@ -209,8 +209,7 @@ class Raster:
     def _through_warper(
         self, place: Affine, width: int, height: int
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        # Without a value for it, a mask tells that there is no data beyond the raster; an alpha band
-        # is one.
+        # Without a value for it, a mask tells that there is no data beyond the raster.
         unmarked = self.nodata is None or self._masked
         has_alpha = ColorInterp.alpha in self._file.colorinterp
         with WarpedVRT(
