@@ -38,7 +38,7 @@ def _names(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 Factors = Annotated[tuple[float, float], AfterValidator(_rising_factors)]
 Names = Annotated[tuple[str, ...], AfterValidator(_names)]

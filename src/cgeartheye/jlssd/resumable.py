@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, replacing, write_text
 from cgeartheye.utils.state import json_object
@@ -45,7 +45,7 @@ def read_chips(path: Path) -> pa.Table:
         )
     for name in (*CHIP_COLUMNS, *({"reason"} & set(table.column_names))):
         try:
-            table = replaced(table, name, table[name].cast(pa.string()))
+            table = set_column(table, name, table[name].cast(pa.string()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(f"{path}: column {name} holds no text: {error}") from error
     kept = pc.equal(table["status"], OK)
@@ -96,14 +96,14 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     """Return a table with a column in place of that of the same name, or behind the others."""
     if name not in table.column_names:
         return table.append_column(name, values)
     return table.set_column(table.column_names.index(name), name, values)
 
 
-def moved(table: pa.Table, source: Path, target: Path) -> pa.Table:
+def rebase_paths(table: pa.Table, source: Path, target: Path) -> pa.Table:
     """Return a table of chips whose paths lead from another folder to the same files."""
     if source.resolve() == target.resolve():
         return table
@@ -111,7 +111,7 @@ def moved(table: pa.Table, source: Path, target: Path) -> pa.Table:
         path and os.path.relpath(source.resolve() / path, target.resolve())
         for path in table["path"].to_pylist()
     ]
-    return replaced(table, "path", pa.array(paths, pa.string()))
+    return set_column(table, "path", pa.array(paths, pa.string()))
 
 
 def key_of(facts: Mapping[str, object]) -> str:
@@ -187,7 +187,7 @@ class Ledger:
             files = {str(name): str(digest) for name, digest in entry["files"].items()}
             is_same = entry["key"] == key
         except (ValueError, KeyError, AttributeError):
-            say(f"note: {path} is damaged: the step {step} is done again")
+            log_info(f"note: {path} is damaged: the step {step} is done again")
             return False
         return is_same and all(
             (self._folder / name).is_file() and digest_of(self._folder / name) == digest

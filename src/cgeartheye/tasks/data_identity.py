@@ -38,7 +38,7 @@ def keep_identity(folder: Path, parts: Any, resume: bool) -> None:
             _keep(folder / FILE, parts, resume)
         except UserError as error:
             failure = error
-    distributed.main_first(failure)
+    distributed.raise_from_rank0(failure)
 
 
 def _keep(path: Path, parts: Any, resume: bool) -> None:

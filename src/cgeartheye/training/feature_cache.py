@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from cgeartheye.training import distributed
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, write_text
 
@@ -63,7 +63,7 @@ def cached(
                 _allocate(partial, shape, dtype)
             except UserError as error:
                 failure = error
-        distributed.main_first(failure)
+        distributed.raise_from_rank0(failure)
         if not distributed.gather(found)[0]:
             _fill(partial, encode)
             distributed.barrier()
@@ -86,7 +86,7 @@ def _is_whole(path: Path, shape: tuple[int, ...], dtype: Stored) -> bool:
             return True
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError):
         pass  # numpy reads the head of a file as Python
-    say(f"note: the features in {path} are damaged: they are encoded again")
+    log_info(f"note: the features in {path} are damaged: they are encoded again")
     path.unlink(missing_ok=True)
     return False
 
@@ -141,7 +141,7 @@ def _lock(path: Path) -> Iterator[None]:
             file = lock(path, wait=True)
         except UserError as error:
             failure = error
-    distributed.main_first(failure)
+    distributed.raise_from_rank0(failure)
     try:
         yield
     finally:

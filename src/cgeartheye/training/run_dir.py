@@ -10,7 +10,7 @@ import torch
 import cgeartheye
 from cgeartheye.config import Config, Pretraining, to_yaml
 from cgeartheye.training import distributed
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, write_text
 from cgeartheye.utils.state import json_object
@@ -47,7 +47,7 @@ class Run:
             except UserError as error:
                 failure = error
                 self.close()
-        distributed.main_first(failure)
+        distributed.raise_from_rank0(failure)
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +70,7 @@ class Run:
         path = self.folder / "config.yaml"
         text = to_yaml(config)
         if resume and path.exists() and path.read_text(encoding="utf-8") != text:
-            say(f"note: the config differs from the one that {self.folder} began with")
+            log_info(f"note: the config differs from the one that {self.folder} began with")
         write_text(path, text)
         if config.training.tensorboard:
             try:
@@ -139,7 +139,7 @@ def read_history(folder: Path) -> list[Record]:
         except (ValueError, KeyError):
             damaged += number < len(lines)
     if damaged:
-        say(
+        log_info(
             f"note: {damaged} of the {len(lines)} lines of {path} are damaged and left out: the "
             "curves of the report have gaps, the model is not touched"
         )

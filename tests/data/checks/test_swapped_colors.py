@@ -11,7 +11,7 @@ from cgeartheye.config import SegmentationData
 from cgeartheye.data.checks.segmentation import check_masks
 from cgeartheye.data.index.catalog import ISAID
 
-COLORS = dict(zip(ISAID.classes, ISAID.colours, strict=True))
+COLORS = dict(zip(ISAID.classes, ISAID.colors, strict=True))
 
 
 def draw(root: Path, swapped: bool) -> None:
@@ -47,8 +47,8 @@ def test_swapped_colors_are_named_with_the_legend_that_fits(tmp_path, swapped):
     found = warned(data)
     assert len(found) == swapped
     if swapped:
-        colors = json.loads(found[0].rpartition("data.colours=")[2])
-        fitting = data.model_copy(update={"colours": tuple(map(tuple, colors))})
+        colors = json.loads(found[0].rpartition("data.colors=")[2])
+        fitting = data.model_copy(update={"colors": tuple(map(tuple, colors))})
         assert warned(fitting) == []
         counts = check_masks(fitting).counts["train"]
         assert counts[ISAID.classes.index("store_tank")] == 5 * 9 * 25

@@ -24,10 +24,10 @@ State = dict[str, Tensor]
 
 
 @pytest.fixture
-def vit(monkeypatch: pytest.MonkeyPatch, randomise: Callable[[nn.Module], None]):
+def vit(monkeypatch: pytest.MonkeyPatch, randomize: Callable[[nn.Module], None]):
     monkeypatch.setitem(SIZES, "tiny", TINY)
     network = VisionTransformer(TINY, grid=4)
-    randomise(network)
+    randomize(network)
     return network
 
 
@@ -39,7 +39,7 @@ def state(vit: VisionTransformer) -> State:
 def refused(path: Path) -> str:
     """What all three say alike."""
     config = Backbone(
-        name="tiny", weights=path, gsd=1, normalisation={"mean": [0] * 3, "std": [1] * 3}
+        name="tiny", weights=path, gsd=1, normalization={"mean": [0] * 3, "std": [1] * 3}
     )
     sentences = set()
     for look in (

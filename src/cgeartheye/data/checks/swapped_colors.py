@@ -32,7 +32,7 @@ def swapped_colors(
     Returns:
         A warning with the legend that fits better, or nothing.
     """
-    if data.catalog != "iSAID" or data.colours or data.values:
+    if data.catalog != "iSAID" or data.colors or data.values:
         return []
     legend = found.legend
     of_class = {name: legend.classes.index(name) for name in (TANK, ROUNDABOUT)}
@@ -47,13 +47,13 @@ def swapped_colors(
     order = list(range(len(legend.classes)))
     first, second = of_class.values()
     order[first], order[second] = second, first
-    colors = [list(legend.colours[label]) for label in order]
+    colors = [list(legend.colors[label]) for label in order]
     return [
         Finding(
             "warning",
             f"'{TANK}' and '{ROUNDABOUT}' look swapped: a mask has {objects[ROUNDABOUT]:.1f} "
             f"objects called '{ROUNDABOUT}' and {objects[TANK]:.1f} called '{TANK}'; some tools "
-            f"exchange their colors; if the contact sheet shows it too, set data.colours={colors}",
+            f"exchange their colors; if the contact sheet shows it too, set data.colors={colors}",
         )
     ]
 

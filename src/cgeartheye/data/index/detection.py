@@ -139,7 +139,7 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
         _find_orphans(reading)
     classes = _classes(reading)
     labels = spellings(classes)
-    labelled = {
+    labeled = {
         part: {
             name: replace(
                 gather(place.objects, labels, classes, place.where, reading.faults),
@@ -160,7 +160,7 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
         for name, number in reading.categories.items()
         if name in labels
     }
-    return BoxSurvey(root, classes, labelled, reading.unused, ids, problems, reading.notes)
+    return BoxSurvey(root, classes, labeled, reading.unused, ids, problems, reading.notes)
 
 
 def _read_part(reading: _Reading, part: str | None, setting: str) -> dict[str, _Place]:

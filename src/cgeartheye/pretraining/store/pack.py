@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from cgeartheye.pretraining.store.inputs import Encoded, Item, Settings, encode, find_items
 from cgeartheye.pretraining.store.reader import INDEX, Store, digest
 from cgeartheye.pretraining.store.writer import Writer
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock
 from cgeartheye.utils.tables import read_rows, write_csv
@@ -162,7 +162,7 @@ def _write_skipped(folder: Path, tried: Iterable[Item], skipped: dict[str, str])
             earlier.pop(item.name, None)
         skipped = earlier | skipped
     write_csv(path, ["image", "problem"], skipped.items())
-    say(f"note: {len(skipped)} damaged images left out, see {path}")
+    log_info(f"note: {len(skipped)} damaged images left out, see {path}")
 
 
 @contextmanager
