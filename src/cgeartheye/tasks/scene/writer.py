@@ -20,14 +20,16 @@ class Row:
     """The prediction for one image.
 
     Attributes:
-        path: as the user named it.
+        name: the image's path as the user knows it, or a name.
         probabilities: `[classes]`, sum 1.
         truth: its class, where that is known.
+        path: of the image's file, for where on Earth it is.
     """
 
-    path: Path
+    name: str
     probabilities: np.ndarray
     truth: str | None = None
+    path: Path | None = None
 
 
 def check_ending(path: Path, allowed: Sequence[str]) -> None:
@@ -66,24 +68,24 @@ def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
     return csv_text(
         head,
         (
-            [row.path, one["class"], one["score"], *([row.truth] if truths else [])]
+            [row.name, one["class"], one["score"], *([row.truth] if truths else [])]
             for row, one in zip(rows, best, strict=True)
         ),
     )
 
 
 def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
-    places = [read_georeference(row.path) for row in rows]
+    places = [read_georeference(row.path) if row.path else None for row in rows]
     if not any(places):
         raise UserError(
-            f"{rows[0].path} and the images after it have no reference system, so GeoJSON cannot "
+            f"{rows[0].name} and the images after it have no reference system, so GeoJSON cannot "
             "place them: write .csv or .json"
         )
     features = [
         {
             "type": "Feature",
             "geometry": place.geometry if place else None,
-            "properties": {"path": str(row.path), **_best(row, classes)},
+            "properties": {"path": row.name, **_best(row, classes)},
         }
         for row, place in zip(rows, places, strict=True)
     ]
@@ -100,4 +102,4 @@ def _full(row: Row, classes: Sequence[str]) -> dict[str, object]:
         name: round(float(p), 6) for name, p in zip(classes, row.probabilities, strict=True)
     }
     truth = {} if row.truth is None else {"truth": row.truth}
-    return {"path": str(row.path), **_best(row, classes), **truth, "probabilities": probabilities}
+    return {"path": row.name, **_best(row, classes), **truth, "probabilities": probabilities}
