@@ -8,7 +8,13 @@ import typer
 if TYPE_CHECKING:
     from cgeartheye.config import Config, Jlssd, Pretraining
 
-ConfigFile = Annotated[Path, typer.Argument(help="A config file, .py or .yaml.", metavar="CONFIG")]
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        help="A config file: .yaml, or .py, which is run as a program, so trust its author.",
+        metavar="CONFIG",
+    ),
+]
 RunOrModel = Annotated[
     Path, typer.Argument(help="A run directory or its model.safetensors.", metavar="RUN")
 ]

@@ -17,6 +17,7 @@ from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.models.backbone.checkpoint_io import check_fit, read_tensors, read_weights_metadata
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.data_identity import keep_identity
 from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.registry import build_task, pipeline_for
@@ -74,6 +75,7 @@ def _train(pipeline: TaskPipeline, run: Run, device: torch.device, checkpoint: P
     _log_notes(built)
     if checkpoint:
         model_io.refuse_other_weights(run.folder, config, built)
+    keep_identity(run.folder, pipeline.parts, resume=checkpoint is not None)
     data = pipeline.data(task, built)
     gsd = pipeline.gsd() or built.gsd
     model_io.write_metadata(run.folder, config, classes, built, gsd, pipeline.facts())

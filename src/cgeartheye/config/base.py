@@ -31,9 +31,20 @@ def _rising_factors(factors: tuple[float, float]) -> tuple[float, float]:
     return factors
 
 
+def _names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("must have a name at least; leave it out to have the names found")
+    for name in names:
+        # Half of a letter outside of Unicode's first plane can be written to no file.
+        if not name.strip() or name.encode(errors="replace").decode() != name:
+            raise ValueError("has a name without letters, or one that is no text")
+    return names
+
+
 Color = tuple[int, int, int]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 Factors = Annotated[tuple[float, float], AfterValidator(_rising_factors)]
+Names = Annotated[tuple[str, ...], AfterValidator(_names)]
 Shares = Annotated[tuple[float, float], AfterValidator(_in_order)]
 
 

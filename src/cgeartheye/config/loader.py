@@ -22,6 +22,9 @@ Overrides = Sequence[str] | Mapping[str, Any]
 """Texts `field.subfield=value` with the value in YAML; or values by `field.subfield`, where a
 mapping changes the fields that it names."""
 
+# What PyYAML raises, of impossible dates, numbers of 5,000 digits or endless nesting besides.
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+
 
 def load(path: Path, overrides: Overrides = ()) -> Config | Pretraining | Jlssd:
     """Read a config file and apply overrides.
@@ -123,7 +126,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise UserError(_yaml_sentence(path, error)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except _NO_YAML as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold fields such as 'backbone:' and 'data:'")
@@ -189,8 +192,8 @@ def _parsed(overrides: Overrides) -> Iterator[tuple[str, Any]]:
             raise UserError(f"an override is written field.subfield=value, not '{text}'")
         try:
             yield text, yaml.load(yaml_value, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise UserError(f"the value of '{text}' is not YAML") from error
+        except _NO_YAML as error:
+            raise UserError(f"the value of '{text:.200}' is not YAML") from error
 
 
 def _merged(

@@ -18,6 +18,7 @@ from rasterio.transform import from_gcps, xy
 from rasterio.warp import transform_geom
 from torch import Tensor
 
+from cgeartheye.utils.allocation import refuse_allocation, refuse_blocks
 from cgeartheye.utils.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
@@ -198,10 +199,37 @@ def _needs_gdal(path: Path) -> bool:
     return head[:4] in TIFF or (head[:8] == PNG and head[24:] == b"\x10")
 
 
-def refuse_bomb(path: Path, width: int, height: int) -> None:
-    """Raise a `UserError` if an image has more than `MAX_PIXELS`."""
+def refuse_bomb(path: Path, width: int, height: int, bytes_a_pixel: int = 9) -> None:
+    """Refuse an image that would take too much memory.
+
+    Args:
+        path: of the file.
+        width: in pixels.
+        height: likewise.
+        bytes_a_pixel: that decoding takes, copies included; 9: of three bands of 8 bits.
+
+    Raises:
+        UserError: it has more than `MAX_PIXELS`, or far more than its file can hold.
+    """
     if width * height > MAX_PIXELS:
         raise UserError(_too_large(path))
+    needed = width * height * bytes_a_pixel
+    refuse_allocation(path, needed, f"an image of {width:,} x {height:,} pixels")
+
+
+def refuse_raster(path: Path, source: Any, bytes_a_pixel: int) -> None:
+    """Refuse a raster likewise, and blocks that are too large.
+
+    Args:
+        path: of the file.
+        source: the raster, opened by rasterio.
+        bytes_a_pixel: that decoding takes, copies included.
+
+    Raises:
+        UserError: see `refuse_bomb` and `refuse_blocks`.
+    """
+    refuse_bomb(path, source.width, source.height, bytes_a_pixel)
+    refuse_blocks(path, source)
 
 
 def _too_large(path: Path) -> str:
@@ -231,7 +259,10 @@ def _read_gdal(
 ) -> _Array:
     """Decode to uint8 `[3, H, W]`."""
     with quiet(), rasterio.open(path) as source:
-        refuse_bomb(path, source.width, source.height)
+        itemsize = np.dtype(source.dtypes[0]).itemsize
+        # Values of more than 8 bits become float32, are put in order and scaled.
+        of_band = 3 if itemsize == 1 else itemsize + 13
+        refuse_raster(path, source, of_band * (3 if source.count >= 3 else 1))
         if source.colorinterp[0] == ColorInterp.palette:
             colors = resolve_palette(source.read(1), source.colormap(1))
             pixels = colors[_zero_based(path, bands, 3)]

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 
 from cgeartheye.geo.georeference import locate
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
+from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
 Bytes = npt.NDArray[np.uint8]
@@ -213,6 +214,7 @@ def open_scene(
         name += f" and {len(paths) - 1} more"
     try:
         with _quiet(), rasterio.open(source) as file:
+            refuse_blocks(str(source), file)
             place = locate(file, name, crs, ground)
             scene = _describe(file, name, paths, bands, place.transform, place.crs, place.ground)
         scene = replace(scene, _source=source)

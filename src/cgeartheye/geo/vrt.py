@@ -12,6 +12,7 @@ from affine import Affine
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
 SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"})
@@ -85,6 +86,7 @@ def _look_at(path: Path) -> _Tile:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as file:
+                refuse_blocks(path, file)
                 return _Tile(
                     path.resolve(),
                     file.width,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 
 class Ledger:
@@ -45,19 +46,23 @@ class Ledger:
                 begun = self._db.execute("SELECT text FROM settings").fetchone()
                 if begun is None:
                     self._db.execute("INSERT INTO settings VALUES (?)", (json.dumps(settings),))
-        except sqlite3.DatabaseError as error:
+                else:
+                    check_same(json_object(begun[0]), settings, path.parent)
+                (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+                if verdict != "ok":
+                    raise ValueError(verdict)
+        except UserError:
+            self._db.close()
+            raise
+        except (sqlite3.Error, ValueError, TypeError) as error:
             self._db.close()
             if "locked" in str(error):
                 raise UserError(f"another process is mapping into {path.parent.parent}") from error
+            reason = " ".join(str(error).split())
             raise UserError(
-                f"{path} is damaged ({error}): delete {path.parent} and map again"
+                f"{path} is damaged ({reason}), so which rows are finished is lost: delete "
+                f"{path.parent} and map again"
             ) from error
-        if begun is not None:
-            try:
-                check_same(json.loads(begun[0]), settings, path.parent)
-            except UserError:
-                self._db.close()
-                raise
 
     def finished(self) -> tuple[int, int]:
         """Return how many rows of windows are finished, and how many pixels of the map they are."""

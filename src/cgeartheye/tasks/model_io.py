@@ -4,7 +4,6 @@ They hold what the backbone's own weights file does not: the decoder, LoRA's mat
 backbone, and the classes, normalisation and sizes that `test`, `predict` and mapping need.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import all_tensors, tuned_tensors
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
+from cgeartheye.utils.state import json_object
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 FORMAT = 1
@@ -139,7 +139,7 @@ def refuse_other_weights(folder: Path, config: Config, built: BackboneBundle) ->
     path = folder / FACTS
     if config.backbone.tuning == "full" or not path.exists():
         return
-    began_with = json.loads(path.read_text(encoding="utf-8")).get("began_with", built.fingerprint)
+    began_with = _read_facts(path).get("began_with", built.fingerprint)
     if began_with != built.fingerprint:
         raise UserError(
             f"{folder} began with other backbone weights than it would go on with "
@@ -152,8 +152,17 @@ def update_metadata(folder: Path, facts: Mapping[str, float]) -> None:
     """Add to `model.json` what a test told; the first process only."""
     if facts and distributed.is_main():
         path = folder / FACTS
-        known = json.loads(path.read_text(encoding="utf-8"))
-        write_json(path, known | facts)
+        write_json(path, _read_facts(path) | dict(facts))
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        return json_object(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): delete it, and train with --resume to have it written "
+            "again"
+        ) from error
 
 
 def write_weights(folder: Path, model: nn.Module, config: Config, built: BackboneBundle) -> None:
@@ -194,7 +203,7 @@ def read_model(path: Path) -> Model:
         if not needed.is_file():
             raise UserError(f"no trained model in {path}: {needed} is missing")
     try:
-        facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
+        facts = json_object(facts_path.read_bytes())
         config: Config = TypeAdapter(Config).validate_python(facts["config"])
         classes = tuple(facts["classes"])
         fingerprint, gsd = facts["backbone_fingerprint"], facts["gsd"]

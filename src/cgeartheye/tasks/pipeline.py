@@ -36,6 +36,11 @@ class TaskPipeline(ABC):
 
     @property
     @abstractmethod
+    def parts(self) -> Any:
+        """The data sets of images, as `train`, `val` and, where the config has one, `test`."""
+
+    @property
+    @abstractmethod
     def classes(self) -> tuple[str, ...]:
         """Names of the data's classes, by index."""
 

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from cgeartheye.training import distributed
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, write_json
 
@@ -56,7 +57,7 @@ def cached(
     partial = path.with_suffix(".partial")
     with _lock(path.with_suffix(".lock")):
         failure = None
-        found = path.exists()
+        found = path.exists() and (not distributed.is_main() or _is_whole(path, shape, dtype))
         if distributed.is_main() and not found:
             try:
                 _allocate(partial, shape, dtype)
@@ -75,6 +76,19 @@ def cached(
     features: np.ndarray = np.load(path, mmap_mode="r")
     assert features.shape == shape, (features.shape, shape)
     return features
+
+
+def _is_whole(path: Path, shape: tuple[int, ...], dtype: Stored) -> bool:
+    """Whether a cache can be read; one that cannot is removed, for it is made anew."""
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        if rows.shape == shape and rows.dtype == dtype:
+            return True
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError):
+        pass  # numpy reads the head of a file as Python
+    log_info(f"note: the features in {path} are damaged: they are encoded again")
+    path.unlink(missing_ok=True)
+    return False
 
 
 def _fill(partial: Path, encode: Encoder) -> None:

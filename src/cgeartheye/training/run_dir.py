@@ -1,6 +1,5 @@
 """The run directory: the config, the log, the checkpoints."""
 
-import json
 import math
 import platform
 from pathlib import Path
@@ -16,6 +15,7 @@ from cgeartheye.training.checkpoint import forget_after, latest
 from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import json_text, lock, write_text
+from cgeartheye.utils.state import json_object
 
 Record = dict[str, Any]
 
@@ -135,14 +135,23 @@ def environment(device: torch.device) -> dict[str, str]:
 def read_history(folder: Path) -> list[Record]:
     """Return the records of `metrics.jsonl`; a line cut off by a kill is left out.
 
-    A figure that is not defined is NaN here and null in the file.
+    A figure that is not defined is NaN here and null in the file. Other damaged lines are left out
+    too, with a note: nothing but curves needs them.
     """
     path = folder / "metrics.jsonl"
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    records, damaged = [], 0
+    for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = json_object(line)
+            if not (isinstance(record["kind"], str) and type(record["step"]) is int):
+                raise ValueError("no record")
             records.append({k: math.nan if v is None else v for k, v in record.items()})
-        except ValueError:
-            continue
+        except (ValueError, KeyError):
+            damaged += number < len(lines)
+    if damaged:
+        log_info(
+            f"note: {damaged} of the {len(lines)} lines of {path} are damaged and left out: the "
+            "curves of the report have gaps, the model is not touched"
+        )
     return records

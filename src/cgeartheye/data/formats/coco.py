@@ -13,6 +13,7 @@ import torch
 from cgeartheye.boxes import corners_of
 from cgeartheye.data.formats.flags import flag_of
 from cgeartheye.data.formats.outlines import corners_around
+from cgeartheye.data.formats.run_lengths import run_ends
 from cgeartheye.data.formats.voc_dota_yolo import Annotation, Faults, Id, Written, corners_of_sides
 from cgeartheye.utils.errors import UserError
 
@@ -138,7 +139,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         raise UserError(
             f"no annotations {path}: correct data.annotations or restore the file"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; deep nesting
         raise UserError(f"{path} is not JSON ({error}): export the annotations again") from error
     wrong = None
     if not isinstance(content, dict):
@@ -157,6 +158,12 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
             isinstance(one["id"], Id) for name in ("images", "categories") for one in content[name]
         ):
             wrong = "an id is neither a number nor a text"
+        elif not all(
+            _is_text(one[field])
+            for name, field in (("images", "file_name"), ("categories", "name"))
+            for one in content[name]
+        ):
+            wrong = "a name is no text"
     if wrong:
         raise UserError(
             f"{path} is not a COCO file, {wrong}: export one with images, annotations and "
@@ -164,6 +171,15 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         )
     checked: dict[str, list[dict[str, Any]]] = content
     return checked
+
+
+def _is_text(name: Any) -> bool:
+    """Whether a name can be written: half of a letter outside of Unicode's first plane cannot."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return isinstance(name, str | int | float)
 
 
 def _box(annotation: dict[str, Any], place: str, faults: Faults) -> Sequence[float] | None:
@@ -212,8 +228,8 @@ def _outline(outline: Any, place: str, faults: Faults) -> np.ndarray | None:
     if not outline:
         return None
     try:
-        points = _run_ends(outline) if isinstance(outline, dict) else _vertices(outline)
-    except (TypeError, ValueError, KeyError, IndexError, RuntimeError):
+        points = run_ends(outline) if isinstance(outline, dict) else _vertices(outline)
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError):
         faults.add(
             place,
             "has a segmentation that is neither polygons nor a run-length code: correct it, or "
@@ -226,17 +242,3 @@ def _outline(outline: Any, place: str, faults: Faults) -> np.ndarray | None:
 def _vertices(polygons: list[list[float]]) -> np.ndarray:
     """Return the points of all polygons, float64 `[n, 2]`: an object may be in several pieces."""
     return np.concatenate([np.array(one, dtype=np.float64).reshape(-1, 2) for one in polygons])
-
-
-def _run_ends(code: dict[str, Any]) -> np.ndarray:
-    """Return the outer corners of the pixels of a run-length code, float64 `[n, 2]`."""
-    from faster_coco_eval.core import mask as runs
-
-    if isinstance(code["counts"], list):
-        code = runs.frPyObjects(code, *code["size"])
-    pixels = runs.decode(code)
-    (rows,) = pixels.any(axis=1).nonzero()
-    first = pixels[rows].argmax(axis=1)
-    last = pixels.shape[1] - pixels[rows, ::-1].argmax(axis=1)
-    ends = [(x, y) for x in (first, last) for y in (rows, rows + 1)]
-    return np.concatenate([np.stack(pair, axis=1) for pair in ends]).astype(np.float64)

@@ -286,8 +286,8 @@ def _names_in_yaml(text: str) -> list[Any] | None:
     """Return YOLO's list `names`, which may also be written as one name for each index."""
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None  # PyYAML raises all of these
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and names.keys() == set(range(len(names))):
         names = [names[index] for index in range(len(names))]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -209,8 +209,9 @@ class Raster:
     def _through_warper(
         self, place: Affine, width: int, height: int
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        # Without a value for it, that there is no data beyond the raster is told by a mask.
+        # Without a value for it, a mask tells that there is no data beyond the raster.
         unmarked = self.nodata is None or self._masked
+        has_alpha = ColorInterp.alpha in self._file.colorinterp
         with WarpedVRT(
             self._file,
             crs=_WGS84,
@@ -218,7 +219,7 @@ class Raster:
             width=width,
             height=height,
             resampling=Resampling.nearest,
-            add_alpha=unmarked,
+            add_alpha=unmarked and not has_alpha,
         ) as seen:
             return self._read(seen, Window(0, 0, width, height), unmarked)
 

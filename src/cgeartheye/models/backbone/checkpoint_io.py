@@ -23,6 +23,7 @@ from torch import Tensor
 from cgeartheye.models.backbone.efficientnet import is_efficientnet, to_timm
 from cgeartheye.models.backbone.key_mapping import FORMAT, to_native
 from cgeartheye.models.backbone.safe_pickle import ZIP_MAGIC, read_pickled
+from cgeartheye.models.backbone.stable_bytes import sort_metadata
 from cgeartheye.models.backbone.variants import Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 from cgeartheye.models.backbone.wrappers import (
@@ -312,6 +313,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             save_file(plain, temporary, dict(metadata))
         except SafetensorError as error:  # how it tells of a full disk
             raise UserError(f"cannot write {path}: {error}") from error
+        sort_metadata(temporary)
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

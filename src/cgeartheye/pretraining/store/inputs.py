@@ -22,6 +22,7 @@ from rasterio.windows import Window
 from cgeartheye.data import images_below
 from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
 from cgeartheye.pretraining.store.items import Chip, Encoded, Item, Row, Settings, TableItems
+from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
 METERS_PER_DEGREE = 111_320.0
@@ -217,6 +218,7 @@ def _opened(path: Path, gsd: float | None) -> DatasetReader:
             raster = rasterio.open(path)
     except RasterioError as error:
         raise UserError(f"cannot read {path}: {error}") from error
+    refuse_blocks(path, raster)
     if gsd is None or raster.crs is None:
         return raster
     crs = raster.crs if raster.crs.is_projected else _utm(raster)
