@@ -81,7 +81,7 @@ def test_no_two_rooms_import_each_other() -> None:
     [
         ("mapping", "from cgeartheye.tasks import registry"),
         ("mapping", "from cgeartheye.config import Config"),
-        ("tasks", "def f():\n    from cgeartheye.mapping.job import map_scene"),
+        ("tasks", "def f():\n    from cgeartheye.mapping.run import map_scene"),
         ("jlssd", "import cgeartheye.mapping.pipeline as pipeline"),
         ("utils", "from cgeartheye import boxes"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from toy_map import NORTH_UP, Toy, picture, read, run_toy, write_scene
 
 from cgeartheye.mapping.ledger import Ledger
-from cgeartheye.mapping.outputs import pixels as outputs
+from cgeartheye.mapping.outputs import rasters as outputs
 from cgeartheye.mapping.sinks import writer
 from cgeartheye.utils.errors import UserError
 

@@ -16,9 +16,8 @@ from rasterio.errors import RasterioError
 
 from cgeartheye.geo.reader import Bytes, Span
 from cgeartheye.mapping.blending import NODATA
+from cgeartheye.utils.colors import RGB
 from cgeartheye.utils.errors import UserError
-
-RGB = tuple[int, int, int]
 
 
 class Plane:
@@ -78,25 +77,25 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Look:
+class RasterStyle:
     """What a GeoTIFF of the map says besides its bytes.
 
     Attributes:
         transform: from pixels to the map.
         crs: none if the scene is on no map.
         classes: names by value.
-        colours: by value.
+        colors: by value.
         tags: any others.
     """
 
     transform: Affine
     crs: CRS | None
     classes: Sequence[str]
-    colours: Sequence[RGB]
+    colors: Sequence[RGB]
     tags: Mapping[str, str]
 
 
-def write_geotiff(plane: Plane, path: Path, look: Look) -> None:
+def write_geotiff(plane: Plane, path: Path, style: RasterStyle) -> None:
     """Write a plane as a cloud-optimised GeoTIFF with overviews, and `.aux.xml` with the names.
 
     A plane of one band is a map of classes, of several the percentages of each.
@@ -105,7 +104,7 @@ def write_geotiff(plane: Plane, path: Path, look: Look) -> None:
         UserError: it cannot be written.
     """
     virtual = plane.path.with_suffix(".vrt")
-    virtual.write_text(_virtual(plane, look), encoding="utf-8")
+    virtual.write_text(_virtual(plane, style), encoding="utf-8")
     unfinished = plane.path.parent / path.name
     try:
         rasterio.shutil.copy(
@@ -135,15 +134,15 @@ def _publish(unfinished: Path, path: Path) -> None:
     os.replace(unfinished, path)
 
 
-def _virtual(plane: Plane, look: Look) -> str:
+def _virtual(plane: Plane, style: RasterStyle) -> str:
     """The plane as the XML of a GDAL virtual raster, which lies beside it."""
-    tags = {"CLASSES": ",".join(look.classes), **look.tags}
+    tags = {"CLASSES": ",".join(style.classes), **style.tags}
     metadata = "".join(f'<MDI key="{escape(k)}">{escape(v)}</MDI>' for k, v in tags.items())
-    srs = f"<SRS>{escape(look.crs.to_wkt())}</SRS>" if look.crs else ""
-    place = ", ".join(repr(float(v)) for v in look.transform.to_gdal())
-    if look.transform.is_identity:
+    srs = f"<SRS>{escape(style.crs.to_wkt())}</SRS>" if style.crs else ""
+    place = ", ".join(repr(float(v)) for v in style.transform.to_gdal())
+    if style.transform.is_identity:
         place = ""
-    bands = "".join(_virtual_band(plane, look, number) for number in range(plane.bands))
+    bands = "".join(_virtual_band(plane, style, number) for number in range(plane.bands))
     return (
         f'<VRTDataset rasterXSize="{plane.width}" rasterYSize="{plane.height}">{srs}'
         + (f"<GeoTransform>{place}</GeoTransform>" if place else "")
@@ -151,11 +150,11 @@ def _virtual(plane: Plane, look: Look) -> str:
     )
 
 
-def _virtual_band(plane: Plane, look: Look, number: int) -> str:
+def _virtual_band(plane: Plane, style: RasterStyle, number: int) -> str:
     if plane.bands == 1:
-        names = "".join(f"<Category>{escape(name)}</Category>" for name in look.classes)
+        names = "".join(f"<Category>{escape(name)}</Category>" for name in style.classes)
         entries = [(0, 0, 0)] * 256
-        entries[: len(look.colours)] = look.colours
+        entries[: len(style.colors)] = style.colors
         colours = "".join(
             f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{0 if value == NODATA else 255}"/>'
             for value, (r, g, b) in enumerate(entries)
@@ -165,7 +164,7 @@ def _virtual_band(plane: Plane, look: Look, number: int) -> str:
             f"<ColorInterp>Palette</ColorInterp><ColorTable>{colours}</ColorTable>"
         )
     else:
-        meaning = f"<Description>{escape(look.classes[number])}</Description>"
+        meaning = f"<Description>{escape(style.classes[number])}</Description>"
     return (
         f'<VRTRasterBand dataType="Byte" band="{number + 1}" subClass="VRTRawRasterBand">'
         f"<NoDataValue>{NODATA}</NoDataValue>{meaning}"
