@@ -14,10 +14,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.transform import from_gcps, xy
+from rasterio.transform import xy
 from rasterio.warp import transform_geom
 from torch import Tensor
 
+from cgeartheye.geo.georeference import georeference_of
+from cgeartheye.geo.stretch import percentile_limits, to_8_bits
 from cgeartheye.utils.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
@@ -113,10 +115,7 @@ def read_georeference(path: Path) -> Georeference | None:
         UserError: a missing or unreadable file.
     """
     with one_sentence(path), quiet(), rasterio.open(path) as source:
-        crs, transform = source.crs, source.transform
-        points, points_crs = source.gcps
-        if crs is None and points:
-            crs, transform = points_crs, from_gcps(points)
+        transform, crs = georeference_of(source)
         if crs is None:
             return None
         rows, columns = (
@@ -245,7 +244,10 @@ def _read_gdal(
         return pixels if valid.all() else pixels * valid
     if np.iscomplexobj(pixels):
         raise UserError(f"{path} holds complex values: convert it to amplitudes")
-    return _to_8_bits(pixels.astype(np.float32), valid, stretch)
+    usable = np.isfinite(pixels) & valid
+    if not usable.any():
+        return np.zeros(pixels.shape, dtype=np.uint8)
+    return to_8_bits(pixels, stretch or percentile_limits(pixels[usable]), usable)
 
 
 def resolve_palette(indices: _Array, colours: dict[int, tuple[int, int, int, int]]) -> _Array:
@@ -254,24 +256,3 @@ def resolve_palette(indices: _Array, colours: dict[int, tuple[int, int, int, int
     for index, colour in colours.items():
         table[index] = colour[:3]
     return table[indices].transpose(2, 0, 1)
-
-
-def _to_8_bits(pixels: _Array, valid: _Array, stretch: tuple[float, float] | None) -> _Array:
-    """Map `stretch` to 0..255 and everything invalid to 0.
-
-    Args:
-        pixels: float32 `[3, H, W]`.
-        valid: bool `[H, W]`.
-        stretch: the values that become 0 and 255; none: the 1st and 99th percentile.
-    """
-    usable = np.isfinite(pixels) & valid
-    if not usable.any():
-        return np.zeros(pixels.shape, dtype=np.uint8)
-    if stretch is None:
-        ordered = np.sort(pixels[usable])  # a quarter of the time of np.percentile
-        last = ordered.size - 1
-        stretch = float(ordered[round(0.01 * last)]), float(ordered[round(0.99 * last)])
-    low, high = stretch
-    scale = 255 / (high - low) if high > low else 0.0  # one value everywhere tells nothing
-    scaled = (np.where(usable, pixels, low) - low) * scale
-    return scaled.clip(0, 255).round().astype(np.uint8)

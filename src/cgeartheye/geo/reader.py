@@ -19,6 +19,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from cgeartheye.geo.georeference import locate
+from cgeartheye.geo.stretch import percentile_limits, to_8_bits
 from cgeartheye.geo.vrt import as_one, find_rasters, identify
 from cgeartheye.utils.errors import UserError
 
@@ -160,12 +161,7 @@ class Scene:
         if self._palette is not None:
             values = self._palette[values[0]].transpose(2, 0, 1)
         elif self.stretch is not None:
-            low, high = self.stretch
-            scale = np.float32(255 / (high - low) if high > low else 0)
-            scaled = values.astype(np.float32) - np.float32(low)
-            if valid is not None:
-                scaled[:, ~valid] = 0  # NaN has no 8-bit value
-            values = (scaled * scale).clip(0, 255).round().astype(np.uint8)
+            values = to_8_bits(values, self.stretch, valid)
         if valid is not None:
             values = values * valid
         if self._palette is None and self._chosen != list(self.bands):
@@ -217,7 +213,7 @@ def open_scene(
             scene = _describe(file, name, paths, bands, place.transform, place.crs, place.ground)
         scene = replace(scene, _source=source)
         if file.dtypes[0] != "uint8":
-            scene = replace(scene, stretch=stretch or _percentiles(scene))
+            scene = replace(scene, stretch=stretch or percentile_limits(scene.sample()))
     except (RasterioError, OSError) as error:
         raise UserError(f"{name} cannot be opened as a raster: {_reason(error)}") from error
     return scene
@@ -265,14 +261,6 @@ def _describe(
         _by_value=by_value,
         _overviews=tuple(file.overviews(bands[0])),
     )
-
-
-def _percentiles(scene: Scene) -> tuple[float, float]:
-    values = np.sort(scene.sample())
-    if not values.size:
-        return 0.0, 1.0
-    last = values.size - 1
-    return float(values[round(0.01 * last)]), float(values[round(0.99 * last)])
 
 
 def _spread(length: int) -> list[Span]:

@@ -1,7 +1,7 @@
 """One file, or many as one mosaic: what GDAL is asked to open."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -162,11 +162,35 @@ def _virtual(tiles: Sequence[_Tile]) -> str:
             for rectangle in rectangles
         )
         bands += f'<MaskBand><VRTRasterBand dataType="Byte">{masks}</VRTRasterBand></MaskBand>'
-    numbers = ", ".join(repr(float(v)) for v in transform.to_gdal())
-    return (
-        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{escape(first.crs)}</SRS>'
-        f"<GeoTransform>{numbers}</GeoTransform>{bands}</VRTDataset>"
-    )
+    return vrt_dataset(width, height, bands, transform, first.crs)
+
+
+def vrt_dataset(
+    width: int,
+    height: int,
+    bands: str,
+    transform: Affine,
+    crs: str | None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Return the XML of a GDAL virtual raster around its bands.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        bands: their XML.
+        transform: from pixels to the map; the identity: not said.
+        crs: as WKT; none if it is on no map.
+        tags: metadata.
+    """
+    head = f"<SRS>{escape(crs)}</SRS>" if crs else ""
+    if not transform.is_identity:
+        numbers = ", ".join(repr(float(v)) for v in transform.to_gdal())
+        head += f"<GeoTransform>{numbers}</GeoTransform>"
+    if tags:
+        items = (f'<MDI key="{escape(k)}">{escape(v)}</MDI>' for k, v in tags.items())
+        head += f"<Metadata>{''.join(items)}</Metadata>"
+    return f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{head}{bands}</VRTDataset>'
 
 
 def identify(paths: Sequence[Path]) -> list[tuple[str, int, int]]:

@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from cgeartheye.config import Jlssd, to_yaml
+from cgeartheye.geo.crs import METERS_PER_DEGREE
 from cgeartheye.jlssd.chips.worker import CLOUD, MISSING, NODATA, UNREADABLE
 from cgeartheye.jlssd.curation.curate import DUPLICATE, REDUNDANT
 from cgeartheye.jlssd.quality.filter import rules_of
 from cgeartheye.jlssd.resumable import OK
 from cgeartheye.jlssd.sampling.overview_map import fit
-from cgeartheye.jlssd.sampling.rasters import METRES_A_DEGREE
 from cgeartheye.jlssd.sampling.report import colours_of
 from cgeartheye.pretraining.store.reader import Store
 from cgeartheye.reports.html import Cell, Picture, Report
@@ -210,7 +210,7 @@ def _add_map(report: Report, config: Jlssd, design: pa.Table, places: pa.Table) 
     report.section("Map", "Stored places by land cover; grey: designed, and not in the store.")
     colours = colours_of(sorted(pc.unique(design["land_cover"]).to_pylist()))
     where = [design[name].to_numpy() for name in ("lon", "lat")]
-    canvas = fit(where[0], where[1], config.design.cells / METRES_A_DEGREE)
+    canvas = fit(where[0], where[1], config.design.cells / METERS_PER_DEGREE)
     kinds = list(colours)
     counts = np.zeros((canvas.height * canvas.width, len(kinds) + 1), np.int64)
     counts[canvas.index(*where), -1] = 1

@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
 from cgeartheye.geo.reader import Bytes, Span
+from cgeartheye.geo.vrt import vrt_dataset
 from cgeartheye.mapping.blending import NODATA
 from cgeartheye.utils.colors import RGB
 from cgeartheye.utils.errors import UserError
@@ -137,17 +138,9 @@ def _publish(unfinished: Path, path: Path) -> None:
 def _virtual(plane: Plane, style: RasterStyle) -> str:
     """The plane as the XML of a GDAL virtual raster, which lies beside it."""
     tags = {"CLASSES": ",".join(style.classes), **style.tags}
-    metadata = "".join(f'<MDI key="{escape(k)}">{escape(v)}</MDI>' for k, v in tags.items())
-    srs = f"<SRS>{escape(style.crs.to_wkt())}</SRS>" if style.crs else ""
-    place = ", ".join(repr(float(v)) for v in style.transform.to_gdal())
-    if style.transform.is_identity:
-        place = ""
     bands = "".join(_virtual_band(plane, style, number) for number in range(plane.bands))
-    return (
-        f'<VRTDataset rasterXSize="{plane.width}" rasterYSize="{plane.height}">{srs}'
-        + (f"<GeoTransform>{place}</GeoTransform>" if place else "")
-        + f"<Metadata>{metadata}</Metadata>{bands}</VRTDataset>"
-    )
+    crs = style.crs.to_wkt() if style.crs else None
+    return vrt_dataset(plane.width, plane.height, bands, style.transform, crs, tags)
 
 
 def _virtual_band(plane: Plane, style: RasterStyle, number: int) -> str:

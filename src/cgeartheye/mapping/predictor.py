@@ -1,7 +1,7 @@
 """The interfaces of the models that map."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -73,7 +73,5 @@ class Detector(Model, Protocol):
         """
 
 
-WindowPredictions = (
-    Iterator[tuple[list[int], Tensor]] | Iterator[tuple[list[int], list[Detections]]]
-)
+WindowPredictions = Iterator[tuple[list[int], Any]]
 """Batches of windows of one row: the columns where they start, and what the model predicts."""

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cgeartheye.boxes import Detections, corners_of, from_horizontal, horizontal_of
 from cgeartheye.metrics.detection.errors import KINDS, BoxErrors, Kind
-from cgeartheye.reports.charts import CLASS_COLOURS, COLOURS
+from cgeartheye.reports.charts import COLOURS
 from cgeartheye.reports.examples import Colour
+from cgeartheye.utils.colors import distinct_colors
 from cgeartheye.utils.fonts import font_for, writable
 
 Array = np.ndarray
@@ -110,13 +111,13 @@ def draw_found(image: Array, found: Detections, classes: Sequence[str]) -> Array
     """
     factor = math.ceil(LEAST / max(image.shape[:2]))
     labels = found.labels.tolist()
-    palette = [ImageColor.getrgb(colour)[:3] for colour in CLASS_COLOURS]
+    palette = distinct_colors(len(classes))
     shown = writable(classes)
     texts = [
         f"{shown[label]} {score:.2f}"
         for label, score in zip(labels, found.scores.tolist(), strict=True)
     ]
-    colours = [palette[label % len(palette)] for label in labels]
+    colours = [palette[label] for label in labels]
     # The best one comes on top.
     order = list(range(len(labels)))[::-1]
     boxes = _moved(found.boxes.cpu().flip(0), factor, (0.0, 0.0))

@@ -1,6 +1,7 @@
 """Colors of classes that have none of their own."""
 
 import colorsys
+from collections.abc import Sequence
 
 RGB = tuple[int, int, int]
 
@@ -20,6 +21,7 @@ _CHOSEN: tuple[RGB, ...] = (
     (57, 73, 171),
 )
 _UNCHANGED: RGB = (189, 189, 189)
+_BACKGROUND: RGB = (0, 0, 0)
 
 
 def distinct_colors(count: int) -> list[RGB]:
@@ -33,6 +35,12 @@ def distinct_colors(count: int) -> list[RGB]:
         red, green, blue = colorsys.hsv_to_rgb(n * 0.618 % 1, 0.75, 0.8)
         colors.append((round(255 * red), round(255 * green), round(255 * blue)))
     return colors
+
+
+def class_colors(names: Sequence[str]) -> tuple[RGB, ...]:
+    """Return a color for each class: black for one named background, distinct ones for others."""
+    others = iter(distinct_colors(len(names)))
+    return tuple(_BACKGROUND if name.lower() == "background" else next(others) for name in names)
 
 
 def change_colors(count: int) -> list[RGB]:

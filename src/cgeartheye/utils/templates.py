@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def render(package: str, name: str, **values: Any) -> str:
-    """Return a template filled in; what is filled in is escaped, and a value that lacks is an error.
+    """Return a template filled in: values are escaped, and a missing one is an error.
 
     Args:
         package: that has the template in its folder `templates`.

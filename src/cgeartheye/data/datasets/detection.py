@@ -16,13 +16,13 @@ from torchvision import tv_tensors
 
 from cgeartheye.boxes import corners_of, oriented_of
 from cgeartheye.config import Colour, DetectionData
-from cgeartheye.data.formats.masks import distinct_colours
 from cgeartheye.data.formats.voc_dota_yolo import Id, Objects
 from cgeartheye.data.image_io import read_header, read_image
 from cgeartheye.data.index.detection import survey_boxes
 from cgeartheye.data.index.scene import refuse
 from cgeartheye.data.transforms.boxes import box_transform, eval_scale, eval_view
 from cgeartheye.data.transforms.image import seeded
+from cgeartheye.utils.colors import class_colors
 
 
 class BoxChips(Dataset[dict[str, Any]]):
@@ -192,7 +192,7 @@ class DetectionParts:
     @property
     def colours(self) -> tuple[Colour, ...]:
         """Of the classes, where boxes are drawn."""
-        return distinct_colours(self.classes)
+        return class_colors(self.classes)
 
 
 def load_detection_parts(data: DetectionData) -> DetectionParts:

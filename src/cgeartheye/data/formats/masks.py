@@ -1,6 +1,5 @@
 """What the pixels of a mask mean: mask files of every kind become class indices."""
 
-import colorsys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from cgeartheye.data.image_io import (
     resolve_palette,
 )
 from cgeartheye.data.index.catalog import MASKED
+from cgeartheye.utils.colors import class_colors
 from cgeartheye.utils.errors import UserError
 
 CHANGE_COLOURS: tuple[Colour, Colour] = ((32, 32, 32), (230, 60, 40))
@@ -79,7 +79,7 @@ def make_legend(data: SegmentationData) -> Legend:
     of_colour |= {colour: label for label, colour in enumerate(colours or ())}
     return Legend(
         classes,
-        colours or distinct_colours(classes),
+        colours or class_colors(classes),
         of_value={} if data.colours else of_value,
         of_colour=of_colour if colours else {},
     )
@@ -183,17 +183,6 @@ def stray_advice(legend: Legend) -> str:
         f"the {len(legend.classes)} classes have the values {shown}; correct data.values, or add "
         "it to data.unlabelled"
     )
-
-
-def distinct_colours(classes: tuple[str, ...]) -> tuple[Colour, ...]:
-    """Return black for a background, and hues by the golden angle, in 3 tones, for the others."""
-    tones = ((0.75, 0.95), (0.95, 0.65), (0.45, 0.8))
-    colours = []
-    for n, name in enumerate(classes):
-        value = 0.0 if name.lower() == "background" else tones[n % 3][1]
-        red, green, blue = colorsys.hsv_to_rgb(n * 0.618034 % 1, tones[n % 3][0], value)
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colours)
 
 
 def _decode(path: Path, keep_indices: bool) -> tuple[_Array, bool]:

@@ -14,6 +14,8 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from cgeartheye.geo.crs import WGS84, utm_epsg
+from cgeartheye.geo.georeference import georeference_of
 from cgeartheye.geo.reader import Bools, Bytes, Scene, open_scene
 from cgeartheye.geo.vrt import find_rasters
 from cgeartheye.geo.warp import Lattice, lattice_of, lay, turn_of, turns
@@ -21,9 +23,7 @@ from cgeartheye.jlssd.sampling.rasters import is_of_gdal
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing
 
-_UTM_NORTH, _UTM_SOUTH = 84.0, -80.0  # degrees; beyond, the polar stereographic systems
 _NAMED = 5  # of the rasters that cannot be used
-_NORTH_POLE, _SOUTH_POLE = 32661, 32761
 
 
 class Spot(NamedTuple):
@@ -60,11 +60,8 @@ def spot_at(lon: float, lat: float, size: int, gsd: float) -> Spot:
         size: pixels a side.
         gsd: metres a pixel.
     """
-    epsg = 32600 + 100 * (lat < 0) + min(60, int((lon + 180) % 360 // 6) + 1)
-    if not _UTM_SOUTH <= lat <= _UTM_NORTH:
-        epsg = _NORTH_POLE if lat > 0 else _SOUTH_POLE
-    crs = f"EPSG:{epsg}"
-    x, y = Lattice(Affine.identity(), CRS.from_epsg(4326)).to(
+    crs = f"EPSG:{utm_epsg(lon, lat)}"
+    x, y = Lattice(Affine.identity(), WGS84).to(
         Lattice(Affine.identity(), CRS.from_user_input(crs)), np.array([lon]), np.array([lat])
     )
     left, top = (round(float(v[0]) / gsd + s * size / 2) * gsd for v, s in ((x, -1), (y, 1)))
@@ -175,13 +172,13 @@ def _grid_of(path: Path) -> object:
             warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
             rasterio.open(path) as file,
         ):
-            crs = file.crs or file.gcps[1]
+            transform, crs = georeference_of(file)
             if crs is None:
                 raise UserError(
                     f"{path} has no reference system, so no place on Earth: name it with "
                     "gdal_edit.py -a_srs EPSG:CODE"
                 )
-            a, b, _, d, e, _ = file.transform[:6]
+            a, b, _, d, e, _ = transform[:6]
             # Rounded more finely than pixels of one mosaic may differ.
             return crs.to_wkt(), file.dtypes, *(f"{step:.8g}" for step in (a, b, d, e))
     except (RasterioError, OSError) as error:

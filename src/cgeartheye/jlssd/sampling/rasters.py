@@ -18,27 +18,23 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from cgeartheye.geo.crs import METERS_PER_DEGREE, WGS84
 from cgeartheye.geo.georeference import locate
 from cgeartheye.geo.vrt import as_one, find_rasters, identify
 from cgeartheye.jlssd.sampling.equal_area_grid import Block, Bounds, Floats, Grid
 from cgeartheye.utils.errors import UserError
-
-METRES_A_DEGREE = 111_195.0
-"""Of latitude, about."""
 
 _LEAST = 4  # of a raster's own pixels along a side of a cell, whole ones or parts
 _FINEST = 0.01  # metres a pixel; finer are only degrees that are taken for metres
 _LEAST_WARPED = 32  # points of a lattice along it: with fewer, which pixels they meet is chance
 _STRIP = 8  # rows of cells that one warped lattice covers
 _PIXELS = 24 * 2**20  # that are held at a time
-_WGS84 = CRS.from_epsg(4326)
 
 
 @dataclass(frozen=True)
@@ -165,8 +161,8 @@ class Raster:
         north, south = grid.latitudes[block.first], grid.latitudes[block.end]
         limits = sorted(((north - top) / e, (south - top) / e))
         first, end = _within(limits[0], limits[1], height)
-        fy = _parts(abs(e) * METRES_A_DEGREE, grid.side)
-        fx = _parts(a * METRES_A_DEGREE * _shrinking(north, south), grid.side)
+        fy = _parts(abs(e) * METERS_PER_DEGREE, grid.side)
+        fx = _parts(a * METERS_PER_DEGREE * _shrinking(north, south), grid.side)
         for turn in (-360, 0, 360):
             start, stop = _within((west - turn - left) / a, (east - turn - left) / a, width)
             if stop <= start or end <= first:
@@ -189,7 +185,7 @@ class Raster:
                 )
 
     def _warped(self, grid: Grid, block: Block, west: float, east: float) -> Iterator[Piece]:
-        step = min(*self._pixel, grid.side / _LEAST_WARPED) / METRES_A_DEGREE
+        step = min(*self._pixel, grid.side / _LEAST_WARPED) / METERS_PER_DEGREE
         for first in range(block.first - block.first % _STRIP, block.end, _STRIP):
             # The lattice is the same whatever the block.
             edges = grid.latitudes[first], grid.latitudes[min(first + _STRIP, grid.rows)]
@@ -213,7 +209,7 @@ class Raster:
         unmarked = self.nodata is None or self._masked
         with WarpedVRT(
             self._file,
-            crs=_WGS84,
+            crs=WGS84,
             transform=place,
             width=width,
             height=height,
@@ -284,7 +280,7 @@ def _describe(file: DatasetReader, source: Source) -> Raster:
         dtype=file.dtypes[0],
         _transform=file.transform,
         _size=(file.width, file.height),
-        _in_degrees=file.crs == _WGS84 and not turned and not file.transform.is_identity,
+        _in_degrees=file.crs == WGS84 and not turned and not file.transform.is_identity,
         _masked=not {MaskFlags.all_valid, MaskFlags.nodata} & set(file.mask_flag_enums[0]),
         _pixel=pixel,
     )

@@ -26,10 +26,11 @@ from rasterio.windows import Window
 
 from cgeartheye.data import images_below
 from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
+from cgeartheye.geo.crs import meters_per_pixel, utm_epsg
+from cgeartheye.geo.stretch import percentile_limits, to_8_bits
 from cgeartheye.utils.console import say
 from cgeartheye.utils.errors import UserError
 
-METRES_A_DEGREE = 111_320.0
 LEAST_VALID = 0.95  # of a chip's pixels; others are left out
 SAMPLE = 1024  # pixels a side on which a scene's stretch is measured
 
@@ -340,9 +341,7 @@ def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
     if valid.mean() < LEAST_VALID:
         return Encoded(item, empty=True)
     if pixels.dtype != np.uint8:
-        low, high = _stretch(item.path, settings.gsd, bands)
-        scaled = (np.nan_to_num(pixels.astype(np.float64)) - low) / (high - low)
-        pixels = (255 * scaled).clip(0, 255).round().astype(np.uint8)
+        pixels = to_8_bits(pixels, _stretch(item.path, settings.gsd, bands), valid)
     pixels[:, ~valid] = 0
     row = item.row | _location(raster, chip)
     return _encoded(item, np.ascontiguousarray(pixels.transpose(1, 2, 0)), settings, row)
@@ -362,8 +361,7 @@ def _stretch(path: Path, gsd: float | None, bands: tuple[int, ...]) -> tuple[flo
     values = values[np.isfinite(values)]
     if not len(values):
         raise UserError(f"{path} holds no valid pixel")
-    low, high = np.percentile(values, (1, 99))
-    return float(low), max(float(high), float(low) + 1e-9)
+    return percentile_limits(values)
 
 
 @lru_cache(maxsize=8)
@@ -397,8 +395,7 @@ def _alone(path: Path) -> str:
 
 
 def _utm(raster: DatasetReader) -> str:
-    lon, lat = _lon_lat(raster, raster.width / 2, raster.height / 2)
-    return f"EPSG:{32600 + (100 if lat < 0 else 0) + min(60, int((lon + 180) // 6) + 1)}"
+    return f"EPSG:{utm_epsg(*_lon_lat(raster, raster.width / 2, raster.height / 2))}"
 
 
 def _lon_lat(raster: DatasetReader, column: float, row: float) -> tuple[float, float]:
@@ -412,6 +409,8 @@ def _location(raster: DatasetReader, chip: Chip) -> Row:
         return {}
     column, row, width, height = chip.window
     lon, lat = _lon_lat(raster, column + width / 2, row + height / 2)
-    step = math.hypot(raster.transform.a, raster.transform.d)
-    gsd = step if raster.crs.is_projected else step * METRES_A_DEGREE * math.cos(math.radians(lat))
+    gsd = math.hypot(raster.transform.a, raster.transform.d)
+    if not raster.crs.is_projected:
+        middle = column + width / 2, row + height / 2
+        gsd, _ = meters_per_pixel(raster.transform, raster.crs, *middle)
     return {"lon": lon, "lat": lat, "gsd": gsd}

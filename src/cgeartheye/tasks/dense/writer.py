@@ -8,6 +8,7 @@ from PIL import Image
 
 from cgeartheye.data import Legend
 from cgeartheye.data.image_io import quiet
+from cgeartheye.geo.georeference import placement_of
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing, write_image
 
@@ -48,7 +49,8 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
     Raises:
         UserError: it cannot be written.
     """
-    place = _place(image)
+    with quiet(), rasterio.open(image) as source:
+        place = placement_of(source)
     path = (folder / name).with_suffix(".tif" if place else ".png")
     if place is None:
         picture = Image.fromarray(classes)
@@ -75,12 +77,3 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
         target.write_colormap(1, dict(enumerate(legend.colours)))
         target.update_tags(**{f"CLASS_{n}": name for n, name in enumerate(legend.classes)})
     return path
-
-
-def _place(path: Path) -> dict[str, object] | None:
-    """Return how a raster lies on Earth, in rasterio's terms; none where it does not."""
-    with quiet(), rasterio.open(path) as source:
-        if source.crs and not source.transform.is_identity:
-            return {"crs": source.crs, "transform": source.transform}
-        points, crs = source.gcps
-        return {"crs": crs, "gcps": points} if points else None

@@ -3,13 +3,17 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas
 import numpy as np
+import pandas
+import shapely
 
 from cgeartheye.data.image_io import read_georeference
+from cgeartheye.geo.vector_writer import write_vectors
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
 
@@ -57,7 +61,7 @@ def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
         case ".json":
             write_text(path, json.dumps([_full(row, classes) for row in rows], indent=1))
         case ".geojson":
-            write_text(path, _geojson(rows, classes))
+            _write_geojson(path, rows, classes)
 
 
 def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
@@ -71,22 +75,41 @@ def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
+def _write_geojson(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
     places = [read_georeference(row.path) for row in rows]
-    if not any(places):
+    table = [{"path": str(row.path), **_best(row, classes)} for row in rows]
+    outlines = [shapely.geometry.shape(place.geometry) if place else None for place in places]
+    write_geojson(path, table, outlines, [row.path for row in rows], any(places))
+
+
+def write_geojson(
+    path: Path,
+    table: Sequence[Mapping[str, object]],
+    outlines: Sequence[shapely.Geometry | None],
+    images: Sequence[Path],
+    placed: bool,
+) -> None:
+    """Write predictions that lie somewhere.
+
+    Args:
+        path: where to.
+        table: `path`, `class` and `score` of each.
+        outlines: of each, in longitude and latitude; none: it lies nowhere.
+        images: that were predicted.
+        placed: whether any of them lies somewhere.
+
+    Raises:
+        UserError: none of them lies anywhere; no permission.
+    """
+    if not placed:
         raise UserError(
-            f"{rows[0].path} and the images after it have no reference system, so GeoJSON cannot "
+            f"{images[0]} and the images after it have no reference system, so GeoJSON cannot "
             "place them: write .csv or .json"
         )
-    features = [
-        {
-            "type": "Feature",
-            "geometry": place.geometry if place else None,
-            "properties": {"path": str(row.path), **_best(row, classes)},
-        }
-        for row, place in zip(rows, places, strict=True)
-    ]
-    return json.dumps({"type": "FeatureCollection", "features": features})
+    kinds = {"path": "str", "class": "str", "score": "float64"}
+    attributes = pandas.DataFrame(table, columns=list(kinds)).astype(kinds)
+    frame = geopandas.GeoDataFrame(attributes, geometry=list(outlines), crs=4326)
+    write_vectors([frame], path)
 
 
 def _best(row: Row, classes: Sequence[str]) -> dict[str, object]:
