@@ -25,8 +25,9 @@ ROOMS = {
     "mapping": {"geo", "inference", "boxes", "utils"},
 }
 ROOMS["pretraining"] = {"data", "models", "training", "metrics", "reports", "config", "utils"}
-ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "geo", "boxes"}
-ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "geo", "weights"}) - {"metrics"}
+ROOMS["pretraining"] |= {"geo"}  # it packs georeferenced rasters
+ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "boxes"}
+ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "weights"}) - {"metrics"}
 ROOMS["commands"] = set(ROOMS) - {"weights", "synthetic"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}

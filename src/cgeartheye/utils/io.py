@@ -45,6 +45,7 @@ def replacing(
         UserError: the folder cannot be written to, or the disk is full.
     """
     folder = folder or path.parent
+    caught: tuple[type[Exception], ...] = (OSError, *errors)
     temporary = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ def replacing(
             os.fsync(file.fileno())
         os.replace(temporary, path)
         temporary = None
-    except (OSError, *errors) as error:
+    except caught as error:
         raise UserError(f"cannot write {path}: {_reason(error, folder)}") from error
     finally:
         if temporary is not None:

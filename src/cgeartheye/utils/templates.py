@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def render(package: str, name: str, **values: Any) -> str:
+def render(package: str, name: str, /, **values: Any) -> str:
     """Return a template filled in: values are escaped, and a missing one is an error.
 
     Args:
