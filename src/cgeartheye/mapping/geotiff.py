@@ -7,22 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import rasterio.shutil
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 
+from cgeartheye.geo.raster_writer import replacing_raster
 from cgeartheye.geo.reader import Bytes, Span
 from cgeartheye.geo.vrt import vrt_dataset
 from cgeartheye.mapping.blending import NODATA
 from cgeartheye.utils.colors import RGB
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import write_text
 
 
 class Plane:
-    """Bytes `[bands, height, width]` in a file, written and read by rows."""
+    """Bytes `[bands, height, width]` in a file, written and read by rows.
+
+    Attributes:
+        is_new: whether the file was made, and is all 0.
+    """
 
     def __init__(self, path: Path, bands: int, height: int, width: int):
         """Open the file, or make it, as large as it will be.
@@ -34,7 +40,8 @@ class Plane:
         size = bands * height * width
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            if os.fstat(self._file).st_size != size:
+            self.is_new = os.fstat(self._file).st_size != size
+            if self.is_new:
                 if shutil.disk_usage(path.parent).free < size:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.ftruncate(self._file, size)
@@ -59,9 +66,20 @@ class Plane:
         data = os.pread(self._file, shape[0] * shape[1], start)
         return np.frombuffer(data, np.uint8).reshape(shape)
 
+    def read_bands(self, rows: Span) -> Bytes:
+        """Read whole rows of all bands, `[bands, rows, width]`."""
+        return np.stack([self.read(rows, band) for band in range(self.bands)])
+
     def sync(self) -> None:
-        """Wait until all that was written is on the disk."""
-        os.fdatasync(self._file)
+        """Wait until all that was written is on the disk.
+
+        Raises:
+            UserError: it is not.
+        """
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -105,9 +123,8 @@ def write_geotiff(plane: Plane, path: Path, style: RasterStyle) -> None:
         UserError: it cannot be written.
     """
     virtual = plane.path.with_suffix(".vrt")
-    virtual.write_text(_virtual(plane, style), encoding="utf-8")
-    unfinished = plane.path.parent / path.name
-    try:
+    with replacing_raster(path, plane.path.parent, plane.read_bands) as unfinished:
+        virtual.write_text(_virtual(plane, style), encoding="utf-8")
         rasterio.shutil.copy(
             virtual,
             unfinished,
@@ -119,20 +136,15 @@ def write_geotiff(plane: Plane, path: Path, style: RasterStyle) -> None:
             overview_resampling="MODE" if plane.bands == 1 else "AVERAGE",
             num_threads="ALL_CPUS",
         )
-        _publish(unfinished, path)
         sidecar = Path(f"{unfinished}.aux.xml")
-        if sidecar.exists():
-            _publish(sidecar, Path(f"{path}.aux.xml"))
-    except (RasterioError, OSError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"cannot write {path}: {reason}") from error
-
-
-def _publish(unfinished: Path, path: Path) -> None:
-    """Move a whole file to its place, on the disk before it has its name."""
-    with unfinished.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+        if plane.bands == 1:
+            text = sidecar.read_text(encoding="utf-8")
+            if [name.text or "" for name in fromstring(text).iter("Category")] != list(
+                style.classes
+            ):
+                raise OSError("the names of the classes cannot be read back")
+            write_text(Path(f"{path}.aux.xml"), text)
+        sidecar.unlink(missing_ok=True)
 
 
 def _virtual(plane: Plane, style: RasterStyle) -> str:

@@ -122,6 +122,8 @@ def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
     try:
         thumbnail = Thumbnail(job.work, job.grid, job.scene.channels)
         sink = _sink_of(job, predictor, thumbnail, ledger)
+        if ledger.finished()[0] and any(p.is_new for p in [*sink.planes, thumbnail.plane]):
+            raise UserError(f"files of {job.work} are gone: delete {job.out}, and map again")
         with _measured(job, ledger):
             _map(job, Mapper(job, predictor, sink, thumbnail), sink, thumbnail, ledger)
             facts = sink.finish()

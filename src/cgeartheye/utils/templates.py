@@ -6,8 +6,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def render(package: str, name: str, /, **values: Any) -> str:
-    """Return a template filled in: values are escaped, and a missing one is an error.
+def render(package: str, name: str, **values: Any) -> str:
+    """Return a template filled in: values are escaped, and one that lacks is an error.
 
     Args:
         package: that has the template in its folder `templates`.

@@ -16,6 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from cgeartheye.geo.crs import WGS84, utm_epsg
 from cgeartheye.geo.georeference import georeference_of
+from cgeartheye.geo.raster_writer import GDAL_ERRORS
 from cgeartheye.geo.reader import Bools, Bytes, Scene, open_scene
 from cgeartheye.geo.vrt import find_rasters
 from cgeartheye.geo.warp import Lattice, lattice_of, lay, turn_of, turns
@@ -160,7 +161,7 @@ def _linked(path: str, link: Path) -> Path:
     except RasterioError as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"{path} cannot be opened as a raster: {reason}") from error
-    with file, replacing(link) as temporary:
+    with file, replacing(link, errors=GDAL_ERRORS) as temporary:
         rasterio.shutil.copy(file, temporary, driver="VRT")
     return link
 

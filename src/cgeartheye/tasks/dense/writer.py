@@ -9,8 +9,9 @@ from PIL import Image
 from cgeartheye.data import Legend
 from cgeartheye.data.image_io import quiet
 from cgeartheye.geo.georeference import placement_of
+from cgeartheye.geo.raster_writer import replacing_raster
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import replacing, write_image
+from cgeartheye.utils.io import write_image
 
 
 def check_names(names: dict[Path, str]) -> None:
@@ -59,7 +60,7 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
         return path
     height, width = classes.shape
     with (
-        replacing(path) as temporary,
+        replacing_raster(path) as temporary,
         quiet(),
         rasterio.open(
             temporary,
