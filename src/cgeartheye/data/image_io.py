@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cgeartheye.geo.georeference import georeference_of
 from cgeartheye.geo.stretch import percentile_limits, to_8_bits
+from cgeartheye.geo.validity import valid_pixels
 from cgeartheye.utils.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
@@ -238,16 +239,12 @@ def _read_gdal(
         else:
             chosen = [index + 1 for index in _zero_based(path, bands, source.count)]
             pixels = source.read(chosen)
-            # Valid where any band is: with nodata 255, a red roof has 255 in its red band.
-            valid = source.read_masks(chosen).any(axis=0)
+            valid = valid_pixels(source, chosen, pixels)
     if pixels.dtype == np.uint8:
         return pixels if valid.all() else pixels * valid
     if np.iscomplexobj(pixels):
         raise UserError(f"{path} holds complex values: convert it to amplitudes")
-    usable = np.isfinite(pixels) & valid
-    if not usable.any():
-        return np.zeros(pixels.shape, dtype=np.uint8)
-    return to_8_bits(pixels, stretch or percentile_limits(pixels[usable]), usable)
+    return to_8_bits(pixels, stretch or percentile_limits(pixels[:, valid]), valid)
 
 
 def resolve_palette(indices: _Array, colours: dict[int, tuple[int, int, int, int]]) -> _Array:

@@ -4,7 +4,6 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +18,8 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from cgeartheye.geo.georeference import locate
-from cgeartheye.geo.stretch import percentile_limits, to_8_bits
+from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
+from cgeartheye.geo.validity import valid_pixels
 from cgeartheye.geo.vrt import as_one, find_rasters, identify
 from cgeartheye.utils.errors import UserError
 
@@ -27,8 +27,6 @@ Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 Span = tuple[int, int]
 """First row or column, and the one after the last."""
-
-_SAMPLES, _SAMPLE_SIDE = 16, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +65,6 @@ class Scene:
     stretch: tuple[float, float] | None
     _source: str
     _palette: Bytes | None
-    _by_value: bool
     _overviews: tuple[int, ...]
     _level: int | None = None
     _handles: threading.local = field(default_factory=threading.local)
@@ -126,7 +123,9 @@ class Scene:
         try:
             file = self._open()
             values = file.read(self._chosen, window=window)
-            return values, None if self.all_valid else self._valid(file, values, window)
+            return values, None if self.all_valid else valid_pixels(
+                file, self._chosen, values, window
+            )
         except (RasterioError, OSError) as error:
             raise UserError(
                 f"{self.name} cannot be read in rows {rows[0]}-{rows[1] - 1}, columns "
@@ -142,19 +141,6 @@ class Scene:
                 )
         file: DatasetReader = self._handles.file
         return file
-
-    def _valid(self, file: DatasetReader, values: npt.NDArray[Any], window: Window) -> Bools:
-        """Where any band has data (a red roof may be 255 in red alone) and none is NaN."""
-        chosen = self._chosen
-        valid = np.ones(values.shape[1:], bool)
-        if self._by_value:
-            nodata = [file.nodatavals[band - 1] for band in chosen]
-            valid = np.any([v != n for v, n in zip(values, nodata, strict=True)], axis=0)
-        elif MaskFlags.all_valid not in file.mask_flag_enums[chosen[0] - 1]:
-            valid = file.read_masks(chosen[0], window=window) > 0
-        if values.dtype.kind == "f":
-            valid &= np.isfinite(values).all(axis=0)
-        return valid
 
     def _to_8_bits(self, values: npt.NDArray[Any], valid: Bools | None) -> Bytes:
         """Stored values as red, green and blue, 0 where there is no data."""
@@ -174,10 +160,9 @@ class Scene:
         At most 256 squares of 256 pixels, evenly spaced: all of a scene below 4,096 pixels a side.
         """
         found = []
-        for rows in _spread(self.height):
-            for columns in _spread(self.width):
-                values, valid = self._load(rows, columns)
-                found.append(values.ravel() if valid is None else values[:, valid].ravel())
+        for rows, columns in sample_squares(self.height, self.width):
+            values, valid = self._load(rows, columns)
+            found.append(values.ravel() if valid is None else values[:, valid].ravel())
         return np.concatenate(found)
 
 
@@ -243,7 +228,6 @@ def _describe(
         bands = (1, 1, 1)
     flags = file.mask_flag_enums[bands[0] - 1]
     floats = file.dtypes[0].startswith("float")
-    by_value = MaskFlags.nodata in flags and None not in [file.nodatavals[b - 1] for b in bands]
     return Scene(
         name=name,
         files=tuple(paths),
@@ -258,20 +242,8 @@ def _describe(
         stretch=None,
         _source="",
         _palette=palette,
-        _by_value=by_value,
         _overviews=tuple(file.overviews(bands[0])),
     )
-
-
-def _spread(length: int) -> list[Span]:
-    """At most 16 spans of 256 pixels, evenly spaced; side by side in a short length."""
-    count = min(_SAMPLES, -(-length // _SAMPLE_SIDE))
-    side = min(_SAMPLE_SIDE, length)
-    if length <= _SAMPLES * _SAMPLE_SIDE:
-        edges = [min(i * _SAMPLE_SIDE, length) for i in range(count + 1)]
-        return list(pairwise(edges))
-    starts = np.linspace(0, length - side, count).round().astype(int)
-    return [(int(start), int(start) + side) for start in starts]
 
 
 def _quiet() -> "warnings.catch_warnings[None]":

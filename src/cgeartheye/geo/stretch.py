@@ -1,9 +1,27 @@
 """Values of more than 8 bits as 8 bits: one way, wherever pixels are read."""
 
+from collections.abc import Iterator
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+_SAMPLES, _SAMPLE_SIDE = 16, 256
+
+Span = tuple[int, int]
+
+
+def sample_squares(height: int, width: int) -> Iterator[tuple[Span, Span]]:
+    """Yield rows and columns of at most 256 squares of 256 pixels, spread over a raster.
+
+    They cover all of it if it is below 4,096 pixels a side.
+
+    Args:
+        height: of the raster.
+        width: of the raster.
+    """
+    yield from product(_spread(height), _spread(width))
 
 
 def percentile_limits(values: npt.NDArray[Any]) -> tuple[float, float]:
@@ -35,3 +53,14 @@ def to_8_bits(
     if valid is not None:
         np.copyto(scaled, 0, where=~valid)
     return np.asarray((scaled * scale).clip(0, 255).round(), np.uint8)
+
+
+def _spread(length: int) -> list[Span]:
+    """At most 16 spans of 256 pixels, evenly spaced; side by side in a short length."""
+    count = min(_SAMPLES, -(-length // _SAMPLE_SIDE))
+    side = min(_SAMPLE_SIDE, length)
+    if length <= _SAMPLES * _SAMPLE_SIDE:
+        edges = [min(i * _SAMPLE_SIDE, length) for i in range(count + 1)]
+        return list(pairwise(edges))
+    starts = np.linspace(0, length - side, count).round().astype(int)
+    return [(int(start), int(start) + side) for start in starts]

@@ -1,5 +1,6 @@
 """One file, or many as one mosaic: what GDAL is asked to open."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import rasterio
 from affine import Affine
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 
 from cgeartheye.utils.errors import UserError
 
@@ -92,11 +94,19 @@ def _look_at(path: Path) -> _Tile:
                     tuple(file.dtypes),
                     file.crs.to_wkt() if file.crs else "",
                     file.transform,
-                    tuple(file.nodatavals),
+                    _nodata(file),
                     file.mask_flag_enums[0] == [MaskFlags.all_valid],
                 )
     except RasterioError as error:
         raise UserError(f"{path} cannot be opened as a raster: {error}") from error
+
+
+def _nodata(file: DatasetReader) -> tuple[float | None, ...]:
+    """Values without data, by band: NaN, if nothing else, of fractions."""
+    floats = file.dtypes[0].startswith("float") and file.mask_flag_enums[0] == [MaskFlags.all_valid]
+    values = (math.nan if floats else value for value in file.nodatavals)
+    # One NaN for all: others would not be equal to it.
+    return tuple(math.nan if value is not None and math.isnan(value) else value for value in values)
 
 
 def _check_like(first: _Tile, other: _Tile) -> None:

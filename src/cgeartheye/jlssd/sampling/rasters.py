@@ -26,6 +26,7 @@ from rasterio.windows import Window
 
 from cgeartheye.geo.crs import METERS_PER_DEGREE, WGS84
 from cgeartheye.geo.georeference import locate
+from cgeartheye.geo.validity import has_alpha
 from cgeartheye.geo.vrt import as_one, find_rasters, identify
 from cgeartheye.jlssd.sampling.equal_area_grid import Block, Bounds, Floats, Grid
 from cgeartheye.utils.errors import UserError
@@ -214,7 +215,7 @@ class Raster:
             width=width,
             height=height,
             resampling=Resampling.nearest,
-            add_alpha=unmarked,
+            add_alpha=unmarked and not has_alpha(self._file),
         ) as seen:
             return self._read(seen, Window(0, 0, width, height), unmarked)
 
