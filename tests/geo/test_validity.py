@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from cgeartheye.data.image_io import read_image
 from cgeartheye.geo.reader import open_scene
 from cgeartheye.geo.validity import on_grid, on_own_grid, valid_pixels
-from cgeartheye.geo.warp import Lattice, lay
+from cgeartheye.geo.warp import PixelGrid, warp_to
 
 KINDS = ("nodata", "mask", "alpha", "nan")
 UTM = CRS.from_epsg(32650)
@@ -89,8 +89,8 @@ def test_on_another_grid_that_reaches_beyond(
     """A pixel has data where the one nearest to its middle has; no value comes from a hole."""
     valid, count = truth(), round(70 / step)
     place = Affine(step, 0, 500_000 - 10.17, 0, -step, 4_400_000 + 10.23)
-    middles = (np.arange(count) + 0.5) * step
-    rows, columns = np.floor(middles - 10.23).astype(int), np.floor(middles - 10.17).astype(int)
+    centers = (np.arange(count) + 0.5) * step
+    rows, columns = np.floor(centers - 10.23).astype(int), np.floor(centers - 10.17).astype(int)
     inside = ((rows >= 0) & (rows < 48))[:, None] & (columns >= 0) & (columns < 48)
     right = inside & valid[rows.clip(0, 47)][:, columns.clip(0, 47)]
     with rasterio.open(write(tmp_path / "a.tif", kind, valid)) as file:
@@ -109,10 +109,10 @@ def test_as_a_scene_on_another_grid(tmp_path: Path, kind: str, step: float) -> N
     valid, count = truth(), round(70 / step)
     scene = open_scene([write(tmp_path / "a.tif", kind, valid)], stretch=(0.0, 255.0))
     place = Affine(step, 0, 500_000 - 10.17, 0, -step, 4_400_000 + 10.23)
-    onto = lay(scene, Lattice(place, UTM), (count / 2, count / 2))
+    onto = warp_to(scene, PixelGrid(place, UTM), (count / 2, count / 2))
     pixels, found = onto.read((0, count), (0, count))
-    middles = (np.arange(count) + 0.5) * step
-    rows, columns = middles - 10.23, middles - 10.17
+    centers = (np.arange(count) + 0.5) * step
+    rows, columns = centers - 10.23, centers - 10.17
     outside = (rows < 0) | (rows > 48)
     assert not found[outside].any()
     assert not found[:, (columns < 0) | (columns > 48)].any()

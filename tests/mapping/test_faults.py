@@ -24,7 +24,7 @@ from toy_detector import ToyDetector, draw, scatter
 from toy_map import NORTH_UP, UTM, Toy, ToyCells, ToyChange, picture, read, run_toy, write_scene
 
 from cgeartheye.geo.vector_writer import FORMATS, write_vectors
-from cgeartheye.mapping.geotiff import Plane, RasterStyle, write_geotiff
+from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, write_geotiff
 from cgeartheye.mapping.sinks import writer
 from cgeartheye.models.backbone.checkpoint_io import save_tensors
 from cgeartheye.utils.colors import distinct_colors
@@ -98,7 +98,7 @@ def pixels(folder: Path, out: Path, resume: bool) -> Any:
 def cells(folder: Path, out: Path, resume: bool) -> Any:
     scene = folder / "scene.tif"
     scene.exists() or write_scene(scene, picture(150, 50))
-    return run_toy(scene, out, ToyCells(), resume=resume, vector=("parquet",))
+    return run_toy(scene, out, ToyCells(), resume=resume, vector_format=("parquet",))
 
 
 def change(folder: Path, out: Path, resume: bool) -> Any:
@@ -116,7 +116,7 @@ def objects(folder: Path, out: Path, resume: bool) -> Any:
         boxes, labels = scatter(260, 90, 40, 12, True, 2)
         write_scene(scene, draw(260, 90, boxes, labels))
     toy = ToyDetector(oriented=True, largest=17, noise=0.5)
-    return run_toy(scene, out, toy, vector=("geojson", "parquet"), resume=resume)
+    return run_toy(scene, out, toy, vector_format=("geojson", "parquet"), resume=resume)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -184,7 +184,7 @@ def test_a_raster_has_all_its_blocks_or_no_name(tmp_path: Path, bands: int) -> N
     rng = np.random.default_rng(0)
     values = rng.integers(0, 3, (bands, 1100, 700), np.uint8)
     (tmp_path / "work").mkdir()
-    plane = Plane(tmp_path / "work/classes.raw", *values.shape)
+    plane = RawRaster(tmp_path / "work/classes.raw", *values.shape)
     plane.write((0, values.shape[1]), 0, values)
     path = tmp_path / "map.tif"
     style = RasterStyle(NORTH_UP, UTM, ("a", "b", "c"), distinct_colors(3), {})

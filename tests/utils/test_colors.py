@@ -16,7 +16,7 @@ def test_a_background_is_black_whatever_its_place() -> None:
 
 
 def test_change_is_red_on_grey() -> None:
-    (grey, red, *others) = change_colors(4)
-    assert len(set(grey)) == 1
+    (gray, red, *others) = change_colors(4)
+    assert len(set(gray)) == 1
     assert red[0] > 2 * max(red[1:])
-    assert len({grey, red, *others}) == 4
+    assert len({gray, red, *others}) == 4

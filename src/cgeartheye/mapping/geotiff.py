@@ -23,7 +23,7 @@ from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
 
 
-class Plane:
+class RawRaster:
     """Bytes `[bands, height, width]` in a file, written and read by rows.
 
     Attributes:
@@ -114,7 +114,7 @@ class RasterStyle:
     tags: Mapping[str, str]
 
 
-def write_geotiff(plane: Plane, path: Path, style: RasterStyle) -> None:
+def write_geotiff(plane: RawRaster, path: Path, style: RasterStyle) -> None:
     """Write a plane as a cloud-optimised GeoTIFF with overviews, and `.aux.xml` with the names.
 
     A plane of one band is a map of classes, of several the percentages of each.
@@ -147,7 +147,7 @@ def write_geotiff(plane: Plane, path: Path, style: RasterStyle) -> None:
         sidecar.unlink(missing_ok=True)
 
 
-def _virtual(plane: Plane, style: RasterStyle) -> str:
+def _virtual(plane: RawRaster, style: RasterStyle) -> str:
     """The plane as the XML of a GDAL virtual raster, which lies beside it."""
     tags = {"CLASSES": ",".join(style.classes), **style.tags}
     bands = "".join(_virtual_band(plane, style, number) for number in range(plane.bands))
@@ -155,18 +155,18 @@ def _virtual(plane: Plane, style: RasterStyle) -> str:
     return vrt_dataset(plane.width, plane.height, bands, style.transform, crs, tags)
 
 
-def _virtual_band(plane: Plane, style: RasterStyle, number: int) -> str:
+def _virtual_band(plane: RawRaster, style: RasterStyle, number: int) -> str:
     if plane.bands == 1:
         names = "".join(f"<Category>{escape(name)}</Category>" for name in style.classes)
         entries = [(0, 0, 0)] * 256
         entries[: len(style.colors)] = style.colors
-        colours = "".join(
+        colors = "".join(
             f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{0 if value == NODATA else 255}"/>'
             for value, (r, g, b) in enumerate(entries)
         )
         meaning = (
             f"<CategoryNames>{names}</CategoryNames>"
-            f"<ColorInterp>Palette</ColorInterp><ColorTable>{colours}</ColorTable>"
+            f"<ColorInterp>Palette</ColorInterp><ColorTable>{colors}</ColorTable>"
         )
     else:
         meaning = f"<Description>{escape(style.classes[number])}</Description>"

@@ -78,7 +78,7 @@ class MapJob:
                 "rows": grid.rows.model,
                 "columns": grid.columns.model,
                 "resampled": grid.resampled,
-                "metres_a_pixel": grid.metres(scene.ground),
+                "metres_a_pixel": grid.meters(scene.ground),
                 "windows": len(grid.starts) * sum(len(band.starts) for band in grid.bands),
             },
         }

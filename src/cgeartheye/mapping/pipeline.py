@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from cgeartheye.geo.reader import Bytes, Span
-from cgeartheye.inference.windows import Band
+from cgeartheye.inference.windows import ColumnStrip
 from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.predictor import Detector, Predictor, WindowPredictions
-from cgeartheye.mapping.prefetch import SLAB, Reader, Rolling, Slab, cut, slabs
+from cgeartheye.mapping.prefetch import SLAB, Reader, RowBuffer, RowChunk, cut, slabs
 from cgeartheye.mapping.sinks.base import Sink, WantedPixels, WindowRow
 from cgeartheye.mapping.sinks.writer import Writer
 from cgeartheye.mapping.thumbnail import Thumbnail
@@ -40,7 +40,7 @@ class Mapper:
         self._job, self._grid, self._predictor = job, job.grid, predictor
         self._reader = Reader(job.scene, job.grid, job.aoi)
         self._sink, self._thumbnail = sink, thumbnail
-        self._pixels, self._wanted = Rolling(), Rolling()
+        self._pixels, self._mask = RowBuffer(), RowBuffer()
 
     def run(self, done: int, pool: ThreadPoolExecutor, writer: Writer) -> None:
         """Map all rows of windows but the first `done`; the pool reads, the writer writes.
@@ -79,7 +79,7 @@ class Mapper:
                     writer.end_row(number * count + row, len(band.starts), tell)
 
     def _band(
-        self, number: int, begin: int, done: int, feed: Iterator[Slab], writer: Writer
+        self, number: int, begin: int, done: int, feed: Iterator[RowChunk], writer: Writer
     ) -> Iterator[int]:
         """Map a band of columns from a row of windows on; yields those that are handed over."""
         grid, starts = self._grid, self._grid.starts
@@ -87,21 +87,21 @@ class Mapper:
         self._sink.begin(number)
         first = self._first_row(begin)
         self._pixels.restart(first)
-        self._wanted.restart(grid.rows.to_scene((0, first))[1])
+        self._mask.restart(grid.rows.to_scene((0, first))[1])
         left = grid.columns.around(band.model)[0]
         for row in range(begin, len(starts)):
             top, end = starts[row], [*starts, grid.rows.model][row + 1]
             strip = self._strip(top, band, feed)
             predictions = self._predict(strip, self._lefts(top, band), band)
-            wanted = partial(self._wanted_in, left)
+            mask = partial(self._mask_in, left)
             to = writer if row >= done else None
-            self._sink.add(WindowRow(number, row, wanted), predictions, to)
+            self._sink.add(WindowRow(number, row, mask), predictions, to)
             if to:
                 columns = grid.columns.to_model(band.scene)
                 to.submit(self._thumbnail.write, strip, (top, end), columns, band.model[0])
                 yield row
             self._pixels.drop(end)
-            self._wanted.drop(grid.rows.around((end, grid.rows.model))[0])
+            self._mask.drop(grid.rows.around((end, grid.rows.model))[0])
 
     def _first_to_repeat(self, row: int) -> int:
         """The first row of windows that pixels to be written by this row depend on."""
@@ -115,30 +115,30 @@ class Mapper:
         finer = self._grid.rows.model / self._grid.rows.scene
         return max(0, self._grid.starts[row] - 2 - int(3 * finer))
 
-    def _strip(self, top: int, band: Band, feed: Iterator[Slab]) -> Bytes:
+    def _strip(self, top: int, band: ColumnStrip, feed: Iterator[RowChunk]) -> Bytes:
         """Pixels of a row of windows, uint8 `[channels, S, columns]`; beyond the scene 0."""
         grid, side = self._grid, self._grid.window
         span = top, min(top + side, grid.rows.model)
         while self._pixels.end < span[1] or (
-            not self._reader.all_wanted and self._wanted.end < grid.rows.around(span)[1]
+            not self._reader.all_wanted and self._mask.end < grid.rows.around(span)[1]
         ):
             slab = next(feed)
             self._pixels.append(slab.pixels)
-            if slab.wanted is not None:
-                self._wanted.append(slab.wanted)
+            if slab.mask is not None:
+                self._mask.append(slab.mask)
         strip: Bytes = self._pixels.rows(span)
         width = band.starts[-1] + side - band.model[0]
         missing = side - strip.shape[1], width - strip.shape[2]
         return np.pad(strip, ((0, 0), (0, missing[0]), (0, missing[1]))) if any(missing) else strip
 
-    def _lefts(self, top: int, band: Band) -> list[int]:
+    def _lefts(self, top: int, band: ColumnStrip) -> list[int]:
         """Where the windows start that any wanted pixel depends on."""
         if self._reader.all_wanted:
             return list(band.starts)
         grid = self._grid
         edge = grid.columns.around(band.model)[0]
-        wanted = self._wanted.rows(grid.rows.around(grid.place(top, grid.rows.model)))
-        columns = np.unpackbits(np.bitwise_or.reduce(wanted, axis=0))
+        mask = self._mask.rows(grid.rows.around(grid.place(top, grid.rows.model)))
+        columns = np.unpackbits(np.bitwise_or.reduce(mask, axis=0))
         found = []
         for left in band.starts:
             first, last = grid.columns.around(grid.place(left, grid.columns.model))
@@ -146,7 +146,7 @@ class Mapper:
                 found.append(left)
         return found
 
-    def _predict(self, strip: Bytes, lefts: list[int], band: Band) -> WindowPredictions:
+    def _predict(self, strip: Bytes, lefts: list[int], band: ColumnStrip) -> WindowPredictions:
         """Predictions for windows in batches of about the same size."""
         if not lefts:
             return
@@ -157,8 +157,8 @@ class Mapper:
             images = torch.stack([pixels[..., x - shift : x - shift + side] for x in batch])
             yield batch, self._predictor.predict(images)
 
-    def _wanted_in(self, left: int, rows: Span) -> WantedPixels | None:
+    def _mask_in(self, left: int, rows: Span) -> WantedPixels | None:
         """Which pixels of some rows of the scene are to be mapped, in columns from `left` on."""
         if self._reader.all_wanted:
             return None
-        return WantedPixels(self._wanted.rows(rows), rows[0], left)
+        return WantedPixels(self._mask.rows(rows), rows[0], left)

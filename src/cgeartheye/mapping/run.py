@@ -32,7 +32,7 @@ from cgeartheye.mapping.sinks.pixels import PixelSink
 from cgeartheye.mapping.sinks.writer import Writer
 from cgeartheye.mapping.thumbnail import Thumbnail
 from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 _SCORE = 0.3  # least one where neither user nor model tells
@@ -85,7 +85,7 @@ def map_scene(
         settings = _settings(predictor, scene, model, options, colors)
         done = _finished(out, settings, resume)
         if done:
-            say(f"{out} is finished already")
+            log_info(f"{out} is finished already")
             return done
         # Nothing is begun that a mistake in the options would leave behind.
         aoi = read_aoi(options.aoi, scene) if options.aoi else None
@@ -98,17 +98,19 @@ def map_scene(
     shutil.rmtree(job.work)
     for ending in ("tif", *FORMATS):
         if (out / f"map.{ending}").exists():
-            say(f"map: {out / f'map.{ending}'}")
-    say(f"preview: {out / PREVIEW}")
+            log_info(f"map: {out / f'map.{ending}'}")
+    log_info(f"preview: {out / PREVIEW}")
     return facts
 
 
 def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options) -> AnyScene:
-    asked = options.bands, options.stretch, options.crs, options.scene_gsd
+    asked = options.bands, options.stretch, options.crs, options.input_gsd
     if after is not None:
-        return open_pair(scenes, after, *asked, options.dates, options.register)
-    if options.register or options.dates:
-        raise UserError("--register and --dates are for two dates: name them --before and --after")
+        return open_pair(scenes, after, *asked, options.date_labels, options.coregister)
+    if options.coregister or options.date_labels:
+        raise UserError(
+            "--coregister and --date-labels are for two dates: name them --before and --after"
+        )
     return open_scene(scenes, *asked)
 
 
@@ -164,7 +166,7 @@ def _measured(job: MapJob, ledger: Ledger) -> Iterator[None]:
     yield
     seconds = time.monotonic() - started
     km2 = (ledger.finished()[1] - before) * job.pixel_area / 1e6
-    say(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
+    log_info(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
 
 
 def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
@@ -172,8 +174,10 @@ def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
     if isinstance(predictor, Detector):
         if options.probabilities:
             raise UserError("--probabilities is for maps of pixels: objects have a score")
-    elif options.largest is not None or options.score is not None:
-        raise UserError("--largest and --score are for a model that detects objects")
+    elif options.max_object_size is not None or options.score_threshold is not None:
+        raise UserError(
+            "--max-object-size and --score-threshold are for a model that detects objects"
+        )
 
 
 def _settings(
@@ -187,11 +191,11 @@ def _settings(
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
     aoi = options.aoi
     if isinstance(predictor, Detector):
-        own = _SCORE if predictor.score is None else predictor.score
-        asked["score"] = own if options.score is None else options.score
+        own = _SCORE if predictor.score_threshold is None else predictor.score_threshold
+        asked["score"] = own if options.score_threshold is None else options.score_threshold
         asked |= {
             "oriented": predictor.oriented,
-            "model_largest": predictor.largest,
+            "model_largest": predictor.max_object_size,
             "model_score": own,
         }
     return {

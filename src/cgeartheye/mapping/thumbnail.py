@@ -6,7 +6,7 @@ import numpy as np
 
 from cgeartheye.geo.reader import Bytes, Span
 from cgeartheye.inference.windows import Grid
-from cgeartheye.mapping.geotiff import Plane
+from cgeartheye.mapping.geotiff import RawRaster
 
 PREVIEW_SIDE = 2000
 """Pixels of the longer side of the preview's pictures."""
@@ -28,7 +28,7 @@ class Thumbnail:
         """
         self._step = -(-max(grid.rows.model, grid.columns.model) // PREVIEW_SIDE)
         small = -(-grid.rows.model // self._step), -(-grid.columns.model // self._step)
-        self.plane = Plane(folder / "scene.raw", channels, *small)
+        self.plane = RawRaster(folder / "scene.raw", channels, *small)
 
     def write(self, strip: Bytes, rows: Span, columns: Span, left: int) -> None:
         """Write some rows and columns of the model's grid, which are part of a strip.

@@ -66,12 +66,12 @@ def _add_seasons(report: Report, table: pa.Table, seasons: list[str]) -> None:
 
 def _add_map(report: Report, table: pa.Table, by_place: dict[str, list[int]], most: int) -> None:
     report.section("Map")
-    colours = {
+    colors = {
         "every season": _WITH_ALL,
         "some seasons": _WITH_SOME,
         "no season": _WITH_NONE,
     }
-    report.legend(colours)
+    report.legend(colors)
     found = dict(
         zip(
             table["place"].to_pylist(),
@@ -86,7 +86,7 @@ def _add_map(report: Report, table: pa.Table, by_place: dict[str, list[int]], mo
     canvas = fit(lon, lat, cell)
     counts = np.zeros((canvas.height * canvas.width, 3), np.int64)
     np.add.at(counts, (canvas.index(lon, lat), kinds), 1)
-    picture = canvas.paint(counts, np.array(list(colours.values()), np.uint8))
+    picture = canvas.paint(counts, np.array(list(colors.values()), np.uint8))
     report.pictures([Picture(canvas.enlarged(picture), "Places")], width=520)
 
 

@@ -27,7 +27,7 @@ from rasterio.windows import Window
 from cgeartheye.geo.crs import METERS_PER_DEGREE, WGS84
 from cgeartheye.geo.georeference import locate
 from cgeartheye.geo.validity import has_alpha
-from cgeartheye.geo.vrt import as_one, find_rasters, identify
+from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
 from cgeartheye.jlssd.sampling.equal_area_grid import Block, Bounds, Floats, Grid
 from cgeartheye.utils.errors import UserError
 
@@ -83,7 +83,7 @@ def find_source(inputs: Sequence[str]) -> Source:
     paths = find_rasters([Path(path) for path in inputs])
     name = str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     try:
-        return Source(name, as_one(paths), identity_of(inputs))
+        return Source(name, build_mosaic_vrt(paths), identity_of(inputs))
     except UserError as error:
         # How a map goes on is no advice here.
         problem = str(error).partition(": map ")[0]
@@ -104,7 +104,7 @@ def identity_of(inputs: Sequence[str]) -> list[Any]:
         if is_of_gdal(path):
             found.append(path)
         else:
-            found += [list(one) for one in identify(find_rasters([Path(path)]))]
+            found += [list(one) for one in file_signature(find_rasters([Path(path)]))]
     return found
 
 

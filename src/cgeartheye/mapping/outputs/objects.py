@@ -60,7 +60,7 @@ def finish_objects(
     """
     scene, grid, names = job.scene, job.grid, job.classes
     counted = Counts(len(names))
-    for number, ending in enumerate(job.options.vector or ("gpkg",)):
+    for number, ending in enumerate(job.options.vector_format or ("gpkg",)):
         chunks = merged(ledger, grid, oriented)
         if number == 0:
             chunks = counted.watch(chunks)
@@ -75,7 +75,7 @@ def finish_objects(
         **job.describe(),
         "kind": "objects",
         "oriented": oriented,
-        "overlap_m": grid.window * grid.overlap * min(grid.metres(scene.ground)),
+        "overlap_m": grid.window * grid.overlap * min(grid.meters(scene.ground)),
         "mapped_pixels": ledger.finished()[1],
         "objects": sum(counts),
         "classes": [

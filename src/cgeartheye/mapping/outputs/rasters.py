@@ -14,14 +14,14 @@ from cgeartheye import __version__
 from cgeartheye.geo.vector_writer import write_vectors
 from cgeartheye.mapping import polygonize, thumbnail
 from cgeartheye.mapping.blending import NODATA
-from cgeartheye.mapping.geotiff import Plane, RasterStyle, write_geotiff
+from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, write_geotiff
 from cgeartheye.mapping.job import FACTS, MAP, PROBABILITIES, MapJob
 from cgeartheye.mapping.preview.rasters import LegendEntry, write_preview
 from cgeartheye.utils.io import write_text
 
 
 def finish_rasters(
-    job: MapJob, planes: Mapping[str, Plane], small: thumbnail.Thumbnail
+    job: MapJob, planes: Mapping[str, RawRaster], small: thumbnail.Thumbnail
 ) -> dict[str, Any]:
     """Write all that a map consists of; the same planes give the same GeoTIFFs, to the byte.
 
@@ -42,7 +42,7 @@ def finish_rasters(
     write_geotiff(classes, job.out / MAP, style)
     if "probabilities" in planes:
         write_geotiff(planes["probabilities"], job.out / PROBABILITIES, style)
-    if job.options.vector:
+    if job.options.vector_format:
         _write_polygons(job, planes)
     counts = _count(classes)
     mapped = int(counts[: len(names)].sum())
@@ -65,12 +65,12 @@ def finish_rasters(
     return facts
 
 
-def _write_polygons(job: MapJob, planes: Mapping[str, Plane]) -> None:
+def _write_polygons(job: MapJob, planes: Mapping[str, RawRaster]) -> None:
     scene, grid = job.scene, job.grid
     classes, confidence = planes["classes"], planes["confidence"]
     left_out = (NODATA, 0) if scene.dates else (NODATA,)  # 0: nothing has changed
     if grid.dense:
-        found = polygonize.polygonise(classes, confidence, left_out)
+        found = polygonize.polygonize(classes, confidence, left_out)
     else:
         shape = scene.height, scene.width
         found = polygonize.cells(classes, confidence, shape, grid.cell, left_out)
@@ -78,11 +78,11 @@ def _write_polygons(job: MapJob, planes: Mapping[str, Plane]) -> None:
     frame = polygonize.frame_of(found, job.classes, scene.transform, scene.crs, pixel)
     if scene.dates:
         frame = frame.assign(before=scene.dates[0], after=scene.dates[1])
-    for ending in job.options.vector:
+    for ending in job.options.vector_format:
         write_vectors([frame], job.out / f"map.{ending}", job.work)
 
 
-def _count(classes: Plane) -> npt.NDArray[np.int64]:
+def _count(classes: RawRaster) -> npt.NDArray[np.int64]:
     """How many pixels each value has, `[256]`."""
     step = max(1, 2**24 // classes.width)
     total = np.zeros(256, np.int64)

@@ -15,7 +15,7 @@ def write_object_preview(
     picture: Bytes,
     counts: Sequence[int],
     corners: Reals,
-    found: Detections,
+    preds: Detections,
     size: Size,
 ) -> None:
     """Write the page.
@@ -25,18 +25,18 @@ def write_object_preview(
         picture: of the scene, uint8 `[H, W, 3]`.
         counts: how many objects the map has, by label.
         corners: of the objects that are shown, in pixels of the scene, `[n, 4, 2]`.
-        found: their scores and labels.
+        preds: their scores and labels.
         size: theirs, on the ground.
 
     Raises:
         UserError: it cannot be written.
     """
-    oriented = found.boxes.shape[1] == 5
+    oriented = preds.boxes.shape[1] == 5
     headings = None if size.heading is None or not oriented else size.heading.round(1).tolist()
     objects = {
         "corners": corners.round(1).ravel().tolist(),
-        "labels": found.labels.tolist(),
-        "scores": found.scores.double().numpy().round(3).tolist(),
+        "labels": preds.labels.tolist(),
+        "scores": preds.scores.double().numpy().round(3).tolist(),
         "lengths": size.length.round(2).tolist(),
         "widths": size.width.round(2).tolist(),
         "headings": headings,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cgeartheye.geo.reader import Bools, Bytes, Span
-from cgeartheye.mapping.geotiff import Plane
+from cgeartheye.mapping.geotiff import RawRaster
 from cgeartheye.mapping.predictor import WindowPredictions
 from cgeartheye.mapping.sinks.writer import Writer
 
@@ -53,12 +53,12 @@ class WindowRow(NamedTuple):
     Attributes:
         strip: number of the strip.
         number: of the row in it.
-        wanted: which pixels are to be mapped, by rows of the scene; none: all of them.
+        mask: which pixels are to be mapped, by rows of the scene; none: all of them.
     """
 
     strip: int
     number: int
-    wanted: Callable[[Span], WantedPixels | None]
+    mask: Callable[[Span], WantedPixels | None]
 
 
 class Sink(Protocol):
@@ -68,7 +68,7 @@ class Sink(Protocol):
     """
 
     @property
-    def planes(self) -> Sequence[Plane]:
+    def planes(self) -> Sequence[RawRaster]:
         """Unfinished files, which must reach the disk before a row is noted as finished."""
 
     def begin(self, strip: int) -> None:

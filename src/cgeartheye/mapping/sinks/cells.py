@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from cgeartheye.mapping.blending import conclude
+from cgeartheye.mapping.blending import argmax_classes
 from cgeartheye.mapping.predictor import WindowPredictions
 from cgeartheye.mapping.sinks.base import WantedPixels, WindowRow
 from cgeartheye.mapping.sinks.rasters import RasterSink
@@ -30,7 +30,7 @@ class CellSink(RasterSink):
             probabilities[:, 0, places] = prediction.float().cpu().T
             predicted[0, places] = True
         rows = row.number, row.number + 1
-        finished = conclude(rows, probabilities, job.options.probabilities)
+        finished = argmax_classes(rows, probabilities, job.options.probabilities)
         # Windows without a wanted pixel are not predicted, and all others are wanted.
-        wanted = WantedPixels(np.packbits(predicted, axis=-1), row.number, first)
-        writer.submit(self.write, finished, first, wanted)
+        mask = WantedPixels(np.packbits(predicted, axis=-1), row.number, first)
+        writer.submit(self.write, finished, first, mask)

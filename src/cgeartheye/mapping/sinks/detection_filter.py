@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cgeartheye.boxes import Detections, areas_of, suppress
+from cgeartheye.boxes import Detections, areas_of, nms
 from cgeartheye.inference.merge_boxes import Tiling
 from cgeartheye.inference.windows import Axis, Grid
 from cgeartheye.mapping.sinks.base import WantedPixels
@@ -38,7 +38,7 @@ class DetectionFilter:
     classes: int
     scene: str
 
-    def keep(self, found: Detections, row: int, column: int, wanted: WantedPixels | None) -> bytes:
+    def keep(self, found: Detections, row: int, column: int, mask: WantedPixels | None) -> bytes:
         """Return a window's finds as they are stored, empty if there are none.
 
         Horizontal boxes are cut at the scene's borders. Kept is what has an area and a sufficient
@@ -49,7 +49,7 @@ class DetectionFilter:
             found: in pixels of the window.
             row: number of the window.
             column: likewise.
-            wanted: none: all of the scene.
+            mask: none: all of the scene.
 
         Raises:
             UserError: a box or a score is not finite.
@@ -66,9 +66,9 @@ class DetectionFilter:
         if not self.oriented:
             found = Detections(self._cut(found.boxes, row, column), found.scores, found.labels)
         found = found[(found.scores >= self.score) & (areas_of(found.boxes) > 0)]
-        found = suppress(found, TWICE["oriented" if self.oriented else "horizontal"])
+        found = nms(found, TWICE["oriented" if self.oriented else "horizontal"])
         found = self.tiling.candidates(row, column, found)
-        return pack(found[self._on_map(found, row, column, wanted)])
+        return pack(found[self._on_map(found, row, column, mask)])
 
     def _cut(self, boxes: Tensor, row: int, column: int) -> Tensor:
         """Cut horizontal boxes at the scene's borders: a window may reach beyond them."""
@@ -78,13 +78,13 @@ class DetectionFilter:
         return boxes.clamp(low, high)
 
     def _on_map(
-        self, found: Detections, row: int, column: int, wanted: WantedPixels | None
+        self, found: Detections, row: int, column: int, mask: WantedPixels | None
     ) -> Tensor:
-        middle = Detections(found.boxes.double(), found.scores, found.labels).middles.numpy()
+        middle = Detections(found.boxes.double(), found.scores, found.labels).centers.numpy()
         x, columns = _pixels(middle[:, 0] + self.tiling.lefts[column], self.grid.columns)
         y, rows = _pixels(middle[:, 1] + self.tiling.tops[row], self.grid.rows)
         inside = torch.from_numpy(x & y)
-        return inside if wanted is None else inside & wanted.at(rows, columns)
+        return inside if mask is None else inside & mask.at(rows, columns)
 
 
 def tiling_of(grid: Grid) -> Tiling:

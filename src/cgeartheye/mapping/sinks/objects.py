@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cgeartheye.mapping.geotiff import Plane
+from cgeartheye.mapping.geotiff import RawRaster
 from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.outputs.objects import finish_objects
@@ -32,7 +32,7 @@ class ObjectSink:
         self._found: list[Found] = []
 
     @property
-    def planes(self) -> Sequence[Plane]:
+    def planes(self) -> Sequence[RawRaster]:
         """See `Sink`."""
         return []
 
@@ -45,31 +45,31 @@ class ObjectSink:
             return
         grid, columns = self._job.grid, self._job.grid.bands[row.strip]
         top, end = [*grid.starts, grid.rows.model][row.number :][:2]
-        seen = row.wanted(grid.rows.around((top, min(top + grid.window, grid.rows.model))))
+        seen = row.mask(grid.rows.around((top, min(top + grid.window, grid.rows.model))))
         first = sum(len(strip.starts) for strip in grid.bands[: row.strip])
         number = row.strip * len(grid.starts) + row.number
-        found = []
+        preds = []
         for lefts, detections in predictions:
             for left, some in zip(lefts, detections, strict=True):
                 place = columns.starts.index(left)
                 kept = self._filter.keep(some.cpu(), row.number, first + place, seen)
                 if kept:
-                    found.append((number, place, kept))
+                    preds.append((number, place, kept))
         rows = grid.rows.to_scene((top, end))
         area = (rows[1] - rows[0]) * (columns.scene[1] - columns.scene[0])
-        writer.submit(self._keep, found, area, row.wanted(rows), columns.scene)
+        writer.submit(self._keep, preds, area, row.mask(rows), columns.scene)
 
     def _keep(
-        self, found: list[Found], area: int, wanted: WantedPixels | None, columns: tuple[int, int]
+        self, preds: list[Found], area: int, mask: WantedPixels | None, columns: tuple[int, int]
     ) -> int:
         """Keep objects until the row is noted; returns its pixels that are to be mapped."""
-        self._found += found
-        return area if wanted is None else int(wanted.columns(columns).sum())
+        self._found += preds
+        return area if mask is None else int(mask.columns(columns).sum())
 
     def take_found(self) -> list[Found]:
         """See `Sink`."""
-        found, self._found = self._found, []
-        return found
+        preds, self._found = self._found, []
+        return preds
 
     def finish(self) -> dict[str, Any]:
         """See `Sink`."""

@@ -35,5 +35,5 @@ class PixelSink(RasterSink):
         if writer is None:
             return
         for finished in self._blender.finish(grid.rows.complete(top), grid.rows.complete(end)):
-            wanted = row.wanted(finished.rows)
-            writer.submit(self.write, finished, self._columns.scene[0], wanted)
+            mask = row.mask(finished.rows)
+            writer.submit(self.write, finished, self._columns.scene[0], mask)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cgeartheye.mapping.blending import NODATA, Finished
-from cgeartheye.mapping.geotiff import Plane
+from cgeartheye.mapping.geotiff import RawRaster
 from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.outputs.rasters import finish_rasters
 from cgeartheye.mapping.sinks.base import Found, WantedPixels
@@ -34,17 +34,17 @@ class RasterSink:
         options = job.options
         bands = {
             "classes": 1,
-            "confidence": int(bool(options.vector)),
+            "confidence": int(bool(options.vector_format)),
             "probabilities": len(job.classes) * options.probabilities,
         }
         self._planes = {
-            name: Plane(job.work / f"{name}.raw", count, *job.grid.shape)
+            name: RawRaster(job.work / f"{name}.raw", count, *job.grid.shape)
             for name, count in bands.items()
             if count
         }
 
     @property
-    def planes(self) -> Sequence[Plane]:
+    def planes(self) -> Sequence[RawRaster]:
         """See `Sink`."""
         return list(self._planes.values())
 
@@ -61,13 +61,13 @@ class RasterSink:
         for plane in self._planes.values():
             plane.close()
 
-    def write(self, finished: Finished, column: int, wanted: WantedPixels | None) -> int:
+    def write(self, finished: Finished, column: int, mask: WantedPixels | None) -> int:
         """Write rows of the map.
 
         Args:
             finished: the rows.
             column: of the map, their first.
-            wanted: which of the map's pixels; none: all.
+            mask: which of the map's pixels; none: all.
 
         Returns:
             How many of them are to be mapped.
@@ -78,8 +78,8 @@ class RasterSink:
         classes = finished.classes.cpu().numpy()
         unknown = classes == NODATA
         pixels = classes.size
-        if wanted is not None:
-            inside = wanted.columns((column, column + classes.shape[1]))
+        if mask is not None:
+            inside = mask.columns((column, column + classes.shape[1]))
             unknown &= inside
             classes = np.where(inside, classes, np.uint8(NODATA))
             pixels = int(inside.sum())

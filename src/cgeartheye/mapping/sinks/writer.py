@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
-from cgeartheye.mapping.geotiff import Plane
+from cgeartheye.mapping.geotiff import RawRaster
 from cgeartheye.mapping.ledger import Ledger
 
 _QUEUE = 4  # pieces that wait to be written
@@ -22,7 +22,7 @@ class Writer:
 
     def __init__(
         self,
-        planes: Sequence[Plane],
+        planes: Sequence[RawRaster],
         ledger: Ledger,
         take_found: Callable[[], list[tuple[int, int, bytes]]],
     ):

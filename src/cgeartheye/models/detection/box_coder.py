@@ -22,10 +22,10 @@ class BoxCoder(Protocol):
     """A kind of boxes: how they are told, refined, compared.
 
     Attributes:
-        numbers: of a box.
+        box_dim: of a box.
     """
 
-    numbers: int
+    box_dim: int
 
     def encode(self, boxes: Tensor, side: int) -> Tensor:
         """Turn annotated boxes in pixels into shares of an image of `side` pixels.
@@ -54,7 +54,7 @@ class BoxCoder(Protocol):
 class HorizontalBoxes:
     """DINO's boxes (Zhang et al. 2022): L1 and generalised IoU, with weights 5 and 2."""
 
-    numbers = 4
+    box_dim = 4
 
     def encode(self, boxes: Tensor, side: int) -> Tensor:
         """See `BoxCoder`."""
@@ -95,7 +95,7 @@ class OrientedBoxes:
     sides swapped and a quarter turn, so that a square is not torn between the two.
     """
 
-    numbers = 5
+    box_dim = 5
 
     def encode(self, boxes: Tensor, side: int) -> Tensor:
         """See `BoxCoder`."""
@@ -117,13 +117,13 @@ class OrientedBoxes:
 
     def losses(self, found: Tensor, truth: Tensor) -> dict[str, Tensor]:
         """See `BoxCoder`."""
-        centre = (found[..., :2] - truth[..., :2]).abs().sum(-1)
+        center = (found[..., :2] - truth[..., :2]).abs().sum(-1)
         other = truth[..., 4] + math.pi / 2
         shape = torch.minimum(
             (found[..., 2:4] - truth[..., 2:4]).abs().sum(-1) + _turn(found[..., 4], truth[..., 4]),
             (found[..., 2:4] - truth[..., [3, 2]]).abs().sum(-1) + _turn(found[..., 4], other),
         )
-        return {"l1": 5 * (centre + shape), "kld": 5 * _divergence(found, truth)}
+        return {"l1": 5 * (center + shape), "kld": 5 * _divergence(found, truth)}
 
 
 def coder_of(oriented: bool) -> BoxCoder:
