@@ -1,5 +1,7 @@
 """The schema of a run and the files it is read from."""
 
+from typing import Any
+
 from cgeartheye.config.base import Color, Triple
 from cgeartheye.config.data import (
     ChangeData,
@@ -21,6 +23,7 @@ from cgeartheye.config.pretraining import (
     Teacher,
     Views,
 )
+from cgeartheye.config.renamed import CLASSES, note
 from cgeartheye.config.schema import Config
 from cgeartheye.config.tasks import (
     ChangeDecoder,
@@ -75,3 +78,11 @@ __all__ = [
     "section",
     "to_yaml",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class that a config file imports under its old name."""
+    if name not in CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    note(name, CLASSES[name])
+    return globals()[CLASSES[name]]

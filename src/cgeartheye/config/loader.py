@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from cgeartheye.config.base import Section
 from cgeartheye.config.jlssd import Jlssd
 from cgeartheye.config.pretraining import Pretraining
+from cgeartheye.config.renamed import modernize
 from cgeartheye.config.schema import KINDS, Config
 from cgeartheye.utils.errors import UserError, nearest
 
@@ -37,17 +38,14 @@ def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining
     if not path.is_file():
         raise UserError(f"no config file {path}")
     values = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
-    for text in overrides or []:
-        _apply(values, text)
+    values = _overridden(values, overrides, KINDS.get(_task_of(values)), str(path))
     values["work_dir"] = values.get("work_dir") or Path("runs") / path.stem
     return _validated(values, str(path))
 
 
 def override(config: Config, overrides: list[str]) -> Config:
     """Return a config with some fields changed; see `load`."""
-    values = config.model_dump(exclude_unset=True)
-    for text in overrides:
-        _apply(values, text)
+    values = _overridden(config.model_dump(exclude_unset=True), overrides, type(config), "--set")
     changed = _validated(values | {"task": config.task}, "--set")
     assert isinstance(changed, Config)
     return changed
@@ -59,9 +57,7 @@ def section(kind: type[Part], values: dict[str, Any], overrides: list[str] | Non
     Raises:
         UserError: an unknown field, or a value that does not fit.
     """
-    values = dict(values)
-    for text in overrides or []:
-        _apply(values, text)
+    values = _overridden(values, overrides, kind, "--set")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -100,7 +96,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jlssd:
-    task = values.get("task") or "scene_classification"
+    task = _task_of(values)
     if task not in KINDS:
         raise UserError(
             f"{source}: task: '{task}' is none of {', '.join(KINDS)}"
@@ -112,7 +108,24 @@ def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jl
         raise UserError(_sentence(source, error)) from error
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def _task_of(values: dict[str, Any]) -> str:
+    return str(values.get("task") or "scene_classification")
+
+
+def _overridden(
+    values: dict[str, Any],
+    overrides: list[str] | None,
+    kind: type[BaseModel] | None,
+    source: str,
+) -> dict[str, Any]:
+    """Apply overrides to values; old names of fields are replaced in both before they meet."""
+    values = _modernized(kind, values, source)
+    for text in overrides or []:
+        values = _merged(values, _modernized(kind, _parsed(text), "--set"), text)
+    return values
+
+
+def _parsed(override: str) -> dict[str, Any]:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise UserError(f"an override is written field.subfield=value, not '{override}'")
@@ -120,12 +133,40 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise UserError(f"the value of '{override}' is not YAML") from error
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise UserError(f"'{override}': {parent} is a single value, it has no fields")
-    values[last] = value
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merged(
+    values: dict[str, Any], override: dict[str, Any], text: str, level: int = 0
+) -> dict[str, Any]:
+    """Follow the single path of an override, of which `text` is the source, and set its value."""
+    ((name, value),) = override.items()
+    if level < text.partition("=")[0].count("."):
+        inner = values.get(name, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"'{text}': {name} is a single value, it has no fields")
+        value = _merged(inner, value, text, level + 1)
+    return values | {name: value}
+
+
+def _modernized(
+    kind: type[BaseModel] | None, values: dict[str, Any], source: str
+) -> dict[str, Any]:
+    """Replace old names of fields in all sections."""
+    if kind is None:
+        return dict(values)
+    try:
+        values = modernize(kind, values)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
+    return {
+        name: _modernized(_section_of(kind, name), value, source)
+        if isinstance(value, dict)
+        else value
+        for name, value in values.items()
+    }
 
 
 def _sentence(source: str, error: ValidationError) -> str:
@@ -152,14 +193,19 @@ def _section_named(name: str) -> type[Section]:
 def _fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:
     """Names of the fields of the section that `place` leads to."""
     for part in place:
-        field = model.model_fields.get(part)
-        annotation = field.annotation if field else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
+        inner = _section_of(model, part)
+        if inner is None:
             return []
-        model = inner[0]
+        model = inner
     return list(model.model_fields)
+
+
+def _section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """Return the section that a field holds, if it holds one."""
+    field = model.model_fields.get(name)
+    annotation = field.annotation if field else None
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
 
 
 class _Loader(yaml.SafeLoader):

@@ -113,10 +113,9 @@ def on_grid(
     elif file.nodata is None:
         # Without a value for it, a band says what has no data and what lies outside.
         options["add_alpha"] = not has_alpha(file)
-    seen = [
-        WarpedVRT(file, resampling=kind, **options) for kind in (resampling, Resampling.nearest)
-    ]
-    return MaskedRaster(*seen, file.count)
+    values = WarpedVRT(file, resampling=resampling, **options)
+    nearest = WarpedVRT(file, resampling=Resampling.nearest, **options)
+    return MaskedRaster(values, nearest, file.count)
 
 
 def has_alpha(file: DatasetReader) -> bool:

@@ -52,14 +52,14 @@ class Detector(Model, Protocol):
         """Whether its boxes are oriented."""
 
     @property
-    def largest(self) -> float | None:
+    def max_object_size(self) -> float | None:
         """How far the largest object of its training reaches, in pixels, if known.
 
         The longer side of a horizontal box, the diagonal of an oriented one.
         """
 
     @property
-    def score(self) -> float | None:
+    def score_threshold(self) -> float | None:
         """The least score of a detection that counts, if known."""
 
     def predict(self, images: Tensor) -> list[Detections]:

@@ -75,6 +75,11 @@ def log_info(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """Print a warning, in the first process only."""
+    log_info(f"warning: {text}")
+
+
 def _is_main() -> bool:
     # Processes that only read have no use for PyTorch, which takes 1.5 s and 0.6 GB: without it
     # there is no group of processes either.

@@ -88,7 +88,7 @@ def remove_stale(folder: Path) -> None:
 
 def _is_gone(path: Path, computer: str, process: int) -> bool:
     if computer != _OWN:  # whether its process lives cannot be known from here
-        with contextlib.nms(OSError):
+        with contextlib.suppress(OSError):
             return time.time() - path.stat().st_mtime > _LONG
         return False
     try:
@@ -116,7 +116,7 @@ _cleaned: set[str] = set()
 def _reason(error: Exception, folder: Path) -> str:
     """Why a file could not be written, in words; libraries seldom say that the disk is full."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    with contextlib.nms(OSError):
+    with contextlib.suppress(OSError):
         full = full or shutil.disk_usage(folder).free < _LEAST_FREE
     if full:
         return "the disk is full: make room, then start again"

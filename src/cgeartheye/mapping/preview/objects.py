@@ -41,6 +41,10 @@ def write_object_preview(
         "widths": size.width.round(2).tolist(),
         "headings": headings,
     }
-    facts = {"objects": objects, "total": sum(counts), "score": job.settings["model_score"]}
+    facts = {
+        "objects": objects,
+        "total": sum(counts),
+        "score": job.settings["model_score_threshold"],
+    }
     legend = list(zip(job.classes, job.colors, counts, strict=False))
     write_page(job, "objects.html", [picture], facts, legend=legend)

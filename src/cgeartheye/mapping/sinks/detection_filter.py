@@ -25,7 +25,7 @@ class DetectionFilter:
     Attributes:
         grid: of the map.
         tiling: its windows.
-        score: least one.
+        score_threshold: the least score.
         oriented: whether boxes are.
         classes: how many.
         scene: its name, for messages.
@@ -33,7 +33,7 @@ class DetectionFilter:
 
     grid: Grid
     tiling: Tiling
-    score: float
+    score_threshold: float
     oriented: bool
     classes: int
     scene: str
@@ -65,7 +65,7 @@ class DetectionFilter:
         assert ((found.labels >= 0) & (found.labels < self.classes)).all()
         if not self.oriented:
             found = Detections(self._cut(found.boxes, row, column), found.scores, found.labels)
-        found = found[(found.scores >= self.score) & (areas_of(found.boxes) > 0)]
+        found = found[(found.scores >= self.score_threshold) & (areas_of(found.boxes) > 0)]
         found = nms(found, TWICE["oriented" if self.oriented else "horizontal"])
         found = self.tiling.candidates(row, column, found)
         return pack(found[self._on_map(found, row, column, mask)])

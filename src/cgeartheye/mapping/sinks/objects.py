@@ -24,7 +24,7 @@ class ObjectSink:
         self._filter = DetectionFilter(
             job.grid,
             tiling_of(job.grid),
-            job.settings["score"],
+            job.settings["score_threshold"],
             detector.oriented,
             len(job.classes),
             job.scene.name,
