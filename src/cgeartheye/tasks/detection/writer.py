@@ -29,13 +29,13 @@ class Row:
     """What was found in an image.
 
     Attributes:
-        path: of the image.
+        path: of the image's file, for where on Earth it is.
         name: as the user knows it.
         preds: in pixels of the image.
         image_id: in a COCO file.
     """
 
-    path: Path
+    path: Path | None
     name: str
     preds: Detections
     image_id: Id | None = None
@@ -170,12 +170,13 @@ def _coco(
 
 
 def _write_geojson(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
-    places = [place_of(row.path) for row in rows]
+    places = [place_of(row.path) if row.path else None for row in rows]
+    tables.check_placed(places, rows[0].name)
     table, outlines = [], []
     for number, row, one in _each(rows):
         table.append({"path": row.name, "class": classes[one.label], "score": round(one.score, 6)})
         outlines.append(_outline(one, places[number]))
-    tables.write_geojson(path, table, outlines, [row.path for row in rows], any(places))
+    tables.write_geojson(path, table, outlines)
 
 
 def _outline(one: _Box, place: Place | None) -> shapely.Geometry | None:

@@ -25,14 +25,16 @@ class Row:
     """The prediction for one image.
 
     Attributes:
-        path: as the user named it.
+        name: the image's path as the user knows it, or a name.
         probabilities: `[classes]`, sum 1.
         truth: its class, where that is known.
+        path: of the image's file, for where on Earth it is.
     """
 
-    path: Path
+    name: str
     probabilities: np.ndarray
     truth: str | None = None
+    path: Path | None = None
 
 
 def check_ending(path: Path, allowed: Sequence[str]) -> None:
@@ -71,23 +73,39 @@ def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
     writer.writerow(["path", "class", "score", *(["truth"] if truths else [])])
     for row in rows:
         best = _best(row, classes)
-        writer.writerow([row.path, best["class"], best["score"], *([row.truth] if truths else [])])
+        writer.writerow([row.name, best["class"], best["score"], *([row.truth] if truths else [])])
     return text.getvalue()
 
 
 def _write_geojson(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
-    places = [read_georeference(row.path) for row in rows]
-    table = [{"path": str(row.path), **_best(row, classes)} for row in rows]
+    places = [read_georeference(row.path) if row.path else None for row in rows]
+    check_placed(places, rows[0].name)
+    table = [{"path": row.name, **_best(row, classes)} for row in rows]
     outlines = [shapely.geometry.shape(place.geometry) if place else None for place in places]
-    write_geojson(path, table, outlines, [row.path for row in rows], any(places))
+    write_geojson(path, table, outlines)
+
+
+def check_placed(places: Sequence[object | None], first: str) -> None:
+    """Refuse GeoJSON of images of which none lies anywhere.
+
+    Args:
+        places: of the images.
+        first: name of the first.
+
+    Raises:
+        UserError: there is no place.
+    """
+    if not any(places):
+        raise UserError(
+            f"{first} and the images after it have no reference system, so GeoJSON cannot "
+            "place them: write .csv or .json"
+        )
 
 
 def write_geojson(
     path: Path,
     table: Sequence[Mapping[str, object]],
     outlines: Sequence[shapely.Geometry | None],
-    images: Sequence[Path],
-    placed: bool,
 ) -> None:
     """Write predictions that lie somewhere.
 
@@ -95,17 +113,10 @@ def write_geojson(
         path: where to.
         table: `path`, `class` and `score` of each.
         outlines: of each, in longitude and latitude; none: it lies nowhere.
-        images: that were predicted.
-        placed: whether any of them lies somewhere.
 
     Raises:
-        UserError: none of them lies anywhere; no permission.
+        UserError: it cannot be written.
     """
-    if not placed:
-        raise UserError(
-            f"{images[0]} and the images after it have no reference system, so GeoJSON cannot "
-            "place them: write .csv or .json"
-        )
     kinds = {"path": "str", "class": "str", "score": "float64"}
     attributes = pandas.DataFrame(table, columns=list(kinds)).astype(kinds)
     frame = geopandas.GeoDataFrame(attributes, geometry=list(outlines), crs=4326)
@@ -122,4 +133,4 @@ def _full(row: Row, classes: Sequence[str]) -> dict[str, object]:
         name: round(float(p), 6) for name, p in zip(classes, row.probabilities, strict=True)
     }
     truth = {} if row.truth is None else {"truth": row.truth}
-    return {"path": str(row.path), **_best(row, classes), **truth, "probabilities": probabilities}
+    return {"path": row.name, **_best(row, classes), **truth, "probabilities": probabilities}
