@@ -47,7 +47,7 @@ from cgeartheye.demo.datasets import (
     objects_of,
     outline_of,
 )
-from cgeartheye.mapping.sinks.objects import TWICE
+from cgeartheye.mapping.sinks.detection_filter import TWICE
 from cgeartheye.synthetic import (
     DATES,
     GSD,

@@ -24,11 +24,11 @@ from cgeartheye.commands import tasks
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
 from cgeartheye.data.arrays import Stretch
-from cgeartheye.mapping.outputs.pixels import colors_of
 from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.model_io import device_of
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training.distributed import local_device
+from cgeartheye.utils.colors import distinct_colors
 from cgeartheye.utils.console import muted
 from cgeartheye.utils.errors import UserError
 
@@ -207,7 +207,7 @@ class Model:
         ]
 
     def _legend(self, config: Config) -> Legend:
-        colors = pipeline_for(config).colors or colors_of(len(self.classes))
+        colors = pipeline_for(config).colors or distinct_colors(len(self.classes))
         score = self.loaded.files.score_threshold
         return Legend(
             self.classes,

@@ -11,9 +11,9 @@ from cgeartheye.boxes import Detections
 from cgeartheye.commands import tasks
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
-from cgeartheye.mapping.job import map_scene
 from cgeartheye.mapping.options import Options
-from cgeartheye.mapping.pipeline import Detector, Predictor
+from cgeartheye.mapping.predictor import Detector, Predictor
+from cgeartheye.mapping.run import map_scene
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training import distributed
@@ -83,7 +83,7 @@ def map_scenes(
     resume: bool = False,
     after: list[Path] | None = None,
 ) -> dict[str, Any]:
-    """Map a scene, or what changed between two, with a trained model; see `mapping.job.map_scene`.
+    """Map a scene, or what changed between two, with a trained model; see `mapping.run.map_scene`.
 
     Args:
         run: a run directory or its `model.safetensors`.

@@ -14,10 +14,13 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.transform import from_gcps, xy
+from rasterio.transform import xy
 from rasterio.warp import transform_geom
 from torch import Tensor
 
+from cgeartheye.geo.georeference import georeference_of
+from cgeartheye.geo.stretch import percentile_limits, to_8_bits
+from cgeartheye.geo.validity import valid_pixels
 from cgeartheye.utils.allocation import refuse_allocation, refuse_blocks
 from cgeartheye.utils.errors import UserError
 
@@ -114,10 +117,7 @@ def read_georeference(path: Path) -> Georeference | None:
         UserError: a missing or unreadable file.
     """
     with one_sentence(path), quiet(), rasterio.open(path) as source:
-        crs, transform = source.crs, source.transform
-        points, points_crs = source.gcps
-        if crs is None and points:
-            crs, transform = points_crs, from_gcps(points)
+        transform, crs = georeference_of(source)
         if crs is None:
             return None
         rows, columns = (
@@ -270,13 +270,12 @@ def _read_gdal(
         else:
             chosen = [index + 1 for index in _zero_based(path, bands, source.count)]
             pixels = source.read(chosen)
-            # Valid where any band is: with nodata 255, a red roof has 255 in its red band.
-            valid = source.read_masks(chosen).any(axis=0)
+            valid = valid_pixels(source, chosen, pixels)
     if pixels.dtype == np.uint8:
         return pixels if valid.all() else pixels * valid
     if np.iscomplexobj(pixels):
         raise UserError(f"{path} holds complex values: convert it to amplitudes")
-    return to_8_bits(pixels.astype(np.float32), valid, stretch)
+    return to_8_bits(pixels, stretch or percentile_limits(pixels[:, valid]), valid)
 
 
 def resolve_palette(indices: _Array, colors: dict[int, tuple[int, int, int, int]]) -> _Array:
@@ -285,24 +284,3 @@ def resolve_palette(indices: _Array, colors: dict[int, tuple[int, int, int, int]
     for index, color in colors.items():
         table[index] = color[:3]
     return table[indices].transpose(2, 0, 1)
-
-
-def to_8_bits(pixels: _Array, valid: _Array, stretch: tuple[float, float] | None) -> _Array:
-    """Map `stretch` to 0..255 and everything invalid to 0.
-
-    Args:
-        pixels: float32 `[3, H, W]`.
-        valid: bool `[H, W]`.
-        stretch: the values that become 0 and 255; none: the 1st and 99th percentile.
-    """
-    usable = np.isfinite(pixels) & valid
-    if not usable.any():
-        return np.zeros(pixels.shape, dtype=np.uint8)
-    if stretch is None:
-        ordered = np.sort(pixels[usable])  # a quarter of the time of np.percentile
-        last = ordered.size - 1
-        stretch = float(ordered[round(0.01 * last)]), float(ordered[round(0.99 * last)])
-    low, high = stretch
-    scale = 255 / (high - low) if high > low else 0.0  # one value everywhere tells nothing
-    scaled = (np.where(usable, pixels, low) - low) * scale
-    return scaled.clip(0, 255).round().astype(np.uint8)

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from cgeartheye.config import Jlssd, to_yaml
+from cgeartheye.geo.crs import METERS_PER_DEGREE
 from cgeartheye.jlssd.chips.worker import CLOUD, MISSING, NODATA, UNREADABLE
 from cgeartheye.jlssd.curation.curate import DUPLICATE, REDUNDANT
 from cgeartheye.jlssd.quality.filter import rules_of
 from cgeartheye.jlssd.resumable import OK
 from cgeartheye.jlssd.sampling.overview_map import fit
-from cgeartheye.jlssd.sampling.rasters import METERS_PER_DEGREE
 from cgeartheye.jlssd.sampling.report import colors_of
 from cgeartheye.pretraining.store.reader import Store
 from cgeartheye.reports.html import Cell, Picture, Report

@@ -16,13 +16,13 @@ from torchvision import tv_tensors
 
 from cgeartheye.boxes import corners_of, oriented_of
 from cgeartheye.config import Color, DetectionData
-from cgeartheye.data.formats.masks import distinct_colors
 from cgeartheye.data.formats.voc_dota_yolo import Id, Objects
 from cgeartheye.data.image_io import read_header, read_image
 from cgeartheye.data.index.detection import survey_boxes
 from cgeartheye.data.index.scene import refuse
 from cgeartheye.data.transforms.boxes import box_transform, eval_scale, eval_view
 from cgeartheye.data.transforms.image import seeded
+from cgeartheye.utils.colors import class_colors
 from cgeartheye.utils.console import log_info
 
 
@@ -193,7 +193,7 @@ class DetectionParts:
     @property
     def colors(self) -> tuple[Color, ...]:
         """Of the classes, where boxes are drawn."""
-        return distinct_colors(self.classes)
+        return class_colors(self.classes)
 
 
 def load_detection_parts(data: DetectionData) -> DetectionParts:

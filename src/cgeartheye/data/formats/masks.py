@@ -1,6 +1,5 @@
 """What the pixels of a mask mean: mask files of every kind become class indices."""
 
-import colorsys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from cgeartheye.data.image_io import (
     resolve_palette,
 )
 from cgeartheye.data.index.catalog import MASKED
+from cgeartheye.utils.colors import class_colors
 from cgeartheye.utils.errors import UserError
 
 CHANGE_COLORS: tuple[Color, Color] = ((32, 32, 32), (230, 60, 40))
@@ -82,7 +82,7 @@ def make_legend(data: SegmentationData) -> Legend:
     of_color |= {color: label for label, color in enumerate(colors or ())}
     return Legend(
         classes,
-        colors or distinct_colors(classes),
+        colors or class_colors(classes),
         of_value={} if data.colors else of_value,
         of_color=of_color if colors else {},
     )
@@ -191,17 +191,6 @@ def stray_advice(legend: Legend) -> str:
         f"the {len(legend.classes)} classes have the values {shown}; correct data.values, or add "
         "it to data.unlabeled"
     )
-
-
-def distinct_colors(classes: tuple[str, ...]) -> tuple[Color, ...]:
-    """Return black for a background, and hues by the golden angle, in 3 tones, for the others."""
-    tones = ((0.75, 0.95), (0.95, 0.65), (0.45, 0.8))
-    colors = []
-    for n, name in enumerate(classes):
-        value = 0.0 if name.lower() == "background" else tones[n % 3][1]
-        red, green, blue = colorsys.hsv_to_rgb(n * 0.618034 % 1, tones[n % 3][0], value)
-        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colors)
 
 
 def _decode(path: Path, keep_indices: bool) -> tuple[_Array, bool]:

@@ -308,12 +308,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         UserError: it cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        try:
-            save_file(plain, temporary, dict(metadata))
-        except SafetensorError as error:  # how it tells of a full disk
-            raise UserError(f"cannot write {path}: {error}") from error
+    with replacing(path, errors=(SafetensorError,)) as temporary:
+        save_file(plain, temporary, dict(metadata))
         sort_metadata(temporary)
+        with safe_open(temporary, "pt") as file:  # it refuses one that is cut off
+            if set(file.keys()) != plain.keys():
+                raise OSError("tensors are missing in what was written")
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:

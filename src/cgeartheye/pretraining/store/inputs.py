@@ -11,23 +11,24 @@ import numpy as np
 import rasterio
 from affine import Affine
 from PIL import Image, UnidentifiedImageError
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.vrt import WarpedVRT
 from rasterio.warp import aligned_target, calculate_default_transform
 from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from cgeartheye.data import images_below
 from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
+from cgeartheye.geo.crs import meters_per_pixel, utm_epsg
+from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
+from cgeartheye.geo.validity import MaskedRaster, on_grid, on_own_grid
 from cgeartheye.pretraining.store.items import Chip, Encoded, Item, Row, Settings, TableItems
 from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
-METERS_PER_DEGREE = 111_320.0
 LEAST_VALID = 0.95  # of a chip's pixels; others are left out
-SAMPLE = 1024  # pixels a side on which a scene's stretch is measured
 
 
 def find_items(source: Path, settings: Settings) -> list[Item] | TableItems:
@@ -117,7 +118,7 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
     readable = []
     for item in items:
         try:
-            raster = _opened(item.path, settings.gsd)
+            raster = _opened(item.path, settings.gsd).file
         except UserError:  # told when it is encoded, like every other damaged image
             yield item
             continue
@@ -128,7 +129,7 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
             # South-up rasters name their lower edge first.
             corners[crs] = min(left, bounds.left), max(top, bounds.top, bounds.bottom)
     for item in readable:
-        raster = _opened(item.path, settings.gsd)
+        raster = _opened(item.path, settings.gsd).file
         sides = sorted((raster.width, raster.height))
         if sides[0] < settings.chip_size or sides[1] == settings.chip_size:
             yield item
@@ -170,25 +171,18 @@ def _range(start: float, length: int, side: int) -> range:
 
 
 def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
-    raster, side = _opened(item.path, settings.gsd), settings.chip_size
-    count = raster.src_dataset.count if isinstance(raster, WarpedVRT) else raster.count
-    bands = settings.bands if count >= 3 else (1, 1, 1)
-    if max(bands) > count:
-        raise UserError(f"{item.path} has {count} bands, not band {max(bands)}: name others")
-    window, shape = Window(*chip.window), (len(bands), side, side)
+    raster = _opened(item.path, settings.gsd)
+    bands = settings.bands if raster.bands >= 3 else (1, 1, 1)
+    if max(bands) > raster.bands:
+        raise UserError(f"{item.path} has {raster.bands} bands, not band {max(bands)}: name others")
     resampling = Resampling.nearest if _whole(chip.window) else Resampling.bilinear
-    pixels = raster.read(list(bands), window=window, out_shape=shape, resampling=resampling)
-    # Valid where any band is: with nodata 0, deep water has 0 in its red band.
-    valid = raster.read_masks(list(bands), window=window, out_shape=shape).any(0)
-    valid &= np.isfinite(pixels).all(0)
+    pixels, valid = raster.read(bands, Window(*chip.window), resampling)
     if valid.mean() < LEAST_VALID:
         return Encoded(item, empty=True)
     if pixels.dtype != np.uint8:
-        low, high = _stretch(item.path, settings.gsd, bands)
-        scaled = (np.nan_to_num(pixels.astype(np.float64)) - low) / (high - low)
-        pixels = (255 * scaled).clip(0, 255).round().astype(np.uint8)
+        pixels = to_8_bits(pixels, _stretch(item.path, settings.gsd, bands), valid)
     pixels[:, ~valid] = 0
-    row = item.row | _location(raster, chip)
+    row = item.row | _location(raster.file, chip)
     return _encoded(item, np.ascontiguousarray(pixels.transpose(1, 2, 0)), settings, row)
 
 
@@ -200,18 +194,19 @@ def _whole(window: tuple[float, float, float, float]) -> bool:
 def _stretch(path: Path, gsd: float | None, bands: tuple[int, ...]) -> tuple[float, float]:
     """Return the 1st and 99th percentile of a raster: one stretch for all of its chips."""
     raster = _opened(path, gsd)
-    shape = len(bands), min(SAMPLE, raster.height), min(SAMPLE, raster.width)
-    pixels = raster.read(list(bands), out_shape=shape, masked=True).astype(np.float64)
-    values = pixels.compressed()
-    values = values[np.isfinite(values)]
+    found = []
+    for rows, columns in sample_squares(raster.file.height, raster.file.width):
+        window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
+        pixels, valid = raster.read(bands, window)
+        found.append(pixels[:, valid].ravel())
+    values = np.concatenate(found)
     if not len(values):
         raise UserError(f"{path} holds no valid pixel")
-    low, high = np.percentile(values, (1, 99))
-    return float(low), max(float(high), float(low) + 1e-9)
+    return percentile_limits(values)
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path, gsd: float | None) -> DatasetReader:
+def _opened(path: Path, gsd: float | None) -> MaskedRaster:
     """Open a raster, on a grid of `gsd` metres where one is asked for."""
     try:
         with quiet():
@@ -220,20 +215,12 @@ def _opened(path: Path, gsd: float | None) -> DatasetReader:
         raise UserError(f"cannot read {path}: {error}") from error
     refuse_blocks(path, raster)
     if gsd is None or raster.crs is None:
-        return raster
+        return on_own_grid(raster)
     crs = raster.crs if raster.crs.is_projected else _utm(raster)
     own = calculate_default_transform(raster.crs, crs, raster.width, raster.height, *raster.bounds)
     transform, width, height = aligned_target(*own, gsd)
-    return WarpedVRT(
-        raster,
-        crs=crs,
-        transform=transform,
-        width=width,
-        height=height,
-        resampling=Resampling.average if gsd > own[0].a else Resampling.bilinear,
-        # Otherwise what lies outside of the raster would be black ground.
-        add_alpha=ColorInterp.alpha not in raster.colorinterp,
-    )
+    resampling = Resampling.average if gsd > own[0].a else Resampling.bilinear
+    return on_grid(raster, CRS.from_user_input(crs), transform, (height, width), resampling)
 
 
 def _alone(path: Path) -> str:
@@ -242,8 +229,7 @@ def _alone(path: Path) -> str:
 
 
 def _utm(raster: DatasetReader) -> str:
-    lon, lat = _lon_lat(raster, raster.width / 2, raster.height / 2)
-    return f"EPSG:{32600 + (100 if lat < 0 else 0) + min(60, int((lon + 180) // 6) + 1)}"
+    return f"EPSG:{utm_epsg(*_lon_lat(raster, raster.width / 2, raster.height / 2))}"
 
 
 def _lon_lat(raster: DatasetReader, column: float, row: float) -> tuple[float, float]:
@@ -257,8 +243,8 @@ def _location(raster: DatasetReader, chip: Chip) -> Row:
         return {}
     column, row, width, height = chip.window
     lon, lat = _lon_lat(raster, column + width / 2, row + height / 2)
-    step = math.hypot(raster.transform.a, raster.transform.d)
-    gsd = (
-        step if raster.crs.is_projected else step * METERS_PER_DEGREE * math.cos(math.radians(lat))
-    )
+    gsd = math.hypot(raster.transform.a, raster.transform.d)
+    if not raster.crs.is_projected:
+        middle = column + width / 2, row + height / 2
+        gsd, _ = meters_per_pixel(raster.transform, raster.crs, *middle)
     return {"lon": lon, "lat": lat, "gsd": gsd}
