@@ -1,8 +1,19 @@
-"""The query detector, its matching and its losses."""
+"""The detectors, their assignments and their losses."""
 
 from cgeartheye.models.detection.box_coder import coder_of
 from cgeartheye.models.detection.criterion import set_losses
 from cgeartheye.models.detection.dino_detr import DINO
-from cgeartheye.models.detection.matcher import gather_truth
+from cgeartheye.models.detection.light import LightDetector
+from cgeartheye.models.detection.matcher import Truth, gather_truth
+from cgeartheye.models.detection.task_alignment import aligned_losses, assign
 
-__all__ = ["DINO", "coder_of", "gather_truth", "set_losses"]
+__all__ = [
+    "DINO",
+    "LightDetector",
+    "Truth",
+    "aligned_losses",
+    "assign",
+    "coder_of",
+    "gather_truth",
+    "set_losses",
+]
