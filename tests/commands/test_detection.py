@@ -376,7 +376,7 @@ def detections(boxes: torch.Tensor, labels: torch.Tensor) -> Detections:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["decoder.layers=[1, 2]"], "DINO takes 3 layers, not 2"),
+        (["decoder.layers=[1, 2]"], "the query detector takes 3 layers, not 2"),
         (["decoder.layers=[1, 2, 40]"], "layer 40 does not exist"),
         (["decoder.heads=5"], "multiple of 4 and of heads"),
         (["decoder={kind: light, channels: 48}"], "light head must be a multiple of 32: 48"),

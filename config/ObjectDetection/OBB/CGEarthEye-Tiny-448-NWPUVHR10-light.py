@@ -38,7 +38,7 @@ config = ObjectDetection(
     cache=FeatureCache(views=8, batch_size=16),
     training=Training(
         epochs=40,
-        lr=2e-3,
+        lr=5e-4,
         decoder_lr=1.0,
         weight_decay=1e-2,
         clip_norm=5.0,

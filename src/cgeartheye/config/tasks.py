@@ -105,7 +105,7 @@ class DetectionDecoder(Section):
                 )
             return self
         if self.layers is not None and len(self.layers) != 3:
-            raise ValueError(f"DINO takes 3 layers, not {len(self.layers)}")
+            raise ValueError(f"the query detector takes 3 layers, not {len(self.layers)}")
         if self.channels % self.heads or self.channels % 4:
             raise ValueError(
                 f"channels must be a multiple of 4 and of heads: {self.channels} of {self.heads}"
