@@ -64,12 +64,8 @@ class LightDetector(nn.Module):
         self.lateral = nn.Conv2d(inputs, 5 * channels, 1)
         self.coarse = nn.Conv2d(channels, channels, 3, padding=1)
         self.tower = nn.Sequential(*(_Conv(channels) for _ in range(2)))
-        self.classify = nn.Conv2d(channels, num_classes, 3, padding=1)
-        self.locate = nn.Conv2d(channels, coder.num_offsets, 3, padding=1)
-        nn.init.constant_(self.classify.bias, -math.log(1 / _PRIOR - 1))
-        for last in (self.classify, self.locate):
-            nn.init.normal_(last.weight, std=0.01)
-        nn.init.zeros_(self.locate.bias)
+        self.classify = _last(channels, num_classes, -math.log(1 / _PRIOR - 1))
+        self.locate = _last(channels, coder.num_offsets, 0.0)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Points]:
         """Find boxes.
@@ -92,7 +88,7 @@ class LightDetector(nn.Module):
     def _pyramid(self, x: Tensor) -> list[Tensor]:
         channels = self.coarse.in_channels
         middle, fine = self.lateral(x).split((channels, 4 * channels), 1)
-        half = [-(-side // 2) for side in x.shape[2:]]
+        half = -(-x.shape[2] // 2), -(-x.shape[3] // 2)
         return [F.pixel_shuffle(fine, 2), middle, self.coarse(F.adaptive_avg_pool2d(middle, half))]
 
 
@@ -104,6 +100,15 @@ class _Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.gn(self.conv(x)))
+
+
+def _last(channels: int, outputs: int, bias: float) -> nn.Conv2d:
+    """Make the layer that tells something, which at first depends on next to nothing."""
+    conv = nn.Conv2d(channels, outputs, 3, padding=1)
+    assert conv.bias is not None
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.constant_(conv.bias, bias)
+    return conv
 
 
 def points_of(shapes: Sequence[tuple[int, int]], device: torch.device) -> Points:
