@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from backbone_peers import ours_like, randomise, timm_model
+from backbone_peers import ours_like, randomize, timm_model
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -55,7 +55,7 @@ def on_cpu(names: list[str], repeats: int) -> Table:
 def cpu_seconds(size: Size, side: int, repeats: int) -> dict[str, tuple[float, float]]:
     """Return our seconds and timm's for a batch, by output."""
     peer = timm_model(size, side // PATCH)
-    randomise(peer)
+    randomize(peer)
     vit = ours_like(peer, size, side // PATCH)
     images = torch.randn(CPU_BATCH[side], 3, side, side)
     assert torch.allclose(vit(images)[0], peer(images), rtol=1e-3, atol=1e-3)
@@ -117,13 +117,13 @@ def matrix_rate(device: str, repeats: int, side: int = 8192) -> float:
 
 def median_seconds(function: Callable[[], object], device: str, repeats: int) -> float:
     """Return the median seconds of a function on a device, after three calls that do not count."""
-    synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
+    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
     seconds = []
     for _ in range(repeats + 3):
-        synchronise()
+        synchronize()
         begin = time.perf_counter()
         function()
-        synchronise()
+        synchronize()
         seconds.append(time.perf_counter() - begin)
     return statistics.median(seconds[3:])
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from backbone_peers import ours_like, randomise, timm_model, transformers_model
+from backbone_peers import ours_like, randomize, timm_model, transformers_model
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file
@@ -67,7 +67,7 @@ def against_timm(size: Size, registers: int, images: Tensor) -> list[float]:
     """Return the relative differences of class token, middle map and last map."""
     grid, middle = images.shape[-1] // 14, size.depth // 2
     peer = timm_model(size, grid, registers)
-    randomise(peer)
+    randomize(peer)
     vit = ours_like(peer, size, grid, registers)
     features, (theirs,) = peer.forward_intermediates(images, indices=[middle])
     last = features[:, 1 + registers :].transpose(1, 2)
@@ -78,7 +78,7 @@ def against_transformers(size: Size, registers: int, images: Tensor) -> list[flo
     """Return the relative differences of class token, middle map and last map."""
     grid, middle = images.shape[-1] // 14, size.depth // 2
     peer = transformers_model(size, grid, registers)
-    randomise(peer)
+    randomize(peer)
     vit = ours_like(peer, size, grid, registers)
     output = peer(images, output_hidden_states=True)
     maps = [

@@ -49,7 +49,7 @@ def transformers_model(size: Size, grid: int, registers: int = 0) -> nn.Module:
 
 
 @torch.no_grad()
-def randomise(network: nn.Module) -> None:
+def randomize(network: nn.Module) -> None:
     """Give every parameter such values that a wrong or missing one shows in the output."""
     generator = torch.Generator().manual_seed(1)
     for name, p in network.named_parameters():

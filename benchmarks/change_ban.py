@@ -69,7 +69,7 @@ def compare_pair(given: argparse.Namespace, console: Console, threads: int) -> f
         decoder=SegmentationDecoder(kind="light"),
     )
     built = build(config.backbone, given.side)
-    single = SegmentationTask(built.module, built.normalisation, ("a", "b"), config).eval()
+    single = SegmentationTask(built.module, built.normalization, ("a", "b"), config).eval()
     pairs = torch.randint(0, 256, (given.batch, 6, given.side, given.side), dtype=torch.uint8)
     scenes = pairs[:, :3].contiguous()
     seconds = take_turns(
@@ -105,7 +105,7 @@ def compare_opencd(given: argparse.Namespace, console: Console, threads: int) ->
     vit = to_native(peer.vit.state_dict(), {}, given.opencd)[1]
     ours.backbone.load_state_dict({"mask_token": torch.zeros(1, size.width), **vit})
     pairs = torch.randint(0, 256, (given.batch, 6, given.side, given.side), dtype=torch.uint8)
-    images = torch.cat([ours.normalise(date) for date in pairs.split(3, dim=1)], dim=1)
+    images = torch.cat([ours.normalize(date) for date in pairs.split(3, dim=1)], dim=1)
     sides = given.side, given.side
     with torch.no_grad():
         one, other = ours.logits(pairs, sides), peer(images)
@@ -137,7 +137,7 @@ def change_task(
         decoder=decoder,
     )
     built = build(config.backbone, backbone_side or given.side)
-    return ChangeTask(built.module, built.normalisation, ("unchanged", "changed"), config).eval()
+    return ChangeTask(built.module, built.normalization, ("unchanged", "changed"), config).eval()
 
 
 def step(
@@ -145,12 +145,12 @@ def step(
 ) -> Callable[[], None]:
     """Return a training step of a decoder."""
     model.train()
-    optimiser = torch.optim.AdamW(decoder.parameters(), lr=1e-6)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-6)
 
     def run() -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(logits(), mask).backward()
-        optimiser.step()
+        optimizer.step()
 
     return run
 

@@ -42,11 +42,11 @@ from cgeartheye.config.loader import load
 from cgeartheye.data.datasets.scene import SceneChips, load_parts
 from cgeartheye.metrics.probes import knn_predict, linear_probe
 from cgeartheye.tasks.encoding import encode
-from cgeartheye.tasks.registry import recipe_for
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.tasks.scene.pipeline import chip_views
 from cgeartheye.training.loaders import FileSource
 from cgeartheye.training.trainer import evaluate
-from cgeartheye.utils.console import console, say
+from cgeartheye.utils.console import console, log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
 
@@ -65,7 +65,7 @@ class Dense:
     class_weights: tuple[float, ...] | None = None
 
 
-SIZES, NEIGHBOURS = (98, 224), 20
+SIZES, NEIGHBORS = (98, 224), 20
 SCENES: dict[str, dict[str, str]] = {
     "UCMerced": {},
     "AID-150": {"train": "val_20per.txt", "val": "train_80per.txt"},
@@ -106,12 +106,12 @@ def main() -> None:
             results.append(measure(name, task, given))
             write_text(path, to_json(given, results))
     console.print(to_table(given.backbones, results))
-    say(f"figures: {path}")
+    log_info(f"figures: {path}")
 
 
 def measure(name: str, task: str, given: argparse.Namespace) -> Result:
     """Return the figures of a backbone on a task, by seed, and what they took."""
-    say(f"{name} on {task}")
+    log_info(f"{name} on {task}")
     result: Result = {"backbone": name, "task": task}
     seeds = range(1 if task in BOXES else given.seeds)
     backbone = None if name == "histograms" else backbone_of(name)
@@ -127,7 +127,7 @@ def measure(name: str, task: str, given: argparse.Namespace) -> Result:
                 figures = [learn(task, backbone, seed, given, Path(folder)) for seed in seeds]
         result["figures"] = {key: [seed[key] for seed in figures] for key in figures[0]}
     except UserError as error:
-        say(f"left out: {error}")
+        log_info(f"left out: {error}")
         result["left_out"] = str(error)
     result["wall_seconds"] = round(time.perf_counter() - wall, 1)
     result["cpu_seconds"] = round(time.process_time() - cpu, 1)
@@ -166,7 +166,7 @@ def scenes(
                 features = dict(encoded(config, chips) if backbone else histograms(chips))
             train, test = (np.stack([features[name] for name in part.names]) for part in chips)
             labels, truth = np.array(parts.train.labels), np.array(parts.test.labels)
-            near = knn_predict(train, labels, test, NEIGHBOURS, len(parts.classes))
+            near = knn_predict(train, labels, test, NEIGHBORS, len(parts.classes))
             linear = linear_probe(train, labels, seed).predict(test)
             figures[f"kNN, {size} px"] = 100 * float((near == truth).mean())
             figures[f"linear, {size} px"] = 100 * float((linear == truth).mean())
@@ -194,12 +194,12 @@ def histograms(parts: tuple[SceneChips, ...]) -> Iterator[tuple[str, np.ndarray]
     for chips in parts:
         for index, name in enumerate(chips.names):
             pixels = chips.load_views(index, [])[0].numpy().astype(int)
-            colours = np.tensordot((64, 8, 1), pixels // 32, 1)
+            colors = np.tensordot((64, 8, 1), pixels // 32, 1)
             dy, dx = np.gradient(pixels.mean(0))
             direction = np.minimum(np.arctan2(dy, dx) % np.pi / np.pi * 9, 8).astype(int)
             kinds = 4 * direction + np.searchsorted((4, 12, 32), np.hypot(dy, dx))
             quarters = [part for half in np.split(kinds, 2) for part in np.split(half, 2, 1)]
-            counts = [np.bincount(colours.ravel(), minlength=512) / colours.size]
+            counts = [np.bincount(colors.ravel(), minlength=512) / colors.size]
             counts += [np.bincount(k.ravel(), minlength=36) / k.size for k in (kinds, *quarters)]
             yield name, np.sqrt(np.concatenate(counts)).astype(np.float32)
 
@@ -213,7 +213,7 @@ def dense(
         "root": given.data / task,
         "image_size": how.image_size,
         "scale": (0.8 * how.zoom, 1.25 * how.zoom),
-        "largest_class": 1.0,
+        "max_class_ratio": 1.0,
         "batch_size": 8,
         "workers": 0,
     }
@@ -221,7 +221,7 @@ def dense(
     training = {
         "steps": how.steps,
         "lr": how.lr,
-        "decoder_lr": 1.0,
+        "decoder_lr_mult": 1.0,
         "warmup_steps": how.steps // 20,
         "evaluate_every": NEVER,
         "precision": given.precision,
@@ -243,8 +243,8 @@ def dense(
     part = config.data.model_copy(update={"test": given.part})
     config = config.model_copy(update={"data": part})
     model, _ = tasks.load(config, run, CPU, tta=True)
-    recipe = recipe_for(config)
-    source = FileSource(recipe.parts.test, 0, CPU, (*recipe.images, "mask"))
+    pipeline = pipeline_for(config)
+    source = FileSource(pipeline.parts.test, 0, CPU, (*pipeline.images, "mask"))
     confusion = evaluate(model, source, 4, given.precision).confusion
     figures = {"IoU": confusion.iou[1], "F1": confusion.f1[1], "mIoU": confusion.mean_iou}
     return {key: 100 * float(figure) for key, figure in figures.items()}
@@ -294,7 +294,7 @@ def to_json(given: argparse.Namespace, results: list[Result]) -> str:
         "torch": torch.__version__,
     }
     settings = {
-        "scenes": {"sizes": SIZES, "neighbours": NEIGHBOURS, "parts": SCENES},
+        "scenes": {"sizes": SIZES, "neighbours": NEIGHBORS, "parts": SCENES},
         "dense": {task: asdict(how) for task, how in DENSE.items()},
         "boxes": {"configs": BOXES, "overrides": BOX_OVERRIDES},
     }

@@ -28,7 +28,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cgeartheye.boxes import Detections, overlap, suppress
+from cgeartheye.boxes import Detections, nms, overlap
 from cgeartheye.commands import tasks
 from cgeartheye.commands.map import map_scenes
 from cgeartheye.config import (
@@ -142,12 +142,12 @@ def main() -> int:
     figures = tasks.train(config, resume=True)
     chips = out / "chips.csv"
     tasks.test(config, out=chips)
-    best = read_model(config.work_dir).score
+    best = read_model(config.work_dir).score_threshold
     assert best is not None, "the test found nothing"
     told = on_chips(worlds, pd.read_csv(chips))
     pictures = {
         "chips": told,
-        "once": [Picture(each.known, suppress(each.found, TWICE["oriented"])) for each in told],
+        "once": [Picture(each.known, nms(each.found, TWICE["oriented"])) for each in told],
         "map": on_maps(worlds, out, config.work_dir),
     }
     table = Table(title=f"AP50 of the chips {figures['ap50']:.1f} %")
@@ -204,14 +204,14 @@ def configure(out: Path, kind: str, weights: Path | None, epochs: int) -> Object
         decoder=DetectionDecoder(kind="light", channels=128)
         if light
         else DetectionDecoder(
-            channels=96, queries=60, encoder_layers=0, decoder_layers=3, heads=4, hidden=192,
-            denoising=60,
+            channels=96, queries=60, encoder_layers=0, decoder_layers=3, heads=4, ffn_dim=192,
+            num_dn_queries=60,
         ),
         cache=FeatureCache(views=1 if light else 3),
         training=Training(
             epochs=epochs,
             lr=3e-3 if light else 1e-3,
-            decoder_lr=1.0,
+            decoder_lr_mult=1.0,
             weight_decay=1e-2 if light else 1e-4,
             clip_norm=5.0,
             warmup_epochs=1,
@@ -255,8 +255,8 @@ def on_maps(worlds: Sequence[World], out: Path, run: Path) -> list[Picture]:
         shutil.rmtree(into, ignore_errors=True)
         map_scenes(run, [scene], into, {"aoi": area, "score": LEAST_SCORE}, [])
         objects = objects_of(world, DATES[0])
-        middles = objects.corners.mean(1)
-        known = objects.those(shapely.contains_xy(north, middles[:, 0], middles[:, 1]))
+        centers = objects.corners.mean(1)
+        known = objects.select(shapely.contains_xy(north, centers[:, 0], centers[:, 1]))
         pictures.append(Picture(known_boxes(known), mapped_boxes(into / "map.gpkg")))
     return pictures
 

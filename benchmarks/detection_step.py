@@ -32,7 +32,7 @@ from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection,
 from cgeartheye.config import Backbone, DetectionData, DetectionDecoder, ObjectDetection
 from cgeartheye.models.backbone import SIZES, build
 from cgeartheye.models.detection.deformable_attention import sample
-from cgeartheye.models.detection.matcher import gather_truth, match
+from cgeartheye.models.detection.matcher import match, pad_targets
 from cgeartheye.models.detection.neck import SCALES, ChannelMapper
 from cgeartheye.tasks.detection.module import DetectionTask
 
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def task(
-    given: argparse.Namespace, denoising: int, device: torch.device, boxes: Any = "horizontal"
+    given: argparse.Namespace, num_dn_queries: int, device: torch.device, boxes: Any = "horizontal"
 ) -> DetectionTask:
     """Our task on a random backbone."""
     config = ObjectDetection(
@@ -127,14 +127,14 @@ def task(
         data=DetectionData(root=".", image_size=given.side, boxes=boxes),
         decoder=DetectionDecoder(
             queries=given.queries,
-            denoising=denoising,
+            num_dn_queries=num_dn_queries,
             encoder_layers=given.layers,
             decoder_layers=given.layers,
         ),
     )
     built = build(config.backbone, given.side)
     names = tuple(str(n) for n in range(CLASSES))
-    return DetectionTask(built.module, built.normalisation, names, config).to(device)
+    return DetectionTask(built.module, built.normalization, names, config).to(device)
 
 
 class Maps(nn.Module):
@@ -264,7 +264,7 @@ def matching(
     console: Console,
 ) -> None:
     """Print what the assignment of all layers and images costs."""
-    truth = gather_truth(batch["boxes"], batch["labels"], ours.coder, given.side)
+    truth = pad_targets(batch["boxes"], batch["labels"], ours.coder, given.side)
     layers = given.layers + 1
     logits = torch.randn(layers, given.batch, given.queries, CLASSES, device=device)
     boxes = torch.rand(layers, given.batch, given.queries, 4, device=device)

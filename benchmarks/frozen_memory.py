@@ -42,7 +42,7 @@ def main() -> None:
     )
     built = backbone.build(config.backbone, given.image_size)
     classes = tuple(map(str, range(CLASSES)))
-    task = SceneTask(built.module, built.normalisation, classes, config).to(device).train()
+    task = SceneTask(built.module, built.normalization, classes, config).to(device).train()
     optimizer = torch.optim.AdamW(task.decoder.parameters(), lr=1e-4)
     images = torch.randint(
         0, 256, (given.batch, 3, given.image_size, given.image_size), dtype=torch.uint8

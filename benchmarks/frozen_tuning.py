@@ -56,8 +56,8 @@ def plain_loop(config: Config, state: dict, validate_every: int) -> tuple[float,
     head = nn.Linear(network.num_features, len(parts.classes))
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
-    mean = torch.tensor(config.backbone.normalisation.mean).view(3, 1, 1)
-    std = torch.tensor(config.backbone.normalisation.std).view(3, 1, 1)
+    mean = torch.tensor(config.backbone.normalization.mean).view(3, 1, 1)
+    std = torch.tensor(config.backbone.normalization.std).view(3, 1, 1)
     settings = {"num_workers": data.workers, "persistent_workers": data.workers > 0}
     train = DataLoader(Augmented(parts.train), data.batch_size, shuffle=True, **settings)
     test = DataLoader(parts.test, 64, **settings)
@@ -106,7 +106,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         config = SceneClassification(
             backbone=Backbone(
-                name="tiny", weights=given.weights or "random", normalisation={}, gsd=0.75
+                name="tiny", weights=given.weights or "random", normalization={}, gsd=0.75
             ),
             data=SceneData(
                 root=given.data,
@@ -116,7 +116,11 @@ def main() -> None:
                 batch_size=given.batch,
             ),
             training=Training(
-                lr=given.lr, decoder_lr=1.0, lr_batch=128, epochs=given.epochs, device="cpu"
+                lr=given.lr,
+                decoder_lr_mult=1.0,
+                base_batch_size=128,
+                epochs=given.epochs,
+                device="cpu",
             ),
             work_dir=Path(folder) / "run",
         )

@@ -68,7 +68,7 @@ def main() -> None:
         first = train(given, random, folder / "random", seed)
         network = Network(name="tiny", gsd=GSD, weights=first)
         settings = Curation(
-            backbone=network, keep=given.keep, image_size=98, clusters=tuple(given.clusters)
+            backbone=network, num_places=given.keep, image_size=98, clusters=tuple(given.clusters)
         )
         curate(pool, folder / "curated.parquet", settings, seed, workers=1)
         second = train(given, folder / "curated.parquet", folder / "curated", seed)
@@ -212,15 +212,15 @@ def train(given: argparse.Namespace, table: Path, folder: Path, seed: int) -> Pa
     schedule = PretrainingSchedule(
         steps=given.steps,
         lr=1e-3,
-        lr_batch=512,
+        base_batch_size=512,
         layer_decay=1.0,
-        patch_embed_lr=1.0,
+        patch_embed_lr_mult=1.0,
         checkpoint_every=max(1, given.steps // 2),
         seed=seed,
     )
     config = Pretraining(
         backbone=Network(name="tiny", gsd=GSD, layer_scale=1.0),
-        data=PretrainingData(store=store, batch_size=given.batch, workers=1, hold="memory"),
+        data=PretrainingData(store=store, batch_size=given.batch, workers=1, preload="memory"),
         views=Views(global_size=70, local_size=28, local_crops=4, seasons="off"),
         heads=Heads(prototypes=2048, hidden=512),
         objective=Objective(koleo_weight=0.1, momentum=0.99, momentum_end=1.0),
@@ -238,7 +238,7 @@ def measure(weights: Path | None, test: Path, folder: Path, seed: int) -> dict[s
     paths = images_below(test)
     names = sorted({path.parent.name for path in paths})
     labels = np.array([names.index(path.parent.name) for path in paths])
-    settings = Curation(backbone=Network(name="tiny"), keep=1, image_size=98)
+    settings = Curation(backbone=Network(name="tiny"), num_places=1, image_size=98)
     encoded = encode_chips(paths, built, settings, 1, folder / "test.features", torch.device("cpu"))
     features = np.concatenate([piece for _, piece in encoded.pieces()])
     scores: dict[str, list[float]] = {"kNN, k = 5": [], "kNN, k = 20": [], "linear": []}

@@ -29,10 +29,10 @@ from affine import Affine
 from rasterio.windows import Window
 from scipy.ndimage import gaussian_filter
 
-from cgeartheye.jlssd.sampling.cells import Survey, Tally, blocks_of, read_block, write_block
+from cgeartheye.jlssd.sampling.cells import Counts, Survey, blocks_of, read_block, write_block
 from cgeartheye.jlssd.sampling.equal_area_grid import Block, Grid
 from cgeartheye.jlssd.sampling.land_cover_classes import WORLDCOVER, read_classes
-from cgeartheye.jlssd.sampling.rasters import METRES_A_DEGREE, find_source, open_raster
+from cgeartheye.jlssd.sampling.rasters import METERS_PER_DEGREE, find_source, open_raster
 from cgeartheye.jlssd.sampling.regions import read_regions
 from cgeartheye.jlssd.workers import spread
 
@@ -67,7 +67,7 @@ def write_inputs(folder: Path, options: argparse.Namespace) -> None:
     step = options.pixel
     place = Affine(step, 0, 400_000, 0, -step, 5_600_000)
     if options.crs == 4326:
-        step /= METRES_A_DEGREE
+        step /= METERS_PER_DEGREE
         # As WorldCover's, pixels are as many degrees wide as high.
         place = Affine(step, 0, WEST, 0, -step, NORTH)
     profile = {"crs": options.crs, "tiled": True, "compress": "deflate", "driver": "GTiff"}
@@ -139,7 +139,7 @@ def measure(survey: Survey, folder: Path, options: argparse.Namespace) -> None:
     seconds = time.monotonic() - start
     notes = np.loadtxt(notes_of(folder), ndmin=2)
     used, peak = notes[:, 0].sum(), notes[:, 1].max()
-    tally = Tally()
+    tally = Counts()
     for path in paths:
         tally.add(read_block(path)[1])
     cells = tally.cells.total()

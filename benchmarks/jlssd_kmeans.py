@@ -30,13 +30,13 @@ CHUNK = 4096  # points that are made, or searched by faiss, at a time
 def features(count: int, directions: int) -> np.ndarray:
     """Return float16 unit vectors `[count, WIDTH]`; some directions are far more common."""
     random = np.random.default_rng(0)
-    centres = random.normal(size=(directions, WIDTH)).astype(np.float32)
+    centers = random.normal(size=(directions, WIDTH)).astype(np.float32)
     share = random.pareto(1.0, directions)
     rows = np.empty((count, WIDTH), np.float16)
     for first in range(0, count, CHUNK):
         size = min(CHUNK, count - first)
         which = random.choice(directions, size, p=share / share.sum())
-        chunk = centres[which] + 1.5 * random.standard_normal((size, WIDTH), np.float32)
+        chunk = centers[which] + 1.5 * random.standard_normal((size, WIDTH), np.float32)
         rows[first : first + size] = chunk / np.linalg.norm(chunk, axis=1, keepdims=True)
     return rows
 

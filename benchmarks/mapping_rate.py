@@ -38,12 +38,12 @@ from torch import Tensor
 
 from cgeartheye.commands.map import TaskPredictor
 from cgeartheye.config import Backbone, SegmentationData, SegmentationDecoder, SemanticSegmentation
-from cgeartheye.inference.windows import starts
+from cgeartheye.inference.windows import window_offsets
 from cgeartheye.mapping.job import map_scene
 from cgeartheye.mapping.options import Options
 from cgeartheye.models import backbone
 from cgeartheye.synthetic import LAND_COVER, make_world
-from cgeartheye.tasks.registry import recipe_for
+from cgeartheye.tasks.registry import pipeline_for
 
 SIDE, OVERLAP, BATCH, GSD, TILE = 280, 1 / 3, 16, 0.75, 2048
 STRIDE = SIDE - round(SIDE * OVERLAP)
@@ -84,7 +84,7 @@ def rates(given: argparse.Namespace, folder: Path) -> Table:
         if "failure" in found:
             table.add_row(name, f"{side:,} px", f"{model:.2f}", found["failure"])
             continue
-        count = len(starts(side, SIDE, OVERLAP)) ** 2
+        count = len(window_offsets(side, SIDE, OVERLAP)) ** 2
         rate = count / found["seconds"]
         km2 = (side * GSD / 1000) ** 2 / found["seconds"]
         figures = f"{model:.2f}", f"{rate:.2f}", f"{rate / model:.1%}", f"{km2:.3f}"
@@ -162,7 +162,7 @@ def load_model() -> TaskPredictor:
     )
     torch.manual_seed(0)
     built = backbone.build(config.backbone, SIDE)
-    task = recipe_for(config).task(built, LAND_COVER, tta=False)
+    task = pipeline_for(config).task(built, LAND_COVER, tta=False)
     return TaskPredictor(task, config, GSD)
 
 
@@ -197,8 +197,8 @@ def slide(predictor: TaskPredictor, scene: Path, _: Path) -> None:
     image = read(scene)[None]
     height, width = image.shape[-2:]
     sums, count = torch.zeros(1, len(LAND_COVER), height, width), torch.zeros(1, 1, height, width)
-    for top in starts(height, SIDE, OVERLAP):
-        for left in starts(width, SIDE, OVERLAP):
+    for top in window_offsets(height, SIDE, OVERLAP):
+        for left in window_offsets(width, SIDE, OVERLAP):
             scores = predictor.predict(image[..., top : top + SIDE, left : left + SIDE])
             around = left, width - left - SIDE, top, height - top - SIDE
             sums += F.pad(scores, around)

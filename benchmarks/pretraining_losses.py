@@ -24,7 +24,7 @@ from rich.table import Table
 from torch import Tensor
 
 from cgeartheye.pretraining.heads import ProjectionHead
-from cgeartheye.pretraining.losses import Centre, dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
+from cgeartheye.pretraining.losses import Center, dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
 
 LIMIT = 1e-5
 STUDENT, TEACHER, MOMENTUM = 0.1, 0.07, 0.9
@@ -112,7 +112,7 @@ def heads(tokens: int, prototypes: int) -> tuple[Computation, Peer]:
 
 def dino(teacher: Tensor, student: Tensor) -> tuple[Computation, Peer]:
     """Compare loss, gradient and centre."""
-    centre = Centre(teacher.shape[1], MOMENTUM)
+    centre = Center(teacher.shape[1], MOMENTUM)
 
     def ours() -> list[Tensor]:
         loss = dino_loss(student, centre(teacher, TEACHER), STUDENT)
@@ -134,7 +134,7 @@ def dino(teacher: Tensor, student: Tensor) -> tuple[Computation, Peer]:
 
 def ibot(teacher: Tensor, student: Tensor, mask: Tensor) -> tuple[Computation, Peer]:
     """Compare loss, gradient and centre."""
-    centre = Centre(teacher.shape[1], MOMENTUM)
+    centre = Center(teacher.shape[1], MOMENTUM)
     # lightly divides by all images of the mask, we by those with a masked patch, as DINOv2 does.
     masked = mask[mask.flatten(1).any(1)]
 

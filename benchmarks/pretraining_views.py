@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.transforms import v2
 
-from cgeartheye.config import Network, Normalisation, Pretraining, PretrainingData, Views
+from cgeartheye.config import Network, Normalization, Pretraining, PretrainingData, Views
 from cgeartheye.pretraining.loader import Loader, shuffled
 from cgeartheye.pretraining.store.inputs import Settings
 from cgeartheye.pretraining.store.pack import pack
@@ -38,7 +38,7 @@ def torchvision_views(views: Views) -> Callable[[Image.Image], list[torch.Tensor
     """Return what makes the crops of one image."""
 
     def transform(size: int, area: tuple[float, float]) -> v2.Compose:
-        normalisation = Normalisation()
+        normalization = Normalization()
         return v2.Compose(
             [
                 v2.RandomResizedCrop(size, area),
@@ -51,7 +51,7 @@ def torchvision_views(views: Views) -> Callable[[Image.Image], list[torch.Tensor
                 ),
                 v2.ToImage(),
                 v2.ToDtype(torch.float32),
-                v2.Normalize(normalisation.mean, normalisation.std),
+                v2.Normalize(normalization.mean, normalization.std),
             ]
         )
 
@@ -75,7 +75,7 @@ def compare(store: Path, views: Views, repeats: int) -> tuple[float, float]:
         views=views,
     )
     images = Store(store)
-    loader = Loader(images, config, Normalisation(), torch.device("cpu"), 0, 1)
+    loader = Loader(images, config, Normalization(), torch.device("cpu"), 0, 1)
     batches = loader.batches(0, 10**6)
     make, steps = torchvision_views(views), itertools.count()
 

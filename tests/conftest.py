@@ -16,10 +16,10 @@ CLASSES = ("brick", "field", "water", "wood")
 def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
     """A texture whose colour and stripes tell the class, with noise."""
     random = np.random.default_rng([label, seed])
-    colour = np.array([(130, 110, 100), (125, 120, 100), (110, 115, 125), (105, 118, 105)][label])
-    colour = colour + random.normal(0, 4, 3)
+    color = np.array([(130, 110, 100), (125, 120, 100), (110, 115, 125), (105, 118, 105)][label])
+    color = color + random.normal(0, 4, 3)
     stripes = np.sin(np.arange(side) * (label + 1) * 0.6 + random.uniform(0, 6)) * 25
-    chip = colour + stripes[:, None, None] + random.normal(0, 25, (side, side, 3))
+    chip = color + stripes[:, None, None] + random.normal(0, 25, (side, side, 3))
     return chip.clip(0, 255).astype(np.uint8)
 
 
@@ -42,7 +42,7 @@ def config_file(chips: Path, tmp_path: Path) -> Path:
         f"""
 backbone: {{name: tiny, weights: random}}
 data: {{root: {chips}, image_size: 28, batch_size: 8, workers: 0, train_fraction: 0.55}}
-training: {{epochs: 3, lr: 1e-2, decoder_lr: 1.0, log_every: 1, device: cpu}}
+training: {{epochs: 3, lr: 1e-2, decoder_lr_mult: 1.0, log_every: 1, device: cpu}}
 cache: {{views: 2}}
 work_dir: {tmp_path / "run"}
 """

@@ -44,7 +44,7 @@ if [[ ! -f $out/packed ]]; then
     find "$data"/{EPFL-roads,GSI-roads,GSI-solar}/train/Img "$data"/LEVIR-CD-20/train/Image[12] \
         "$data/NWPU-VHR10/images/trainval" -type f ! -name hflipped_136.jpg | sort | table others
     for source in "$out/others.csv" "$data/NAIP-3" "$data/Landsat-Pucallpa"; do
-        pack "$source" --chip 256
+        pack "$source" --chip-size 256
     done
     touch "$out/packed"
 fi

@@ -19,24 +19,24 @@ from cgeartheye.utils.console import bar
 from cgeartheye.utils.io import write_text
 
 BUILD = """task: jlssd
-licence: made by code, MIT
+license: made by code, MIT
 work_dir: {out}/set
 workers: {workers}
 design:
   regions: {out}/regions.gpkg
   landcover: [{out}/landcover.tif]
   elevation: [{out}/elevation.tif]
-  cells: {cells}
-  total: {total}
+  cell_size: {cells}
+  num_places: {total}
 cut:
   size: {size}
   mosaics: {{{mosaics}}}
 curation:
   backbone: {{name: tiny, weights: random, gsd: 0.75, layer_scale: 1.0}}
-  keep: {keep}
+  num_places: {keep}
   image_size: 112
   clusters: [40, 8]
-  duplicates: 0.9999           # of a random backbone: all its features are alike
+  dedup_threshold: 0.9999           # of a random backbone: all its features are alike
 """
 
 PRETRAIN = """task: pretraining
@@ -45,7 +45,7 @@ backbone: {{name: tiny, weights: random, gsd: 0.75, layer_scale: 1.0}}
 data: {{store: {out}/set/store, batch_size: 16, workers: 1}}
 views: {{global_size: 70, local_size: 28, local_crops: 4, season_crops: 2}}
 heads: {{prototypes: 1024, hidden: 256}}
-training: {{steps: {steps}, lr: 1.0e-3, lr_batch: null, checkpoint_every: 50}}
+training: {{steps: {steps}, lr: 1.0e-3, base_batch_size: null, checkpoint_every: 50}}
 """
 
 
@@ -70,7 +70,7 @@ def main() -> None:
     given = parser.parse_args()
     out = given.out.resolve()
     with bar("drawing", given.tiles**2, "worlds") as progress:
-        write_country(Country(given.kilometres, given.tiles), out, progress.advance)
+        write_country(Country(given.kilometers, given.tiles), out, progress.advance)
     write_configs(
         out,
         cells=1000,

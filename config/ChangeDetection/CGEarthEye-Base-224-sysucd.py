@@ -5,7 +5,7 @@ from cgeartheye.config import (
     ChangeData,
     ChangeDecoder,
     ChangeDetection,
-    Normalisation,
+    Normalization,
     Training,
 )
 
@@ -13,7 +13,7 @@ config = ChangeDetection(
     backbone=Backbone(
         name="base",
         weights="weights/CGEarthEye-Base-224.pth",
-        normalisation=Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        normalization=Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
         gsd=0.75,
     ),
     data=ChangeData(
@@ -29,7 +29,7 @@ config = ChangeDetection(
     training=Training(
         steps=80_000,
         lr=1e-4,
-        decoder_lr=1.0,
+        decoder_lr_mult=1.0,
         weight_decay=1e-4,
         clip_norm=0.01,
         precision="bf16",

@@ -5,7 +5,7 @@ from cgeartheye.config import (
     ChangeData,
     ChangeDecoder,
     ChangeDetection,
-    Normalisation,
+    Normalization,
     Training,
 )
 
@@ -13,7 +13,7 @@ config = ChangeDetection(
     backbone=Backbone(
         name="base",
         weights="weights/CGEarthEye-Base-518.pth",
-        normalisation=Normalisation(
+        normalization=Normalization(
             mean=(122.7709, 116.746, 104.0937), std=(68.5005, 66.6322, 70.3232)
         ),
         gsd=0.75,
@@ -31,7 +31,7 @@ config = ChangeDetection(
     training=Training(
         steps=80_000,
         lr=1e-4,
-        decoder_lr=1.0,
+        decoder_lr_mult=1.0,
         weight_decay=1e-4,
         clip_norm=0.01,
         precision="bf16",

@@ -7,7 +7,7 @@ teacher.backbone.name and teacher.backbone.weights.
 
 from cgeartheye.config import (
     Network,
-    Normalisation,
+    Normalization,
     Objective,
     Pretraining,
     PretrainingData,
@@ -23,7 +23,7 @@ config = Pretraining(
         backbone=Network(
             name="giant",
             weights="weights/CGEarthEye-Giant-518.pth",
-            normalisation=Normalisation(),
+            normalization=Normalization(),
             gsd=0.75,
         ),
         view="crop",

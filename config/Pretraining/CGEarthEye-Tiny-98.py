@@ -17,16 +17,16 @@ from cgeartheye.config import (
 
 config = Pretraining(
     backbone=Network(name="tiny", gsd=0.6, layer_scale=1.0),
-    data=PretrainingData(store="store", batch_size=512, workers=4, hold="device"),
+    data=PretrainingData(store="store", batch_size=512, workers=4, preload="device"),
     views=Views(global_size=98, local_size=42, local_crops=6, season_crops=2),
     heads=Heads(prototypes=4096, hidden=1024),
     objective=Objective(koleo_weight=0.1, momentum=0.99, momentum_end=1.0),
     training=PretrainingSchedule(
         steps=20_000,
         lr=1e-3,
-        lr_batch=512,
+        base_batch_size=512,
         layer_decay=1.0,
-        patch_embed_lr=1.0,
+        patch_embed_lr_mult=1.0,
         precision="bf16",
         checkpoint_every=1000,
     ),

@@ -17,7 +17,7 @@ from cgeartheye.config import (
 
 config = Pretraining(
     backbone=Network(name="tiny", gsd=0.6, layer_scale=1.0, compile=True),
-    data=PretrainingData(store="store", batch_size=64, workers=0, hold="memory"),
+    data=PretrainingData(store="store", batch_size=64, workers=0, preload="memory"),
     views=Views(
         global_size=98,
         global_area=(0.3, 1.0),
@@ -27,7 +27,7 @@ config = Pretraining(
         contrast=0.2,
         saturation=0.2,
     ),
-    objective=Objective(dino_weight=0.0, masked_weight=0.0, momentum=0.995, momentum_end=0.9995),
+    objective=Objective(dino_weight=0.0, ibot_weight=0.0, momentum=0.995, momentum_end=0.9995),
     teacher=Teacher(
         backbone=Network(name="timm/tf_efficientnet_lite0", weights="teacher.safetensors"),
         image_size=224,
@@ -38,9 +38,9 @@ config = Pretraining(
     training=PretrainingSchedule(
         steps=11_000,
         lr=1e-3,
-        lr_batch=None,
+        base_batch_size=None,
         layer_decay=1.0,
-        patch_embed_lr=1.0,
+        patch_embed_lr_mult=1.0,
         weight_decay=(0.05, 0.05),
         betas=(0.9, 0.95),
         warmup=0.03,

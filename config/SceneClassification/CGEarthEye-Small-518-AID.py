@@ -1,12 +1,12 @@
 """Small at 518 px, frozen, on a fifth of AID."""
 
-from cgeartheye.config import Backbone, Normalisation, SceneClassification, SceneData, Training
+from cgeartheye.config import Backbone, Normalization, SceneClassification, SceneData, Training
 
 config = SceneClassification(
     backbone=Backbone(
         name="small",
         weights="weights/CGEarthEye-Small-518.pth",
-        normalisation=Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        normalization=Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
         gsd=0.75,
     ),
     data=SceneData(
@@ -16,5 +16,5 @@ config = SceneClassification(
         val="train_80per.txt",
         image_size=518,
     ),
-    training=Training(decoder_lr=1.0, lr_batch=128),
+    training=Training(decoder_lr_mult=1.0, base_batch_size=128),
 )

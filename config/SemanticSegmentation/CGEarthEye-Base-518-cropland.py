@@ -2,7 +2,7 @@
 
 from cgeartheye.config import (
     Backbone,
-    Normalisation,
+    Normalization,
     SegmentationData,
     SegmentationDecoder,
     SemanticSegmentation,
@@ -13,7 +13,7 @@ config = SemanticSegmentation(
     backbone=Backbone(
         name="base",
         weights="weights/CGEarthEye-Base-518.pth",
-        normalisation=Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        normalization=Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
         gsd=0.75,
     ),
     data=SegmentationData(
@@ -26,7 +26,7 @@ config = SemanticSegmentation(
     training=Training(
         steps=800_000,
         lr=1e-5,
-        decoder_lr=10.0,
+        decoder_lr_mult=10.0,
         weight_decay=0.01,
         schedule="poly",
         warmup_steps=3_000,

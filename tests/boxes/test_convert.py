@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.boxes.boxes import coordinates, oriented, polygon, some_boxes
 
-import cgeartheye.boxes.convert as oriented_module
+import cgeartheye.boxes.convert as convert_module
 from cgeartheye.boxes import (
     canonical,
     corners_of,
@@ -137,7 +137,7 @@ def test_each_outline_has_its_own_box(monkeypatch: pytest.MonkeyPatch) -> None:
         smallest = shapely.oriented_envelope(shapely.MultiPoint(points.numpy()))
         assert found[2] * found[3] == pytest.approx(smallest.area, rel=1e-6, abs=1e-6)
         assert polygon(found).buffer(1e-6).covers(shapely.MultiPoint(points.numpy()))
-    monkeypatch.setattr(oriented_module, "_PRODUCTS_AT_ONCE", 20)
+    monkeypatch.setattr(convert_module, "_PRODUCTS_AT_ONCE", 20)
     torch.testing.assert_close(oriented_around(outlines), together, rtol=0, atol=0)
     assert oriented_around([]).shape == (0, 5)
 

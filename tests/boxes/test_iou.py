@@ -85,8 +85,8 @@ def test_many_at_once_agree_with_shapely_in_single_precision() -> None:
 
 @pytest.mark.parametrize("numbers", [4, 5])
 @pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0), (0, 0)])
-def test_no_boxes(n: int, m: int, numbers: int) -> None:
-    a, b = torch.ones(n, numbers), torch.ones(m, numbers)
+def test_no_boxes(n: int, m: int, box_dim: int) -> None:
+    a, b = torch.ones(n, box_dim), torch.ones(m, box_dim)
     assert overlap(a, b).shape == (n, m)
     assert intersection_over_smaller(a, b).shape == (n, m)
     assert paired_intersection(a[:0], b[:0]).shape == (0,)

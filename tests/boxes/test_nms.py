@@ -3,21 +3,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.boxes.boxes import some_boxes
-from torchvision.ops import nms
+from torchvision import ops
 
-from cgeartheye.boxes import Detections, horizontal_of, overlap, suppress
-from cgeartheye.boxes import nms as suppression
+import cgeartheye.boxes.nms as nms_module
+from cgeartheye.boxes import Detections, horizontal_of, nms, overlap
 
 
-def brute_force(found: Detections, threshold: float) -> Detections:
-    order = sorted(range(len(found)), key=lambda index: (-found.scores[index].item(), index))
-    over = overlap(found.boxes, found.boxes) > threshold
+def brute_force(preds: Detections, threshold: float) -> Detections:
+    order = sorted(range(len(preds)), key=lambda index: (-preds.scores[index].item(), index))
+    over = overlap(preds.boxes, preds.boxes) > threshold
     stay: list[int] = []
     for index in order:
-        rivals = [one for one in stay if found.labels[one] == found.labels[index]]
+        rivals = [one for one in stay if preds.labels[one] == preds.labels[index]]
         if not any(over[one, index] for one in rivals):
             stay.append(index)
-    return found[torch.tensor(stay, dtype=torch.int64)]
+    return preds[torch.tensor(stay, dtype=torch.int64)]
 
 
 def some(count: int, extent: float, seed: int, *, horizontal: bool) -> Detections:
@@ -48,33 +48,33 @@ def same(a: Detections, b: Detections) -> bool:
 def test_as_brute_force(
     seed: int, count: int, extent: float, threshold: float, horizontal: bool
 ) -> None:
-    found = some(count, extent, seed, horizontal=horizontal)
-    assert same(suppress(found, threshold), brute_force(found, threshold))
+    preds = some(count, extent, seed, horizontal=horizontal)
+    assert same(nms(preds, threshold), brute_force(preds, threshold))
 
 
 def test_any_block_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Boxes beaten within a block, by an earlier block, and by ones that are themselves beaten."""
-    found = some(600, 150, seed=0, horizontal=False)
-    expected = brute_force(found, 0.2)
+    preds = some(600, 150, seed=0, horizontal=False)
+    expected = brute_force(preds, 0.2)
     assert 0 < len(expected) < 600
     for block, looked_up in ((1, 1), (7, 3), (64, 64), (1000, 5)):
-        monkeypatch.setattr(suppression, "_BLOCK", block)
-        monkeypatch.setattr(suppression, "_LOOKED_UP", looked_up)
-        assert same(suppress(found, 0.2), expected)
+        monkeypatch.setattr(nms_module, "_BLOCK", block)
+        monkeypatch.setattr(nms_module, "_LOOKED_UP", looked_up)
+        assert same(nms(preds, 0.2), expected)
 
 
 def test_horizontal_agrees_with_torchvision() -> None:
-    found = some(400, 150, seed=1, horizontal=True)
+    preds = some(400, 150, seed=1, horizontal=True)
     for label in range(3):
-        one = found[found.labels == label]
-        stay = nms(one.boxes, one.scores + torch.arange(len(one)).flip(0) * 1e-6, 0.3)
-        assert torch.equal(suppress(one, 0.3).boxes, one.boxes[stay])
+        one = preds[preds.labels == label]
+        stay = ops.nms(one.boxes, one.scores + torch.arange(len(one)).flip(0) * 1e-6, 0.3)
+        assert torch.equal(nms(one, 0.3).boxes, one.boxes[stay])
 
 
 def test_boxes_without_area_stay() -> None:
     boxes = torch.tensor([[5.0, 5.0, 0.0, 0.0, 0.0]]).repeat(3, 1)
-    found = Detections(boxes, torch.tensor([0.1, 0.3, 0.2]), torch.zeros(3, dtype=torch.int64))
-    torch.testing.assert_close(suppress(found, 0.5).scores, torch.tensor([0.3, 0.2, 0.1]))
+    preds = Detections(boxes, torch.tensor([0.1, 0.3, 0.2]), torch.zeros(3, dtype=torch.int64))
+    torch.testing.assert_close(nms(preds, 0.5).scores, torch.tensor([0.3, 0.2, 0.1]))
 
 
 def test_many_boxes_need_no_matrix_of_pairs() -> None:
@@ -82,6 +82,6 @@ def test_many_boxes_need_no_matrix_of_pairs() -> None:
     boxes = some_boxes(60_000, 60_000, seed=2).float()
     boxes[30_000:] = boxes[:30_000]
     scores = torch.linspace(1, 0, 60_000)
-    stay = suppress(Detections(boxes, scores, torch.zeros(60_000, dtype=torch.int64)), 0.999)
+    stay = nms(Detections(boxes, scores, torch.zeros(60_000, dtype=torch.int64)), 0.999)
     assert len(stay) == 30_000
     assert torch.equal(stay.boxes, boxes[:30_000])

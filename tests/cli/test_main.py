@@ -152,10 +152,10 @@ def test_weights_of_another_size(
     config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cgeartheye.models.backbone import SIZES, VisionTransformer
-    from cgeartheye.models.backbone.checkpoint_io import Facts, save_tensors
+    from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
 
     path = tmp_path / "small.safetensors"
-    facts = Facts((1, 2, 3), (4, 5, 6), 0.75, 28).to_metadata()
+    facts = WeightsMetadata((1, 2, 3), (4, 5, 6), 0.75, 28).to_metadata()
     save_tensors(path, VisionTransformer(SIZES["small"], grid=2).state_dict(), facts)
     sentence = fails(capsys, "train", config_file, "--set", f"backbone.weights={path}")
     assert "set backbone.name=small" in sentence

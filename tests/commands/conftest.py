@@ -37,9 +37,9 @@ task: semantic_segmentation
 backbone: {{name: tiny, weights: random}}
 data:
   {{root: {land}, classes: [wood, field, water], image_size: 56, batch_size: 4, workers: 0,
-    scale: [0.8, 1.25], distortion: false}}
+    scale: [0.8, 1.25], color_jitter: false}}
 decoder: {{kind: light, channels: 64}}
-training: {{epochs: 3, lr: 2e-3, decoder_lr: 1.0, log_every: 1, device: cpu, warmup_epochs: 1}}
+training: {{epochs: 3, lr: 2e-3, decoder_lr_mult: 1.0, log_every: 1, device: cpu, warmup_epochs: 1}}
 cache: {{views: 2}}
 work_dir: {tmp_path / "run"}
 """
@@ -73,9 +73,9 @@ def change_config(pairs: Path, tmp_path: Path) -> Path:
         f"""
 task: change_detection
 backbone: {{name: tiny, weights: random, layer_scale: 0.5}}
-data: {{root: {pairs}, image_size: 56, batch_size: 4, workers: 0, distortion: false}}
+data: {{root: {pairs}, image_size: 56, batch_size: 4, workers: 0, color_jitter: false}}
 decoder: {{kind: light, channels: 32}}
-training: {{epochs: 3, lr: 1e-2, decoder_lr: 1.0, log_every: 1, device: cpu, warmup_epochs: 1}}
+training: {{epochs: 3, lr: 1e-2, decoder_lr_mult: 1.0, log_every: 1, device: cpu, warmup_epochs: 1}}
 cache: {{views: 4}}
 work_dir: {tmp_path / "run"}
 """
@@ -104,9 +104,9 @@ data:
   {{root: {things}, classes: [{", ".join(CLASSES)}], image_size: 112, batch_size: 4, workers: 0,
     scale: [1.0, 1.0], flips: horizontal}}
 decoder:
-  {{channels: 64, queries: 40, encoder_layers: 1, decoder_layers: 2, heads: 4, hidden: 128,
-    denoising: 20}}
-training: {{epochs: 2, lr: 2e-3, decoder_lr: 1.0, log_every: 1, device: cpu, warmup_epochs: 1,
+  {{channels: 64, queries: 40, encoder_layers: 1, decoder_layers: 2, heads: 4, ffn_dim: 128,
+    num_dn_queries: 20}}
+training: {{epochs: 2, lr: 2e-3, decoder_lr_mult: 1.0, log_every: 1, device: cpu, warmup_epochs: 1,
   weight_decay: 1e-4, clip_norm: 0.5}}
 cache: {{views: 1}}
 work_dir: {tmp_path / "run"}

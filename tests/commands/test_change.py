@@ -19,7 +19,7 @@ from cgeartheye.inference.sliding_window import slide
 from cgeartheye.models.backbone import build
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.change.module import ChangeTask
-from cgeartheye.tasks.change.pipeline import ChangeRecipe
+from cgeartheye.tasks.change.pipeline import ChangePipeline
 from cgeartheye.tasks.dense.cached_windows import WindowSource
 from cgeartheye.training.loaders import FeatureSource, FileSource
 from cgeartheye.training.run_dir import read_history
@@ -43,12 +43,12 @@ def train(config_file: Path, *overrides: str) -> tuple[Path, dict[str, float]]:
     return config.work_dir, json.loads((config.work_dir / "test.json").read_text())
 
 
-def build_task(config: ChangeDetection) -> tuple[ChangeRecipe, ChangeTask, WindowSource | None]:
+def build_task(config: ChangeDetection) -> tuple[ChangePipeline, ChangeTask, WindowSource | None]:
     torch.manual_seed(0)
     built = build(config.backbone, model_io.input_side(config))
-    recipe = ChangeRecipe(config)
-    task = recipe.task(built, recipe.classes, tta=False).eval()
-    return recipe, task, built
+    pipeline = ChangePipeline(config)
+    task = pipeline.task(built, pipeline.classes, tta=False).eval()
+    return pipeline, task, built
 
 
 @pytest.mark.parametrize("tuning", ["frozen", "lora"])
@@ -134,21 +134,21 @@ def test_symmetry_is_exact(change_config: Path, decoder: str) -> None:
 
 def test_the_caches_hold_what_encoding_gives(change_config: Path) -> None:
     config = read(change_config, "window.overlap=0.5")
-    recipe, task, built = build_task(config)
-    data = recipe.data(task, built)
+    pipeline, task, built = build_task(config)
+    data = pipeline.data(task, built)
     assert isinstance(data.train, FeatureSource)
     (batch,) = data.train.load([[(3, 4), (5, 1)]])
     keys = [
         (index, derive_seed(config.training.seed, "view", seed % 4, index))
         for index, seed in ((3, 4), (5, 1))
     ]
-    (fresh,) = FileSource(recipe.parts.train, 0, torch.device("cpu")).load([keys])
+    (fresh,) = FileSource(pipeline.parts.train, 0, torch.device("cpu")).load([keys])
     assert torch.equal(batch["mask"], fresh["mask"])
     losses = task.training_loss(batch), task.training_loss(fresh)
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=1e-2)
 
     assert isinstance(data.val, WindowSource)
-    files = FileSource(recipe.parts.val, 0, torch.device("cpu"), ("image1", "image2", "mask"))
+    files = FileSource(pipeline.parts.val, 0, torch.device("cpu"), ("image1", "image2", "mask"))
     for kept, expected in zip(data.val.load([[4, 1]]), files.load([[4, 1]]), strict=True):
         pairs = task.pictures(expected)
         one = slide(pairs, task.logits, 56, 0.5, 5)
@@ -156,7 +156,7 @@ def test_the_caches_hold_what_encoding_gives(change_config: Path) -> None:
         for maps in zip(one, other, strict=True):
             torch.testing.assert_close(*maps, atol=2e-3, rtol=0)
     _, ban, built = build_task(read(change_config, BAN, "data.image_size=64"))
-    assert isinstance(ChangeRecipe(read(change_config, BAN)).data(ban, built).train, FileSource)
+    assert isinstance(ChangePipeline(read(change_config, BAN)).data(ban, built).train, FileSource)
 
 
 @pytest.mark.distributed

@@ -10,14 +10,14 @@ from benchmarks.default_backbone import Dense
 from toy_things import CLASSES, write_things
 
 from cgeartheye.models.backbone import SIZES, VisionTransformer
-from cgeartheye.models.backbone.checkpoint_io import Facts, save_tensors
+from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     state = VisionTransformer(SIZES["tiny"], grid=4, layer_scale=0.5).state_dict()
-    facts = Facts((127.5,) * 3, (127.5,) * 3, gsd=0.5, image_size=56)
+    facts = WeightsMetadata((127.5,) * 3, (127.5,) * 3, gsd=0.5, image_size=56)
     save_tensors(tmp_path / "toy.safetensors", state, facts.to_metadata())
     return tmp_path / "toy.safetensors"
 

@@ -24,7 +24,7 @@ from cgeartheye.data import load_detection_parts
 from cgeartheye.models.backbone import build
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.detection.module import DetectionTask, pack, unpack
-from cgeartheye.tasks.detection.pipeline import DetectionRecipe
+from cgeartheye.tasks.detection.pipeline import DetectionPipeline
 from cgeartheye.training.loaders import FeatureSource, FileSource
 from cgeartheye.training.run_dir import read_history
 from cgeartheye.training.samplers import derive_seed
@@ -148,7 +148,7 @@ def test_boxes_of_georeferenced_images(things_config: Path, things: Path, tmp_pa
     scene = tmp_path / "scene.tif"
     with rasterio.open(scene, "w", crs="EPSG:32650", transform=transform, **profile) as target:
         target.write(image.transpose(2, 0, 1))
-    low = ["detections=5", "data.batch_size=1"]
+    low = ["max_detections=5", "data.batch_size=1"]
     tasks.predict(run, [scene, things / "images" / "val" / "v0.png"], tmp_path / "b.geojson", low)
     features = json.loads((tmp_path / "b.geojson").read_text())["features"]
     for feature in features:
@@ -235,9 +235,9 @@ def test_the_cache_holds_what_encoding_gives(things_config: Path, boxes: str) ->
     config = read(things_config, f"data.boxes={boxes}", "data.scale=[0.7, 1.3]", "cache.views=2")
     torch.manual_seed(0)
     built = build(config.backbone, 112)
-    recipe = DetectionRecipe(config)
-    task = recipe.task(built, recipe.classes, tta=False)
-    data = recipe.data(task, built)
+    pipeline = DetectionPipeline(config)
+    task = pipeline.task(built, pipeline.classes, tta=False)
+    data = pipeline.data(task, built)
     assert isinstance(data.train, FeatureSource)
     (batch,) = data.train.load([[(3, 4), (5, 1)]])
     keys = [
@@ -245,7 +245,7 @@ def test_the_cache_holds_what_encoding_gives(things_config: Path, boxes: str) ->
         for index, seed in ((3, 4), (5, 1))
     ]
     cpu, objects = torch.device("cpu"), ("boxes", "labels", "ignored")
-    (fresh,) = FileSource(recipe.parts.train, 0, cpu, objects).load([keys])
+    (fresh,) = FileSource(pipeline.parts.train, 0, cpu, objects).load([keys])
     kept, labels = unpack(batch["objects"])
     for n in range(2):
         torch.testing.assert_close(kept[n], fresh["boxes"][n])
@@ -255,7 +255,7 @@ def test_the_cache_holds_what_encoding_gives(things_config: Path, boxes: str) ->
     torch.testing.assert_close(batch["features"], expected, rtol=1e-3, atol=1e-3)
 
     task.eval()
-    files = FileSource(recipe.parts.val, 0, cpu, objects)
+    files = FileSource(pipeline.parts.val, 0, cpu, objects)
     order = [[0, 1, 2], [4]]
     with torch.no_grad():
         for one, other in zip(data.val.load(order), files.load(order), strict=True):
@@ -281,10 +281,10 @@ def test_packed_objects_come_back() -> None:
 def test_the_mirror_image_shows_the_same_boxes(things_config: Path) -> None:
     """With `tta` what only the mirror image shows is put where it lies in the image."""
     config = read(things_config, "data.boxes=oriented", "backbone.layer_scale=1e-5")
-    recipe = DetectionRecipe(config)
+    pipeline = DetectionPipeline(config)
     built = build(config.backbone, 112)
-    task = recipe.task(built, recipe.classes, tta=True).eval()
-    image = recipe.parts.val[0]["image"].as_subclass(torch.Tensor)[None]
+    task = pipeline.task(built, pipeline.classes, tta=True).eval()
+    image = pipeline.parts.val[0]["image"].as_subclass(torch.Tensor)[None]
     with torch.no_grad():
         (plain,), (turned,) = task.predict_windows(image), task.predict_windows(image.flip(-1))
     back = turned.boxes.clone()
@@ -300,8 +300,8 @@ def test_the_mirror_image_shows_the_same_boxes(things_config: Path) -> None:
 @pytest.mark.parametrize("resize", [True, False])
 def test_horizontal_boxes_end_where_the_image_does(things_config: Path, resize: bool) -> None:
     """Also where the network's input goes on, in black; the image has other pixels than it."""
-    recipe = DetectionRecipe(read(things_config, f"data.resize={resize}"))
-    task = recipe.task(build(recipe.config.backbone, 112), recipe.classes, tta=False).eval()
+    pipeline = DetectionPipeline(read(things_config, f"data.resize={resize}"))
+    task = pipeline.task(build(pipeline.config.backbone, 112), pipeline.classes, tta=False).eval()
     sides = (40, 60) if resize else (80, 100)
     image = torch.zeros(1, 3, *((112, 112) if resize else sides), dtype=torch.uint8)
     wide = Detections(torch.tensor([[-1.0, 2, 112, 112]]), torch.ones(1), torch.zeros(1).long())
@@ -315,8 +315,8 @@ def test_horizontal_boxes_end_where_the_image_does(things_config: Path, resize: 
 @pytest.mark.parametrize("boxes", ["horizontal", "oriented"])
 def test_nothing_is_found_beyond_an_image(things_config: Path, boxes: str) -> None:
     """The network's input is square; what it sees in the black below a flat image is no object."""
-    recipe = DetectionRecipe(read(things_config, f"data.boxes={boxes}"))
-    task = recipe.task(build(recipe.config.backbone, 112), recipe.classes, tta=False).eval()
+    pipeline = DetectionPipeline(read(things_config, f"data.boxes={boxes}"))
+    task = pipeline.task(build(pipeline.config.backbone, 112), pipeline.classes, tta=False).eval()
     corners = torch.tensor([[30.0, 2, 50, 12], [30, 18, 50, 60]])  # the image ends at 20
     places = corners if boxes == "horizontal" else from_horizontal(corners)
     told = Detections(places, torch.ones(2), torch.zeros(2).long())
@@ -349,11 +349,11 @@ def test_metrics_take_the_truth_as_it_is_annotated(things_config: Path) -> None:
     """A task that predicts the truth is perfect, whatever the images' sizes."""
     for boxes in ("horizontal", "oriented"):
         config = read(things_config, f"data.boxes={boxes}")
-        recipe = DetectionRecipe(config)
+        pipeline = DetectionPipeline(config)
         built = build(config.backbone, 112)
-        task = DetectionTask(built.module, built.normalisation, recipe.classes, config)
+        task = DetectionTask(built.module, built.normalization, pipeline.classes, config)
         source = FileSource(
-            recipe.parts.val, 0, torch.device("cpu"), ("boxes", "labels", "ignored")
+            pipeline.parts.val, 0, torch.device("cpu"), ("boxes", "labels", "ignored")
         )
         metrics = task.metrics()
         for batch in source.load([[0, 1], [2, 3, 4]]):
@@ -404,18 +404,18 @@ def test_mistakes_are_one_sentence(
 def test_more_objects_than_queries_are_told_and_trained_on(
     things_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(things_config, "decoder.queries=2", "detections=1", "training.epochs=1")
+    train(things_config, "decoder.queries=2", "max_detections=1", "training.epochs=1")
     said = " ".join("".join(capsys.readouterr()).split())
     assert "of which decoder.queries=2 can find" in said
-    assert "of which detections=1 are told" in said
+    assert "of which max_detections=1 are told" in said
 
 
 def test_the_light_head_tells_every_object_once(things_config: Path) -> None:
     """As many boxes as are asked for, and no two of a class on one another."""
-    config = read(things_config, "decoder.kind=light", "data.boxes=oriented", "detections=50")
-    recipe = DetectionRecipe(config)
-    task = recipe.task(build(config.backbone, 112), recipe.classes, tta=False).eval()
-    image = recipe.parts.val[0]["image"].as_subclass(torch.Tensor)[None]
+    config = read(things_config, "decoder.kind=light", "data.boxes=oriented", "max_detections=50")
+    pipeline = DetectionPipeline(config)
+    task = pipeline.task(build(config.backbone, 112), pipeline.classes, tta=False).eval()
+    image = pipeline.parts.val[0]["image"].as_subclass(torch.Tensor)[None]
     torch.nn.init.constant_(task.decoder.classify.bias, 0.0)  # type: ignore[union-attr, arg-type]
     with torch.no_grad():
         (found,) = task.predict_windows(image)
@@ -459,7 +459,7 @@ def test_a_published_checkpoint_is_read(things_config: Path, tmp_path: Path) -> 
     tasks.test(read(run / "config.yaml"), out=tmp_path / "ours.json")
     config = read(
         things_config,
-        *("backbone.gsd=0.75", "backbone.normalisation={}", f"work_dir={tmp_path}/p"),
+        *("backbone.gsd=0.75", "backbone.normalization={}", f"work_dir={tmp_path}/p"),
         "cache.enabled=false",  # it keeps features in half precision
     )
     tasks.test(config, published, out=tmp_path / "theirs.json")

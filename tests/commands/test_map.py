@@ -48,7 +48,7 @@ def test_a_segmenter_maps_what_it_predicts_for_chips(land_config: Path, tmp_path
     picture, _ = draw(5, 150, 203)
     scene = write_scene(tmp_path / "scene.tif", picture)
     out = tmp_path / "map"
-    command("map", run, scene, "--out", out, "--vector", "gpkg", "--probabilities")
+    command("map", run, scene, "--out", out, "--vector-format", "gpkg", "--probabilities")
 
     facts = json.loads((out / "map.json").read_text())
     assert facts["settings"]["model_gsd"] == 0.75
@@ -77,7 +77,7 @@ def test_a_classifier_maps_cells(config_file: Path, tmp_path: Path) -> None:
     assert model_io.read_model(run).gsd == pytest.approx(0.75 * 40 / 29)
     scene = write_scene(tmp_path / "scene.tif", draw(5, 120, 200)[0])
     out = tmp_path / "map"
-    command("map", run, scene, "--out", out, "--vector", "geojson")
+    command("map", run, scene, "--out", out, "--vector-format", "geojson")
     cells = geopandas.read_file(out / "map.geojson")
     assert len(cells) == 4 * 6
     assert set(cells["class"]) <= {"brick", "field", "water", "wood"}
@@ -121,7 +121,7 @@ def test_mistakes_are_one_sentence(
     run, scene = tmp_path / "run", write_scene(tmp_path / "scene.tif", draw(5, 60, 70)[0])
     arguments = ["map", run, scene, "--out", tmp_path / "map"]
     for options, words in [
-        (["--vector", "shp"], "one of gpkg"),
+        (["--vector-format", "shp"], "one of gpkg"),
         (["--overlap", "1"], "a share, 0 to 0.9"),
         (["--device", "toaster"], "no device 'toaster'"),
         (["--bands", "1", "2", "4"], "band 4"),
@@ -146,11 +146,11 @@ def test_a_detector_maps_what_it_finds_in_a_large_image(
     picture = draw_things(7, 260, 200)[0]
     scene = write_scene(tmp_path / "scene.tif", picture)
     wide = "window.overlap=0.7"  # more than the largest object needs
-    command("map", run, scene, "--out", out, "--score", 0, "--set", wide)
+    command("map", run, scene, "--out", out, "--score-threshold", 0, "--set", wide)
     facts = json.loads((out / "map.json").read_text())
     assert facts["kind"] == "objects"
     assert facts["settings"]["score"] == 0
-    assert facts["settings"]["model_largest"] == model_io.read_model(run).largest
+    assert facts["settings"]["model_largest"] == model_io.read_model(run).max_object_size
     assert facts["overlap_m"] == pytest.approx(0.7 * 112 * 0.75, rel=1e-3)
     found = geopandas.read_file(out / "map.gpkg")
     config = load(run / "config.yaml", ["data.resize=false", wide])

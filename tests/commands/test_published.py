@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgeartheye.config import Normalisation, load
+from cgeartheye.config import Normalization, load
 from cgeartheye.data.index.catalog import CATALOG
 from cgeartheye.models.backbone import SIZES, VisionTransformer
 from cgeartheye.tasks.scene.module import SceneTask
@@ -21,16 +21,16 @@ def test_builds_and_predicts(path: Path) -> None:
     size, side, catalog = path.stem.removeprefix("CGEarthEye-").split("-")
     assert (config.backbone.name, str(config.data.image_size)) == (size.lower(), side)
     assert config.data.catalog == catalog
-    assert config.backbone.normalisation == Normalisation()
+    assert config.backbone.normalization == Normalization()
     # A fifth is trained on; the rest is tested.
     assert (config.data.train, config.data.val) == ("val_20per.txt", "train_80per.txt")
     assert (config.data.batch_size, config.training.epochs, config.training.lr) == (32, 100, 1e-4)
-    assert (config.training.lr_batch, config.training.decoder_lr) == (128, 1)
+    assert (config.training.base_batch_size, config.training.decoder_lr_mult) == (128, 1)
     assert config.data.resize_to == (532 if side == "518" else 230)
     classes = CATALOG[config.data.catalog].classes
     with torch.device("meta"):
         vit = VisionTransformer(SIZES[config.backbone.name], grid=config.data.image_size // 14)
-        task = SceneTask(vit, config.backbone.normalisation, classes, config)
+        task = SceneTask(vit, config.backbone.normalization, classes, config)
         images = torch.empty(2, 3, config.data.image_size, config.data.image_size)
         prediction = task.predict({"image": images})
     assert prediction.probabilities.shape == (2, 30 if catalog == "AID" else 45)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgeartheye.config import ChangeDetection, Normalisation, load
+from cgeartheye.config import ChangeDetection, Normalization, load
 from cgeartheye.models.backbone import SIZES, VisionTransformer
 from cgeartheye.tasks.change.module import ChangeTask
 
@@ -32,7 +32,7 @@ def test_builds_and_trains(path: Path) -> None:
     with torch.device("meta"):
         vit = VisionTransformer(SIZES[config.backbone.name], grid=16)
         vit.requires_grad_(False)
-        task = ChangeTask(vit, Normalisation(), ("unchanged", "changed"), config)
+        task = ChangeTask(vit, Normalization(), ("unchanged", "changed"), config)
         batch = {
             "image1": torch.empty(2, 3, side, side),
             "image2": torch.empty(2, 3, side, side),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgeartheye.config import Normalisation, ObjectDetection, load
+from cgeartheye.config import Normalization, ObjectDetection, load
 from cgeartheye.data.index.catalog import BOXED
 from cgeartheye.models.backbone import SIZES, VisionTransformer
 from cgeartheye.tasks.detection.module import DetectionTask
@@ -39,7 +39,7 @@ def test_builds(path: Path) -> None:
     with torch.device("meta"):
         vit = VisionTransformer(SIZES[config.backbone.name], grid=56)
         vit.requires_grad_(False)
-        task = DetectionTask(vit, Normalisation(), classes, config)
+        task = DetectionTask(vit, Normalization(), classes, config)
         maps = task.encode(torch.empty(1, 3, 784, 784))
     if size == "Giant":
         assert task.layers == [13, 26, 39]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgeartheye.config import Normalisation, SemanticSegmentation, load
+from cgeartheye.config import Normalization, SemanticSegmentation, load
 from cgeartheye.data.index.catalog import MASKED
 from cgeartheye.models.backbone import SIZES, VisionTransformer
 from cgeartheye.tasks.segmentation.module import SegmentationTask
@@ -27,14 +27,14 @@ def test_builds_and_trains(path: Path) -> None:
     assert isinstance(config, SemanticSegmentation)
     size, side, catalog = path.stem.removeprefix("CGEarthEye-").split("-")
     assert (config.backbone.name, str(config.data.image_size)) == (size.lower(), side)
-    assert config.backbone.normalisation == Normalisation()
+    assert config.backbone.normalization == Normalization()
     assert config.data.catalog is not None
     assert config.data.catalog.lower() == catalog.lower()
     classes = MASKED[config.data.catalog].classes
     with torch.device("meta"):
         vit = VisionTransformer(SIZES[config.backbone.name], grid=37)
         vit.requires_grad_(False)
-        task = SegmentationTask(vit, Normalisation(), classes, config)
+        task = SegmentationTask(vit, Normalization(), classes, config)
         batch = {
             "image": torch.empty(2, 3, 518, 518),
             "mask": torch.empty(2, 518, 518, dtype=torch.uint8),
@@ -53,4 +53,4 @@ def test_the_published_schedule_of_isaid() -> None:
     rate = [learning_rate(step, 4247, 8, config.training) for step in (0, 3000, 81_500, 159_999)]
     assert rate[:3] == pytest.approx([6e-11, 6e-5, 3e-5])
     assert 0 < rate[3] < 1e-9
-    assert (config.data.batch_size, config.training.decoder_lr) == (8, 10)
+    assert (config.data.batch_size, config.training.decoder_lr_mult) == (8, 10)

@@ -18,17 +18,17 @@ from safetensors.torch import load_file
 
 from cgeartheye.commands import tasks
 from cgeartheye.commands.probe import probe
-from cgeartheye.config import Backbone, Normalisation, load
+from cgeartheye.config import Backbone, Normalization, load
 from cgeartheye.data import load_parts
 from cgeartheye.models.backbone import build
-from cgeartheye.models.backbone.checkpoint_io import Facts, save_tensors
+from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
 from cgeartheye.tasks import model_io
 from cgeartheye.training.run_dir import read_history
 from cgeartheye.utils.errors import UserError
 
 TOOLS = Path(__file__).parents[2] / "tools"
 COMMAND = [sys.executable, "-m", "cgeartheye"]
-FACTS = Facts(Normalisation().mean, Normalisation().std, gsd=0.75, image_size=28)
+FACTS = WeightsMetadata(Normalization().mean, Normalization().std, gsd=0.75, image_size=28)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
 
 
@@ -70,7 +70,7 @@ def test_a_tuned_backbone_carries_another_run(
     overrides = [f"backbone.weights={weights}", "backbone.gsd=1", f"work_dir={tmp_path / 'next'}"]
     config = load(config_file, overrides)
     built = build(config.backbone, 28)
-    assert built.normalisation == Normalisation()
+    assert built.normalization == Normalization()
     expected = load_file(weights)
     for name, tensor in built.module.state_dict().items():
         assert (tensor == expected[f"backbone.{name}"]).all()
@@ -330,7 +330,7 @@ def test_a_published_classifier_is_tested_as_it_is(
     expected = json.loads((trained / "test.json").read_text())
     config = load(
         config_file,
-        ["backbone.normalisation={}", "backbone.gsd=0.75", f"work_dir={tmp_path / 'published'}"],
+        ["backbone.normalization={}", "backbone.gsd=0.75", f"work_dir={tmp_path / 'published'}"],
     )
     assert tasks.test(config, path)["top1"] == expected["top1"]
 
@@ -367,7 +367,7 @@ def test_mixed_precision_accumulation_and_tensorboard(config_file: Path, precisi
         "backbone.checkpoint_activations=true",
         "training.lr=1e-3",
         "training.epochs=6",
-        "training.accumulate=2",
+        "training.grad_accum_steps=2",
         "training.clip_norm=1.0",
         "training.tensorboard=true",
     )

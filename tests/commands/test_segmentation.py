@@ -18,14 +18,14 @@ from sklearn.metrics import jaccard_score
 from toy_land import draw
 
 from cgeartheye.commands import tasks
-from cgeartheye.config import Normalisation, SemanticSegmentation, load
+from cgeartheye.config import Normalization, SemanticSegmentation, load
 from cgeartheye.data import load_segmentation_parts
 from cgeartheye.inference.sliding_window import slide
 from cgeartheye.models.backbone import build
-from cgeartheye.models.backbone.checkpoint_io import Facts, save_tensors
+from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
 from cgeartheye.tasks.dense.cached_windows import WindowSource
 from cgeartheye.tasks.segmentation.module import SegmentationTask
-from cgeartheye.tasks.segmentation.pipeline import SegmentationRecipe
+from cgeartheye.tasks.segmentation.pipeline import SegmentationPipeline
 from cgeartheye.training.loaders import FeatureSource, FileSource
 from cgeartheye.training.run_dir import read_history
 from cgeartheye.training.samplers import derive_seed
@@ -111,7 +111,7 @@ def test_what_the_model_file_holds(config_file: Path, tmp_path: Path) -> None:
         for name, tensor in tensors.items()
         if name.startswith("backbone.")
     }
-    facts = Facts(Normalisation().mean, Normalisation().std, gsd=0.75, image_size=56)
+    facts = WeightsMetadata(Normalization().mean, Normalization().std, gsd=0.75, image_size=56)
     weights = tmp_path / "backbone.safetensors"
     save_tensors(weights, state, facts.to_metadata())
     beneath = f"backbone.weights={weights}"
@@ -137,7 +137,7 @@ def test_a_convolutional_backbone(config_file: Path, tmp_path: Path, decoder: st
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         maps = outcome.encode(images)[0]
-        stages = outcome.backbone(outcome.normalise(images), [1, 2, 3, 4])[1]
+        stages = outcome.backbone(outcome.normalize(images), [1, 2, 3, 4])[1]
     assert maps.shape == outcome.encoded_shape
     assert torch.equal(F.pixel_shuffle(maps[0], 4), stages[0][0])
     assert torch.equal(F.pixel_shuffle(maps[1, :512], 2), stages[1][0])
@@ -232,11 +232,11 @@ def test_the_cache_holds_what_encoding_gives(config_file: Path, tmp_path: Path) 
     config = read(config_file)
     torch.manual_seed(0)
     built = build(config.backbone, 56)
-    recipe = SegmentationRecipe(config)
-    task = SegmentationTask(built.module, built.normalisation, recipe.classes, config)
-    source = recipe.data(task, built).train
+    pipeline = SegmentationPipeline(config)
+    task = SegmentationTask(built.module, built.normalization, pipeline.classes, config)
+    source = pipeline.data(task, built).train
     assert isinstance(source, FeatureSource)
-    chips = recipe.parts.train
+    chips = pipeline.parts.train
     (batch,) = source.load([[(3, 4), (5, 1)]])
     keys = [
         (index, derive_seed(config.training.seed, "view", seed % 2, index))
@@ -263,12 +263,12 @@ def test_a_cache_beyond_the_budget_is_computed(
 
 def test_validation_images_are_encoded_once(config_file: Path) -> None:
     config = read(config_file, "window.overlap=0.5")
-    recipe = SegmentationRecipe(config)
+    pipeline = SegmentationPipeline(config)
     built = build(config.backbone, config.data.image_size)
-    task = SegmentationTask(built.module, built.normalisation, recipe.classes, config).eval()
-    kept = recipe.data(task, built).val
+    task = SegmentationTask(built.module, built.normalization, pipeline.classes, config).eval()
+    kept = pipeline.data(task, built).val
     assert isinstance(kept, WindowSource)
-    files = FileSource(recipe.parts.val, 0, torch.device("cpu"), ("image", "mask"))
+    files = FileSource(pipeline.parts.val, 0, torch.device("cpu"), ("image", "mask"))
     order = [[0, 1, 2], [6], [5, 3]]
     for batch, expected in zip(kept.load(order), files.load(order), strict=True):
         assert batch["index"].tolist() == expected["index"].tolist()

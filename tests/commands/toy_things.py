@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 CLASSES = ("red", "blue", "white")
-COLOURS = ((210, 60, 50), (60, 80, 200), (230, 230, 230))
+COLORS = ((210, 60, 50), (60, 80, 200), (230, 230, 230))
 SIDES = ("left_top", "right_top", "right_bottom", "left_bottom")
 
 
@@ -18,18 +18,18 @@ def draw_things(seed: int, height: int, width: int) -> tuple[np.ndarray, np.ndar
     ground = random.normal(110, 12, (height, width, 3)).clip(0, 255).astype(np.uint8)
     image = Image.fromarray(ground)
     canvas = ImageDraw.Draw(image)
-    centres: list[np.ndarray] = []
+    centers: list[np.ndarray] = []
     corners, labels = [], []
     for _ in range(random.integers(2, 5)):
-        centre = random.uniform((20, 20), (width - 20, height - 20))
-        if any(np.hypot(*(centre - other)) < 34 for other in centres):
+        center = random.uniform((20, 20), (width - 20, height - 20))
+        if any(np.hypot(*(center - other)) < 34 for other in centers):
             continue
-        centres.append(centre)
+        centers.append(center)
         half = random.uniform(10, 17) * np.array([1, random.uniform(0.3, 0.6)])
         angle, label = random.uniform(0, math.pi), int(random.integers(3))
         turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-        box = centre + np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half @ turn
-        canvas.polygon([tuple(point) for point in box], fill=COLOURS[label])
+        box = center + np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half @ turn
+        canvas.polygon([tuple(point) for point in box], fill=COLORS[label])
         corners.append(box)
         labels.append(label)
     return np.array(image), np.array(corners), labels

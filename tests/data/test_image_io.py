@@ -45,10 +45,10 @@ def write_tiff(path: Path, pixels: np.ndarray, **profile: object) -> Path:
 
 
 def picture(mode: str) -> Image.Image:
-    colours = Image.fromarray(noise(3).transpose(1, 2, 0))
+    colors = Image.fromarray(noise(3).transpose(1, 2, 0))
     if mode == "P":
-        return colours.quantize(16)
-    image = colours.convert(mode)
+        return colors.quantize(16)
+    image = colors.convert(mode)
     if mode in ("LA", "RGBA"):
         alpha = noise(1)[0]
         alpha[:2] = 0
@@ -254,7 +254,7 @@ def test_a_damaged_file_is_read_or_is_a_sentence(tmp_path, kind, place, junk):
     data[start : start + len(junk)] = junk
     path = tmp_path / "damaged"
     path.write_bytes(data)
-    with contextlib.suppress(UserError):  # whose sentences the tests beside this one read
+    with contextlib.nms(UserError):  # whose sentences the tests beside this one read
         read = read_image(path)
         assert read.dtype == torch.uint8
         assert read.shape[0] == 3

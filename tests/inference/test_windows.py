@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgeartheye.inference.windows import Axis, fade, starts, taps
+from cgeartheye.inference.windows import Axis, blend_weights, taps, window_offsets
 
 sizes = st.integers(1, 700)
 windows = st.integers(1, 10).map(lambda n: 14 * n)
@@ -14,7 +14,7 @@ overlaps = st.floats(0, 0.9)
 def test_windows_cover_everything_and_overlap_enough(
     length: int, window: int, share: float
 ) -> None:
-    found = starts(length, window, share)
+    found = window_offsets(length, window, share)
     seen = np.zeros(length, int)
     for start in found:
         seen[start : start + window] += 1
@@ -31,7 +31,7 @@ def test_windows_cover_everything_and_overlap_enough(
 
 @given(windows, overlaps)
 def test_weights_fade_and_never_vanish(window: int, share: float) -> None:
-    weights = fade(window, share)
+    weights = blend_weights(window, share)
     assert (weights > 0).all()
     assert weights.max() <= 1
     np.testing.assert_array_equal(weights, weights[::-1])
@@ -40,7 +40,7 @@ def test_weights_fade_and_never_vanish(window: int, share: float) -> None:
 
 @pytest.mark.parametrize("width", [2, 7, 14])
 def test_two_windows_sum_to_one_where_they_overlap(width: int) -> None:
-    weights = fade(28, width / 28)
+    weights = blend_weights(28, width / 28)
     np.testing.assert_allclose(weights[-width:] + weights[:width], 1, atol=1e-6)
 
 

@@ -30,7 +30,7 @@ TABLES = ("design", "chips", "quality", "curated", "packed")
 def country(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2 km a side, of which 0.6 km have pictures."""
     folder = tmp_path_factory.mktemp("country")
-    write_country(Country(kilometres=2, tiles=1, world=800), folder)
+    write_country(Country(kilometers=2, tiles=1, world=800), folder)
     sizes = {"cells": 100, "total": 350, "size": 70, "keep": 12, "steps": 2, "workers": 0}
     write_configs(folder, **sizes)
     return folder
@@ -128,7 +128,7 @@ def test_finished_steps_are_not_done_again(
     run(*arguments)
     assert capsys.readouterr().out.count("done before") == 5
     assert before == {path: path.stat().st_mtime_ns for path in whole.glob("*.parquet")}
-    run(*arguments, "--set", "curation.keep=11")
+    run(*arguments, "--set", "curation.num_places=11")
     assert capsys.readouterr().out.count("done before") == 3
     assert len(set(Store(whole / "store").table["place"].to_pylist())) == 11
     run(*arguments)
@@ -218,7 +218,7 @@ def test_mistakes_are_told(
     for override, sentence in {
         "design.regions=gone.gpkg": "no file gone.gpkg",
         "curation.clusters=[5,50]": "clusters must fall from level to level",
-        "licence=": "licence",
+        "license=": "licence",
         "cut.siz=3": "did you mean 'size'",
     }.items():
         with pytest.raises(SystemExit) as error:

@@ -144,7 +144,7 @@ def test_nodata_in_the_middle_of_a_window_stays_nodata(tmp_path: Path, gsd: floa
     pixels[:, 60, 3] = 0
     pixels[0, 5, 5] = 0  # one band alone is no nodata
     scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
-    run_toy(scene, tmp_path / "map", Toy(gsd=gsd), vector=("gpkg",), probabilities=True)
+    run_toy(scene, tmp_path / "map", Toy(gsd=gsd), vector_format=("gpkg",), probabilities=True)
     classes = read(tmp_path / "map/map.tif")[0]
     np.testing.assert_array_equal(classes == 255, (pixels == 0).all(0))
     np.testing.assert_array_equal(
@@ -172,7 +172,7 @@ def test_windows_without_data_cost_nothing(tmp_path: Path) -> None:
     toy = Toy()
     run_toy(scene, tmp_path / "map", toy, batch_size=1)
     # A look at the model; two rows of windows touch the data.
-    assert toy.calls == 1 + 2 * len(windows.starts(300, 28, 1 / 3))
+    assert toy.calls == 1 + 2 * len(windows.window_offsets(300, 28, 1 / 3))
 
 
 def test_nan_is_nodata(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_no_reference_system(tmp_path: Path) -> None:
     plain = write_scene(tmp_path / "c.tif", picture(40, 40), Affine.identity(), None)
     with pytest.raises(UserError, match="no reference system"):
         run_toy(plain, tmp_path / "c")
-    facts = run_toy(plain, tmp_path / "d", scene_gsd=2.0, gsd=1.0, vector=("gpkg",))
+    facts = run_toy(plain, tmp_path / "d", input_gsd=2.0, gsd=1.0, vector_format=("gpkg",))
     assert facts["model_grid"]["rows"] == 80
     with rasterio.open(tmp_path / "d/map.tif") as file:
         assert file.crs is None
@@ -326,7 +326,9 @@ def test_scenes_become_a_grid_of_cells(tmp_path: Path) -> None:
     pixels = picture(60, 100)
     pixels[:, :28, 28:56] = 0
     scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
-    facts = run_toy(scene, tmp_path / "map", ToyCells(), vector=("gpkg",), probabilities=True)
+    facts = run_toy(
+        scene, tmp_path / "map", ToyCells(), vector_format=("gpkg",), probabilities=True
+    )
     assert facts["kind"] == "cells"
     classes, percent = read(tmp_path / "map/map.tif")[0], read(tmp_path / "map/probabilities.tif")
     assert classes.shape == (3, 4)
@@ -382,7 +384,7 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
     for wrong, told in (
         ({"overlap": 1.0}, "--overlap 1.0"),
         ({"gsd": -1.0}, "--gsd -1.0"),
-        ({"vector": ("shp",)}, "--vector shp: it is one of gpkg"),
+        ({"vector": ("shp",)}, "--vector-format shp: it is one of gpkg"),
     ):
         with pytest.raises(UserError, match=told):
             run_toy(scene, tmp_path / "map", **wrong)

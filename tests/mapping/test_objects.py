@@ -21,7 +21,7 @@ from toy_map import NORTH_UP, Toy, run_toy, write_scene
 from cgeartheye.boxes import Detections, corners_of
 from cgeartheye.inference import windows
 from cgeartheye.mapping.ledger import Ledger
-from cgeartheye.mapping.outputs import objects as object_outputs
+from cgeartheye.mapping.outputs import objects as objects_output
 from cgeartheye.mapping.sinks import objects, writer
 from cgeartheye.utils.errors import UserError
 
@@ -195,7 +195,7 @@ def test_geographic_pixels_that_stand_upright_are_measured_exactly(tmp_path: Pat
 
 def test_a_scene_on_no_map_has_metres_but_no_heading(tmp_path: Path) -> None:
     scene = blank(tmp_path / "scene.tif", Affine.identity(), None)
-    run_toy(scene, tmp_path / "map", Fixed([100.0, 90.0, 40, 10, 0.7]), scene_gsd=0.5)
+    run_toy(scene, tmp_path / "map", Fixed([100.0, 90.0, 40, 10, 0.7]), input_gsd=0.5)
     (found,) = table(tmp_path / "map").to_dict("records")
     assert (found["length_m"], found["width_m"]) == (20, 5)
     assert "heading" not in found
@@ -256,9 +256,9 @@ def test_the_centre_decides_about_area_of_interest_and_nodata(
 
     toy = ToyDetector(98, False, 12, gsd=gsd)
     run_toy(scene, tmp_path / "map", toy, aoi=tmp_path / "aoi.geojson")
-    middles = shapely.centroid(in_pixels(table(tmp_path / "map")))
-    assert shapely.covers(aoi.buffer(1), middles).all()
-    x = shapely.get_x(middles)
+    centers = shapely.centroid(in_pixels(table(tmp_path / "map")))
+    assert shapely.covers(aoi.buffer(1), centers).all()
+    x = shapely.get_x(centers)
     assert not ((x >= 150) & (x < 160)).any()
     if gsd is None:  # no shade is blended with its neighbour: none is missing
         truth = shapely.centroid(shapes_of(boxes))
@@ -267,7 +267,7 @@ def test_the_centre_decides_about_area_of_interest_and_nodata(
         expected = truth[safe & clear.numpy()]
         assert len(expected) > 10
         for point in expected:
-            assert shapely.distance(point, middles).min() < 1e-6
+            assert shapely.distance(point, centers).min() < 1e-6
 
 
 def test_windows_without_data_are_not_predicted(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_windows_without_data_are_not_predicted(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
     toy = ToyDetector(70, False, 14)
     run_toy(scene, tmp_path / "map", toy, batch_size=1, overlap=0.3)
-    assert toy.calls == len(windows.starts(300, 70, 0.3))
+    assert toy.calls == len(windows.window_offsets(300, 70, 0.3))
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -298,14 +298,18 @@ def test_a_prediction_that_is_not_finite_is_an_error(
 
 def test_options_of_the_other_kind_of_model(tmp_path: Path) -> None:
     scene = blank(tmp_path / "scene.tif")
-    with pytest.raises(UserError, match="--largest and --score are for a model that detects"):
-        run_toy(scene, tmp_path / "map", Toy(), score=0.5)
+    with pytest.raises(
+        UserError, match="--max-object-size and --score-threshold are for a model that detects"
+    ):
+        run_toy(scene, tmp_path / "map", Toy(), score_threshold=0.5)
     with pytest.raises(UserError, match="--probabilities is for maps of pixels"):
         run_toy(scene, tmp_path / "map", ToyDetector(), probabilities=True)
-    with pytest.raises(UserError, match=r"--score 1\.5: it is 0 to 1"):
-        run_toy(scene, tmp_path / "map", ToyDetector(), score=1.5)
-    with pytest.raises(UserError, match="--largest -1: it is the size of the largest object"):
-        run_toy(scene, tmp_path / "map", ToyDetector(), largest=-1)
+    with pytest.raises(UserError, match=r"--score-threshold 1\.5: it is 0 to 1"):
+        run_toy(scene, tmp_path / "map", ToyDetector(), score_threshold=1.5)
+    with pytest.raises(
+        UserError, match="--max-object-size -1: it is the size of the largest object"
+    ):
+        run_toy(scene, tmp_path / "map", ToyDetector(), max_object_size=-1)
     assert not (tmp_path / "map").exists()
 
 
@@ -318,8 +322,8 @@ def test_the_least_score(
     tmp_path: Path, asked: float | None, own: float | None, value: float, kept: int
 ) -> None:
     toy = Fixed([1.0, 2, 30, 40], value)
-    toy.score = own
-    facts = run_toy(blank(tmp_path / "scene.tif"), tmp_path / "map", toy, score=asked)
+    toy.score_threshold = own
+    facts = run_toy(blank(tmp_path / "scene.tif"), tmp_path / "map", toy, score_threshold=asked)
     assert facts["objects"] == kept
 
 
@@ -343,7 +347,7 @@ def test_windows_overlap_by_the_largest_object(
     told: bool,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    toy = Fixed([1.0, 2, 30, 40], largest=largest, gsd=0.75)
+    toy = Fixed([1.0, 2, 30, 40], max_object_size=largest, gsd=0.75)
     scene = blank(tmp_path / "scene.tif")
     facts = run_toy(scene, tmp_path / "map", toy, **{"overlap": 0.0, **options})
     pixel = min(facts["model_grid"]["metres_a_pixel"])
@@ -352,13 +356,13 @@ def test_windows_overlap_by_the_largest_object(
 
 
 def test_the_preview_shows_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_outputs, "SHOWN", 8)
+    monkeypatch.setattr(objects_output, "SHOWN", 8)
     monkeypatch.setattr(objects, "_CHUNK", 5)
     boxes, labels = scatter(150, 150, 40, 14, True, 8)
     scene = write_scene(tmp_path / "scene <b>.tif", draw(150, 150, boxes, labels))
     toy = ToyDetector(70, True, reach(14, True))
-    toy.score = 0.4
-    facts = run_toy(scene, tmp_path / "map", toy, score=0.1)
+    toy.score_threshold = 0.4
+    facts = run_toy(scene, tmp_path / "map", toy, score_threshold=0.1)
     page = (tmp_path / "map/preview.html").read_text()
     assert "scene <b>" not in page
     assert "default-src 'none'" in page
@@ -372,13 +376,13 @@ def test_the_preview_shows_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(sorted(listed["lengths"]), sorted(frame["length_m"]), atol=0.01)
     np.testing.assert_allclose(sorted(listed["headings"]), sorted(frame["heading"]), atol=0.1)
     corners = np.array(listed["corners"]).reshape(-1, 4, 2)
-    middles = shapely.get_coordinates(shapely.centroid(in_pixels(frame)))
-    np.testing.assert_allclose(corners.mean(1), middles, atol=0.1)
+    centers = shapely.get_coordinates(shapely.centroid(in_pixels(frame)))
+    np.testing.assert_allclose(corners.mean(1), centers, atol=0.1)
 
 
 def run_noisy(scene: Path, out: Path, **options: Any) -> Any:
     toy = ToyDetector(70, True, reach(14, True), 0.5)
-    return run_toy(scene, out, toy, vector=("geojson", "parquet"), overlap=0.0, **options)
+    return run_toy(scene, out, toy, vector_format=("geojson", "parquet"), overlap=0.0, **options)
 
 
 SAME = ("map.geojson", "map.parquet", "map.json", "preview.html")
@@ -425,7 +429,7 @@ def test_stopped_while_finishing(
     scene = write_scene(tmp_path / "scene.tif", draw(120, 120, boxes, labels))
     run_noisy(scene, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(object_outputs, step, lambda *_: 1 / 0)
+        patch.setattr(objects_output, step, lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_noisy(scene, tmp_path / "map")
     run_noisy(scene, tmp_path / "map", resume=True)

@@ -22,7 +22,7 @@ from world import GRIDS, HOUSES, SHAPE, first, render, second
 
 from cgeartheye.geo.pair import PairScene, open_pair
 from cgeartheye.geo.reader import open_scene
-from cgeartheye.geo.warp import lattice_of, lay
+from cgeartheye.geo.warp import pixel_grid_at, warp_to
 from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.sinks import writer
 from cgeartheye.utils.errors import UserError
@@ -130,8 +130,8 @@ def test_places_are_those_of_gdal(tmp_path: Path, crs: int) -> None:
     size = 1e-4 if crs == 4326 else 10.0
     path = write_scene(tmp_path / "a.tif", picture(60, 60), Affine(size, 0, x, 0, -size, y), crs)
     scene = open_scene([path])
-    transform = lattice_of(scene)._replace(transform=grid, crs=rasterio.crs.CRS.from_epsg(home))
-    found = lay(scene, transform, (500, 500))._places((1000, 1100), (2003, 2100))
+    transform = pixel_grid_at(scene)._replace(transform=grid, crs=rasterio.crs.CRS.from_epsg(home))
+    found = warp_to(scene, transform, (500, 500))._places((1000, 1100), (2003, 2100))
     rows, columns = np.mgrid[1000:1100, 2003:2100] + 0.5
     x, y = (values.ravel() for values in grid @ (columns, rows))
     points = [np.reshape(v, rows.shape) for v in reproject(f"EPSG:{home}", f"EPSG:{crs}", x, y)]
@@ -303,7 +303,7 @@ def test_vectors_are_of_change_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["gpkg", "parquet", "geojson", "fgb"])
 def test_where_nothing_changed_there_are_no_polygons(tmp_path: Path, ending: str) -> None:
     a, b = first(tmp_path / "a.tif"), second(tmp_path / "b.tif", later=False)
-    facts = run_toy(a, tmp_path / "map", after=b, vector=(ending,))
+    facts = run_toy(a, tmp_path / "map", after=b, vector_format=(ending,))
     assert facts["classes"][1]["pixels"] == 0
     path = tmp_path / f"map/map.{ending}"
     frame = geopandas.read_parquet(path) if ending == "parquet" else geopandas.read_file(path)
@@ -327,7 +327,7 @@ def test_a_displaced_date_is_moved_back(
 ) -> None:
     a, off = first(tmp_path / "a.tif"), (4.3, -6.6)
     b = second(tmp_path / "b.tif", grid, off)
-    facts = run_toy(a, tmp_path / "map", after=b, register=True)
+    facts = run_toy(a, tmp_path / "map", after=b, coregister=True)
     found = facts["scene"]["registration"]
     assert found["applied"]
     np.testing.assert_allclose((found["rows"], found["columns"]), off, atol=0.15)
@@ -465,9 +465,9 @@ def test_stopped_after_every_row_the_map_is_the_same(
 
 def test_other_dates_are_other_settings(tmp_path: Path) -> None:
     a, b = first(tmp_path / "a.tif"), second(tmp_path / "b.tif")
-    run_toy(a, tmp_path / "map", after=b, dates=("a", "b"))
+    run_toy(a, tmp_path / "map", after=b, date_labels=("a", "b"))
     toy = ToyChange()
-    run_toy(a, tmp_path / "map", toy, after=b, dates=("a", "b"), resume=True)
+    run_toy(a, tmp_path / "map", toy, after=b, date_labels=("a", "b"), resume=True)
     assert toy.calls == 0
     for other, words in (
         ({"after": a, "dates": ("a", "b")}, "begun with after"),
@@ -477,7 +477,7 @@ def test_other_dates_are_other_settings(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=words):
             run_toy(a, tmp_path / "map", resume=True, **other)
     with pytest.raises(UserError, match="begun with before"):
-        run_toy(b, tmp_path / "map", after=b, dates=("a", "b"), resume=True)
+        run_toy(b, tmp_path / "map", after=b, date_labels=("a", "b"), resume=True)
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
@@ -501,15 +501,15 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         (a, tmp_path / "gone.tif", {}, "no scene .*gone.tif"),
         (a, b, {"bands": (1, 2, 4)}, "a.tif has 3 bands, so no band 4"),
         (*plain, {"scene_gsd": 1.0}, r"40.tif has 50 x 40 pixels and .*44.tif 50 x 44: on no map"),
-        (a, None, {"register": True}, "--register and --dates are for two dates"),
-        (a, None, {"dates": ("x", "y")}, "--register and --dates are for two dates"),
+        (a, None, {"register": True}, "--coregister and --date-labels are for two dates"),
+        (a, None, {"dates": ("x", "y")}, "--coregister and --date-labels are for two dates"),
     ):
         with pytest.raises(UserError, match=words) as caught:
             run_toy(before, tmp_path / "map", ToyChange(), after=after, **options)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "map").exists()
     run_toy(a, tmp_path / "given", after=nowhere, crs="EPSG:32650")
-    run_toy(plain[0], tmp_path / "plain", after=plain[0], scene_gsd=1.0)
+    run_toy(plain[0], tmp_path / "plain", after=plain[0], input_gsd=1.0)
 
 
 def test_dates_without_common_data_are_an_error(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from rasterio.features import rasterize
 from scipy.ndimage import gaussian_filter, label
 from toy_map import Toy, picture, run_toy, write_scene
 
-from cgeartheye.mapping.geotiff import Plane
-from cgeartheye.mapping.polygonize import polygonise
+from cgeartheye.mapping.geotiff import RawRaster
+from cgeartheye.mapping.polygonize import polygonize
 
 
 def random_map(height: int, width: int, seed: int, smooth: float) -> np.ndarray:
@@ -26,10 +26,12 @@ def random_map(height: int, width: int, seed: int, smooth: float) -> np.ndarray:
     return classes
 
 
-def planes(folder: Path, classes: np.ndarray, confidence: np.ndarray) -> tuple[Plane, Plane]:
+def planes(
+    folder: Path, classes: np.ndarray, confidence: np.ndarray
+) -> tuple[RawRaster, RawRaster]:
     made = []
     for name, values in (("classes", classes), ("confidence", confidence)):
-        plane = Plane(folder / name, 1, *classes.shape)
+        plane = RawRaster(folder / name, 1, *classes.shape)
         plane.write((0, len(classes)), 0, values[None])
         made.append(plane)
     return made[0], made[1]
@@ -58,7 +60,7 @@ def test_polygons_are_the_connected_areas(
     classes = random_map(height, width, seed, smooth)
     confidence = np.random.default_rng(seed).integers(0, 101, classes.shape, np.uint8)
     made = planes(folder, classes, confidence)
-    found = polygonise(*made, strip=rows * width, tolerance=0)
+    found = polygonize(*made, strip=rows * width, tolerance=0)
     assert len(found.polygons) == sum(label(classes == value)[1] for value in range(3))
     assert shapely.coverage_is_valid(found.polygons)
     np.testing.assert_allclose(shapely.area(found.polygons), found.pixels)
@@ -70,7 +72,7 @@ def test_polygons_are_the_connected_areas(
         assert (found.classes[numbers[inside] - 1] == classes[inside]).all()
         sums = np.bincount(numbers[inside] - 1, weights=confidence[inside])
         np.testing.assert_allclose(sums, found.confidence)
-    simple = polygonise(*made, strip=rows * width)
+    simple = polygonize(*made, strip=rows * width)
     assert len(simple.polygons) == len(found.polygons)
     assert shapely.is_valid(simple.polygons).all()
     assert shapely.coverage_is_valid(simple.polygons)
@@ -82,8 +84,8 @@ def test_simplified_polygons_have_fewer_vertices_and_no_gaps(tmp_path: Path) -> 
     classes = random_map(200, 220, 1, 5.0)
     classes[classes == 255] = 0
     made = planes(tmp_path, classes, np.full_like(classes, 80))
-    simple = polygonise(*made, strip=50 * 220)
-    exact = polygonise(*made, strip=50 * 220, tolerance=0)
+    simple = polygonize(*made, strip=50 * 220)
+    exact = polygonize(*made, strip=50 * 220, tolerance=0)
     count = [shapely.get_num_coordinates(found.polygons).sum() for found in (simple, exact)]
     assert count[0] < 0.6 * count[1]
     assert shapely.coverage_is_valid(simple.polygons)
@@ -98,7 +100,7 @@ def test_every_format_opens_in_a_gis_library(tmp_path: Path, ending: str) -> Non
     pixels = picture(80, 90)
     pixels[:, 30:44, 20:50] = 0
     scene = write_scene(tmp_path / "scene.tif", pixels, rotated, nodata=0)
-    facts = run_toy(scene, tmp_path / "map", Toy(), vector=(ending,))
+    facts = run_toy(scene, tmp_path / "map", Toy(), vector_format=(ending,))
     path = tmp_path / f"map/map.{ending}"
     frame = geopandas.read_parquet(path) if ending == "parquet" else geopandas.read_file(path)
     assert frame.crs.to_epsg() == (4326 if ending == "geojson" else 32650)
@@ -126,7 +128,7 @@ def test_the_area_of_a_hole_is_not_counted(tmp_path: Path) -> None:
     pixels[:, 10:30, 10:30] = np.array([40, 200, 40])[:, None, None]
     crs, place = 4326, Affine(1e-5, 0, 10, 0, -1e-5, 60)
     scene = write_scene(tmp_path / "scene.tif", pixels, place, crs)
-    run_toy(scene, tmp_path / "map", Toy(radius=0), vector=("gpkg",))
+    run_toy(scene, tmp_path / "map", Toy(radius=0), vector_format=("gpkg",))
     frame = geopandas.read_file(tmp_path / "map/map.gpkg").set_index("class")
     geod = Geod(ellps="WGS84")
     box = [
@@ -142,7 +144,7 @@ def test_rings_of_geojson_run_counter_clockwise(tmp_path: Path, crs: int, down: 
     """RFC 7946, 3.1.6, whichever way rows run; 5513 has its axes to the south and west."""
     transform = Affine(0.75, 0, 1e6, 0, 0.75 * down, 7e5)
     scene = write_scene(tmp_path / "scene.tif", picture(60, 80), transform, crs)
-    run_toy(scene, tmp_path / "map", vector=("geojson",))
+    run_toy(scene, tmp_path / "map", vector_format=("geojson",))
     content = json.loads((tmp_path / "map/map.geojson").read_text())
     rings = [feature["geometry"]["coordinates"] for feature in content["features"]]
     assert len(rings) > 3

@@ -37,12 +37,17 @@ class ToyDetector:
         self,
         window: int = 64,
         oriented: bool = False,
-        largest: float | None = 20,
+        max_object_size: float | None = 20,
         noise: float = 0.0,
         gsd: float | None = None,
     ):
-        self.window, self.oriented, self.largest, self.noise = window, oriented, largest, noise
-        self.gsd, self.score = gsd, None
+        self.window, self.oriented, self.max_object_size, self.noise = (
+            window,
+            oriented,
+            max_object_size,
+            noise,
+        )
+        self.gsd, self.score_threshold = gsd, None
         self.calls = 0
 
     def predict(self, images: Tensor) -> list[Detections]:
@@ -72,8 +77,8 @@ class ToyDetector:
     def around(self, x: np.ndarray, y: np.ndarray) -> Tensor:
         if not self.oriented:
             return torch.tensor([x.min(), y.min(), x.max() + 1, y.max() + 1])
-        middles = torch.from_numpy(np.stack([x + 0.5, y + 0.5], 1))
-        (box,) = oriented_around([middles])
+        centers = torch.from_numpy(np.stack([x + 0.5, y + 0.5], 1))
+        (box,) = oriented_around([centers])
         # Half a pixel beyond the middles of the outermost, as seen across a side.
         box[2:4] += box[4].cos().abs() + box[4].sin().abs() - 0.5
         return box

@@ -135,7 +135,7 @@ if __name__ == "__main__":  # SCENE OUT, or FIRST OUT SECOND
         Path(sys.argv[2]),
         SlowToyChange(gsd=0.47) if pair else SlowToy(gsd=0.47),
         after=Path(sys.argv[3]) if pair else None,
-        register=pair,
+        coregister=pair,
         resume=True,
         batch_size=4,
         probabilities=True,

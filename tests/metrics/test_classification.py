@@ -178,13 +178,11 @@ def test_confusion_matrix_agrees_with_sklearn_on_masks(
     found = ConfusionMatrix(classes)
     for row, guess in zip(truth, predicted, strict=True):
         found.update(torch.from_numpy(guess), torch.from_numpy(row))
-    labelled = truth != 255
+    labeled = truth != 255
     matrix = np.zeros((classes, classes))
-    if labelled.any():
-        matrix = oracle.confusion_matrix(
-            truth[labelled], predicted[labelled], labels=range(classes)
-        )
-        assert found.accuracy == pytest.approx((truth == predicted)[labelled].mean())
+    if labeled.any():
+        matrix = oracle.confusion_matrix(truth[labeled], predicted[labeled], labels=range(classes))
+        assert found.accuracy == pytest.approx((truth == predicted)[labeled].mean())
     np.testing.assert_array_equal(found.counts, matrix)
 
 

@@ -5,9 +5,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from cgeartheye.metrics.probes import few_per_class, knn_predict, linear_probe
 
 random = np.random.default_rng(0)
-CENTRES = random.normal(size=(4, 8))
+CENTERS = random.normal(size=(4, 8))
 LABELS = random.integers(0, 4, 200)
-FEATURES = CENTRES[LABELS] + random.normal(size=(200, 8)) * 0.7
+FEATURES = CENTERS[LABELS] + random.normal(size=(200, 8)) * 0.7
 
 
 @pytest.mark.parametrize("k", [1, 5, 20, 500])
@@ -42,7 +42,7 @@ def test_few_per_class() -> None:
 
 def test_knn_sees_small_differences() -> None:
     """As between the features of a random ViT, whose LayerScale starts at 1e-5."""
-    alike = 1 + 1e-5 * CENTRES[LABELS] + 1e-7 * random.normal(size=(200, 8))
+    alike = 1 + 1e-5 * CENTERS[LABELS] + 1e-7 * random.normal(size=(200, 8))
     predicted = knn_predict(
         alike[:150].astype(np.float32), LABELS[:150], alike[150:].astype(np.float32), 5, 4
     )

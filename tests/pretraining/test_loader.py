@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cgeartheye.config import (
     Network,
-    Normalisation,
+    Normalization,
     Pretraining,
     PretrainingData,
     PretrainingSchedule,
@@ -21,12 +21,12 @@ from cgeartheye.config import (
 )
 from cgeartheye.pretraining.loader import Loader, ViewBatch, shuffled
 from cgeartheye.pretraining.store import preload
-from cgeartheye.pretraining.store.preload import Held
+from cgeartheye.pretraining.store.preload import PreloadedStore
 from cgeartheye.utils.errors import UserError
 
 CPU = torch.device("cpu")
 IMAGES = 14
-NORMALISATION = Normalisation(mean=(100, 110, 120), std=(40, 50, 60))
+NORMALIZATION = Normalization(mean=(100, 110, 120), std=(40, 50, 60))
 
 
 class FakeStore:
@@ -64,19 +64,19 @@ def loader(
     world_size: int = 1,
     batch_size: int = 6,
     workers: int = 0,
-    hold: str = "disk",
+    preload: str = "disk",
     seed: int = 0,
     **views: object,
 ) -> Loader:
     config = Pretraining(
         backbone=Network(name="tiny", gsd=1.0),
         data=PretrainingData(
-            store=Path("unused"), batch_size=batch_size, workers=workers, hold=hold
+            store=Path("unused"), batch_size=batch_size, workers=workers, preload=preload
         ),
         views=Views(**{"global_size": 42, "local_size": 28, "local_crops": 4} | views),
         training=PretrainingSchedule(seed=seed),
     )
-    return Loader(store or FakeStore(), config, NORMALISATION, CPU, rank, world_size)
+    return Loader(store or FakeStore(), config, NORMALIZATION, CPU, rank, world_size)
 
 
 def parts(batch: ViewBatch) -> list[Tensor]:
@@ -125,16 +125,16 @@ def test_shapes_and_kinds() -> None:
 
 
 def test_without_local_crops() -> None:
-    for hold in ("disk", "device"):
-        batch = next(loader(hold=hold, local_crops=0, seasons="off").batches(0, 1))
+    for preload in ("disk", "device"):
+        batch = next(loader(preload=preload, local_crops=0, seasons="off").batches(0, 1))
         assert batch.locals.shape == (0, 3, 28, 28)
         assert batch.seasonal.shape == (0,)
 
 
-@pytest.mark.parametrize("hold", ["disk", "memory", "device"])
-def test_views_come_view_by_view_from_the_right_images(hold: str) -> None:
-    batch = next(loader(FakeStore(plain=True), hold=hold, jitter_probability=0).batches(3, 4))
-    mean, std = (torch.tensor(v)[:, None, None] for v in (NORMALISATION.mean, NORMALISATION.std))
+@pytest.mark.parametrize("preload", ["disk", "memory", "device"])
+def test_views_come_view_by_view_from_the_right_images(preload: str) -> None:
+    batch = next(loader(FakeStore(plain=True), preload=preload, jitter_probability=0).batches(3, 4))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (NORMALIZATION.mean, NORMALIZATION.std))
 
     def source(crops: Tensor) -> Tensor:
         values = (crops * std + mean) / 10
@@ -203,7 +203,7 @@ def test_an_image_is_decoded_once_a_sample() -> None:
 
 def test_held_in_memory_they_give_the_same_to_the_bit() -> None:
     store = FakeStore()
-    memory = loader(store, hold="memory")
+    memory = loader(store, preload="memory")
     assert store.decoded == Counter(range(IMAGES))
     for a, b in zip(loader().batches(0, 4), memory.batches(0, 4), strict=True):
         assert equal(a, b)
@@ -212,20 +212,20 @@ def test_held_in_memory_they_give_the_same_to_the_bit() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_held_on_the_device_they_give_the_same_but_for_rounding(workers: int) -> None:
-    on_device = loader(hold="device", workers=workers, jitter_probability=0)
+    on_device = loader(preload="device", workers=workers, jitter_probability=0)
     for a, b in zip(
         loader(jitter_probability=0).batches(0, 4), on_device.batches(0, 4), strict=True
     ):
         assert all(torch.equal(x, y) for x, y in zip(parts(a)[2:], parts(b)[2:], strict=True))
         for x, y in zip(parts(a)[:2], parts(b)[:2], strict=True):
-            grey_levels = (x - y).abs() * torch.tensor(NORMALISATION.std)[:, None, None]
-            assert grey_levels.max() < 1.6
-            assert grey_levels.mean() < 0.4
+            gray_levels = (x - y).abs() * torch.tensor(NORMALIZATION.std)[:, None, None]
+            assert gray_levels.max() < 1.6
+            assert gray_levels.mean() < 0.4
 
 
 def test_held_images_are_the_stores() -> None:
     store = FakeStore()
-    images = pickle.loads(pickle.dumps(Held(store, CPU)))
+    images = pickle.loads(pickle.dumps(PreloadedStore(store, CPU)))
     assert len(images) == IMAGES
     for index in range(IMAGES):
         assert images.size(index) == store.size(index)
@@ -233,18 +233,20 @@ def test_held_images_are_the_stores() -> None:
         assert images.seasons(index) == store.seasons(index)
 
 
-@pytest.mark.parametrize("hold", ["memory", "device"])
+@pytest.mark.parametrize("preload", ["memory", "device"])
 def test_images_that_do_not_fit_are_refused_before_decoding(
-    hold: str, monkeypatch: pytest.MonkeyPatch
+    preload: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = sum(3 * h * w for h, w in map(FakeStore().size, range(IMAGES)))
     monkeypatch.setattr(preload, "_free_memory", lambda device: (needed - 1, "here"))
     store = FakeStore()
-    with pytest.raises(UserError, match=r"decoded images take .* free here: set data\.hold=disk"):
-        loader(store, hold=hold)
+    with pytest.raises(
+        UserError, match=r"decoded images take .* free here: set data\.preload=disk"
+    ):
+        loader(store, preload=preload)
     assert not store.decoded
     monkeypatch.setattr(preload, "_free_memory", lambda device: (needed, "here"))
-    loader(store, hold=hold)
+    loader(store, preload=preload)
 
 
 def test_free_memory_is_shared_by_the_processes_of_a_machine(
@@ -261,7 +263,9 @@ def test_free_memory_is_shared_by_the_processes_of_a_machine(
 # Damage
 
 
-@pytest.mark.parametrize(("hold", "workers"), [("disk", 0), ("disk", 2), ("memory", 0)])
-def test_a_damaged_image_is_one_sentence(hold: str, workers: int) -> None:
+@pytest.mark.parametrize(("preload", "workers"), [("disk", 0), ("disk", 2), ("memory", 0)])
+def test_a_damaged_image_is_one_sentence(preload: str, workers: int) -> None:
     with pytest.raises(UserError, match=r"^image 5 of the store is damaged: pack it again$"):
-        list(islice(loader(FakeStore(damaged=5), hold=hold, workers=workers).batches(0, 9), 9))
+        list(
+            islice(loader(FakeStore(damaged=5), preload=preload, workers=workers).batches(0, 9), 9)
+        )

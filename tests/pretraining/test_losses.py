@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cgeartheye.pretraining.losses import (
-    Centre,
+    Center,
     dino_loss,
     effective_rank,
     ibot_loss,
@@ -124,7 +124,7 @@ def all_losses(batch: Batch, of: slice) -> dict[str, Tensor]:
     """Two steps with the samples `of` the batch; losses, and gradients in the batch's own shape."""
     results = {}
     mask = batch.mask[:, of]
-    class_centre, patch_centre = Centre(PROTOTYPES, 0.9), Centre(PROTOTYPES, 0.9)
+    class_centre, patch_centre = Center(PROTOTYPES, 0.9), Center(PROTOTYPES, 0.9)
     teacher = batch.teacher[:, of].flatten(0, 1)
     patch_teacher = batch.patch_teacher[:, of][mask]
     for name in ("first", "second", "sinkhorn"):
@@ -159,7 +159,7 @@ def batch() -> Batch:
 
 def test_dino_is_its_definition(batch: Batch) -> None:
     student = batch.student.flatten(0, 1).requires_grad_()
-    targets = Centre(PROTOTYPES, 0.9)(batch.teacher.flatten(0, 1), TEACHER)
+    targets = Center(PROTOTYPES, 0.9)(batch.teacher.flatten(0, 1), TEACHER)
     loss = dino_loss(student, targets, STUDENT)
     loss.backward()
     exact = [[softmax(row, TEACHER) for row in view] for view in batch.teacher.tolist()]
@@ -180,7 +180,7 @@ def test_ibot_is_its_definition(batch: Batch) -> None:
     assert 0 < mask.flatten(1).any(1).sum() < len(mask)
     student = batch.patch_student[batch.mask].requires_grad_()
     logits = batch.patch_teacher[batch.mask]
-    loss = ibot_loss(student, Centre(PROTOTYPES, 0.9)(logits, TEACHER), mask, STUDENT)
+    loss = ibot_loss(student, Center(PROTOTYPES, 0.9)(logits, TEACHER), mask, STUDENT)
     loss.backward()
     exact = [softmax(row, TEACHER) for row in logits.tolist()]
 
@@ -216,7 +216,7 @@ def test_many_rows_are_worked_on_in_parts() -> None:
     torch.manual_seed(0)
     student, teacher = torch.randn(4 * 18, 2**15), torch.randn(2 * 18, 2**15)
     student.requires_grad_()
-    centre = Centre(2**15, 0.9)
+    centre = Center(2**15, 0.9)
     loss = dino_loss(student, centre(teacher, TEACHER), STUDENT)
     loss.backward()
     exact = student.detach().double().requires_grad_()
@@ -231,7 +231,7 @@ def test_many_rows_are_worked_on_in_parts() -> None:
 
 
 def test_the_gradient_follows_the_weight_of_the_loss(batch: Batch) -> None:
-    targets = Centre(PROTOTYPES, 0.9)(batch.teacher.flatten(0, 1), TEACHER)
+    targets = Center(PROTOTYPES, 0.9)(batch.teacher.flatten(0, 1), TEACHER)
     student = batch.student.flatten(0, 1).requires_grad_()
     (once,) = torch.autograd.grad(dino_loss(student, targets, STUDENT), student)
     (thrice,) = torch.autograd.grad(3 * dino_loss(student, targets, STUDENT), student)
@@ -246,13 +246,13 @@ def test_half_precision_costs_nothing_but_the_rounding_of_the_logits(batch: Batc
     teacher = batch.teacher.flatten(0, 1).bfloat16()
     student = batch.student.flatten(0, 1).bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        targets = Centre(PROTOTYPES, 0.9)(teacher, TEACHER)
+        targets = Center(PROTOTYPES, 0.9)(teacher, TEACHER)
         balanced = sinkhorn_knopp(teacher, TEACHER)
         loss = dino_loss(student, targets, STUDENT)
         koleo = koleo_loss(batch.features)
     loss.backward()
     assert targets.dtype == balanced.dtype == loss.dtype == torch.float32
-    exact = Centre(PROTOTYPES, 0.9)(teacher.float(), TEACHER)
+    exact = Center(PROTOTYPES, 0.9)(teacher.float(), TEACHER)
     assert torch.equal(targets, exact)
     assert torch.equal(balanced, sinkhorn_knopp(teacher.float(), TEACHER))
     assert loss.item() == dino_loss(student.detach().float(), exact, STUDENT).item()
@@ -263,7 +263,7 @@ def test_half_precision_costs_nothing_but_the_rounding_of_the_logits(batch: Batc
 
 def test_no_masked_patch_costs_nothing() -> None:
     student = torch.randn(0, PROTOTYPES, requires_grad=True)
-    targets = Centre(PROTOTYPES, 0.9)(torch.randn(0, PROTOTYPES), TEACHER)
+    targets = Center(PROTOTYPES, 0.9)(torch.randn(0, PROTOTYPES), TEACHER)
     loss = ibot_loss(student, targets, torch.zeros(3, SIDE, SIDE, dtype=torch.bool), STUDENT)
     loss.backward()
     assert loss.item() == 0
@@ -272,7 +272,7 @@ def test_no_masked_patch_costs_nothing() -> None:
 
 def test_centre_moves_after_its_use_and_only_in_training() -> None:
     torch.manual_seed(0)
-    centre, logits = Centre(PROTOTYPES, 0.75), torch.randn(9, PROTOTYPES)
+    centre, logits = Center(PROTOTYPES, 0.75), torch.randn(9, PROTOTYPES)
     torch.testing.assert_close(centre(logits, TEACHER), torch.softmax(logits / TEACHER, -1))
     expected = 0.25 * logits.mean(0)
     torch.testing.assert_close(centre.centre, expected)

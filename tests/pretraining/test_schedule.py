@@ -4,7 +4,7 @@ import pytest
 
 from cgeartheye.config import Heads, Objective, PretrainingSchedule
 from cgeartheye.models.backbone import Size, VisionTransformer
-from cgeartheye.pretraining.model import Branch
+from cgeartheye.pretraining.model import SSLNetwork
 from cgeartheye.pretraining.schedule import Schedule, adamw
 
 DEPTH = 3
@@ -14,7 +14,7 @@ def schedule(**training: object) -> Schedule:
     objective = Objective(
         momentum=0.9, momentum_end=1.0, teacher_temperature=(0.04, 0.08), teacher_warmup=0.2
     )
-    settings = {"steps": 100, "lr": 1e-3, "lr_batch": 64, "lr_end": 1e-5, "warmup": 0.1}
+    settings = {"steps": 100, "lr": 1e-3, "base_batch_size": 64, "lr_end": 1e-5, "warmup": 0.1}
     return Schedule(objective, PretrainingSchedule(**settings | training), global_batch=256)
 
 
@@ -27,7 +27,7 @@ def test_learning_rate() -> None:
     assert found[100] == pytest.approx(1e-5)
     assert all(a < b for a, b in itertools.pairwise(found[:10]))
     assert all(a > b for a, b in itertools.pairwise(found[10:]))
-    assert schedule(lr_batch=None).lr(9) == pytest.approx(1e-3)
+    assert schedule(base_batch_size=None).lr(9) == pytest.approx(1e-3)
 
 
 def test_what_else_changes() -> None:
@@ -43,8 +43,8 @@ def test_what_else_changes() -> None:
 
 def test_every_parameter_has_its_rate_and_decay() -> None:
     vit = VisionTransformer(Size(width=12, depth=DEPTH, heads=2, hidden=24), grid=2, registers=1)
-    student = Branch(vit, Heads(prototypes=8, hidden=6, bottleneck=4), Objective())
-    training = PretrainingSchedule(layer_decay=0.5, patch_embed_lr=0.1)
+    student = SSLNetwork(vit, Heads(prototypes=8, hidden=6, bottleneck=4), Objective())
+    training = PretrainingSchedule(layer_decay=0.5, patch_embed_lr_mult=0.1)
     of_parameter = {
         id(parameter): group
         for group in adamw(student, DEPTH, training).param_groups

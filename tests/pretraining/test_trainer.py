@@ -20,7 +20,7 @@ from cgeartheye.models import backbone
 from cgeartheye.models.backbone import SIZES, VisionTransformer, inspect
 from cgeartheye.models.backbone.vit import PATCH
 from cgeartheye.pretraining import checkpoint
-from cgeartheye.pretraining.model import Branch
+from cgeartheye.pretraining.model import SSLNetwork
 from cgeartheye.pretraining.monitor import PATIENCE, collapse
 from cgeartheye.pretraining.trainer import continue_from
 from cgeartheye.training.run_dir import Run, read_history
@@ -242,7 +242,7 @@ def test_a_backbone_with_weights_waits_for_its_heads(tmp_path: Path) -> None:
         assert not torch.equal(trainer.student.class_head.mlp[0].weight, head)
         trainer.step(next(trainer.loader.batches(3, 4)))
     assert not torch.equal(trainer.student.backbone.cls_token, vit.cls_token)
-    assert trainer.normalisation.mean == (120, 120, 120)
+    assert trainer.normalization.mean == (120, 120, 120)
 
 
 def test_the_last_layer_of_the_heads_waits(tmp_path: Path) -> None:
@@ -340,7 +340,7 @@ def test_two_processes_are_one(tmp_path: Path, sharding: str) -> None:
     shutil.copytree(tmp_path / "two", folder)
     resumed = pretrain_toy(config, last_checkpoint(folder))
     assert resumed.position.step == 8
-    assert isinstance(resumed.teacher, Branch)
+    assert isinstance(resumed.teacher, SSLNetwork)
 
 
 def test_its_config_is_read_back(tmp_path: Path) -> None:

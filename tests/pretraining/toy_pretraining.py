@@ -21,7 +21,7 @@ from cgeartheye.config import (
     Views,
 )
 from cgeartheye.models.backbone.variants import Size
-from cgeartheye.pretraining import trainer as train
+from cgeartheye.pretraining import trainer
 from cgeartheye.pretraining.trainer import Pretrainer
 from cgeartheye.training import distributed
 from cgeartheye.training.run_dir import Run, read_history
@@ -45,9 +45,9 @@ class ToyStore:
 
     def decode(self, index: int) -> Tensor:
         random = np.random.default_rng(index)
-        colour = np.random.default_rng(1000 + index // 2).integers(40, 215, (3, 1, 1))
+        color = np.random.default_rng(1000 + index // 2).integers(40, 215, (3, 1, 1))
         noise = random.integers(-40, 40, (3, self.side, self.side))
-        return torch.from_numpy((colour + noise).clip(0, 255).astype(np.uint8))
+        return torch.from_numpy((color + noise).clip(0, 255).astype(np.uint8))
 
     def seasons(self, index: int) -> Sequence[int]:
         return [index ^ 1]
@@ -58,7 +58,7 @@ def toy_config(folder: Path, batch: int = 4, **changes: Any) -> Pretraining:
         "training": {
             "steps": 6,
             "lr": 1e-3,
-            "lr_batch": None,
+            "base_batch_size": None,
             "log_every": 1,
             "checkpoint_every": 2,
             "device": "cpu",
@@ -105,7 +105,7 @@ def pretrain_toy(config: Pretraining, resume: Path | None = None) -> Pretrainer:
 
 if __name__ == "__main__":
     folder, batch, overrides = sys.argv[1:]
-    train.SIZES["tiny"] = SIZE
+    trainer.SIZES["tiny"] = SIZE
     with distributed.process_group("cpu"):
         pretrain_toy(toy_config(Path(folder), int(batch), **json.loads(overrides)))
         if distributed.is_main():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
 
-from cgeartheye.reports import charts as panels
+from cgeartheye.reports import charts
 
 AWKWARD = [
     "<b>&amp;</b>",
@@ -23,9 +23,9 @@ AWKWARD = [
 Parse = Callable[[str], Any]
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """Relative luminance (WCAG 2.1)."""
-    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     linear = [
         c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)
     ]
@@ -39,49 +39,49 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("shade", [0, 1])
 def test_text_and_marks_stand_out_on_light_and_on_dark_paper(shade: int) -> None:
-    colours = {name: pair[shade] for name, pair in panels.COLOURS.items()}
+    colors = {name: pair[shade] for name, pair in charts.COLORS.items()}
     for ground in ("paper", "shade"):
-        assert contrast(colours["ink"], colours[ground]) > 10
-        assert contrast(colours["soft"], colours[ground]) > 4.5
+        assert contrast(colors["ink"], colors[ground]) > 10
+        assert contrast(colors["soft"], colors[ground]) > 4.5
         for mark in ("blue", "orange", "green", "purple"):
-            assert contrast(colours[mark], colours[ground]) > 3
+            assert contrast(colors[mark], colors[ground]) > 3
 
 
-def charts(classes: list[str]) -> dict[str, str]:
+def all_charts(classes: list[str]) -> dict[str, str]:
     random = np.random.default_rng(0)
     count = len(classes)
     labels = np.arange(5 * count) % count
     return {
-        "curves": panels.curves({"loss": (range(200), random.random(200))}, "epoch", smooth=True),
-        "two": panels.curves({name: ([1, 2], [0.5, 0.7]) for name in classes[:2]}, "epoch"),
-        "confusion": panels.confusion_matrix(random.integers(0, 9, (count, count)), classes),
-        "reliability": panels.reliability(
+        "curves": charts.curves({"loss": (range(200), random.random(200))}, "epoch", smooth=True),
+        "two": charts.curves({name: ([1, 2], [0.5, 0.7]) for name in classes[:2]}, "epoch"),
+        "confusion": charts.confusion_matrix(random.integers(0, 9, (count, count)), classes),
+        "reliability": charts.reliability(
             np.arange(15), np.linspace(0, 1, 15), np.array([np.nan, *np.linspace(0.1, 1, 14)])
         ),
-        "embedding": panels.embedding(random.normal(size=(len(labels), 2)), labels, classes),
+        "embedding": charts.embedding(random.normal(size=(len(labels), 2)), labels, classes),
     }
 
 
 def test_no_curve_is_left_out() -> None:
     many = {f"class {n}": ([0.0, 1.0], [0.0, float(n)]) for n in range(11)}
-    svg = panels.curves(many, "metres", colours=["#123456", "#654321"])
+    svg = charts.curves(many, "metres", colors=["#123456", "#654321"])
     assert all(name in svg for name in many)
     assert {"#123456", "#654321"} <= set(re.findall(r"#[0-9a-f]{6}", svg))
 
 
 def test_charts_are_sound_markup_in_the_colours_of_the_page(parse: Parse) -> None:
-    for name, svg in charts(AWKWARD).items():
+    for name, svg in all_charts(AWKWARD).items():
         page = parse(svg)
         assert page.tags[0][0] == "svg", name
         # Every colour but those of further classes follows light and dark.
-        assert set(re.findall(r"#[0-9a-fA-F]{6}\b", svg)) <= {*panels.CLASS_COLOURS}, name
-        assert set(re.findall(r"var\(--(\w+)\)", svg)) <= {*panels.COLOURS}, name
+        assert set(re.findall(r"#[0-9a-fA-F]{6}\b", svg)) <= {*charts.CLASS_COLORS}, name
+        assert set(re.findall(r"var\(--(\w+)\)", svg)) <= {*charts.COLORS}, name
         assert "http" not in svg
         assert "style" not in page.texts
 
 
 def test_names_are_shown_as_they_are(parse: Parse) -> None:
-    drawn = charts(AWKWARD)
+    drawn = all_charts(AWKWARD)
     for name in ("confusion", "embedding"):
         texts = parse(drawn[name]).texts["text"]
         for awkward in AWKWARD[:4]:
@@ -90,13 +90,13 @@ def test_names_are_shown_as_they_are(parse: Parse) -> None:
 
 
 def test_names_in_other_scripts_make_no_warnings(recwarn: pytest.WarningsRecorder) -> None:
-    charts(["长春", "Київ"])
+    all_charts(["长春", "Київ"])
     assert not recwarn.list
 
 
 def test_charts_leave_no_trace() -> None:
     before = dict(matplotlib.rcParams)
-    first, second = charts(AWKWARD), charts(AWKWARD)
+    first, second = all_charts(AWKWARD), all_charts(AWKWARD)
     assert first == second
     assert dict(matplotlib.rcParams) == before
 
@@ -105,26 +105,24 @@ def test_confusion_matrix_shows_each_count_up_to_15_classes(parse: Parse) -> Non
     counts = np.arange(225).reshape(15, 15) + 1000
     counts[3, 4] = 0
     classes = [f"c{k}" for k in range(15)]
-    texts = parse(panels.confusion_matrix(counts, classes)).texts["text"]
+    texts = parse(charts.confusion_matrix(counts, classes)).texts["text"]
     assert sorted(text for text in texts if text.isdigit()) == sorted(map(str, counts[counts > 0]))
     many = np.ones((16, 16), int)
-    texts = parse(panels.confusion_matrix(many, [f"c{k}" for k in range(16)])).texts["text"]
+    texts = parse(charts.confusion_matrix(many, [f"c{k}" for k in range(16)])).texts["text"]
     assert not [text for text in texts if text.isdigit()]
 
 
 def test_confusion_matrix_colours_by_the_share_of_the_row() -> None:
-    svg = panels.confusion_matrix(np.array([[90, 30], [0, 1]]), ["a", "b"])
+    svg = charts.confusion_matrix(np.array([[90, 30], [0, 1]]), ["a", "b"])
     squares = re.findall(r"fill: var\(--(blue|orange)\)(?:; (?:fill-)?opacity: ([\d.]+))?", svg)
-    shares = {
-        (colour, round((float(opacity or 1) - 0.15) / 0.85, 2)) for colour, opacity in squares
-    }
+    shares = {(color, round((float(opacity or 1) - 0.15) / 0.85, 2)) for color, opacity in squares}
     assert shares == {("blue", 0.75), ("orange", 0.25), ("blue", 1.0)}
 
 
 def test_running_mean_agrees_with_brute_force() -> None:
     values = np.random.default_rng(0).random(30)
     for window in (1, 4, 5):
-        smooth = panels._running_mean(values, window)
+        smooth = charts._running_mean(values, window)
         for place in range(30):
             first = place - window // 2
             inside = values[max(0, first) : first + window]
@@ -135,10 +133,10 @@ def test_running_mean_agrees_with_brute_force() -> None:
     hnp.arrays(float, (12, 2), elements=st.floats(0, 10)),
     hnp.arrays(float, 12, elements=st.floats(0.1, 5)),
 )
-def test_no_label_covers_another(centres: np.ndarray, widths: np.ndarray) -> None:
-    spread = panels._spread(centres, widths, 1.0)
-    np.testing.assert_array_equal(spread[:, 0], centres[:, 0])
-    assert (spread[:, 1] <= centres[:, 1]).all()
+def test_no_label_covers_another(centers: np.ndarray, widths: np.ndarray) -> None:
+    spread = charts._spread(centers, widths, 1.0)
+    np.testing.assert_array_equal(spread[:, 0], centers[:, 0])
+    assert (spread[:, 1] <= centers[:, 1]).all()
     for one in range(12):
         for other in range(one):
             across, up = np.abs(spread[one] - spread[other])
@@ -148,7 +146,7 @@ def test_no_label_covers_another(centres: np.ndarray, widths: np.ndarray) -> Non
 @pytest.mark.parametrize(("rows", "columns"), [(40, 7), (5, 9), (40, 2)])
 def test_principal_components_agree_with_sklearn(rows: int, columns: int) -> None:
     data = np.random.default_rng(0).normal(size=(rows, columns)) * np.arange(1, columns + 1)
-    found = panels._principal_components(data, 3)
+    found = charts._principal_components(data, 3)
     expected = PCA(min(3, columns), svd_solver="full").fit_transform(data)
     assert found.shape == (rows, 3)
     known = expected.shape[1]
@@ -160,17 +158,17 @@ def test_embedding_keeps_classes_together_and_is_the_same_each_time() -> None:
     random = np.random.default_rng(0)
     labels = np.arange(90) % 3
     features = (10 * np.eye(3, 80)[labels] + random.normal(size=(90, 80))).astype(np.float32)
-    chosen, places = panels.embed(features)
+    chosen, places = charts.embed(features)
     np.testing.assert_array_equal(chosen, np.arange(90))
     distance = np.linalg.norm(places[:, None] - places[None], axis=2)
     np.fill_diagonal(distance, np.inf)
     assert (labels[distance.argmin(1)] == labels).mean() > 0.98
-    np.testing.assert_array_equal(places, panels.embed(features)[1])
+    np.testing.assert_array_equal(places, charts.embed(features)[1])
 
 
 def test_embedding_of_many_draws_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panels, "EMBEDDED", 20)
-    chosen, places = panels.embed(np.random.default_rng(0).normal(size=(50, 6)))
+    monkeypatch.setattr(charts, "EMBEDDED", 20)
+    chosen, places = charts.embed(np.random.default_rng(0).normal(size=(50, 6)))
     assert places.shape == (20, 2)
     assert len(set(chosen.tolist())) == 20
     assert (np.diff(chosen) > 0).all()
@@ -179,37 +177,37 @@ def test_embedding_of_many_draws_some(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("shape", [(4, 8), (6, 1)])
 def test_features_without_any_spread_are_drawn_too(shape: tuple[int, int]) -> None:
-    chosen, places = panels.embed(np.ones(shape))
+    chosen, places = charts.embed(np.ones(shape))
     assert np.isfinite(places).all()
-    panels.embedding(places, np.zeros(len(chosen), int), ["only"])
+    charts.embedding(places, np.zeros(len(chosen), int), ["only"])
 
 
 def test_patch_features_give_equal_colours_to_equal_features() -> None:
     kinds = np.random.default_rng(0).normal(size=(4, 16))
     layout = np.array([[[0, 1], [2, 3]], [[3, 2], [1, 0]]])
-    pictures = panels.patch_features(kinds[layout].transpose(0, 3, 1, 2), side=64)
+    pictures = charts.patch_features(kinds[layout].transpose(0, 3, 1, 2), side=64)
     assert pictures.shape == (2, 64, 64, 3)
     assert pictures.dtype == np.uint8
     corners = pictures[:, 4::55, 4::55].astype(int)  # away from where they blend
     for kind in range(4):
         first, second = corners[layout == kind]
         np.testing.assert_allclose(first, second, atol=2)
-    colours = np.stack([corners[layout == kind][0] for kind in range(4)])
-    apart = np.abs(colours[:, None] - colours[None]).max(2)
+    colors = np.stack([corners[layout == kind][0] for kind in range(4)])
+    apart = np.abs(colors[:, None] - colors[None]).max(2)
     assert apart[~np.eye(4, dtype=bool)].min() > 40
-    assert np.ptp(colours, axis=0).min() > 200
+    assert np.ptp(colors, axis=0).min() > 200
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 1, 1), (2, 2, 3, 5), (1, 1, 2, 2)])
 def test_patch_features_of_odd_shapes(shape: tuple[int, ...]) -> None:
     maps = np.random.default_rng(0).normal(size=shape).astype(np.float16)
-    assert panels.patch_features(maps, 14).shape == (shape[0], 14, 14, 3)
+    assert charts.patch_features(maps, 14).shape == (shape[0], 14, 14, 3)
 
 
 def test_beside() -> None:
     view = np.full((20, 30, 3), 200, np.uint8)
     features = np.zeros((10, 10, 3), np.uint8)
-    pair = panels.beside(view, features)
+    pair = charts.beside(view, features)
     assert pair.shape == (10, 20, 3)
     assert (pair[:, :10] == 200).all()
     assert (pair[:, 10:] == 0).all()

@@ -13,7 +13,7 @@ from cgeartheye.reports import examples as module
 from cgeartheye.reports.examples import GALLERY, GAP, PANEL, UNKNOWN, Example
 from cgeartheye.reports.segmentation import WRONG, four_panels, segmentation_report
 
-COLOURS = [(255, 0, 0), (0, 200, 0), (0, 0, 255)]
+COLORS = [(255, 0, 0), (0, 200, 0), (0, 0, 255)]
 CLASSES = ["built <up>", "wood", "water"]
 
 HISTORY = [
@@ -43,7 +43,7 @@ def made(images: int, **others: Any) -> dict[str, Any]:
     return {
         "title": "run <1>",
         "classes": CLASSES,
-        "colours": COLOURS,
+        "colours": COLORS,
         "metrics": metrics,
         "history": HISTORY,
         "names": [f"folder/{i}.png" for i in range(images)],
@@ -142,15 +142,15 @@ def test_panels_show_what_is_right_and_what_is_wrong() -> None:
     truth = np.array([[0, 1, 255], [2, 2, 1]], np.uint8)
     predicted = np.array([[0, 2, 0], [2, 0, 1]], np.uint8)
     image = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
-    picture = four_panels(Example((image,), truth, predicted), COLOURS)
+    picture = four_panels(Example((image,), truth, predicted), COLORS)
     assert picture.shape == (2, 4 * 3 + 3 * GAP, 3)
     shown, true, guess, errors = (picture[:, i * (3 + GAP) :][:, :3] for i in range(4))
     np.testing.assert_array_equal(shown, image)
     assert true.tolist() == [
-        [list(UNKNOWN if label == 255 else COLOURS[label]) for label in row]
+        [list(UNKNOWN if label == 255 else COLORS[label]) for label in row]
         for row in truth.tolist()
     ]
-    assert guess.tolist() == [[list(COLOURS[label]) for label in row] for row in predicted.tolist()]
+    assert guess.tolist() == [[list(COLORS[label]) for label in row] for row in predicted.tolist()]
     kinds = [
         ["wrong" if tuple(p) == WRONG else "unknown" if tuple(p) == UNKNOWN else "right" for p in r]
         for r in errors.tolist()
@@ -162,7 +162,7 @@ def test_panels_show_what_is_right_and_what_is_wrong() -> None:
 def test_large_panels_are_reduced(shape: tuple[int, int]) -> None:
     classes = np.zeros(shape, np.uint8)
     classes[:, shape[1] // 2 :] = 1
-    picture = four_panels(Example((np.zeros((*shape, 3), np.uint8),), classes, classes), COLOURS)
+    picture = four_panels(Example((np.zeros((*shape, 3), np.uint8),), classes, classes), COLORS)
     height, width = picture.shape[0], (picture.shape[1] - 3 * GAP) // 4
     assert max(height, width) == PANEL
     assert abs(height / width - shape[0] / shape[1]) <= max(1 / width, shape[0] / shape[1])

@@ -55,9 +55,9 @@ def test_the_heading_points_from_the_fin_to_the_nose(kind: Kind, angle: float) -
     height = ground.height.astype(float)
     row, column = np.nonzero(height == height.max())  # the fin is the highest part
     fin = np.array([column.mean(), row.mean()]) + 0.5
-    centre = movables.boxes.centre[0]
-    away = (centre - fin) / np.linalg.norm(centre - fin)
-    assert away @ (front - centre) > 0.97 * np.linalg.norm(front - centre)
+    center = movables.boxes.center[0]
+    away = (center - fin) / np.linalg.norm(center - fin)
+    assert away @ (front - center) > 0.97 * np.linalg.norm(front - center)
 
 
 def test_aeroplanes_stand_at_airports_and_ships_lie_in_harbours(world: World) -> None:

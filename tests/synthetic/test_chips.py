@@ -76,7 +76,7 @@ def test_a_chip_has_the_objects_that_it_shows_by_half(world: World) -> None:
         square = (int(x) + 4 * (-1) ** number, int(y) - 60, int(x) + 100, int(y) + 40)
         found = objects_in(everything, square)
         near = np.linalg.norm(everything.corners.mean(1) - (x, y), axis=1) < 250
-        objects = everything.those(near)
+        objects = everything.select(near)
         shares = seen_shares(objects, square)
         cut += int(((shares > 0.02) & (shares < 0.98)).sum())
         moved = found.corners + square[:2]
@@ -130,7 +130,7 @@ def test_files_hold_the_world_s_boxes_shifted(
             assert np.array_equal(pixels, pictures[season][top:bottom, left:right])
 
             named = [OBJECTS[label] in classes for label in objects.labels]
-            expected = objects_in(objects.those(np.array(named)), square)
+            expected = objects_in(objects.select(np.array(named)), square)
             xml = folder / "Annotations" / "Oriented Bounding Boxes" / f"{path.stem}.xml"
             names, corners = corners_of(xml)
             assert names == [OBJECTS[label] for label in expected.labels]

@@ -199,8 +199,8 @@ def test_what_is_no_change_of_buildings_stays_the_same_cover(world: World) -> No
     materials = [world.ground(date).material for date in DATES]
     fields = world.land_cover() == LAND_COVER.index("field")
     assert (materials[0] != materials[1])[fields].all()
-    moved = {tuple(centre) for centre in world.movables[0].boxes.centre.round(3)}
-    stayed = moved & {tuple(centre) for centre in world.movables[1].boxes.centre.round(3)}
+    moved = {tuple(center) for center in world.movables[0].boxes.center.round(3)}
+    stayed = moved & {tuple(center) for center in world.movables[1].boxes.center.round(3)}
     assert len(stayed) < 0.01 * len(moved)
 
 
@@ -240,14 +240,14 @@ def test_boxes_of_movables_fit_within_a_pixel(world: World) -> None:
     difference = (world.ground().paint != empty.ground().paint).any(-1)
     movables = world.movables[0]
     claimed = np.zeros_like(difference)
-    for angle, centre, half in zip(
-        movables.boxes.angle, movables.boxes.centre, movables.boxes.half, strict=True
+    for angle, center, half in zip(
+        movables.boxes.angle, movables.boxes.center, movables.boxes.half, strict=True
     ):
         ahead = np.array([math.cos(angle), math.sin(angle)])
-        low = np.maximum(np.floor(centre - np.abs(half).sum() - 2), 0).astype(int)
-        high = np.minimum(centre + np.abs(half).sum() + 2, world.size).astype(int)
+        low = np.maximum(np.floor(center - np.abs(half).sum() - 2), 0).astype(int)
+        high = np.minimum(center + np.abs(half).sum() + 2, world.size).astype(int)
         rows, columns = np.mgrid[low[1] : high[1], low[0] : high[0]]
-        offset = np.stack([columns + 0.5, rows + 0.5], -1) - centre
+        offset = np.stack([columns + 0.5, rows + 0.5], -1) - center
         u, v = offset @ ahead, offset @ np.array([-ahead[1], ahead[0]])
         near = (np.abs(u) <= half[0] + 0.71) & (np.abs(v) <= half[1] + 0.71)
         claimed[rows[near], columns[near]] = True
@@ -320,8 +320,8 @@ def test_a_shadow_has_the_length_and_direction_of_the_sun(azimuth: float, elevat
     plain, built = Ground.blank(size), Ground.blank(size)
     one = np.ones(1)
     tower = Boxes.of((80, 80), (10, 10), 0.0)
-    grey = np.full((1, 3), 128, np.float32)
-    building = Buildings(tower, height * one, np.array([Roof.FLAT]), grey, np.ones((2, 1), bool))
+    gray = np.full((1, 3), 128, np.float32)
+    building = Buildings(tower, height * one, np.array([Roof.FLAT]), gray, np.ones((2, 1), bool))
     draw_buildings(built, building)
     light = Light(azimuth, elevation, 0.0, (1.0, 1.0, 1.0))
     pictures = [
@@ -374,8 +374,8 @@ def test_files_hold_the_pixels_of_the_world(world: World, folder: Path) -> None:
             assert np.array_equal(file.read(1), mask)
             assert file.nodata == 255
             assert tuple(file.tags()["CLASSES"].split(",")) == classes
-            colours = file.colormap(1)
-            assert len({colours[value] for value in range(len(classes))}) == len(classes)
+            colors = file.colormap(1)
+            assert len({colors[value] for value in range(len(classes))}) == len(classes)
 
 
 def test_objects_on_disk_are_on_the_map_where_the_masks_show_them(
@@ -424,13 +424,13 @@ def test_pixels_of_boxes_are_those_whose_centre_shapely_finds_inside(
 ) -> None:
     size = 40
     pixels = pixels_of(boxes, size, margin)
-    centres = shapely.points(*(np.mgrid[:size, :size][::-1].reshape(2, -1) + 0.5))
+    centers = shapely.points(*(np.mgrid[:size, :size][::-1].reshape(2, -1) + 0.5))
     for n, corners in enumerate(boxes.grown(margin).corners()):
         box = shapely.Polygon(corners)
         found = np.zeros(size * size, bool)
         found[pixels.index[pixels.box == n]] = True
-        surely_in = shapely.contains(box.buffer(-1e-6), centres)
-        surely_out = ~shapely.contains(box.buffer(1e-6), centres)
+        surely_in = shapely.contains(box.buffer(-1e-6), centers)
+        surely_out = ~shapely.contains(box.buffer(1e-6), centers)
         assert not (surely_in & ~found).any()
         assert not (surely_out & found).any()
 
@@ -443,7 +443,7 @@ def test_boxes_that_stand_apart_share_no_pixel_and_the_first_stays(boxes: Boxes)
     seen = pixels_of(kept, size, 0.5).index
     assert len(seen) == len(set(seen.tolist()))
     assert len(kept) >= 1
-    assert np.array_equal(kept.centre[0], boxes.centre[0])
+    assert np.array_equal(kept.center[0], boxes.center[0])
 
 
 def test_stand_on_wants_every_pixel_and_the_whole_box_in_the_world() -> None:
@@ -475,7 +475,7 @@ def test_polygons_hold_the_pixels_that_shapely_finds_inside(
     outline = 15.3 + radius * np.stack([np.cos(angles), np.sin(angles)], 1)
     found = np.zeros(30 * 30, bool)
     found[polygon(outline, 30)] = True
-    centres = shapely.points(*(np.mgrid[:30, :30][::-1].reshape(2, -1) + 0.5))
+    centers = shapely.points(*(np.mgrid[:30, :30][::-1].reshape(2, -1) + 0.5))
     shape = shapely.Polygon(outline)
-    assert found[shapely.contains(shape.buffer(-1e-6), centres)].all()
-    assert not found[~shapely.contains(shape.buffer(1e-6), centres)].any()
+    assert found[shapely.contains(shape.buffer(-1e-6), centers)].all()
+    assert not found[~shapely.contains(shape.buffer(1e-6), centers)].any()

@@ -24,7 +24,7 @@ def test_schedule_matches_torch_schedulers() -> None:
 
 
 def test_rate_scales_with_the_global_batch() -> None:
-    config = Training(lr=1e-4, lr_batch=128, warmup_epochs=0)
+    config = Training(lr=1e-4, base_batch_size=128, warmup_epochs=0)
     assert learning_rate(0, 10, 128, config) == pytest.approx(1e-4)
     assert learning_rate(0, 10, 32, config) == pytest.approx(2.5e-5)
 
@@ -71,7 +71,7 @@ def test_poly_and_steps_match_torch_schedulers() -> None:
 
 def test_the_decoder_has_its_own_rate() -> None:
     net = nn.ModuleDict({"backbone": nn.Linear(2, 2), "decoder": nn.Linear(2, 2)})
-    groups = adamw(nn.ModuleDict({"module": net}), Training(decoder_lr=10.0)).param_groups
+    groups = adamw(nn.ModuleDict({"module": net}), Training(decoder_lr_mult=10.0)).param_groups
     factors = {id(p): group["lr_factor"] for group in groups for p in group["params"]}
     assert {factors[id(p)] for p in net["backbone"].parameters()} == {1.0}
     assert {factors[id(p)] for p in net["decoder"].parameters()} == {10.0}

@@ -8,20 +8,22 @@ sizes = st.integers(1, 60)
 small = st.integers(1, 7)
 
 
-def orders(count: int, batch: int, accumulate: int, world: int) -> list[TrainingOrder]:
-    return [TrainingOrder(count, batch, accumulate, rank, world, seed=3) for rank in range(world)]
+def orders(count: int, batch: int, grad_accum_steps: int, world: int) -> list[TrainingOrder]:
+    return [
+        TrainingOrder(count, batch, grad_accum_steps, rank, world, seed=3) for rank in range(world)
+    ]
 
 
-@given(count=sizes, batch=small, accumulate=small, world=small)
+@given(count=sizes, batch=small, grad_accum_steps=small, world=small)
 def test_weights_make_every_sample_count_once(
-    count: int, batch: int, accumulate: int, world: int
+    count: int, batch: int, grad_accum_steps: int, world: int
 ) -> None:
-    ranks = orders(count, batch, accumulate, world)
+    ranks = orders(count, batch, grad_accum_steps, world)
     seen: list[int] = []
     streams = [order.epoch(0) for order in ranks]
     for step in range(ranks[0].steps):
         weight_of: dict[int, float] = {}
-        for micro in range(accumulate):
+        for micro in range(grad_accum_steps):
             for order, stream in zip(ranks, streams, strict=True):
                 keys = next(stream)
                 assert keys

@@ -41,7 +41,7 @@ def test_resume_is_bit_identical(
     """Stopped in the middle of an epoch, at its end (5 steps an epoch), and later."""
     dropout = ToyTask()
     dropout.dropout.p = 0.3
-    whole, expected = train_toy(toy_config(tmp_path / "whole", accumulate=1), task=dropout)
+    whole, expected = train_toy(toy_config(tmp_path / "whole", grad_accum_steps=1), task=dropout)
 
     config = toy_config(tmp_path / "cut", checkpoint_minutes=0)
     original = Trainer._step
@@ -68,13 +68,15 @@ def test_resume_is_bit_identical(
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize(("sharding", "accumulate"), [("ddp", 1), ("ddp", 2), ("fsdp", 1)])
-def test_processes_follow_one_process(tmp_path: Path, sharding: str, accumulate: int) -> None:
+@pytest.mark.parametrize(("sharding", "grad_accum_steps"), [("ddp", 1), ("ddp", 2), ("fsdp", 1)])
+def test_processes_follow_one_process(tmp_path: Path, sharding: str, grad_accum_steps: int) -> None:
     alone, expected = train_toy(toy_config(tmp_path / "one", clip_norm=0.5), batch=12)
     folder = tmp_path / "two"
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     toy = [str(Path(__file__).parent / "toy.py"), str(folder), sharding]
-    subprocess.run([*run, *toy, str(6 // accumulate), str(accumulate)], check=True, timeout=120)
+    subprocess.run(
+        [*run, *toy, str(6 // grad_accum_steps), str(grad_accum_steps)], check=True, timeout=120
+    )
     together = torch.load(folder / "weights.pt", weights_only=True)
     history = json.loads((folder / "history.json").read_text())
     assert losses(history) == pytest.approx(losses(expected), rel=1e-4)
@@ -90,7 +92,7 @@ def test_processes_follow_one_process(tmp_path: Path, sharding: str, accumulate:
 
 def test_accumulation_equals_a_larger_batch(tmp_path: Path) -> None:
     large, _ = train_toy(toy_config(tmp_path / "a"), batch=12)
-    small, _ = train_toy(toy_config(tmp_path / "b", accumulate=4), batch=3)
+    small, _ = train_toy(toy_config(tmp_path / "b", grad_accum_steps=4), batch=3)
     for name, weight in large.items():
         torch.testing.assert_close(small[name], weight, rtol=1e-3, atol=1e-4)
 
@@ -140,7 +142,7 @@ def test_a_checkpoint_of_other_steps_is_refused(tmp_path: Path) -> None:
     last = tmp_path / "checkpoints" / "last.pt"
     with pytest.raises(UserError, match=r"53 images, 12 a step, this one has 53 and 6"):
         train_toy(toy_config(tmp_path, epochs=2), batch=6, resume=last)
-    train_toy(toy_config(tmp_path, epochs=2, accumulate=2), batch=6, resume=last)
+    train_toy(toy_config(tmp_path, epochs=2, grad_accum_steps=2), batch=6, resume=last)
 
 
 def test_two_trainings_do_not_share_a_directory(tmp_path: Path) -> None:

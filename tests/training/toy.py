@@ -101,7 +101,7 @@ def toy_config(folder: Path, **training: Any) -> SceneClassification:
     settings = {
         "epochs": 4,
         "lr": 1e-2,
-        "decoder_lr": 1.0,
+        "decoder_lr_mult": 1.0,
         "warmup_epochs": 1,
         "log_every": 1,
         "device": "cpu",
@@ -134,9 +134,9 @@ def train_toy(
 
 
 if __name__ == "__main__":
-    folder, sharding, batch, accumulate = sys.argv[1:]
+    folder, sharding, batch, grad_accum_steps = sys.argv[1:]
     settings = toy_config(
-        Path(folder), sharding=sharding, accumulate=int(accumulate), clip_norm=0.5
+        Path(folder), sharding=sharding, grad_accum_steps=int(grad_accum_steps), clip_norm=0.5
     )
     with distributed.process_group("cpu"):
         weights, history = train_toy(settings, int(batch))

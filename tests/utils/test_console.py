@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch.distributed as dist
 
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.console import bar, log_info
 
 
 @pytest.mark.parametrize(("rank", "told"), [(0, True), (1, False)])
@@ -13,7 +13,7 @@ def test_only_the_first_process_of_a_group_prints(
 ) -> None:
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_rank", lambda: rank)
-    say("here")
+    log_info("here")
     assert ("here" in capsys.readouterr().out) == told
 
 

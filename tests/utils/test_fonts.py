@@ -12,22 +12,22 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from cgeartheye.boxes import Detections
 from cgeartheye.data.checks.contact_sheet import contact_sheet
 from cgeartheye.reports.draw_boxes import draw_found
-from cgeartheye.utils import fonts as letters
+from cgeartheye.utils import fonts
 
 PLANE, SHIP = "飞机", "船"
-GREY = np.full((500, 500, 3), 90, np.uint8)
+GRAY = np.full((500, 500, 3), 90, np.uint8)
 
 
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The fonts of the system, to be filled."""
     fonts: list[str] = []
-    monkeypatch.setattr(letters.font_manager, "findSystemFonts", lambda: fonts)
-    letters._system_fonts.cache_clear()
-    letters._font_with.cache_clear()
+    monkeypatch.setattr(fonts.font_manager, "findSystemFonts", lambda: fonts)
+    fonts._system_fonts.cache_clear()
+    fonts._font_with.cache_clear()
     yield fonts
-    letters._system_fonts.cache_clear()
-    letters._font_with.cache_clear()
+    fonts._system_fonts.cache_clear()
+    fonts._font_with.cache_clear()
 
 
 def make_font(path: Path, more: str) -> str:
@@ -53,12 +53,12 @@ def make_font(path: Path, more: str) -> str:
 
 def drawn(name: str) -> np.ndarray:
     found = Detections(torch.tensor([[100.0, 100, 300, 300]]), torch.ones(1), torch.tensor([0]))
-    return draw_found(GREY, found, [name])
+    return draw_found(GRAY, found, [name])
 
 
 def test_without_a_font_a_number_stands_for_the_name(system: list[str]) -> None:
     names = ["plane", PLANE, "Flughäfen", "самолёт", SHIP]
-    assert letters.writable(names) == ["plane", "#1", "Flughäfen", "самолёт", "#4"]
+    assert fonts.writable(names) == ["plane", "#1", "Flughäfen", "самолёт", "#4"]
     np.testing.assert_array_equal(drawn(PLANE), drawn("#0"))
     assert (drawn("é") != drawn("ö")).any()  # no squares
     row = {"other": [], PLANE: [np.zeros((96, 96, 3), np.uint8)]}
@@ -72,7 +72,7 @@ def test_a_font_of_the_system_writes_what_it_has(system: list[str], tmp_path: Pa
     own = make_font(tmp_path / "Own-Regular.ttf", PLANE)
     bold = make_font(tmp_path / "Bold.ttf", PLANE)
     system += [str(tmp_path / "A damaged.ttf"), bold, last, own]
-    assert letters.writable(["plane", PLANE, SHIP]) == ["plane", PLANE, "#2"]
-    assert letters.font_for(f"{PLANE} 0.93", 20).path == own
-    assert letters.font_for("plane 0.93", 20).path == letters._OWN
+    assert fonts.writable(["plane", PLANE, SHIP]) == ["plane", PLANE, "#2"]
+    assert fonts.font_for(f"{PLANE} 0.93", 20).path == own
+    assert fonts.font_for("plane 0.93", 20).path == fonts._OWN
     assert (drawn(PLANE) != drawn("#0")).any()

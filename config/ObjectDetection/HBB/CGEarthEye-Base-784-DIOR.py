@@ -4,7 +4,7 @@ from cgeartheye.config import (
     Backbone,
     DetectionData,
     DetectionDecoder,
-    Normalisation,
+    Normalization,
     ObjectDetection,
     Training,
 )
@@ -13,7 +13,7 @@ config = ObjectDetection(
     backbone=Backbone(
         name="base",
         weights="weights/CGEarthEye-Base-518.pth",
-        normalisation=Normalisation(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
+        normalization=Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)),
         gsd=0.75,
     ),
     data=DetectionData(
@@ -31,7 +31,7 @@ config = ObjectDetection(
     training=Training(
         epochs=60,
         lr=1e-4,
-        decoder_lr=1.0,
+        decoder_lr_mult=1.0,
         weight_decay=1e-4,
         clip_norm=0.1,
         warmup_epochs=2,

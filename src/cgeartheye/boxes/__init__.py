@@ -18,7 +18,7 @@ from cgeartheye.boxes.iou import (
     rotated_iou,
 )
 from cgeartheye.boxes.losses import gaussian_kld, hausdorff, kld_loss
-from cgeartheye.boxes.nms import suppress
+from cgeartheye.boxes.nms import nms
 
 __all__ = [
     "Detections",
@@ -31,11 +31,11 @@ __all__ = [
     "horizontal_of",
     "intersection_over_smaller",
     "kld_loss",
+    "nms",
     "oriented_around",
     "oriented_of",
     "overlap",
     "paired_intersection",
     "paired_overlap",
     "rotated_iou",
-    "suppress",
 ]

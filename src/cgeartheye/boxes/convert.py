@@ -52,8 +52,8 @@ def corners_of(boxes: Tensor) -> Tensor:
     along = torch.stack([torch.cos(angle), torch.sin(angle)], dim=-1)
     across = torch.stack([-along[..., 1], along[..., 0]], dim=-1)
     half_w, half_h = along * (w / 2)[..., None], across * (h / 2)[..., None]
-    centre = torch.stack([cx, cy], dim=-1)
-    return torch.stack([centre + half_w * u + half_h * v for u, v in _CORNERS], dim=-2)
+    center = torch.stack([cx, cy], dim=-1)
+    return torch.stack([center + half_w * u + half_h * v for u, v in _CORNERS], dim=-2)
 
 
 def oriented_of(corners: Tensor) -> Tensor:

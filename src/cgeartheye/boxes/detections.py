@@ -31,7 +31,7 @@ class Detections:
         return type(self)(self.boxes[which], self.scores[which], self.labels[which])
 
     @property
-    def middles(self) -> Tensor:
+    def centers(self) -> Tensor:
         """Centres of the boxes `[n, 2]`."""
         if self.boxes.shape[1] == 4:
             return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
@@ -42,9 +42,9 @@ class Detections:
         return type(self)(self.boxes.cpu(), self.scores.cpu(), self.labels.cpu())
 
     @classmethod
-    def none(cls, numbers: int) -> Self:
+    def none(cls, box_dim: int) -> Self:
         """Return no boxes, of 4 or 5 numbers each."""
-        return cls(torch.zeros(0, numbers), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+        return cls(torch.zeros(0, box_dim), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
 
     @classmethod
     def concatenate(cls, parts: Sequence["Detections"]) -> Self:

@@ -15,7 +15,7 @@ _BLOCK = 512
 _LOOKED_UP = 64
 
 
-def suppress(found: Detections, threshold: float) -> Detections:
+def nms(preds: Detections, threshold: float) -> Detections:
     """Drop each box that overlaps a better one of its class that stays.
 
     Greedy, best first; of equal scores the earlier box is the better one. Only pairs that a spatial
@@ -23,20 +23,20 @@ def suppress(found: Detections, threshold: float) -> Detections:
     with the number of boxes and not with its square.
 
     Args:
-        found: boxes of either kind, in any order.
+        preds: boxes of either kind, in any order.
         threshold: a box goes when its intersection over union with one that stays is above this,
             0..1.
 
     Returns:
         Those that stay, best first.
     """
-    order = found.scores.argsort(descending=True, stable=True)
-    boxes, labels = found.boxes[order].cpu(), found.labels[order].cpu()
+    order = preds.scores.argsort(descending=True, stable=True)
+    boxes, labels = preds.boxes[order].cpu(), preds.labels[order].cpu()
     stays = torch.zeros(len(order), dtype=torch.bool)
     for label in labels.unique():
         members = (labels == label).nonzero()[:, 0]
         stays[members] = _stay(boxes[members], threshold)
-    return found[order[stays.to(order.device)]]
+    return preds[order[stays.to(order.device)]]
 
 
 def _stay(boxes: Tensor, threshold: float) -> Tensor:

@@ -34,7 +34,7 @@ def design(
         Path, typer.Option(help="The table of places; strata and a report go beside it.")
     ] = Path("design.parquet"),
     cells: Annotated[int, typer.Option(help="Metres a side of the cells, of equal area.")] = 1000,
-    band_height: Annotated[float, typer.Option(help="Metres of an elevation band.")] = 200.0,
+    elevation_step: Annotated[float, typer.Option(help="Metres of an elevation band.")] = 200.0,
     region_column: Annotated[
         str | None, typer.Option(help="Names the regions [name, else the rows' numbers].")
     ] = None,
@@ -47,10 +47,10 @@ def design(
 ) -> None:
     """Draw places so that all regions, land covers and elevations are seen."""
     from cgeartheye.jlssd.sampling.design import Inputs, make_design
-    from cgeartheye.jlssd.sampling.result import Wish
+    from cgeartheye.jlssd.sampling.result import SamplingPlan
 
     inputs = Inputs(regions, tuple(landcover), tuple(elevation), region_column, classes)
-    make_design(inputs, Wish(total, band_height, seed), out, cells, workers)
+    make_design(inputs, SamplingPlan(total, elevation_step, seed), out, cells, workers)
 
 
 @jlssd_app.command("cut")
@@ -122,11 +122,11 @@ def quality(
 ) -> None:
     """Measure every chip, and drop what is cloudy, hazy, blurred, flat or damaged."""
     from cgeartheye.config import ChipQuality, section
-    from cgeartheye.jlssd.quality.filter import review
+    from cgeartheye.jlssd.quality.filter import filter_chips
 
     values = _build(config).quality.model_dump() if config else {}
     limits = section(ChipQuality, values, set_)
-    review(chips, out, limits, workers)
+    filter_chips(chips, out, limits, workers)
     print(f"{out}, and what each rule drops in {out.with_suffix('.jpg')}")
 
 
@@ -145,7 +145,7 @@ def curate(
         typer.Option(
             "--set",
             metavar="FIELD=VALUE",
-            help="E.g. clusters=[500,25] or duplicates=0.99. Repeat.",
+            help="E.g. clusters=[500,25] or dedup_threshold=0.99. Repeat.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the clusters and of the draw.")] = 0,

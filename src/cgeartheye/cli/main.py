@@ -401,14 +401,14 @@ def weights_convert(
 
     An EfficientNet gets timm's names, for backbone.name=timm/tf_efficientnet_lite0 and the like.
     """
-    from cgeartheye.models.backbone import Facts, convert
+    from cgeartheye.models.backbone import WeightsMetadata, convert
 
     entries = [entry.partition("=") for entry in card or ()]
     for label, equals, text in entries:
         if not (label and equals and text):
             raise UserError(f"--card takes LABEL=TEXT, not '{label}{equals}{text}'")
     texts = {label: text for label, _, text in entries}
-    weights = convert(file, out, Facts(mean=mean, std=std, gsd=gsd), texts, half)
+    weights = convert(file, out, WeightsMetadata(mean=mean, std=std, gsd=gsd), texts, half)
     print(f"{out}: {len(weights.state)} tensors from {file}")
 
 

@@ -15,10 +15,10 @@ from cgeartheye.mapping.job import map_scene
 from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.pipeline import Detector, Predictor
 from cgeartheye.tasks import model_io
-from cgeartheye.tasks.registry import recipe_for
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training import distributed
 from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 
@@ -65,7 +65,7 @@ class TaskDetector:
         self.gsd = model.gsd
         self.device = model_io.device_of(task)
         self.oriented: bool = task.oriented
-        self.largest, self.score = model.largest, model.score
+        self.max_object_size, self.score_threshold = model.max_object_size, model.score_threshold
 
     def predict(self, images: Tensor) -> list[Detections]:
         """See `mapping.Detector`."""
@@ -119,7 +119,7 @@ def map_scenes(
     with distributed.process_group(config.training.device) as device:
         task, _ = tasks.load(config, run, device)
         if model.gsd is None and asked.gsd is None:
-            say(
+            log_info(
                 "note: the model's metres a pixel are not known: the scene is mapped as it is; "
                 "--gsd tells them"
             )
@@ -136,5 +136,5 @@ def map_scenes(
             predictor = TaskDetector(task, config, model)
         else:
             predictor = TaskPredictor(task, config, model.gsd)
-        colours = recipe_for(config).colours
-        return map_scene(predictor, scenes, out, facts, asked, colours, resume, after)
+        colors = pipeline_for(config).colors
+        return map_scene(predictor, scenes, out, facts, asked, colors, resume, after)

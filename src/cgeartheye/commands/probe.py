@@ -14,10 +14,10 @@ from cgeartheye.tasks.model_io import device_of
 from cgeartheye.tasks.scene.module import SceneTask
 from cgeartheye.tasks.scene.pipeline import chip_views
 from cgeartheye.training import distributed
-from cgeartheye.utils.console import bar, console, say
+from cgeartheye.utils.console import bar, console, log_info
 from cgeartheye.utils.io import write_text
 
-NEIGHBOURS = (5, 20)
+NEIGHBORS = (5, 20)
 LABELS_A_CLASS = (1, 5, 10)
 DRAWS = 5
 
@@ -39,7 +39,7 @@ def probe(config: SceneClassification) -> dict[str, float]:
     labels, truth = np.array(parts.train.labels), np.array(parts.test.labels)
     figures = {}
     protocols = [
-        *((f"kNN, k = {k}", k, None) for k in NEIGHBOURS),
+        *((f"kNN, k = {k}", k, None) for k in NEIGHBORS),
         ("linear", None, None),
         *((f"linear, {count} a class", None, count) for count in LABELS_A_CLASS),
         *((f"kNN, k = 1, {count} a class", 1, count) for count in LABELS_A_CLASS),
@@ -62,7 +62,7 @@ def probe(config: SceneClassification) -> dict[str, float]:
         table.add_row(name, f"{figure:.2f}")
     console.print(table)
     write_text(config.work_dir / "probe.json", json.dumps(figures, indent=1))
-    say(f"figures: {config.work_dir / 'probe.json'}")
+    log_info(f"figures: {config.work_dir / 'probe.json'}")
     return figures
 
 

@@ -6,20 +6,20 @@ from typing import Any
 
 import torch
 
-from cgeartheye.config import Config, Normalisation
+from cgeartheye.config import Config, Normalization
 from cgeartheye.config.loader import override
 from cgeartheye.data.checks import findings
 from cgeartheye.models import backbone
-from cgeartheye.models.backbone import Built
-from cgeartheye.models.backbone.checkpoint_io import check_fit, read_facts, read_tensors
+from cgeartheye.models.backbone import BackboneBundle
+from cgeartheye.models.backbone.checkpoint_io import check_fit, read_tensors, read_weights_metadata
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
-from cgeartheye.tasks.registry import Recipe, recipe_for
+from cgeartheye.tasks.registry import TaskPipeline, pipeline_for
 from cgeartheye.tasks.scene import writer
 from cgeartheye.training import distributed
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
-from cgeartheye.utils.console import bar, console, say
+from cgeartheye.utils.console import bar, console, log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
 
@@ -45,15 +45,15 @@ def train(config: Config, resume: bool = False, checkpoint: Path | None = None) 
 
 def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | None) -> None:
     """Train, and let go of the model."""
-    recipe = recipe_for(config)
-    classes = recipe.classes
+    pipeline = pipeline_for(config)
+    classes = pipeline.classes
     task, built = build(config, classes, device)
-    _say_notes(built)
+    _log_notes(built)
     if checkpoint:
         model_io.refuse_other_weights(run.folder, config, built)
-    data = recipe.data(task, built)
-    gsd = recipe.gsd() or built.gsd
-    model_io.write_facts(run.folder, config, classes, built, gsd, recipe.facts())
+    data = pipeline.data(task, built)
+    gsd = pipeline.gsd() or built.gsd
+    model_io.write_metadata(run.folder, config, classes, built, gsd, pipeline.facts())
     trainer = Trainer(
         task,
         task.backbone.blocks,
@@ -68,20 +68,22 @@ def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | No
 
 def build(
     config: Config, classes: tuple[str, ...], device: torch.device, tta: bool = False
-) -> tuple[Any, Built]:
+) -> tuple[Any, BackboneBundle]:
     """Build a task with a new decoder, on the device."""
     # Every process draws the same random weights.
     torch.manual_seed(config.training.seed)
     built = backbone.build(config.backbone, model_io.input_side(config))
-    return recipe_for(config).task(built, classes, tta).to(device), built
+    return pipeline_for(config).task(built, classes, tta).to(device), built
 
 
-def _say_notes(built: Built) -> None:
+def _log_notes(built: BackboneBundle) -> None:
     for note in built.notes:
-        say(f"note: {note}")
+        log_info(f"note: {note}")
 
 
-def load(config: Config, path: Path, device: torch.device, tta: bool = False) -> tuple[Any, Built]:
+def load(
+    config: Config, path: Path, device: torch.device, tta: bool = False
+) -> tuple[Any, BackboneBundle]:
     """Load a trained model.
 
     Args:
@@ -114,7 +116,7 @@ def load(config: Config, path: Path, device: torch.device, tta: bool = False) ->
                     f"{path} finds {boxes} boxes, the config has {config.data.boxes} ones: set "
                     f"data.boxes={boxes}, or name another model"
                 )
-            changed["detections"] = config.detections
+            changed["max_detections"] = config.max_detections
         weights = config.backbone.weights
         if model.backbone_fingerprint and isinstance(weights, Path) and weights.exists():
             changed["backbone"] = model.config.backbone.model_copy(update={"weights": weights})
@@ -122,13 +124,13 @@ def load(config: Config, path: Path, device: torch.device, tta: bool = False) ->
         model_io.load_into(task, model, built)
         return task, built
     tensors, _, _ = read_tensors(path)
-    recipe: Recipe = recipe_for(config)
-    decoder = recipe.published_decoder(path, tensors, len(recipe.classes))
+    pipeline: TaskPipeline = pipeline_for(config)
+    decoder = pipeline.published_decoder(path, tensors, len(pipeline.classes))
     own = config.model_copy(
         update={"backbone": config.backbone.model_copy(update={"weights": path})}
     )
-    task, built = build(own, recipe.classes, device, tta)
-    _say_notes(built)
+    task, built = build(own, pipeline.classes, device, tta)
+    _log_notes(built)
     check_fit(task.decoder.state_dict(), decoder, path, "decoder of the config")
     task.decoder.load_state_dict(decoder)
     return task, built
@@ -156,25 +158,25 @@ def test(
     """
     folder = config.work_dir
     assert folder is not None
-    recipe = recipe_for(config)
+    pipeline = pipeline_for(config)
     if out:
-        recipe.check_out(out, tested=True)
+        pipeline.check_out(out, tested=True)
     with distributed.process_group(config.training.device) as device:
         task, built = load(config, checkpoint or folder, device, tta)
-        if recipe.classes != task.classes:
+        if pipeline.classes != task.classes:
             raise UserError(
                 f"the model knows other classes than {config.data.root}, or in another order: "
                 f"{', '.join(task.classes)[:200]}; set data.classes to these"
             )
-        tested = recipe.test(task, built, out, show_dir)
+        tested = pipeline.test(task, built, out, show_dir)
         if distributed.is_main():
             console.print(summary_table(tested.figures))
             write_text(folder / "test.json", json.dumps(tested.figures, indent=1))
             report = folder / "report.html"
             tested.report(report)
-            say(f"report: {report}")
+            log_info(f"report: {report}")
             if checkpoint in (None, folder):
-                model_io.amend_facts(folder, tested.facts)
+                model_io.update_metadata(folder, tested.facts)
         distributed.barrier()
     return tested.figures
 
@@ -194,13 +196,13 @@ def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> N
     if out.suffix:
         writer.check_ending(out, writer.ENDINGS)
     config = override(model_io.read_model(run).config, overrides)
-    recipe = recipe_for(config)
-    found = recipe.find(inputs)
-    recipe.check_out(out, tested=False)
+    pipeline = pipeline_for(config)
+    found = pipeline.find(inputs)
+    pipeline.check_out(out, tested=False)
     with distributed.process_group(config.training.device) as device:
         task, _ = load(config, run, device)
-        recipe.predict(task, found, out)
-    say(f"predictions: {out}")
+        pipeline.predict(task, found, out)
+    log_info(f"predictions: {out}")
 
 
 def check(config: Config) -> bool:
@@ -210,16 +212,16 @@ def check(config: Config) -> bool:
         Whether nothing is wrong.
     """
     assert config.work_dir is not None
-    normalisation = config.backbone.normalisation
+    normalization = config.backbone.normalization
     path = backbone.weights_file(config.backbone)
-    if normalisation is None and path:
-        facts = read_facts(path)
+    if normalization is None and path:
+        facts = read_weights_metadata(path)
         if facts.mean and facts.std:
-            normalisation = Normalisation(mean=facts.mean, std=facts.std)
+            normalization = Normalization(mean=facts.mean, std=facts.std)
     with bar("examining", 1, "images") as progress:
-        result = recipe_for(config).check(normalisation or Normalisation(), progress.reach)
+        result = pipeline_for(config).check(normalization or Normalization(), progress.reach)
     for part in findings.render(result).renderables:
         console.print(part, soft_wrap=True)
     findings.write(result, config.work_dir / "check")
-    say(f"contact sheet and every example: {config.work_dir / 'check'}")
+    log_info(f"contact sheet and every example: {config.work_dir / 'check'}")
     return result.ok

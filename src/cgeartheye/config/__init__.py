@@ -1,6 +1,6 @@
 """The schema of a run and the files it is read from."""
 
-from cgeartheye.config.base import Colour, Triple
+from cgeartheye.config.base import Color, Triple
 from cgeartheye.config.data import (
     ChangeData,
     DetectionData,
@@ -10,16 +10,16 @@ from cgeartheye.config.data import (
 )
 from cgeartheye.config.jlssd import ChipCutting, ChipQuality, Curation, Jlssd, PlaceDesign
 from cgeartheye.config.loader import load, section, to_yaml
-from cgeartheye.config.model import Backbone, Lora, Network, Normalisation
+from cgeartheye.config.model import Backbone, Lora, Network, Normalization
 from cgeartheye.config.pretraining import (
     Heads,
     Objective,
+    OnlineKnn,
     Pretraining,
     PretrainingData,
     PretrainingSchedule,
     Teacher,
     Views,
-    Watch,
 )
 from cgeartheye.config.schema import Config
 from cgeartheye.config.tasks import (
@@ -42,7 +42,7 @@ __all__ = [
     "ChangeDetection",
     "ChipCutting",
     "ChipQuality",
-    "Colour",
+    "Color",
     "Config",
     "Curation",
     "DetectionData",
@@ -53,9 +53,10 @@ __all__ = [
     "Lora",
     "MaskedData",
     "Network",
-    "Normalisation",
+    "Normalization",
     "ObjectDetection",
     "Objective",
+    "OnlineKnn",
     "PlaceDesign",
     "Pretraining",
     "PretrainingData",
@@ -70,7 +71,6 @@ __all__ = [
     "Training",
     "Triple",
     "Views",
-    "Watch",
     "load",
     "section",
     "to_yaml",

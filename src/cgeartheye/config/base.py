@@ -28,7 +28,7 @@ def _rising_factors(factors: tuple[float, float]) -> tuple[float, float]:
     return factors
 
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 Factors = Annotated[tuple[float, float], AfterValidator(_rising_factors)]
 Shares = Annotated[tuple[float, float], AfterValidator(_in_order)]

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from cgeartheye.config.base import (
-    Colour,
+    Color,
     Factors,
     Fraction,
     Limits,
@@ -92,7 +92,7 @@ class MaskedData(Section):
 
     root: Path
     masks: str | None = Field(None, description="none: the catalogue's, or {part}/Label")
-    mask_ending: str | None = Field(
+    mask_suffix: str | None = Field(
         None, description="of a mask's name behind the stem, e.g. _RGB; none: the catalogue's"
     )
     train: str = "train"
@@ -105,10 +105,10 @@ class MaskedData(Section):
     scale: Factors = Field(
         (0.5, 2.0), description="range of the random resizing before a training crop"
     )
-    largest_class: Share = Field(
+    max_class_ratio: Share = Field(
         0.75, description="a training crop is drawn again while one class covers more of it"
     )
-    distortion: bool = Field(True, description="random brightness, contrast, saturation and hue")
+    color_jitter: bool = Field(True, description="random brightness, contrast, saturation and hue")
     bands: tuple[Positive, Positive, Positive] = (1, 2, 3)
     stretch: Limits | None = Field(
         None, description="values that become 0 and 255, as for scene classification"
@@ -120,8 +120,8 @@ class MaskedData(Section):
 class SegmentationData(MaskedData):
     """Images with a mask each: a class for every pixel.
 
-    The mask of `<images>/<stem><image_ending>` is `<masks>/<stem><mask_ending>`. Masks hold an
-    index, grey or with a palette, or, where `colours` are given, are pictures in these colours.
+    The mask of `<images>/<stem><image_suffix>` is `<masks>/<stem><mask_suffix>`. Masks hold an
+    index, grey or with a palette, or, where `colors` are given, are pictures in these colours.
     """
 
     catalog: Literal["iSAID", "cropland", "LoveDA", "Potsdam"] | None = Field(
@@ -133,24 +133,24 @@ class SegmentationData(MaskedData):
     values: tuple[int, ...] | None = Field(
         None, description="mask value of each class; none: the catalogue's, or 0, 1, 2 and so on"
     )
-    colours: tuple[Colour, ...] | None = Field(
+    colors: tuple[Color, ...] | None = Field(
         None, description="of the classes, where masks are pictures; none: masks hold values"
     )
-    unlabelled: tuple[int | Colour, ...] | None = Field(
+    unlabeled: tuple[int | Color, ...] | None = Field(
         None,
         description="mask values or colours that mean: not labelled; none: the catalogue's, or "
         "255 if no class has it",
     )
     images: str | None = Field(None, description="none: the catalogue's, or {part}/Img")
-    image_ending: str = Field("", description="of an image's name behind the stem, e.g. _sat")
+    image_suffix: str = Field("", description="of an image's name behind the stem, e.g. _sat")
 
     @model_validator(mode="after")
     def _classes_are_clear(self) -> "SegmentationData":
         if (self.classes is None) == (self.catalog is None):
             raise ValueError("name the classes, or the catalogue's data set that has them")
-        if self.values and self.colours:
+        if self.values and self.colors:
             raise ValueError("masks hold values or colours: give one of the two")
-        for name in ("classes", "values", "colours"):
+        for name in ("classes", "values", "colors"):
             given = getattr(self, name) or ()
             if len(set(given)) < len(given):
                 raise ValueError(f"{name} has something twice: each class has its own")
@@ -158,7 +158,7 @@ class SegmentationData(MaskedData):
                 raise ValueError(f"{name} must have one for each of {len(self.classes)} classes")
             if len(given) > 254:
                 raise ValueError("a mask has at most 254 classes")
-        both = {*(self.values or ()), *(self.colours or ())} & {*(self.unlabelled or ())}
+        both = {*(self.values or ()), *(self.colors or ())} & {*(self.unlabeled or ())}
         if both:
             raise ValueError(f"{both.pop()} cannot be a class and unlabelled at once")
         return self
@@ -167,8 +167,8 @@ class SegmentationData(MaskedData):
 class ChangeData(MaskedData):
     """Images of two dates, and a mask of what changed between them.
 
-    The mask of `<before>/<stem><before_ending>` and `<after>/<stem><after_ending>` is
-    `<masks>/<stem><mask_ending>`. It holds 0 where nothing changed and 1 or 255 where something
+    The mask of `<before>/<stem><before_suffix>` and `<after>/<stem><after_suffix>` is
+    `<masks>/<stem><mask_suffix>`. It holds 0 where nothing changed and 1 or 255 where something
     did; a JPEG, which blurs values, is cut at 128.
     """
 
@@ -177,16 +177,16 @@ class ChangeData(MaskedData):
     )
     before: str = Field("{part}/Image1", description="folder of the images of the first date")
     after: str = Field("{part}/Image2", description="likewise of the second date")
-    before_ending: str = Field("", description="of an image's name behind the stem, e.g. _2016")
-    after_ending: str = Field("", description="likewise")
+    before_suffix: str = Field("", description="of an image's name behind the stem, e.g. _2016")
+    after_suffix: str = Field("", description="likewise")
     values: tuple[int, int] | None = Field(
         None, description="mask values of unchanged and changed; none: 0, and 1 or 255"
     )
-    unlabelled: tuple[int, ...] = Field((), description="mask values that mean: not labelled")
+    unlabeled: tuple[int, ...] = Field((), description="mask values that mean: not labelled")
     scale: Factors = Field(
         (1.0, 1.0), description="range of the random resizing before a training crop"
     )
-    largest_class: Share = Field(
+    max_class_ratio: Share = Field(
         1.0, description="a training crop is drawn again while one class covers more of it"
     )
     rotation: float = Field(
@@ -198,9 +198,9 @@ class ChangeData(MaskedData):
 
     @model_validator(mode="after")
     def _dates_differ(self) -> "ChangeData":
-        if (self.before, self.before_ending) == (self.after, self.after_ending):
+        if (self.before, self.before_suffix) == (self.after, self.after_suffix):
             raise ValueError("before and after name the same images: correct one, or its ending")
-        meanings = [*(self.values or ()), *self.unlabelled]
+        meanings = [*(self.values or ()), *self.unlabeled]
         if len(set(meanings)) < len(meanings):
             raise ValueError("values and unlabelled must all differ")
         return self
@@ -255,11 +255,11 @@ class DetectionData(Section):
     flips: Literal["none", "horizontal", "both", "all"] = Field(
         "all", description="of training crops; all: both, and quarter turns"
     )
-    distortion: bool = Field(False, description="random brightness, contrast, saturation and hue")
-    visible: Share = Field(
+    color_jitter: bool = Field(False, description="random brightness, contrast, saturation and hue")
+    min_visibility: Share = Field(
         0.3, description="a box is left out of a training crop that shows less of its area"
     )
-    smallest: float = Field(
+    min_box_size: float = Field(
         2.0, ge=0, description="pixels; boxes with a shorter side are left out of training crops"
     )
     bands: tuple[Positive, Positive, Positive] = (1, 2, 3)

@@ -23,11 +23,11 @@ class PlaceDesign(Section):
         description="classes such as WorldCover's, one mosaic: any paths of GDAL"
     )
     elevation: Paths = Field(description="in metres, likewise")
-    cells: Positive = Field(
+    cell_size: Positive = Field(
         1000, description="metres a side of a cell, on an equal-area projection"
     )
-    total: Positive = Field(description="places that are wanted in all")
-    band_height: float = Field(200.0, gt=0, description="metres of elevation a band")
+    num_places: Positive = Field(description="places that are wanted in all")
+    elevation_step: float = Field(200.0, gt=0, description="metres of elevation a band")
     classes: Path | None = Field(
         None, description="table from values of the land cover to classes; none: WorldCover's"
     )
@@ -80,7 +80,7 @@ class Curation(Section):
     """How redundant places are thinned (see `jlssd/curation/curate.py`)."""
 
     backbone: Network = Field(description="frozen; its class tokens say what looks alike")
-    keep: Positive = Field(description="places")
+    num_places: Positive = Field(description="places")
     image_size: Positive = Field(224, description="pixels a side at which it sees a chip")
     batch_size: Positive = Field(64, description="chips a forward pass")
     clusters: tuple[Positive, ...] = Field(
@@ -93,7 +93,7 @@ class Curation(Section):
     resamplings: int = Field(
         3, ge=0, description="of coarse levels, which spread their centroids over what is rare"
     )
-    duplicates: float = Field(
+    dedup_threshold: float = Field(
         0.97,
         gt=0,
         le=1,
@@ -115,7 +115,7 @@ class Jlssd(Section):
     """From maps and mosaics to the store of a pre-training: `cgeartheye jlssd build`."""
 
     task: Literal["jlssd"] = "jlssd"
-    licence: str = Field(min_length=1, description="of the images, as the data card says it")
+    license: str = Field(min_length=1, description="of the images, as the data card says it")
     design: PlaceDesign
     cut: ChipCutting
     quality: ChipQuality = ChipQuality()

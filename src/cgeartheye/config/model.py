@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from cgeartheye.config.base import Positive, Section, Triple
 
 
-class Normalisation(Section):
+class Normalization(Section):
     """Mean and standard deviation of each band, for pixel values on the scale 0..255."""
 
     mean: Triple = (123.675, 116.28, 103.53)
@@ -33,7 +33,7 @@ class Network(Section):
         description="safetensors or .pth in any published naming, or random (a file of that name "
         "is ./random); none: those that ship with the package for this size, else random",
     )
-    normalisation: Normalisation | None = Field(
+    normalization: Normalization | None = Field(
         None, description="what the weights were trained with, where their file does not say it"
     )
     gsd: float | None = Field(

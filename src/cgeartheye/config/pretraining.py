@@ -49,7 +49,7 @@ class PretrainingData(Section):
     store: Path
     batch_size: Positive = Field(64, description="samples a process and step")
     workers: int = Field(2, ge=0, description="loader processes a training process")
-    hold: Literal["disk", "memory", "device"] = Field(
+    preload: Literal["disk", "memory", "device"] = Field(
         "disk",
         description="where images are read from: the store; memory, decoded once; or the "
         "accelerator, decoded once, where the crops are then made in batches",
@@ -69,10 +69,10 @@ class Objective(Section):
     """Self-supervised losses, and the teacher that follows the student."""
 
     dino_weight: float = Field(1.0, ge=0, description="of DINO's loss; 0: without")
-    masked_weight: float = Field(1.0, ge=0, description="of iBOT's loss beside DINO's; 0: without")
+    ibot_weight: float = Field(1.0, ge=0, description="of iBOT's loss beside DINO's; 0: without")
     koleo_weight: float = Field(0.0, ge=0, description="of KoLeo's loss; 0: without")
-    centring: Literal["softmax", "sinkhorn"] = "softmax"
-    centre_momentum: float = Field(0.9, ge=0, lt=1)
+    centering: Literal["softmax", "sinkhorn"] = "softmax"
+    center_momentum: float = Field(0.9, ge=0, lt=1)
     student_temperature: float = Field(0.1, gt=0)
     teacher_temperature: tuple[float, float] = Field(
         (0.04, 0.07), description="at the first step and after the warm-up"
@@ -134,7 +134,7 @@ class PretrainingSchedule(Section):
 
     steps: Positive = 125_000
     lr: float = Field(2e-3, gt=0)
-    lr_batch: Positive | None = Field(
+    base_batch_size: Positive | None = Field(
         1024, description="global batch that lr is meant for; scaled by the root of the ratio"
     )
     lr_end: float = Field(1e-6, ge=0)
@@ -142,7 +142,9 @@ class PretrainingSchedule(Section):
     layer_decay: float = Field(
         0.9, gt=0, le=1, description="of lr from each layer to the one below"
     )
-    patch_embed_lr: float = Field(0.2, gt=0, description="factor of lr for the patch embedding")
+    patch_embed_lr_mult: float = Field(
+        0.2, gt=0, description="factor of lr for the patch embedding"
+    )
     weight_decay: tuple[float, float] = Field((0.04, 0.2), description="at the first and last step")
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float | None = Field(3.0, gt=0)
@@ -166,7 +168,7 @@ class PretrainingSchedule(Section):
     tensorboard: bool = False
 
 
-class Watch(Section):
+class OnlineKnn(Section):
     """A labelled set on which the teacher's features are measured while it learns."""
 
     data: SceneData
@@ -194,7 +196,7 @@ class Pretraining(Section):
         description="run or checkpoint of an earlier stage: student, teacher and heads go on; "
         "backbone.weights instead starts from a backbone alone, with new heads",
     )
-    watch: Watch | None = None
+    online_knn: OnlineKnn | None = None
     work_dir: Path | None = Field(
         None, description="the run directory; none: runs/<name of the config file>"
     )
@@ -209,14 +211,14 @@ class Pretraining(Section):
     def _losses_fit(self) -> "Pretraining":
         objective, teacher = self.objective, self.teacher
         if teacher is None:
-            if not (objective.dino_weight or objective.masked_weight):
+            if not (objective.dino_weight or objective.ibot_weight):
                 raise ValueError("nothing to learn: give objective.dino_weight, or a teacher")
             return self
         if not (teacher.class_weight or teacher.patch_weight):
             raise ValueError("teacher.class_weight and teacher.patch_weight are both 0")
-        if objective.masked_weight and teacher.kept_patches < 1:
+        if objective.ibot_weight and teacher.kept_patches < 1:
             raise ValueError(
-                "teacher.kept_patches below 1 leaves patches out that objective.masked_weight "
+                "teacher.kept_patches below 1 leaves patches out that objective.ibot_weight "
                 "needs: set one to 1 or the other to 0"
             )
         if teacher.mixup and self.data.batch_size % 2:

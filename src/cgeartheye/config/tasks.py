@@ -86,11 +86,15 @@ class DetectionDecoder(Section):
     encoder_layers: int = Field(6, ge=0)
     decoder_layers: Positive = 6
     heads: Positive = Field(8, description="of attention; a divisor of channels")
-    points: Positive = Field(4, description="that a head of deformable attention samples a level")
-    hidden: Positive = Field(2048, description="of the feed-forward layers")
-    denoising: int = Field(100, ge=0, description="noised true boxes a training image; 0: without")
+    num_points: Positive = Field(
+        4, description="that a head of deformable attention samples a level"
+    )
+    ffn_dim: Positive = Field(2048, description="of the feed-forward layers")
+    num_dn_queries: int = Field(
+        100, ge=0, description="noised true boxes a training image; 0: without"
+    )
     label_noise: Share = Field(0.25, description="share of them that are given a random class")
-    box_noise: float = Field(
+    box_noise_scale: float = Field(
         1.0, ge=0, description="by how many half sides their corners are moved at most"
     )
 
@@ -144,11 +148,11 @@ class Training(Section):
     epochs: Positive = 100
     steps: Positive | None = Field(None, description="optimiser steps, in place of epochs")
     lr: float = Field(1e-4, gt=0)
-    decoder_lr: float = Field(10.0, gt=0, description="factor of lr for all but the backbone")
+    decoder_lr_mult: float = Field(10.0, gt=0, description="factor of lr for all but the backbone")
     schedule: Literal["cosine", "poly"] = Field(
         "cosine", description="how lr falls to 0 after the warm-up; poly: in a straight line"
     )
-    lr_batch: Positive | None = Field(
+    base_batch_size: Positive | None = Field(
         None, description="global batch that lr is meant for; lr is scaled to the one in use"
     )
     weight_decay: float = Field(0.05, ge=0, description="none on norms, biases and tokens")
@@ -157,7 +161,7 @@ class Training(Section):
     warmup_steps: int | None = Field(None, ge=0, description="in place of warmup_epochs")
     warmup_from: float = Field(0.25, gt=0, le=1, description="share of lr at the first step")
     clip_norm: float | None = Field(None, gt=0)
-    accumulate: Positive = Field(1, description="micro-batches a step")
+    grad_accum_steps: Positive = Field(1, description="micro-batches a step")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     sharding: Literal["ddp", "fsdp"] = Field(
@@ -226,7 +230,7 @@ class ObjectDetection(Section):
     backbone: Backbone
     data: DetectionData
     decoder: DetectionDecoder = DetectionDecoder()
-    detections: Positive = Field(300, description="boxes of an image that are kept, the best")
+    max_detections: Positive = Field(300, description="boxes of an image that are kept, the best")
     window: SlidingWindow = Field(
         SlidingWindow(batch_size=1), description="how images that are not resized are seen"
     )

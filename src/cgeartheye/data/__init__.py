@@ -15,19 +15,19 @@ from cgeartheye.data.datasets.segmentation import (
     fingerprint_masks,
     load_segmentation_parts,
 )
-from cgeartheye.data.formats.masks import UNLABELLED, Legend
+from cgeartheye.data.formats.masks import UNLABELED, Legend
 from cgeartheye.data.image_io import images_below, read_georeference, read_image
-from cgeartheye.data.transforms.image import Normalise, eval_transform
+from cgeartheye.data.transforms.image import Normalize, eval_transform
 
 __all__ = [
-    "UNLABELLED",
+    "UNLABELED",
     "BoxChips",
     "ChangeChips",
     "ChangeParts",
     "DetectionParts",
     "Legend",
     "MaskedChips",
-    "Normalise",
+    "Normalize",
     "SceneChips",
     "SceneParts",
     "SegmentationChips",

@@ -82,9 +82,9 @@ def read_image(
             return torch.from_numpy(_read_gdal(path, bands, stretch))
         with Image.open(path, formats=PILLOW_FORMATS) as image:
             refuse_bomb(path, image.width, image.height)
-            grey = image.mode in ("1", "L", "LA")
+            gray = image.mode in ("1", "L", "LA")
             pixels = torch.from_numpy(_pillow_pixels(image)).permute(2, 0, 1)
-    if grey or bands == (1, 2, 3):
+    if gray or bands == (1, 2, 3):
         return pixels[:3]
     return pixels[_zero_based(path, bands, pixels.shape[0])]
 
@@ -233,8 +233,8 @@ def _read_gdal(
     with quiet(), rasterio.open(path) as source:
         refuse_bomb(path, source.width, source.height)
         if source.colorinterp[0] == ColorInterp.palette:
-            colours = resolve_palette(source.read(1), source.colormap(1))
-            pixels = colours[_zero_based(path, bands, 3)]
+            colors = resolve_palette(source.read(1), source.colormap(1))
+            pixels = colors[_zero_based(path, bands, 3)]
             valid = source.read_masks(1) > 0
         else:
             chosen = [index + 1 for index in _zero_based(path, bands, source.count)]
@@ -248,11 +248,11 @@ def _read_gdal(
     return _to_8_bits(pixels.astype(np.float32), valid, stretch)
 
 
-def resolve_palette(indices: _Array, colours: dict[int, tuple[int, int, int, int]]) -> _Array:
+def resolve_palette(indices: _Array, colors: dict[int, tuple[int, int, int, int]]) -> _Array:
     """Look indices `[H, W]` up to uint8 `[3, H, W]`."""
     table = np.zeros((np.iinfo(indices.dtype).max + 1, 3), dtype=np.uint8)
-    for index, colour in colours.items():
-        table[index] = colour[:3]
+    for index, color in colors.items():
+        table[index] = color[:3]
     return table[indices].transpose(2, 0, 1)
 
 

@@ -18,7 +18,7 @@ from rasterio.warp import calculate_default_transform
 
 from cgeartheye.boxes import Detections, oriented_of
 from cgeartheye.synthetic import (
-    COVER_COLOURS,
+    COVER_COLORS,
     DATES,
     GSD,
     LAND_COVER,
@@ -68,7 +68,7 @@ def cut_chips(world: World, folder: Path) -> int:
 def cut_patches(world: World, folder: Path) -> int:
     """Write images and masks, enlarged."""
     picture, cover = Image.fromarray(world.image(SEASON)), Image.fromarray(world.land_cover())
-    cover.putpalette([value for name in LAND_COVER for value in COVER_COLOURS[name]])
+    cover.putpalette([value for name in LAND_COVER for value in COVER_COLORS[name]])
     squares = _squares(world)
     for part, square in squares:
         name = f"{square[1]}_{square[0]}.png"
@@ -108,7 +108,7 @@ def cut_boxes(world: World, folder: Path) -> int:
 def objects_of(world: World, date: int) -> Objects:
     """Those of `FOUND_CLASSES`."""
     objects = world.boxes(date)
-    return objects.those(np.isin(objects.labels, [OBJECTS.index(n) for n in FOUND_CLASSES]))
+    return objects.select(np.isin(objects.labels, [OBJECTS.index(n) for n in FOUND_CLASSES]))
 
 
 def known_boxes(objects: Objects) -> Detections:

@@ -55,7 +55,7 @@ from cgeartheye.reports.draw_boxes import draw_found
 from cgeartheye.reports.html import Picture, Report
 from cgeartheye.reports.sections import add_figures
 from cgeartheye.synthetic import (
-    COVER_COLOURS,
+    COVER_COLORS,
     DATES,
     GSD,
     LAND_COVER,
@@ -65,7 +65,7 @@ from cgeartheye.synthetic import (
     make_world,
     write_world,
 )
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 WORLD_SIZE = 2560  # pixels a side: 1.9 km
@@ -97,7 +97,7 @@ def demo(folder: Path) -> None:
         raise UserError(f"{folder} holds other files: name an empty folder with --out")
     for part in (*PARTS, MAP, CHANGE_MAP, OBJECT_MAP):
         shutil.rmtree(folder / part, ignore_errors=True)
-    say(f"drawing a world of {WORLD_SIZE} x {WORLD_SIZE} pixels at {GSD} m")
+    log_info(f"drawing a world of {WORLD_SIZE} x {WORLD_SIZE} pixels at {GSD} m")
     world = make_world(WORLD_SIZE, WORLD_SEED)
     write_world(world, folder / "world")
     write_outline(north_of(world), folder / "world" / "north.gpkg")
@@ -107,22 +107,26 @@ def demo(folder: Path) -> None:
         learn(world, folder, report)
     report.facts({"all of this took": f"{time.monotonic() - started:.0f} s"})
     report.write(folder / "report.html")
-    say("what to open:")
-    say(f"  {folder / 'report.html'}  the world, the figures, the maps")
-    say(
+    log_info("what to open:")
+    log_info(f"  {folder / 'report.html'}  the world, the figures, the maps")
+    log_info(
         f"  {folder / MAP / 'preview.html'}  the map over the scene; map.tif and map.gpkg for a GIS"
     )
-    say(f"  {folder / CHANGE_MAP / 'preview.html'}  what changed, with a swipe between the dates")
-    say(f"  {folder / OBJECT_MAP / 'preview.html'}  the objects, with their scores and headings")
+    log_info(
+        f"  {folder / CHANGE_MAP / 'preview.html'}  what changed, with a swipe between the dates"
+    )
+    log_info(
+        f"  {folder / OBJECT_MAP / 'preview.html'}  the objects, with their scores and headings"
+    )
     for run in (CLASSIFIER, SEGMENTER, DETECTOR, FINDER):
-        say(f"  {folder / run / 'report.html'}  figures and pictures of the test")
-    say(f"  {folder / 'world'}  the world as GeoTIFFs: four seasons, two dates, exact labels")
+        log_info(f"  {folder / run / 'report.html'}  figures and pictures of the test")
+    log_info(f"  {folder / 'world'}  the world as GeoTIFFs: four seasons, two dates, exact labels")
 
 
 def learn_scenes(world: World, folder: Path, report: Report) -> None:
     """Classify chips that show one scene each."""
     count = cut_chips(world, folder / "chips")
-    say(f"{count} chips of {CHIP} x {CHIP} pixels in {len(SCENES)} classes")
+    log_info(f"{count} chips of {CHIP} x {CHIP} pixels in {len(SCENES)} classes")
     config = SceneClassification(
         backbone=BACKBONE,
         data=SceneData(
@@ -134,7 +138,9 @@ def learn_scenes(world: World, folder: Path, report: Report) -> None:
             workers=1,
         ),
         cache=FeatureCache(views=2),
-        training=Training(epochs=30, lr=2e-3, decoder_lr=1.0, warmup_epochs=1, evaluate_every=30),
+        training=Training(
+            epochs=30, lr=2e-3, decoder_lr_mult=1.0, warmup_epochs=1, evaluate_every=30
+        ),
         work_dir=folder / CLASSIFIER,
     )
     figures = tasks.train(config)
@@ -145,18 +151,20 @@ def learn_scenes(world: World, folder: Path, report: Report) -> None:
 def learn_cover(world: World, folder: Path, report: Report) -> None:
     """Learn the class of every pixel, and map it."""
     count = cut_patches(world, folder / "patches")
-    say(f"{count} patches of {PATCH} x {PATCH} pixels with a mask of {len(LAND_COVER)} classes")
+    log_info(
+        f"{count} patches of {PATCH} x {PATCH} pixels with a mask of {len(LAND_COVER)} classes"
+    )
     config = SemanticSegmentation(
         backbone=BACKBONE,
         data=SegmentationData(
             root=folder / "patches",
             classes=LAND_COVER,
-            colours=tuple(COVER_COLOURS[name] for name in LAND_COVER),
+            colors=tuple(COVER_COLORS[name] for name in LAND_COVER),
             gsd=GSD * PATCH / SHOWN,
             image_size=SHOWN,
             scale=(1.0, 1.0),
-            largest_class=1.0,
-            distortion=False,
+            max_class_ratio=1.0,
+            color_jitter=False,
             batch_size=8,
             workers=1,
         ),
@@ -184,14 +192,14 @@ def learn_cover(world: World, folder: Path, report: Report) -> None:
 def learn_change(world: World, folder: Path, report: Report) -> None:
     """Learn which buildings came and went, and map them between scenes that lie differently."""
     count = cut_pairs(world, folder / "pairs")
-    say(f"{count} pairs of {PATCH} x {PATCH} pixels with a mask of what changed")
+    log_info(f"{count} pairs of {PATCH} x {PATCH} pixels with a mask of what changed")
     config = ChangeDetection(
         backbone=BACKBONE,
         data=ChangeData(
             root=folder / "pairs",
             gsd=GSD * PATCH / SHOWN,
             image_size=SHOWN,
-            distortion=False,
+            color_jitter=False,
             batch_size=8,
             workers=1,
             rotation=0,
@@ -226,7 +234,7 @@ def learn_change(world: World, folder: Path, report: Report) -> None:
 def learn_objects(world: World, folder: Path, report: Report) -> None:
     """Learn to find aeroplanes, ships and tanks, and map them."""
     count = cut_boxes(world, folder / "boxes")
-    say(f"{count} oriented boxes in chips of {YARD} x {YARD} pixels")
+    log_info(f"{count} oriented boxes in chips of {YARD} x {YARD} pixels")
     config = ObjectDetection(
         backbone=BACKBONE,
         data=DetectionData(
@@ -245,7 +253,7 @@ def learn_objects(world: World, folder: Path, report: Report) -> None:
         training=Training(
             epochs=20,
             lr=3e-3,
-            decoder_lr=1.0,
+            decoder_lr_mult=1.0,
             weight_decay=1e-2,
             clip_norm=5.0,
             warmup_epochs=1,
@@ -281,8 +289,8 @@ def _show_map(world: World, path: Path, report: Report) -> None:
     metrics = SegmentationMetrics(len(LAND_COVER))
     metrics.update(torch.from_numpy(mapped), torch.from_numpy(truth))
     add_figures(report, metrics.compute())
-    palette = np.array([COVER_COLOURS[name] for name in LAND_COVER], np.uint8)
-    report.legend({name: COVER_COLOURS[name] for name in LAND_COVER})
+    palette = np.array([COVER_COLORS[name] for name in LAND_COVER], np.uint8)
+    report.legend({name: COVER_COLORS[name] for name in LAND_COVER})
     pictures = [
         Picture(world.image(SEASON)[north], "scene"),
         Picture(palette[mapped], "map"),
@@ -313,7 +321,7 @@ def _show_objects(world: World, path: Path, report: Report) -> None:
     """Add what the map is worth, and a picture of what was found."""
     north = _rows_of(world)
     objects = objects_of(world, DATES[0])
-    known = known_boxes(objects.those(objects.corners[..., 1].mean(1) < north.stop))
+    known = known_boxes(objects.select(objects.corners[..., 1].mean(1) < north.stop))
     found = mapped_boxes(path)
     metrics = DetectionMetrics(len(FOUND_CLASSES), oriented=True)
     metrics.update(0, found, known.boxes, known.labels, torch.zeros(len(known), dtype=torch.bool))

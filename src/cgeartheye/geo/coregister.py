@@ -34,7 +34,7 @@ class Pair(Protocol):
     def read(self, rows: Span, columns: Span) -> tuple[Bytes, Bools | None]:
         """Read both dates, `[6, rows, columns]`, and where both have data."""
 
-    def moved(self, rows: float, columns: float) -> Self:
+    def shifted(self, rows: float, columns: float) -> Self:
         """Return the pair with the second date moved up and to the left by so many pixels."""
 
 
@@ -88,12 +88,12 @@ class Registration:
         if not self.reliable:
             return f"note: the dates are left as they lie: no shift between them is sure ({agree})"
         size = f"{self.rows:+.2f} rows, {self.columns:+.2f} columns"
-        metres = np.hypot(self.rows * ground[1], self.columns * ground[0])
+        meters = np.hypot(self.rows * ground[1], self.columns * ground[0])
         does = "moved back" if self.applied else "left as it is"
-        return f"the second date is off by {size} ({metres:.2f} m): {does} ({agree})"
+        return f"the second date is off by {size} ({meters:.2f} m): {does} ({agree})"
 
 
-def register(pair: Pair) -> Registration:
+def find_shift(pair: Pair) -> Registration:
     """Measure the displacement of a pair; the same pixels give the same numbers.
 
     Squares spread over the pair are measured one by one and their median, weighted by their
@@ -104,7 +104,7 @@ def register(pair: Pair) -> Registration:
     first = _measure(pair)
     if not first.reliable:
         return first
-    rest = _measure(pair.moved(first.rows, first.columns))
+    rest = _measure(pair.shifted(first.rows, first.columns))
     return replace(
         rest,
         rows=round(first.rows + rest.rows, 3),
@@ -113,7 +113,7 @@ def register(pair: Pair) -> Registration:
 
 
 def _measure(pair: Pair) -> Registration:
-    dates = [x for square in _squares(pair) if (x := _greys(pair, *square)) is not None]
+    dates = [x for square in _squares(pair) if (x := _grays(pair, *square)) is not None]
     if not dates:
         return Registration(0.0, 0.0, 0, 0, False)
     found = [phase_shift(*each) for each in dates]
@@ -150,16 +150,16 @@ def _squares(pair: Pair) -> list[tuple[Span, Span]]:
     return [((top, top + side), (left, left + side)) for top in starts[0] for left in starts[1]]
 
 
-def _greys(pair: Pair, rows: Span, columns: Span) -> Floats | None:
+def _grays(pair: Pair, rows: Span, columns: Span) -> Floats | None:
     """Both dates of a square, float `[2, H, W]`; none if too much of it has no data."""
     pixels, valid = pair.read(rows, columns)
     if valid is not None and valid.mean() < _KNOWN:
         return None
-    grey: Floats = pixels.reshape(2, 3, *pixels.shape[1:]).mean(axis=1, dtype=np.float64)
+    gray: Floats = pixels.reshape(2, 3, *pixels.shape[1:]).mean(axis=1, dtype=np.float64)
     if valid is not None:
         # An edge at the same place in both would say that nothing has moved.
-        grey = np.where(valid, grey, grey[:, valid].mean(axis=1)[:, None, None])
-    return grey
+        gray = np.where(valid, gray, gray[:, valid].mean(axis=1)[:, None, None])
+    return gray
 
 
 def _median(values: Floats, weights: Floats) -> float:

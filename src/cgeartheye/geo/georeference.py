@@ -63,7 +63,7 @@ def locate(
             way = "name it with --crs EPSG:CODE, or " if own is None else ""
             raise UserError(
                 f"{name} has {lacks}: {way}give the size of its pixels in metres with "
-                "--scene-gsd (the map is then on no map either)"
+                "--input-gsd (the map is then on no map either)"
             )
         return Place(transform, None if transform.is_identity else own, (ground, ground))
     if ground is not None:

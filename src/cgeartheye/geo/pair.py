@@ -14,11 +14,11 @@ from affine import Affine
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 
-from cgeartheye.geo.coregister import Registration, register
+from cgeartheye.geo.coregister import Registration, find_shift
 from cgeartheye.geo.reader import Bools, Bytes, Scene, Span, open_scene
-from cgeartheye.geo.vrt import identify
-from cgeartheye.geo.warp import Onto, footprint, lattice_of, lay
-from cgeartheye.utils.console import say
+from cgeartheye.geo.vrt import file_signature
+from cgeartheye.geo.warp import WarpedScene, footprint, pixel_grid_at, warp_to
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 
@@ -44,7 +44,7 @@ class PairScene:
 
     dates: tuple[str, str]
     before: Scene
-    after: Onto
+    after: WarpedScene
     rows: Span
     columns: Span
     registration: Registration | None = None
@@ -94,8 +94,8 @@ class PairScene:
         """What tells its pixels and dates from others', for JSON."""
         found = self.registration
         return {
-            "before": identify(self.before.files),
-            "after": identify(self.after.scene.files),
+            "before": file_signature(self.before.files),
+            "after": file_signature(self.after.scene.files),
             "dates": self.dates,
             "shift": (found.rows, found.columns) if found and found.applied else (0.0, 0.0),
         }
@@ -144,7 +144,7 @@ class PairScene:
         """Return itself: overviews of two grids do not lie on each other."""
         return self
 
-    def moved(self, rows: float, columns: float) -> Self:
+    def shifted(self, rows: float, columns: float) -> Self:
         """Return it with the second date moved up and to the left by so many pixels."""
         grid = self.after.grid
         transform = grid.transform @ Affine.translation(columns, rows)
@@ -184,18 +184,18 @@ def open_pair(
     """
     first, second = (open_scene(inputs, bands, stretch, crs, ground) for inputs in (before, after))
     rows, columns = _common(first, second)
-    grid = lattice_of(first)
+    grid = pixel_grid_at(first)
     grid = grid._replace(transform=grid.transform @ Affine.translation(columns[0], rows[0]))
     middle = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
     names = dates or (_date(first), _date(second))
     _tell_doubts(first, second, names)
-    pair = PairScene(names, first, lay(second, grid, middle), rows, columns)
+    pair = PairScene(names, first, warp_to(second, grid, middle), rows, columns)
     if not registered:
         return pair
-    found = register(pair)
-    say(found.sentence(pair.ground))
+    found = find_shift(pair)
+    log_info(found.sentence(pair.ground))
     if found.applied:
-        pair = pair.moved(found.rows, found.columns)
+        pair = pair.shifted(found.rows, found.columns)
     return replace(pair, registration=found)
 
 
@@ -215,7 +215,7 @@ def _common(first: Scene, second: Scene) -> tuple[Span, Span]:
             "both dates must have the same size"
         )
     try:
-        covered = footprint(second, lattice_of(first))
+        covered = footprint(second, pixel_grid_at(first))
     except ProjError as error:
         raise UserError(
             f"no way leads from the reference system of {second.name} to that of {first.name}: "
@@ -238,9 +238,9 @@ def _common(first: Scene, second: Scene) -> tuple[Span, Span]:
 def _tell_doubts(first: Scene, second: Scene, dates: tuple[str, str]) -> None:
     """Say what may be a mistake, but need not."""
     if [path.resolve() for path in first.files] == [path.resolve() for path in second.files]:
-        say(f"note: both dates are {first.name}: nothing can have changed")
+        log_info(f"note: both dates are {first.name}: nothing can have changed")
     elif all(map(_DAY.fullmatch, dates)) and dates[0] > dates[1]:
-        say(f"note: the first date, {dates[0]}, is later than the second, {dates[1]}")
+        log_info(f"note: the first date, {dates[0]}, is later than the second, {dates[1]}")
 
 
 def _date(scene: Scene) -> str:

@@ -19,7 +19,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from cgeartheye.geo.georeference import locate
-from cgeartheye.geo.vrt import as_one, find_rasters, identify
+from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
 from cgeartheye.utils.errors import UserError
 
 Bytes = npt.NDArray[np.uint8]
@@ -79,7 +79,7 @@ class Scene:
     @property
     def identity(self) -> dict[str, Any]:
         """What tells its pixels from others', for JSON."""
-        return {"scenes": identify(self.files)}
+        return {"scenes": file_signature(self.files)}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def open_scene(
             there, complex values, or no reference system.
     """
     paths = find_rasters(inputs)
-    source, name = as_one(paths), str(paths[0])
+    source, name = build_mosaic_vrt(paths), str(paths[0])
     if len(paths) > 1:
         name += f" and {len(paths) - 1} more"
     try:
@@ -242,8 +242,8 @@ def _describe(
         raise UserError(f"{name} holds complex values: convert it to amplitudes")
     if file.colorinterp[0] == ColorInterp.palette and file.dtypes[0] == "uint8":
         palette = np.zeros((256, 3), np.uint8)
-        for index, colour in file.colormap(1).items():
-            palette[index] = colour[:3]
+        for index, color in file.colormap(1).items():
+            palette[index] = color[:3]
         bands = (1, 1, 1)
     flags = file.mask_flag_enums[bands[0] - 1]
     floats = file.dtypes[0].startswith("float")

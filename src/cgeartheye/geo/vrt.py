@@ -63,7 +63,7 @@ def find_rasters(inputs: Sequence[Path]) -> list[Path]:
     return found
 
 
-def as_one(paths: Sequence[Path]) -> str:
+def build_mosaic_vrt(paths: Sequence[Path]) -> str:
     """Return what GDAL opens as the scene: the one file, or the text of a virtual mosaic.
 
     The mosaic lies on the grid of its first file, whatever its rotation; where files overlap, the
@@ -169,7 +169,7 @@ def _virtual(tiles: Sequence[_Tile]) -> str:
     )
 
 
-def identify(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+def file_signature(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Return what tells these files from others, and from themselves after a change."""
     stats = [(path, path.stat()) for path in paths]
     return [(str(p.resolve()), s.st_size, s.st_mtime_ns) for p, s in stats]

@@ -23,7 +23,7 @@ _BORDER = 65  # points of a side of a footprint
 _WGS84 = CRS.from_epsg(4326)
 
 
-class Lattice(NamedTuple):
+class PixelGrid(NamedTuple):
     """Pixels on a map.
 
     Attributes:
@@ -34,7 +34,7 @@ class Lattice(NamedTuple):
     transform: Affine
     crs: CRS | None
 
-    def to(self, other: "Lattice", x: Places, y: Places) -> tuple[Places, Places]:
+    def to(self, other: "PixelGrid", x: Places, y: Places) -> tuple[Places, Places]:
         """Return where pixels (column, row, fractions too) lie in another; not finite: nowhere."""
         x, y = _apply(self.transform, x, y)
         if self.crs != other.crs:
@@ -69,7 +69,7 @@ def _around_the_world(crs: CRS | None) -> float:
 
 
 @dataclass(frozen=True)
-class Onto:
+class WarpedScene:
     """A scene on another grid: averaged over whole pixels down to about its, then interpolated.
 
     What is read of a pixel does not depend on the piece that it is read in. The scene's place is
@@ -87,7 +87,7 @@ class Onto:
     """
 
     scene: Scene
-    grid: Lattice
+    grid: PixelGrid
     factor: tuple[int, int]
     turn: float
     middle: float
@@ -141,7 +141,7 @@ class Onto:
         knots = np.meshgrid(across, down)
         found = []
         with np.errstate(invalid="ignore"):
-            x, y = self.grid.to(lattice_of(self.scene), *knots)
+            x, y = self.grid.to(pixel_grid_at(self.scene), *knots)
             if self.turn:
                 # Neighbours stay neighbours where the map ends and begins again.
                 x -= self.turn * np.round((x - self.middle) / self.turn)
@@ -151,12 +151,12 @@ class Onto:
         return found[0], found[1]
 
 
-def lattice_of(scene: Scene) -> Lattice:
+def pixel_grid_at(scene: Scene) -> PixelGrid:
     """Return a scene's own pixels."""
-    return Lattice(scene.transform, scene.crs)
+    return PixelGrid(scene.transform, scene.crs)
 
 
-def lay(scene: Scene, grid: Lattice, middle: tuple[float, float]) -> Onto:
+def warp_to(scene: Scene, grid: PixelGrid, middle: tuple[float, float]) -> WarpedScene:
     """Lay a scene onto a grid.
 
     Args:
@@ -165,14 +165,14 @@ def lay(scene: Scene, grid: Lattice, middle: tuple[float, float]) -> Onto:
         middle: column and row of the grid where the sizes of their pixels are compared.
     """
     x, y = np.array(middle)[:, None] + [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    x, y = grid.to(lattice_of(scene), x, y)
+    x, y = grid.to(pixel_grid_at(scene), x, y)
     # However the grids are turned: the length of a step in any direction, along an axis.
     turn = turn_of(scene)
     if turn:
         x[1:] -= turn * np.round((x[1:] - x[0]) / turn)
     steps = np.hypot(*(y[1:] - y[0])), np.hypot(*(x[1:] - x[0]))
     down, across = (max(1, round(float(np.nan_to_num(step, posinf=1)))) for step in steps)
-    return Onto(scene, grid, (down, across), turn, float(np.nan_to_num(x[0], posinf=0)))
+    return WarpedScene(scene, grid, (down, across), turn, float(np.nan_to_num(x[0], posinf=0)))
 
 
 def turn_of(scene: Scene) -> float:
@@ -186,7 +186,7 @@ def turns(turn: float) -> tuple[float, ...]:
     return (0.0, turn, -turn) if turn else (0.0,)
 
 
-def footprint(scene: Scene, grid: Lattice) -> shapely.Geometry:
+def footprint(scene: Scene, grid: PixelGrid) -> shapely.Geometry:
     """Return what a scene covers, in a grid's pixels; everything if not all of it has a place.
 
     Raises:
@@ -196,7 +196,7 @@ def footprint(scene: Scene, grid: Lattice) -> shapely.Geometry:
     none, all_ = np.zeros_like(share), np.ones_like(share)
     x = np.concatenate([share, all_, 1 - share, none]) * scene.width
     y = np.concatenate([none, share, all_, 1 - share]) * scene.height
-    border = np.stack(lattice_of(scene).to(grid, x, y), axis=1)
+    border = np.stack(pixel_grid_at(scene).to(grid, x, y), axis=1)
     if not np.isfinite(border).all():
         return shapely.box(-1e9, -1e9, 1e9, 1e9)
     return shapely.make_valid(shapely.Polygon(border))
@@ -206,9 +206,9 @@ def _around(span: Span) -> tuple[Ints, Places, Places]:
     """For pixels: the number of the knot before each; the knots' middles; how far it is beyond."""
     pixels: Ints = np.arange(*span)
     knots: Ints = np.arange(span[0] // _STEP, (span[1] - 1) // _STEP + 2)
-    middles: Places = knots * np.float64(_STEP) + 0.5
+    centers: Places = knots * np.float64(_STEP) + 0.5
     beyond: Places = pixels % _STEP / np.float64(_STEP)
-    return pixels // _STEP - knots[0], middles, beyond
+    return pixels // _STEP - knots[0], centers, beyond
 
 
 def _among_averages(places: Places, inside: Bools, factor: int, length: int) -> tuple[Places, Span]:

@@ -30,7 +30,7 @@ _SAME = 0.3  # IoU of one object in two windows; boxes of few pixels differ much
 _COVERED = 0.7  # share of a piece that lies in the whole object
 
 
-def share_of(largest: float, side: int) -> float:
+def required_overlap(largest: float, side: int) -> float:
     """Return what share of a window its neighbour must cover, so that objects are never cut.
 
     Args:
@@ -44,8 +44,8 @@ def share_of(largest: float, side: int) -> float:
     return largest / side + MARGIN
 
 
-def largest_of(share: float, side: int) -> float:
-    """Return how far objects may reach that are never cut with an overlap; see `share_of`."""
+def largest_object(share: float, side: int) -> float:
+    """Return how far objects may reach that are never cut with an overlap; see `required_overlap`."""
     return (share - MARGIN) * side
 
 
@@ -68,23 +68,23 @@ class Tiling:
     lefts: tuple[int, ...]
     side: int
 
-    def candidates(self, row: int, column: int, found: Detections) -> Detections:
+    def candidates(self, row: int, column: int, preds: Detections) -> Detections:
         """Return what may be an object of the window's zone.
 
         Args:
             row: number of the window's top.
             column: number of its left.
-            found: in pixels of the window.
+            preds: in pixels of the window.
         """
-        low, high = _extents(found.boxes)
-        chosen = torch.ones(len(found), dtype=torch.bool)
+        low, high = _extents(preds.boxes)
+        chosen = torch.ones(len(preds), dtype=torch.bool)
         for axis, (starts, number) in enumerate(((self.lefts, column), (self.tops, row))):
             chosen &= self._belongs(starts, number, low[:, axis], high[:, axis])
-        return found[chosen]
+        return preds[chosen]
 
-    def cut(self, row: int, column: int, found: Detections) -> Tensor:
+    def cut(self, row: int, column: int, preds: Detections) -> Tensor:
         """Return which boxes, in pixels of the window, end at a border inside the image."""
-        low, high = _extents(found.boxes)
+        low, high = _extents(preds.boxes)
         across = self._cut(self.lefts, column, low[:, 0], high[:, 0])
         return across | self._cut(self.tops, row, low[:, 1], high[:, 1])
 
@@ -93,11 +93,11 @@ class Tiling:
         outside = torch.full_like(middle, -torch.inf)  # pixels from the zone
         least = self.side
         for first, sign in ((number - 1, 1), (number, -1)):
-            neighbours = starts[max(first, 0) : first + 2]
-            if len(neighbours) == 2:
-                (border,) = borders(neighbours, self.side)
+            neighbors = starts[max(first, 0) : first + 2]
+            if len(neighbors) == 2:
+                (border,) = borders(neighbors, self.side)
                 outside = torch.maximum(outside, sign * (border - middle))
-                least = min(least, neighbours[0] + self.side - neighbours[1])
+                least = min(least, neighbors[0] + self.side - neighbors[1])
         margin = self.side * MARGIN
         whole = (outside < margin / 2) | (high - low > least - margin)
         return torch.where(self._cut(starts, number, low, high), outside <= 0, whole)
@@ -116,7 +116,7 @@ class Tiling:
 class _Window:
     """What stays of a window, in pixels of the image."""
 
-    found: Detections
+    preds: Detections
     cut: Tensor
     stays: Tensor
 
@@ -164,7 +164,7 @@ class Merger:
             if row == len(tops) or tops[place[0]] + self._tiling.side <= tops[row]
         ]
         windows = [self._open.pop(place) for place in done]
-        return [window.found[window.stays] for window in windows]
+        return [window.preds[window.stays] for window in windows]
 
     def _before(self, row: int, column: int) -> list[tuple[int, int]]:
         """The windows that came before this one and overlap it."""
@@ -175,24 +175,24 @@ class Merger:
         return [(y, x) for y in tops for x in lefts if (y, x) < (row, column)]
 
 
-def merge_windows(found: Sequence[tuple[int, int, Detections]], side: int) -> Detections:
+def merge_windows(preds: Sequence[tuple[int, int, Detections]], side: int) -> Detections:
     """Merge what was found in the windows over an image.
 
     Args:
-        found: of every window its left, its top, and what was found, in pixels of the window.
+        preds: of every window its left, its top, and what was found, in pixels of the window.
             Together they cover the image as `windows.starts` lays them along both axes, with an
-            overlap of `share_of`.
+            overlap of `required_overlap`.
         side: of a window, pixels.
 
     Returns:
         The objects, in pixels of the image, best first.
     """
-    lefts = tuple(sorted({left for left, _, _ in found}))
-    tops = tuple(sorted({top for _, top, _ in found}))
-    assert len(found) == len(lefts) * len(tops), "windows are missing"
+    lefts = tuple(sorted({left for left, _, _ in preds}))
+    tops = tuple(sorted({top for _, top, _ in preds}))
+    assert len(preds) == len(lefts) * len(tops), "windows are missing"
     tiling = Tiling(tops, lefts, side)
     merger = Merger(tiling)
-    for left, top, one in sorted(found, key=lambda window: (window[1], window[0])):
+    for left, top, one in sorted(preds, key=lambda window: (window[1], window[0])):
         row, column = tops.index(top), lefts.index(left)
         merger.add(row, column, tiling.candidates(row, column, one.cpu()))
     merged = Detections.concatenate(merger.take(len(tops)))
@@ -205,7 +205,7 @@ def _resolve(old: _Window, new: _Window) -> None:
     olds, news = _near(old, new), _near(new, old)
     if not (len(olds) and len(news)):
         return
-    one, other = old.found[olds], new.found[news]
+    one, other = old.preds[olds], new.preds[news]
     cut, other_cut = old.cut[olds][:, None], new.cut[news][None]
     alike = one.labels[:, None] == other.labels[None]
     iou = overlap(one.boxes, other.boxes)
@@ -233,8 +233,8 @@ def _resolve(old: _Window, new: _Window) -> None:
 
 def _near(window: _Window, other: _Window) -> Tensor:
     """Numbers of those that stay and lie in the rectangle around all of another window's."""
-    low, high = _extents(window.found.boxes)
-    other_low, other_high = _extents(other.found.boxes[other.stays])
+    low, high = _extents(window.preds.boxes)
+    other_low, other_high = _extents(other.preds.boxes[other.stays])
     if not len(other_low):
         return torch.zeros(0, dtype=torch.int64)
     near = (low <= other_high.amax(0)).all(1) & (high >= other_low.amin(0)).all(1)

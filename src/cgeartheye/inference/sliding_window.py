@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cgeartheye.inference.windows import fade, starts
+from cgeartheye.inference.windows import blend_weights, window_offsets
 from cgeartheye.utils.errors import UserError
 
 Predict = Callable[[Tensor, tuple[int, int]], Tensor]
@@ -89,7 +89,7 @@ def cut_windows(image: Tensor, side: int, overlap: float) -> Tensor:
 
 def count_windows(height: int, width: int, side: int, overlap: float) -> int:
     """Return how many windows `cut_windows` returns for an image of this size."""
-    return len(starts(height, side, overlap)) * len(starts(width, side, overlap))
+    return len(window_offsets(height, side, overlap)) * len(window_offsets(width, side, overlap))
 
 
 class Encoded(NamedTuple):
@@ -189,9 +189,9 @@ def _axis(length: int, size: int, overlap: float) -> list[tuple[int, Tensor]]:
 
     The weights `[size]` of all windows sum to 1 at every pixel.
     """
-    ramp = torch.from_numpy(fade(size, overlap))
+    ramp = torch.from_numpy(blend_weights(size, overlap))
     total = torch.zeros(max(length, size))
-    first = starts(length, size, overlap)
+    first = window_offsets(length, size, overlap)
     for start in first:
         total[start : start + size] += ramp
     return [(start, ramp / total[start : start + size]) for start in first]

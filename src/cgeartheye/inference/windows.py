@@ -27,7 +27,7 @@ MAX_SUMS = 128 * 2**20  # float32 numbers of a blender, 0.5 GB
 Ints = npt.NDArray[np.int64]
 
 
-class Taps(NamedTuple):
+class InterpWeights(NamedTuple):
     """Where pixels of one grid lie in another: between `low` and `high`, the share `weight` on."""
 
     low: Ints
@@ -63,7 +63,7 @@ class Axis:
         low, high = math.floor((model[0] - 1) * ratio) - 1, math.ceil((model[1] + 1) * ratio) + 1
         return max(0, low), min(self.scene, high)
 
-    def taps(self, scene: Span) -> Taps:
+    def taps(self, scene: Span) -> InterpWeights:
         """Return where pixels of the scene lie in the model's grid."""
         return taps(scene, self.model / self.scene, self.model)
 
@@ -74,7 +74,7 @@ class Axis:
         return int(np.searchsorted(self.taps((0, self.scene)).high, model))
 
 
-def taps(wanted: Span, step: float, source: int) -> Taps:
+def taps(wanted: Span, step: float, source: int) -> InterpWeights:
     """Return where pixels lie in another grid, for linear interpolation between its middles.
 
     Args:
@@ -84,10 +84,12 @@ def taps(wanted: Span, step: float, source: int) -> Taps:
     """
     middle = ((np.arange(*wanted) + 0.5) * step - 0.5).clip(0, source - 1)
     low, high = np.floor(middle), np.ceil(middle)
-    return Taps(low.astype(np.int64), high.astype(np.int64), (middle - low).astype(np.float32))
+    return InterpWeights(
+        low.astype(np.int64), high.astype(np.int64), (middle - low).astype(np.float32)
+    )
 
 
-def starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
+def window_offsets(length: int, window: int, overlap: float) -> tuple[int, ...]:
     """Return where windows start that cover a length, evenly spaced, none beyond its end.
 
     Args:
@@ -102,7 +104,7 @@ def starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
     return tuple(int(x) for x in np.linspace(0, length - window, count).round())
 
 
-def fade(window: int, overlap: float) -> Floats:
+def blend_weights(window: int, overlap: float) -> Floats:
     """Return weights `[window]` that rise over the overlap as sin² and fall again, 1 between.
 
     With two windows that overlap by as much they sum to 1. A pixel that is `d` from the edge of
@@ -115,7 +117,7 @@ def fade(window: int, overlap: float) -> Floats:
 
 
 @dataclass(frozen=True)
-class Band:
+class ColumnStrip:
     """Columns of a scene that are mapped from top to bottom before the next ones.
 
     Attributes:
@@ -148,7 +150,7 @@ class Grid:
     window: int
     overlap: float
     starts: tuple[int, ...]
-    bands: tuple[Band, ...]
+    bands: tuple[ColumnStrip, ...]
     dense: bool
 
     @property
@@ -156,7 +158,7 @@ class Grid:
         """Whether the model's pixels are not the scene's."""
         return self.rows.scene != self.rows.model or self.columns.scene != self.columns.model
 
-    def metres(self, ground: tuple[float, float]) -> tuple[float, float]:
+    def meters(self, ground: tuple[float, float]) -> tuple[float, float]:
         """Return metres from one column, and from one row, of the model's grid to the next.
 
         Args:
@@ -224,7 +226,7 @@ def make_grid(
         down, across = (_cell_starts(axis.model, window) for axis in (rows, columns))
         bands = _bands_of_cells(columns, across, window)
         return Grid(rows, columns, window, 0.0, down, bands, dense)
-    down, across = (starts(axis.model, window, overlap) for axis in (rows, columns))
+    down, across = (window_offsets(axis.model, window, overlap) for axis in (rows, columns))
     widest = min(MAX_COLUMNS, MAX_SUMS // (classes * window))
     widest = max(8 * window, min(widest, columns.to_model((0, MAX_SCENE_COLUMNS))[1]))
     count = math.ceil(columns.model / widest)
@@ -239,11 +241,11 @@ def _resize(length: int, ground: float, gsd: float | None) -> int:
     return max(1, round(length * ground / gsd))
 
 
-def _band(columns: Axis, scene: Span, across: tuple[int, ...], window: int) -> Band:
+def _band(columns: Axis, scene: Span, across: tuple[int, ...], window: int) -> ColumnStrip:
     needed = columns.taps(scene)
     first, last = int(needed.low[0]), int(needed.high[-1])
     own = tuple(x for x in across if x <= last and x + window > first)
-    return Band(scene, (own[0], min(own[-1] + window, columns.model)), own)
+    return ColumnStrip(scene, (own[0], min(own[-1] + window, columns.model)), own)
 
 
 def _cell_starts(length: int, window: int) -> tuple[int, ...]:
@@ -251,12 +253,13 @@ def _cell_starts(length: int, window: int) -> tuple[int, ...]:
     return tuple(min(start, max(0, length - window)) for start in range(0, length, window))
 
 
-def _bands_of_cells(columns: Axis, across: tuple[int, ...], window: int) -> tuple[Band, ...]:
+def _bands_of_cells(columns: Axis, across: tuple[int, ...], window: int) -> tuple[ColumnStrip, ...]:
     count = max(1, MAX_COLUMNS // window)
     groups = [across[i : i + count] for i in range(0, len(across), count)]
     spans = [(own[0], min(own[-1] + window, columns.model)) for own in groups]
     return tuple(
-        Band(columns.to_scene(span), span, own) for span, own in zip(spans, groups, strict=True)
+        ColumnStrip(columns.to_scene(span), span, own)
+        for span, own in zip(spans, groups, strict=True)
     )
 
 
@@ -269,7 +272,7 @@ def make_object_grid(rows: Axis, columns: Axis, window: int, overlap: float) -> 
         window: pixels a side.
         overlap: least share of a window that its neighbour covers too.
     """
-    down, across = (starts(axis.model, window, overlap) for axis in (rows, columns))
+    down, across = (window_offsets(axis.model, window, overlap) for axis in (rows, columns))
     widest = min(MAX_COLUMNS, columns.to_model((0, MAX_SCENE_COLUMNS))[1])
     count = max(1, (widest - window) // max(np.diff(across), default=window))
     edges = [0.0, *borders(across, window), columns.model]
@@ -278,5 +281,5 @@ def make_object_grid(rows: Axis, columns: Axis, window: int, overlap: float) -> 
         own = across[first : first + count]
         zones = round(edges[first]), round(edges[first + len(own)])
         seen = own[0], min(own[-1] + window, columns.model)
-        bands.append(Band(columns.to_scene(zones), seen, own))
+        bands.append(ColumnStrip(columns.to_scene(zones), seen, own))
     return Grid(rows, columns, window, overlap, down, tuple(bands), dense=True)

@@ -22,8 +22,8 @@ from cgeartheye.jlssd.curation.curate import DUPLICATE, REDUNDANT
 from cgeartheye.jlssd.quality.filter import rules_of
 from cgeartheye.jlssd.resumable import OK
 from cgeartheye.jlssd.sampling.overview_map import fit
-from cgeartheye.jlssd.sampling.rasters import METRES_A_DEGREE
-from cgeartheye.jlssd.sampling.report import colours_of
+from cgeartheye.jlssd.sampling.rasters import METERS_PER_DEGREE
+from cgeartheye.jlssd.sampling.report import colors_of
 from cgeartheye.pretraining.store.reader import Store
 from cgeartheye.reports.html import Cell, Picture, Report
 from cgeartheye.utils.io import write_text
@@ -86,7 +86,7 @@ def facts_of(
     )
     seasons = Counter(places["place_count"].to_pylist())
     return {
-        "licence": config.licence,
+        "licence": config.license,
         "chips": len(table),
         "places": len(places),
         "designed places": len(design),
@@ -108,7 +108,7 @@ def losses(config: Jlssd, folder: Path, store: Store) -> list[Dropped]:
     why = {rule.status: str(rule) for rule in rules_of(config.quality)}
     why |= {
         UNREADABLE: "the chip cannot be read",
-        DUPLICATE: f"cosine similarity of {config.curation.duplicates:g} or more to another place",
+        DUPLICATE: f"cosine similarity of {config.curation.dedup_threshold:g} or more to another place",
         REDUNDANT: "its cluster is common and has as many places as its share",
     }
     of_cut = {
@@ -165,7 +165,7 @@ def _write_page(
     folder: Path,
 ) -> None:
     places = store.table.take(pc.unique(store.table["place_first"]))
-    report = Report(f"Data card: {folder.name}", f"Licence: {config.licence}")
+    report = Report(f"Data card: {folder.name}", f"Licence: {config.license}")
     report.figures(
         {
             "chips": f"{len(store):,}",
@@ -200,7 +200,7 @@ def _write_page(
         with Image.open(folder / f"{name}.jpg") as sheet:
             report.pictures([Picture(np.asarray(sheet.convert("RGB")))], width=1000)
     report.section("Settings")
-    report.facts({"fingerprint of the store": store.fingerprint[:16], "licence": config.licence})
+    report.facts({"fingerprint of the store": store.fingerprint[:16], "licence": config.license})
     report.code("config.yaml", to_yaml(config))
     report.write(folder / "card.html")
 
@@ -208,20 +208,20 @@ def _write_page(
 def _add_map(report: Report, config: Jlssd, design: pa.Table, places: pa.Table) -> None:
     """Draw stored places in the colour of their land cover, other designed ones in grey."""
     report.section("Map", "Stored places by land cover; grey: designed, and not in the store.")
-    colours = colours_of(sorted(pc.unique(design["land_cover"]).to_pylist()))
+    colors = colors_of(sorted(pc.unique(design["land_cover"]).to_pylist()))
     where = [design[name].to_numpy() for name in ("lon", "lat")]
-    canvas = fit(where[0], where[1], config.design.cells / METRES_A_DEGREE)
-    kinds = list(colours)
+    canvas = fit(where[0], where[1], config.design.cell_size / METERS_PER_DEGREE)
+    kinds = list(colors)
     counts = np.zeros((canvas.height * canvas.width, len(kinds) + 1), np.int64)
     counts[canvas.index(*where), -1] = 1
     pixel = canvas.index(*(places[name].to_numpy() for name in ("lon", "lat")))
     which = np.array([kinds.index(kind) for kind in places["land_cover"].to_pylist()])
     np.add.at(counts, (pixel, which), 2)
-    palette = np.array([*colours.values(), (190, 194, 198)], np.uint8)
+    palette = np.array([*colors.values(), (190, 194, 198)], np.uint8)
     picture = canvas.paint(counts, palette)
     factor = max(1, -(-MAP_SIDE // max(picture.shape[:2])))
     picture = picture.repeat(factor, 0).repeat(factor, 1)
-    report.legend(colours | {"designed only": (190, 194, 198)})
+    report.legend(colors | {"designed only": (190, 194, 198)})
     report.pictures([Picture(picture)], width=MAP_SIDE)
 
 

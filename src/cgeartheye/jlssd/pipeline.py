@@ -22,12 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cgeartheye.config import Jlssd, to_yaml
-from cgeartheye.geo.vrt import identify
+from cgeartheye.geo.vrt import file_signature
 from cgeartheye.jlssd import data_card
 from cgeartheye.jlssd.chips.cut import cut_chips, has_all_chips
 from cgeartheye.jlssd.chips.worker import UNREADABLE
 from cgeartheye.jlssd.curation import curate
-from cgeartheye.jlssd.quality import filter as review
+from cgeartheye.jlssd.quality import filter as quality_filter
 from cgeartheye.jlssd.resumable import (
     OK,
     Ledger,
@@ -39,13 +39,13 @@ from cgeartheye.jlssd.resumable import (
 )
 from cgeartheye.jlssd.sampling.design import STRATA, Inputs, make_design
 from cgeartheye.jlssd.sampling.rasters import identity_of
-from cgeartheye.jlssd.sampling.result import Wish
+from cgeartheye.jlssd.sampling.result import SamplingPlan
 from cgeartheye.models.backbone import weights_file
 from cgeartheye.pretraining.store import pack
 from cgeartheye.pretraining.store.inputs import RESERVED, Settings
 from cgeartheye.pretraining.store.reader import INDEX
 from cgeartheye.pretraining.store.summary import show_packed
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, write_text
 
@@ -91,13 +91,13 @@ def build(config: Jlssd) -> None:
         for step in _steps(config, folder):
             key = key_of(step.facts())
             if ledger.is_done(step.name, key) and step.is_whole():
-                say(f"{step.name}: done before")
+                log_info(f"{step.name}: done before")
                 continue
-            say(f"{step.name}:")
+            log_info(f"{step.name}:")
             if step.work():
                 ledger.finish(step.name, key, step.files)
         data_card.write(config, folder)
-    say(f"{folder / STORE}, its data card is {folder / 'card.html'}")
+    log_info(f"{folder / STORE}, its data card is {folder / 'card.html'}")
 
 
 def _steps(config: Jlssd, folder: Path) -> list[Step]:
@@ -118,7 +118,7 @@ def _steps(config: Jlssd, folder: Path) -> list[Step]:
             "design",
             lambda: settings(
                 "design",
-                regions=identify([_present(design.regions)]),
+                regions=file_signature([_present(design.regions)]),
                 rasters=[rasters(design.landcover), rasters(design.elevation)],
                 classes=design.classes and digest_of(_present(design.classes)),
             ),
@@ -172,18 +172,18 @@ def _design(config: Jlssd, folder: Path) -> bool:
     inputs = Inputs(
         design.regions, design.landcover, design.elevation, design.region_column, design.classes
     )
-    wish = Wish(design.total, design.band_height, config.seed)
-    make_design(inputs, wish, folder / DESIGN, design.cells, config.workers)
+    plan = SamplingPlan(design.num_places, design.elevation_step, config.seed)
+    make_design(inputs, plan, folder / DESIGN, design.cell_size, config.workers)
     return True
 
 
 def _cut(config: Jlssd, folder: Path) -> bool:
     table = cut_chips(folder / DESIGN, config.cut, folder / CHIPS, config.workers)
-    return UNREADABLE not in review.status_counts(table)
+    return UNREADABLE not in quality_filter.status_counts(table)
 
 
 def _quality(config: Jlssd, folder: Path) -> bool:
-    review.review(folder / CHIPS, folder / QUALITY, config.quality, config.workers)
+    quality_filter.filter_chips(folder / CHIPS, folder / QUALITY, config.quality, config.workers)
     return True
 
 
@@ -201,7 +201,7 @@ def _pack(config: Jlssd, folder: Path) -> bool:
     path, store = folder / PACKED, folder / STORE
     if not (path.is_file() and read_part(path).equals(chosen)):
         if store.exists():
-            say(f"note: {store} holds other chips and is made anew")
+            log_info(f"note: {store} holds other chips and is made anew")
             shutil.rmtree(store)
         write_table(path, chosen)
     show_packed(store, pack.pack(path, store, Settings(), workers=config.workers))

@@ -43,7 +43,7 @@ def read_chips(path: Path) -> pa.Table:
         )
     for name in (*CHIP_COLUMNS, *({"reason"} & set(table.column_names))):
         try:
-            table = replaced(table, name, table[name].cast(pa.string()))
+            table = set_column(table, name, table[name].cast(pa.string()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise UserError(f"{path}: column {name} holds no text: {error}") from error
     kept = pc.equal(table["status"], OK)
@@ -94,14 +94,14 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
     """Return a table with a column in place of that of the same name, or behind the others."""
     if name not in table.column_names:
         return table.append_column(name, values)
     return table.set_column(table.column_names.index(name), name, values)
 
 
-def moved(table: pa.Table, source: Path, target: Path) -> pa.Table:
+def rebase_paths(table: pa.Table, source: Path, target: Path) -> pa.Table:
     """Return a table of chips whose paths lead from another folder to the same files."""
     if source.resolve() == target.resolve():
         return table
@@ -109,7 +109,7 @@ def moved(table: pa.Table, source: Path, target: Path) -> pa.Table:
         path and os.path.relpath(source.resolve() / path, target.resolve())
         for path in table["path"].to_pylist()
     ]
-    return replaced(table, "path", pa.array(paths, pa.string()))
+    return set_column(table, "path", pa.array(paths, pa.string()))
 
 
 def key_of(facts: Mapping[str, object]) -> str:

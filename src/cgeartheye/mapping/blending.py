@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cgeartheye.geo.reader import Span
-from cgeartheye.inference.windows import Band, Grid, Taps, fade
+from cgeartheye.inference.windows import ColumnStrip, Grid, InterpWeights, blend_weights
 
 NODATA = 255
 _CHUNK = 2**24  # probabilities that are finished at a time
@@ -36,7 +36,7 @@ class Blender:
     """
 
     def __init__(
-        self, grid: Grid, band: Band, classes: int, device: torch.device, probabilities: bool
+        self, grid: Grid, band: ColumnStrip, classes: int, device: torch.device, probabilities: bool
     ):
         """Start a band.
 
@@ -52,7 +52,7 @@ class Blender:
         # A row more than a window has: interpolation between two rows of windows needs it.
         self._sums = torch.zeros(classes, side + 1, width, device=device)
         self._weights = torch.zeros(side + 1, width, device=device)
-        ramp = torch.from_numpy(fade(side, grid.overlap)).to(device)
+        ramp = torch.from_numpy(blend_weights(side, grid.overlap)).to(device)
         self._fade = ramp[:, None] * ramp
         self._grid, self._band, self._probabilities = grid, band, probabilities
         self._top = self._end = -1  # rows of the model's grid that are held; end: of any sums
@@ -87,7 +87,7 @@ class Blender:
             if int(self._grid.rows.taps((top, top + 1)).low[0]) >= self._end:
                 yield self._nothing(rows)
             else:
-                yield conclude(rows, self._resampled(rows), self._probabilities)
+                yield argmax_classes(rows, self._resampled(rows), self._probabilities)
 
     def _nothing(self, rows: Span) -> Finished:
         shape = rows[1] - rows[0], self._band.scene[1] - self._band.scene[0]
@@ -107,21 +107,23 @@ class Blender:
             return self._sums[:, lines, inside] / weights.where(weights > 0, 1.0)
         return self._interpolate(down, across, top, left)
 
-    def _interpolate(self, down: Taps, across: Taps, top: int, left: int) -> Tensor:
+    def _interpolate(
+        self, down: InterpWeights, across: InterpWeights, top: int, left: int
+    ) -> Tensor:
         device = self._sums.device
         t_down, t_across = (torch.from_numpy(t.weight).to(device) for t in (down, across))
-        upper, lower = (self._normalised(torch.from_numpy(t - top)) for t in (down.low, down.high))
+        upper, lower = (self._normalized(torch.from_numpy(t - top)) for t in (down.low, down.high))
         rows = upper.lerp_(lower, t_down[:, None])
         low, high = (torch.from_numpy(t - left).to(device) for t in (across.low, across.high))
         return rows[..., low].lerp_(rows[..., high], t_across)
 
-    def _normalised(self, rows: Tensor) -> Tensor:
+    def _normalized(self, rows: Tensor) -> Tensor:
         rows = rows.to(self._sums.device)
         weights = self._weights[rows]
         return self._sums[:, rows].div_(weights.where(weights > 0, 1.0))
 
 
-def conclude(rows: Span, probabilities: Tensor, keep: bool) -> Finished:
+def argmax_classes(rows: Span, probabilities: Tensor, keep: bool) -> Finished:
     """Find the best class of each pixel.
 
     Args:

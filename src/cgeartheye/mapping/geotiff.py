@@ -21,7 +21,7 @@ from cgeartheye.utils.errors import UserError
 RGB = tuple[int, int, int]
 
 
-class Plane:
+class RawRaster:
     """Bytes `[bands, height, width]` in a file, written and read by rows."""
 
     def __init__(self, path: Path, bands: int, height: int, width: int):
@@ -78,25 +78,25 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Look:
+class RasterStyle:
     """What a GeoTIFF of the map says besides its bytes.
 
     Attributes:
         transform: from pixels to the map.
         crs: none if the scene is on no map.
         classes: names by value.
-        colours: by value.
+        colors: by value.
         tags: any others.
     """
 
     transform: Affine
     crs: CRS | None
     classes: Sequence[str]
-    colours: Sequence[RGB]
+    colors: Sequence[RGB]
     tags: Mapping[str, str]
 
 
-def write_geotiff(plane: Plane, path: Path, look: Look) -> None:
+def write_geotiff(plane: RawRaster, path: Path, look: RasterStyle) -> None:
     """Write a plane as a cloud-optimised GeoTIFF with overviews, and `.aux.xml` with the names.
 
     A plane of one band is a map of classes, of several the percentages of each.
@@ -135,7 +135,7 @@ def _publish(unfinished: Path, path: Path) -> None:
     os.replace(unfinished, path)
 
 
-def _virtual(plane: Plane, look: Look) -> str:
+def _virtual(plane: RawRaster, look: RasterStyle) -> str:
     """The plane as the XML of a GDAL virtual raster, which lies beside it."""
     tags = {"CLASSES": ",".join(look.classes), **look.tags}
     metadata = "".join(f'<MDI key="{escape(k)}">{escape(v)}</MDI>' for k, v in tags.items())
@@ -151,18 +151,18 @@ def _virtual(plane: Plane, look: Look) -> str:
     )
 
 
-def _virtual_band(plane: Plane, look: Look, number: int) -> str:
+def _virtual_band(plane: RawRaster, look: RasterStyle, number: int) -> str:
     if plane.bands == 1:
         names = "".join(f"<Category>{escape(name)}</Category>" for name in look.classes)
         entries = [(0, 0, 0)] * 256
-        entries[: len(look.colours)] = look.colours
-        colours = "".join(
+        entries[: len(look.colors)] = look.colors
+        colors = "".join(
             f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{0 if value == NODATA else 255}"/>'
             for value, (r, g, b) in enumerate(entries)
         )
         meaning = (
             f"<CategoryNames>{names}</CategoryNames>"
-            f"<ColorInterp>Palette</ColorInterp><ColorTable>{colours}</ColorTable>"
+            f"<ColorInterp>Palette</ColorInterp><ColorTable>{colors}</ColorTable>"
         )
     else:
         meaning = f"<Description>{escape(look.classes[number])}</Description>"

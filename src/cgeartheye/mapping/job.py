@@ -19,17 +19,17 @@ from cgeartheye.geo.aoi import read_aoi
 from cgeartheye.geo.pair import AnyScene, open_pair
 from cgeartheye.geo.reader import open_scene
 from cgeartheye.geo.vector_writer import FORMATS
-from cgeartheye.mapping.geotiff import RGB, Plane
+from cgeartheye.mapping.geotiff import RGB, RawRaster
 from cgeartheye.mapping.layout import lay_grid, lay_object_grid
 from cgeartheye.mapping.ledger import Ledger, check_same
 from cgeartheye.mapping.options import Options
-from cgeartheye.mapping.outputs import pixels as outputs
+from cgeartheye.mapping.outputs import pixels
 from cgeartheye.mapping.outputs.objects import finish_objects
 from cgeartheye.mapping.pipeline import Detector, Mapper, Predictor
 from cgeartheye.mapping.prefetch import Reader
-from cgeartheye.mapping.sinks.objects import Sieve, tiling_of
+from cgeartheye.mapping.sinks.objects import DetectionFilter, tiling_of
 from cgeartheye.mapping.sinks.writer import Writer, open_picture, open_planes
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 UNFINISHED = "unfinished"
@@ -43,7 +43,7 @@ def map_scene(
     out: Path,
     model: Mapping[str, Any],
     options: Options | None = None,
-    colours: Sequence[RGB] | None = None,
+    colors: Sequence[RGB] | None = None,
     resume: bool = False,
     after: Sequence[Path] | None = None,
 ) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def map_scene(
         out: a folder for the map alone.
         model: what identifies the model, as JSON: its path, its weights' fingerprint.
         options: how.
-        colours: of the classes.
+        colors: of the classes.
         resume: go on with an unfinished map, or begin if there is none.
         after: the second date, for a model that sees both; class 0 then means that nothing changed.
 
@@ -74,15 +74,15 @@ def map_scene(
     options = options or Options()
     _check_fit(predictor, options)
     names = tuple(predictor.classes)
-    colours = list(colours) if colours else outputs.colours_of(len(names), after is not None)
+    colors = list(colors) if colors else pixels.colors_of(len(names), after is not None)
     if len(names) > 255:
         raise UserError(f"the model has {len(names)} classes: a map has room for 255")
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
         scene = _open(scenes, after, options)
-        settings = _settings(predictor, scene, model, options, colours)
+        settings = _settings(predictor, scene, model, options, colors)
         done = _finished(out, settings, resume)
         if done:
-            say(f"{out} is finished already")
+            log_info(f"{out} is finished already")
             return done
         # Nothing is begun that a mistake in the options would leave behind.
         aoi = read_aoi(options.aoi, scene) if options.aoi else None
@@ -96,25 +96,27 @@ def map_scene(
         try:
             reader = Reader(scene, grid, aoi)
             if isinstance(predictor, Detector):
-                facts = _find(predictor, reader, out, options, colours, ledger, settings)
+                facts = _find(predictor, reader, out, options, colors, ledger, settings)
             else:
-                facts = _map(predictor, reader, out, options, colours, ledger, settings)
+                facts = _map(predictor, reader, out, options, colors, ledger, settings)
         finally:
             ledger.close()
     shutil.rmtree(work)
     for ending in ("tif", *FORMATS):
         if (out / f"map.{ending}").exists():
-            say(f"map: {out / f'map.{ending}'}")
-    say(f"preview: {out / outputs.PREVIEW}")
+            log_info(f"map: {out / f'map.{ending}'}")
+    log_info(f"preview: {out / pixels.PREVIEW}")
     return facts
 
 
 def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options) -> AnyScene:
-    asked = options.bands, options.stretch, options.crs, options.scene_gsd
+    asked = options.bands, options.stretch, options.crs, options.input_gsd
     if after is not None:
-        return open_pair(scenes, after, *asked, options.dates, options.register)
-    if options.register or options.dates:
-        raise UserError("--register and --dates are for two dates: name them --before and --after")
+        return open_pair(scenes, after, *asked, options.date_labels, options.coregister)
+    if options.coregister or options.date_labels:
+        raise UserError(
+            "--coregister and --date-labels are for two dates: name them --before and --after"
+        )
     return open_scene(scenes, *asked)
 
 
@@ -123,7 +125,7 @@ def _map(
     reader: Reader,
     out: Path,
     options: Options,
-    colours: Sequence[RGB],
+    colors: Sequence[RGB],
     ledger: Ledger,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -133,14 +135,14 @@ def _map(
         grid,
         scene.channels,
         len(predictor.classes),
-        bool(options.vector),
+        bool(options.vector_format),
         options.probabilities,
     )
     mapper = Mapper(predictor, reader, options.probabilities, options.batch_size)
     with _measured(reader, ledger):
         _run(mapper, reader, planes, ledger)
-        facts = outputs.finish(
-            out, planes, scene, grid, predictor.classes, colours, options.vector, settings
+        facts = pixels.finish(
+            out, planes, scene, grid, predictor.classes, colors, options.vector_format, settings
         )
     for plane in planes.values():
         plane.close()
@@ -152,14 +154,14 @@ def _find(
     reader: Reader,
     out: Path,
     options: Options,
-    colours: Sequence[RGB],
+    colors: Sequence[RGB],
     ledger: Ledger,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Map objects: as `_map`, but what a row of windows leaves are its finds in the ledger."""
     scene, grid = reader.scene, reader.grid
     picture = open_picture(out / UNFINISHED, grid, scene.channels)
-    sieve = Sieve(
+    sieve = DetectionFilter(
         grid,
         tiling_of(grid),
         settings["score"],
@@ -178,15 +180,15 @@ def _find(
             ledger,
             detector.oriented,
             detector.classes,
-            colours,
-            options.vector,
+            colors,
+            options.vector_format,
             settings,
         )
     picture.close()
     return facts
 
 
-def _run(mapper: Mapper, reader: Reader, planes: Mapping[str, Plane], ledger: Ledger) -> None:
+def _run(mapper: Mapper, reader: Reader, planes: Mapping[str, RawRaster], ledger: Ledger) -> None:
     scene = reader.scene
     with (
         torch.inference_mode(),
@@ -208,7 +210,7 @@ def _measured(reader: Reader, ledger: Ledger) -> Iterator[None]:
     cell, ground = reader.grid.cell, reader.scene.ground
     pixels = ledger.finished()[1] - before
     km2 = pixels * cell[0] * cell[1] * ground[0] * ground[1] / 1e6
-    say(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
+    log_info(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
 
 
 def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
@@ -216,8 +218,10 @@ def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
     if isinstance(predictor, Detector):
         if options.probabilities:
             raise UserError("--probabilities is for maps of pixels: objects have a score")
-    elif options.largest is not None or options.score is not None:
-        raise UserError("--largest and --score are for a model that detects objects")
+    elif options.max_object_size is not None or options.score_threshold is not None:
+        raise UserError(
+            "--max-object-size and --score-threshold are for a model that detects objects"
+        )
 
 
 def _settings(
@@ -225,17 +229,17 @@ def _settings(
     scene: AnyScene,
     model: Mapping[str, Any],
     options: Options,
-    colours: Sequence[RGB],
+    colors: Sequence[RGB],
 ) -> dict[str, Any]:
     """All that the bytes of a map depend on."""
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
     aoi = options.aoi
     if isinstance(predictor, Detector):
-        own = _SCORE if predictor.score is None else predictor.score
-        asked["score"] = own if options.score is None else options.score
+        own = _SCORE if predictor.score_threshold is None else predictor.score_threshold
+        asked["score"] = own if options.score_threshold is None else options.score_threshold
         asked |= {
             "oriented": predictor.oriented,
-            "model_largest": predictor.largest,
+            "model_largest": predictor.max_object_size,
             "model_score": own,
         }
     return {
@@ -244,7 +248,7 @@ def _settings(
         "window": predictor.window,
         "model_gsd": predictor.gsd,
         "device": predictor.device.type,
-        "colours": list(colours),
+        "colours": list(colors),
         **asked,
         "aoi_sha256": sha256(aoi.read_bytes()).hexdigest() if aoi and aoi.is_file() else None,
         **scene.identity,
@@ -257,7 +261,7 @@ def _finished(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str,
     Raises:
         UserError: the folder holds another map, or one that is not to be gone on with.
     """
-    path = out / outputs.FACTS
+    path = out / pixels.FACTS
     if path.exists():
         if not resume:
             raise UserError(f"{out} holds a map already: delete it, or map into another folder")

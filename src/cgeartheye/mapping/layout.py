@@ -3,11 +3,11 @@
 import torch
 
 from cgeartheye.geo.pair import AnyScene
-from cgeartheye.inference.merge_boxes import largest_of, share_of
+from cgeartheye.inference.merge_boxes import largest_object, required_overlap
 from cgeartheye.inference.windows import Grid, axes, make_grid, make_object_grid
 from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.pipeline import Detector, Predictor
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 
 _ENLARGED = 4  # times; beyond, somebody may have mistaken the scene
 _MOST_OVERLAP = 0.5  # share of a window, for the objects of the training; more costs much
@@ -37,17 +37,17 @@ def lay_object_grid(detector: Detector, scene: AnyScene, options: Options) -> Gr
     pixel = min(
         scene.ground[0] * columns.scene / columns.model, scene.ground[1] * rows.scene / rows.model
     )
-    largest, most = detector.largest or 0.0, _MOST_OVERLAP
-    if options.largest is not None:
-        largest, most = options.largest / pixel, _MOST_OVERLAP_ASKED
+    largest, most = detector.max_object_size or 0.0, _MOST_OVERLAP
+    if options.max_object_size is not None:
+        largest, most = options.max_object_size / pixel, _MOST_OVERLAP_ASKED
     elif options.gsd and detector.gsd:
         largest *= detector.gsd / options.gsd
-    share = max(options.overlap, share_of(largest, side) if largest else 0.0)
+    share = max(options.overlap, required_overlap(largest, side) if largest else 0.0)
     grid = make_object_grid(rows, columns, side, min(share, max(most, options.overlap)))
     _warn_if_enlarged(grid, scene, gsd)
     if share > grid.overlap:
-        safe = largest_of(grid.overlap, side) * pixel
-        say(
+        safe = largest_object(grid.overlap, side) * pixel
+        log_info(
             f"note: windows of {side * pixel:.0f} m overlap by {grid.overlap * side * pixel:.0f} m:"
             f" of objects that reach farther than {safe:.0f} m some may be found in pieces"
         )
@@ -58,7 +58,7 @@ def _warn_if_enlarged(grid: Grid, scene: AnyScene, gsd: float | None) -> None:
     enlarged = grid.columns.model / grid.columns.scene
     if enlarged > _ENLARGED:
         own = f"{scene.ground[0]:.3g}"
-        say(
+        log_info(
             f"note: the scene's pixels of {own} m are enlarged {enlarged:.0f} times to the "
             f"model's {gsd:.3g} m; --gsd {own} shows them to the model as they are"
         )

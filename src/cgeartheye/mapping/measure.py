@@ -34,36 +34,36 @@ class Size(NamedTuple):
 
 
 def frame_of(
-    found: Detections, names: Sequence[str], scene: AnyScene, grid: Grid
+    preds: Detections, names: Sequence[str], scene: AnyScene, grid: Grid
 ) -> geopandas.GeoDataFrame:
     """Return objects as polygons on the map, with their class, score and size on the ground.
 
     Args:
-        found: in pixels of the model's grid.
+        preds: in pixels of the model's grid.
         names: of the classes.
         scene: that was mapped.
         grid: it was mapped with.
     """
-    corners = corners_on_scene(found, grid)
+    corners = corners_on_scene(preds, grid)
     size = measure(corners, scene)
-    labels = found.labels.numpy()
+    labels = preds.labels.numpy()
     columns = {
         "class": pandas.Series([names[label] for label in labels], dtype="str"),
         "value": labels.astype(np.int32),
-        "score": found.scores.double().numpy().round(4),
+        "score": preds.scores.double().numpy().round(4),
         "length_m": size.length.round(3),
         "width_m": size.width.round(3),
     }
-    if size.heading is not None and found.boxes.shape[1] == 5:
+    if size.heading is not None and preds.boxes.shape[1] == 5:
         columns["heading"] = size.heading.round(2) % 180
     polygons = shapely.orient_polygons(shapely.polygons(on_map(scene.transform, corners)))
     crs = scene.crs.to_wkt() if scene.crs else None
     return geopandas.GeoDataFrame(columns, geometry=geopandas.GeoSeries(polygons, crs=crs))
 
 
-def corners_on_scene(found: Detections, grid: Grid) -> Reals:
+def corners_on_scene(preds: Detections, grid: Grid) -> Reals:
     """Return the corners of boxes in pixels of the scene, `[n, 4, 2]`, one after the other."""
-    boxes = found.boxes if found.boxes.shape[1] == 5 else from_horizontal(found.boxes)
+    boxes = preds.boxes if preds.boxes.shape[1] == 5 else from_horizontal(preds.boxes)
     scale = grid.columns.scene / grid.columns.model, grid.rows.scene / grid.rows.model
     return np.asarray(corners_of(boxes) * torch.tensor(scale, dtype=torch.float64))
 
@@ -75,13 +75,13 @@ def measure(corners: Reals, scene: AnyScene) -> Size:
         corners: in pixels of the scene, `[n, 4, 2]`, one after the other.
         scene: they lie in.
     """
-    middles = (corners + np.roll(corners, -1, axis=1)) / 2  # 0 and 2, and 1 and 3, are opposite
+    centers = (corners + np.roll(corners, -1, axis=1)) / 2  # 0 and 2, and 1 and 3, are opposite
     if scene.crs is None:
-        steps = (middles[:, 2:] - middles[:, :2]) * scene.ground
+        steps = (centers[:, 2:] - centers[:, :2]) * scene.ground
         sides = np.hypot(steps[..., 0], steps[..., 1])
         return Size(sides.max(axis=1), sides.min(axis=1), None)
     to_globe = Transformer.from_crs(scene.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    lon, lat = to_globe.transform(*np.moveaxis(on_map(scene.transform, middles), -1, 0))
+    lon, lat = to_globe.transform(*np.moveaxis(on_map(scene.transform, centers), -1, 0))
     azimuths, _, sides = _WGS84.inv(lon[:, :2], lat[:, :2], lon[:, 2:], lat[:, 2:])
     across = sides[:, 0] > sides[:, 1]
     heading = np.where(across, azimuths[:, 0], azimuths[:, 1]) % 180

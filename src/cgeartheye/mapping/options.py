@@ -20,15 +20,15 @@ class Options:
             percentile of the scene.
         aoi: a vector file; outside of its polygons there is no data.
         crs: of a scene that names none, `EPSG:32650`.
-        scene_gsd: metres a pixel of a scene that is on no map.
+        input_gsd: metres a pixel of a scene that is on no map.
         probabilities: whether those of all classes are written too.
-        vector: endings of the files of polygons: gpkg, parquet, geojson, fgb.
+        vector_format: endings of the files of polygons: gpkg, parquet, geojson, fgb.
         batch_size: windows at a time, at most.
-        register: of two dates: measure how the second is displaced, and move it back.
-        dates: of two dates: what to call them.
-        largest: of a detector: metres that the largest object reaches, its diagonal; none: what
+        coregister: of two dates: measure how the second is displaced, and move it back.
+        date_labels: of two dates: what to call them.
+        max_object_size: of a detector: metres that the largest object reaches, its diagonal; none: what
             its training knew, or, if that is not known, `overlap` alone.
-        score: of a detector: the least of an object; none: the detector's own, or 0.3.
+        score_threshold: of a detector: the least of an object; none: the detector's own, or 0.3.
     """
 
     gsd: float | None = None
@@ -37,29 +37,29 @@ class Options:
     stretch: tuple[float, float] | None = None
     aoi: Path | None = None
     crs: str | None = None
-    scene_gsd: float | None = None
+    input_gsd: float | None = None
     probabilities: bool = False
-    vector: tuple[str, ...] = ()
+    vector_format: tuple[str, ...] = ()
     batch_size: int = 16
-    register: bool = False
-    dates: tuple[str, str] | None = None
-    largest: float | None = None
-    score: float | None = None
+    coregister: bool = False
+    date_labels: tuple[str, str] | None = None
+    max_object_size: float | None = None
+    score_threshold: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= 0.9:
             raise UserError(f"--overlap {self.overlap}: it is a share, 0 to 0.9")
         for name, size, meant in (
             ("--gsd", self.gsd, "a pixel"),
-            ("--scene-gsd", self.scene_gsd, "a pixel"),
-            ("--largest", self.largest, "the largest object"),
+            ("--input-gsd", self.input_gsd, "a pixel"),
+            ("--max-object-size", self.max_object_size, "the largest object"),
         ):
             if size is not None and not 0 < size < float("inf"):
                 raise UserError(f"{name} {size}: it is the size of {meant} in metres")
-        if self.score is not None and not 0 <= self.score <= 1:
-            raise UserError(f"--score {self.score}: it is 0 to 1")
-        for ending in self.vector:
+        if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
+            raise UserError(f"--score-threshold {self.score_threshold}: it is 0 to 1")
+        for ending in self.vector_format:
             if ending not in FORMATS:
-                raise UserError(f"--vector {ending}: it is one of {', '.join(FORMATS)}")
+                raise UserError(f"--vector-format {ending}: it is one of {', '.join(FORMATS)}")
         if self.stretch and not self.stretch[0] < self.stretch[1]:
             raise UserError(f"--stretch {self.stretch}: it is two rising values")

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from cgeartheye.boxes import Detections
 from cgeartheye.geo.reader import Bytes, Span
-from cgeartheye.inference.windows import Band
-from cgeartheye.mapping.blending import Blender, conclude
-from cgeartheye.mapping.prefetch import SLAB, Reader, Rolling, Slab, cut, slabs
-from cgeartheye.mapping.sinks.objects import Sieve, WantedHere
-from cgeartheye.mapping.sinks.writer import Wanted, Writer
+from cgeartheye.inference.windows import ColumnStrip
+from cgeartheye.mapping.blending import Blender, argmax_classes
+from cgeartheye.mapping.prefetch import SLAB, Reader, RowBuffer, RowChunk, cut, slabs
+from cgeartheye.mapping.sinks.objects import DetectionFilter, WindowMask
+from cgeartheye.mapping.sinks.writer import PackedMask, Writer
 from cgeartheye.utils.console import bar
 
 
@@ -62,14 +62,14 @@ class Detector(Model, Protocol):
         """Whether its boxes are oriented."""
 
     @property
-    def largest(self) -> float | None:
+    def max_object_size(self) -> float | None:
         """How far the largest object of its training reaches, in pixels, if known.
 
         The longer side of a horizontal box, the diagonal of an oriented one.
         """
 
     @property
-    def score(self) -> float | None:
+    def score_threshold(self) -> float | None:
         """The least score of a detection that counts, if known."""
 
     def predict(self, images: Tensor) -> list[Detections]:
@@ -92,7 +92,7 @@ class Mapper:
         reader: Reader,
         probabilities: bool,
         batch_size: int,
-        sieve: Sieve | None = None,
+        sieve: DetectionFilter | None = None,
     ):
         """Bring together what is needed.
 
@@ -104,8 +104,8 @@ class Mapper:
             sieve: for what a detector finds.
         """
         self._predictor, self._reader, self._grid = predictor, reader, reader.grid
-        self._probabilities, self._batch_size, self._sieve = probabilities, batch_size, sieve
-        self._pixels, self._wanted = Rolling(), Rolling()
+        self._probabilities, self._batch_size, self._filter = probabilities, batch_size, sieve
+        self._pixels, self._mask = RowBuffer(), RowBuffer()
 
     def run(self, done: int, pool: ThreadPoolExecutor, writer: Writer) -> None:
         """Map all rows of windows but the first `done`; the pool reads, the writer writes.
@@ -145,18 +145,18 @@ class Mapper:
                     writer.end_row(number * count + row, len(band.starts), tell)
 
     def _band(
-        self, number: int, begin: int, done: int, feed: Iterator[Slab], writer: Writer
+        self, number: int, begin: int, done: int, feed: Iterator[RowChunk], writer: Writer
     ) -> Iterator[int]:
         """Map a band of columns from a row of windows on; yields those that are handed over."""
         grid, starts = self._grid, self._grid.starts
         band = grid.bands[number]
         blender = None
-        if grid.dense and self._sieve is None:
+        if grid.dense and self._filter is None:
             count, device = len(self._predictor.classes), self._predictor.device
             blender = Blender(grid, band, count, device, self._probabilities)
         first = self._first_row(begin)
         self._pixels.restart(first)
-        self._wanted.restart(grid.rows.to_scene((0, first))[1])
+        self._mask.restart(grid.rows.to_scene((0, first))[1])
         for row in range(begin, len(starts)):
             top, end = starts[row], [*starts, grid.rows.model][row + 1]
             strip = self._strip(top, band, feed)
@@ -169,9 +169,9 @@ class Mapper:
                     for finished in blender.finish(
                         grid.rows.complete(top), grid.rows.complete(end)
                     ):
-                        wanted = self._wanted_in(finished.rows, band)
-                        writer.rows(finished, band.scene[0], wanted)
-            elif self._sieve and row >= done:
+                        mask = self._mask_in(finished.rows, band)
+                        writer.rows(finished, band.scene[0], mask)
+            elif self._filter and row >= done:
                 self._objects(number, row, predictions, writer)
             elif row >= done:
                 self._cells(row, band, predictions, writer)
@@ -180,7 +180,7 @@ class Mapper:
                 writer.thumbnail(strip, (top, end), columns, band.model[0])
                 yield row
             self._pixels.drop(end)
-            self._wanted.drop(grid.rows.around((end, grid.rows.model))[0])
+            self._mask.drop(grid.rows.around((end, grid.rows.model))[0])
 
     def _first_to_repeat(self, row: int) -> int:
         """The first row of windows that pixels to be written by this row depend on."""
@@ -194,30 +194,30 @@ class Mapper:
         finer = self._grid.rows.model / self._grid.rows.scene
         return max(0, self._grid.starts[row] - 2 - int(3 * finer))
 
-    def _strip(self, top: int, band: Band, feed: Iterator[Slab]) -> Bytes:
+    def _strip(self, top: int, band: ColumnStrip, feed: Iterator[RowChunk]) -> Bytes:
         """Pixels of a row of windows, uint8 `[channels, S, columns]`; beyond the scene 0."""
         grid, side = self._grid, self._grid.window
         span = top, min(top + side, grid.rows.model)
         while self._pixels.end < span[1] or (
-            not self._reader.all_wanted and self._wanted.end < grid.rows.around(span)[1]
+            not self._reader.all_wanted and self._mask.end < grid.rows.around(span)[1]
         ):
             slab = next(feed)
             self._pixels.append(slab.pixels)
-            if slab.wanted is not None:
-                self._wanted.append(slab.wanted)
+            if slab.mask is not None:
+                self._mask.append(slab.mask)
         strip: Bytes = self._pixels.rows(span)
         width = band.starts[-1] + side - band.model[0]
         missing = side - strip.shape[1], width - strip.shape[2]
         return np.pad(strip, ((0, 0), (0, missing[0]), (0, missing[1]))) if any(missing) else strip
 
-    def _lefts(self, top: int, band: Band) -> list[int]:
+    def _lefts(self, top: int, band: ColumnStrip) -> list[int]:
         """Where the windows start that any wanted pixel depends on."""
         if self._reader.all_wanted:
             return list(band.starts)
         grid = self._grid
         edge = grid.columns.around(band.model)[0]
-        wanted = self._wanted.rows(grid.rows.around(grid.place(top, grid.rows.model)))
-        columns = np.unpackbits(np.bitwise_or.reduce(wanted, axis=0))
+        mask = self._mask.rows(grid.rows.around(grid.place(top, grid.rows.model)))
+        columns = np.unpackbits(np.bitwise_or.reduce(mask, axis=0))
         found = []
         for left in band.starts:
             first, last = grid.columns.around(grid.place(left, grid.columns.model))
@@ -226,7 +226,7 @@ class Mapper:
         return found
 
     def _predict(
-        self, strip: Bytes, lefts: list[int], band: Band
+        self, strip: Bytes, lefts: list[int], band: ColumnStrip
     ) -> Iterator[tuple[list[int], Any]]:
         """Predictions for windows in batches of about the same size."""
         if not lefts:
@@ -238,17 +238,17 @@ class Mapper:
             images = torch.stack([pixels[..., x - shift : x - shift + side] for x in batch])
             yield batch, self._predictor.predict(images)
 
-    def _wanted_in(self, rows: Span, band: Band) -> Wanted | None:
+    def _mask_in(self, rows: Span, band: ColumnStrip) -> PackedMask | None:
         if self._reader.all_wanted:
             return None
         edge = self._grid.columns.around(band.model)[0]
         columns = band.scene[0] - edge, band.scene[1] - edge
-        return Wanted(self._wanted.rows(rows), columns)
+        return PackedMask(self._mask.rows(rows), columns)
 
     def _cells(
         self,
         row: int,
-        band: Band,
+        band: ColumnStrip,
         predictions: Iterator[tuple[list[int], Tensor]],
         writer: Writer,
     ) -> None:
@@ -256,13 +256,13 @@ class Mapper:
         grid, count = self._grid, len(band.starts)
         first = grid.cell_number(band.starts[0])
         probabilities = torch.zeros(len(self._predictor.classes), 1, count)
-        wanted = np.zeros((1, count), bool)
+        mask = np.zeros((1, count), bool)
         for lefts, prediction in predictions:
             places = [grid.cell_number(left) - first for left in lefts]
             probabilities[:, 0, places] = prediction.float().cpu().T
-            wanted[0, places] = True
-        finished = conclude((row, row + 1), probabilities, self._probabilities)
-        bits = Wanted(np.packbits(wanted, axis=-1), (0, count))
+            mask[0, places] = True
+        finished = argmax_classes((row, row + 1), probabilities, self._probabilities)
+        bits = PackedMask(np.packbits(mask, axis=-1), (0, count))
         writer.rows(finished, first, bits)
 
     def _objects(
@@ -273,22 +273,22 @@ class Mapper:
         writer: Writer,
     ) -> None:
         """Hand over what is found in a row of windows of a band."""
-        assert self._sieve
+        assert self._filter
         grid, band = self._grid, self._grid.bands[number]
         top = grid.starts[row]
         here = None
         if not self._reader.all_wanted:
             seen = grid.rows.around((top, min(top + grid.window, grid.rows.model)))
             left = grid.columns.around(band.model)[0]
-            here = WantedHere(self._wanted.rows(seen), seen[0], left)
+            here = WindowMask(self._mask.rows(seen), seen[0], left)
         earlier = sum(len(each.starts) for each in grid.bands[:number])
         found = []
         for lefts, detections in predictions:
             for left, some in zip(lefts, detections, strict=True):
                 place = band.starts.index(left)
-                kept = self._sieve.keep(some.cpu(), row, earlier + place, here)
+                kept = self._filter.keep(some.cpu(), row, earlier + place, here)
                 if kept:
                     found.append((number * len(grid.starts) + row, place, kept))
         rows = grid.rows.to_scene((top, [*grid.starts, grid.rows.model][row + 1]))
         area = (rows[1] - rows[0]) * (band.scene[1] - band.scene[0])
-        writer.objects(found, area, self._wanted_in(rows, band))
+        writer.objects(found, area, self._mask_in(rows, band))

@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cgeartheye.geo.reader import Bools, Bytes
 from cgeartheye.mapping.blending import NODATA
-from cgeartheye.mapping.geotiff import Plane
+from cgeartheye.mapping.geotiff import RawRaster
 
 _STRIP = 2**24  # pixels
 _TOLERANCE = 1.0  # pixels; steps of single pixels (their triangle has an area of 0.5) go
@@ -51,9 +51,9 @@ class Shapes:
     confidence: Reals
 
 
-def polygonise(
-    classes: Plane,
-    confidence: Plane,
+def polygonize(
+    classes: RawRaster,
+    confidence: RawRaster,
     left_out: Sequence[int] = (NODATA,),
     strip: int = _STRIP,
     tolerance: float = _TOLERANCE,
@@ -77,9 +77,9 @@ def polygonise(
     height = max(1, strip // classes.width)
     for top in range(0, classes.height, height):
         rows = top, min(top + height, classes.height)
-        above, values, below = _with_neighbours(classes, rows)
+        above, values, below = _with_neighbors(classes, rows)
         labels, number = _label(values)
-        part = _polygonise_strip(
+        part = _polygonize_strip(
             labels, number, values, (above, below), confidence.read(rows), top, tolerance
         )
         if last is not None:
@@ -100,8 +100,8 @@ def polygonise(
 
 
 def cells(
-    classes: Plane,
-    confidence: Plane,
+    classes: RawRaster,
+    confidence: RawRaster,
     shape: tuple[int, int],
     cell: tuple[float, float],
     left_out: Sequence[int] = (NODATA,),
@@ -161,7 +161,7 @@ def frame_of(
     )
 
 
-def _with_neighbours(classes: Plane, rows: tuple[int, int]) -> tuple[Bytes, Bytes, Bytes]:
+def _with_neighbors(classes: RawRaster, rows: tuple[int, int]) -> tuple[Bytes, Bytes, Bytes]:
     """The row above, the rows, the row below; beyond the map nodata."""
     nothing = np.full(classes.width, NODATA, np.uint8)
     above = classes.read((rows[0] - 1, rows[0]))[0] if rows[0] else nothing
@@ -181,11 +181,11 @@ def _label(values: Bytes) -> tuple[npt.NDArray[np.int32], int]:
     return labels, count
 
 
-def _polygonise_strip(
+def _polygonize_strip(
     labels: npt.NDArray[np.int32],
     count: int,
     values: Bytes,
-    neighbours: tuple[Bytes, Bytes],
+    neighbors: tuple[Bytes, Bytes],
     confidence: Bytes,
     top: int,
     tolerance: float,
@@ -194,7 +194,7 @@ def _polygonise_strip(
     polygons = np.empty(count, object)
     for geometry, label in shapes(labels):
         polygons[int(label)] = shapely.geometry.shape(geometry)
-    polygons = _with_junctions(polygons, _junctions(values, *neighbours))
+    polygons = _with_junctions(polygons, _junctions(values, *neighbors))
     if tolerance:
         polygons = shapely.coverage_simplify(polygons, tolerance, simplify_boundary=False)
     flat = labels.ravel()

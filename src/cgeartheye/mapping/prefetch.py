@@ -14,23 +14,23 @@ from cgeartheye.geo.aoi import Aoi
 from cgeartheye.geo.pair import AnyScene
 from cgeartheye.geo.reader import Bools, Bytes, Span
 from cgeartheye.geo.resample import Floats, average
-from cgeartheye.inference.windows import Band, Grid, Taps, taps
+from cgeartheye.inference.windows import ColumnStrip, Grid, InterpWeights, taps
 
 SLAB = 512  # rows of the model's grid that are read at a time; a multiple of most block heights
 _PIECE = (1024, 2048)  # rows and columns of the scene that one thread reads at a time
 _AHEAD = 2  # slabs
 
 
-class Slab(NamedTuple):
+class RowChunk(NamedTuple):
     """Some rows of a band.
 
     Attributes:
         pixels: uint8 `[channels, rows, columns]` on the model's grid.
-        wanted: which of the scene's pixels are to be mapped, eight to a byte; none if all.
+        mask: which of the scene's pixels are to be mapped, eight to a byte; none if all.
     """
 
     pixels: Bytes
-    wanted: Bytes | None
+    mask: Bytes | None
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Reader:
         return np.asarray(means.round(), np.uint8)
 
 
-class Rolling:
+class RowBuffer:
     """Rows that come in at the end and are dropped at the beginning."""
 
     def __init__(self) -> None:
@@ -143,10 +143,10 @@ class Rolling:
 
 
 def slabs(
-    reader: Reader, plan: list[tuple[Band, Span]], pool: ThreadPoolExecutor
-) -> Iterator[Slab]:
+    reader: Reader, plan: list[tuple[ColumnStrip, Span]], pool: ThreadPoolExecutor
+) -> Iterator[RowChunk]:
     """Read slabs in the order of the plan, some ahead of what is asked for."""
-    waiting: deque[tuple[Band, Span, list[Piece]]] = deque()
+    waiting: deque[tuple[ColumnStrip, Span, list[Piece]]] = deque()
     coming = iter(plan)
     while True:
         while len(waiting) <= _AHEAD and (item := next(coming, None)):
@@ -159,7 +159,9 @@ def slabs(
 Piece = tuple[Span, Span, Span, Span, "Future[tuple[Bytes, Bools | None]]"]
 
 
-def _submit(reader: Reader, band: Band, rows: Span, pool: ThreadPoolExecutor) -> Iterator[Piece]:
+def _submit(
+    reader: Reader, band: ColumnStrip, rows: Span, pool: ThreadPoolExecutor
+) -> Iterator[Piece]:
     grid, scene = reader.grid, reader.scene
     down = grid.rows.to_model((0, _PIECE[0]))[1]
     across = grid.columns.to_model((0, _PIECE[1]))[1]
@@ -178,26 +180,26 @@ def _submit(reader: Reader, band: Band, rows: Span, pool: ThreadPoolExecutor) ->
             yield r, c, scene_rows, scene_columns, future
 
 
-def _assemble(reader: Reader, band: Band, rows: Span, pieces: list[Piece]) -> Slab:
+def _assemble(reader: Reader, band: ColumnStrip, rows: Span, pieces: list[Piece]) -> RowChunk:
     grid = reader.grid
     top, left = rows[0], band.model[0]
     scene_top, scene_bottom = grid.rows.to_scene(rows)
     scene_left, scene_right = grid.columns.around(band.model)
     shape = reader.scene.channels, rows[1] - top, band.model[1] - left
     pixels = np.empty(shape, np.uint8)
-    wanted = None
+    mask = None
     if not reader.all_wanted:
-        wanted = np.ones((scene_bottom - scene_top, scene_right - scene_left), bool)
+        mask = np.ones((scene_bottom - scene_top, scene_right - scene_left), bool)
     for r, c, scene_rows, scene_columns, future in pieces:
         values, valid = future.result()
         pixels[:, r[0] - top : r[1] - top, c[0] - left : c[1] - left] = values
         if valid is not None:
-            assert wanted is not None
-            wanted[
+            assert mask is not None
+            mask[
                 scene_rows[0] - scene_top : scene_rows[1] - scene_top,
                 scene_columns[0] - scene_left : scene_columns[1] - scene_left,
             ] = valid
-    return Slab(pixels, None if wanted is None else np.packbits(wanted, axis=-1))
+    return RowChunk(pixels, None if mask is None else np.packbits(mask, axis=-1))
 
 
 def cut(span: Span, size: int) -> list[Span]:
@@ -206,13 +208,15 @@ def cut(span: Span, size: int) -> list[Span]:
     return list(pairwise(edges))
 
 
-def _reduce(span: Span, source: int, model: int) -> tuple[Taps, int]:
+def _reduce(span: Span, source: int, model: int) -> tuple[InterpWeights, int]:
     """Where pixels lie among averages of whole pixels, and how many are averaged."""
     factor = max(1, round(source / model))
     return taps(span, source / model / factor, -(-source // factor)), factor
 
 
-def _interpolate(values: Floats, down: Taps, across: Taps, top: int, left: int) -> Floats:
+def _interpolate(
+    values: Floats, down: InterpWeights, across: InterpWeights, top: int, left: int
+) -> Floats:
     """Interpolate `[C, H, W]`, whose first pixel is (`top`, `left`), at the taps."""
     weight = down.weight[:, None]
     rows = values[:, down.low - top] * (1 - weight) + values[:, down.high - top] * weight

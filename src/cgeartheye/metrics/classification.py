@@ -9,7 +9,7 @@ from torch import Tensor
 from cgeartheye.metrics.boundary import CLASS_COUNTS, count_boundaries
 from cgeartheye.utils.errors import UserError
 
-NOT_LABELLED = 255  # in a mask: counts nowhere
+NOT_LABELED = 255  # in a mask: counts nowhere
 ECE_BINS = 15
 _ONE = 2**20  # confidences are summed in fixed point: 2^-20, so that no order of adding matters
 
@@ -26,7 +26,7 @@ class ConfusionMatrix:
     def __init__(self, classes: int):
         self.counts = torch.zeros(classes, classes, dtype=torch.int64)
 
-    def update(self, predicted: Tensor, truth: Tensor, ignore: int | None = NOT_LABELLED) -> None:
+    def update(self, predicted: Tensor, truth: Tensor, ignore: int | None = NOT_LABELED) -> None:
         """Count predictions.
 
         Args:
@@ -40,8 +40,8 @@ class ConfusionMatrix:
         classes = len(self.counts)
         truth, predicted = truth.flatten().long(), predicted.flatten().long()
         if ignore is not None:
-            labelled = truth != ignore
-            truth, predicted = truth[labelled], predicted[labelled]
+            labeled = truth != ignore
+            truth, predicted = truth[labeled], predicted[labeled]
         for name, values in (("true", truth), ("predicted", predicted)):
             if len(values) and not 0 <= int(values.min()) <= int(values.max()) < classes:
                 raise ValueError(
@@ -220,9 +220,9 @@ class SegmentationMetrics(_Sums):
             ValueError: a class outside 0..K-1.
         """
         self.confusion.update(predicted, truth)
-        hidden = truth == NOT_LABELLED
-        known = predicted.masked_fill(hidden, NOT_LABELLED)
-        self.boundaries += count_boundaries(known, truth, len(self.boundaries), NOT_LABELLED).cpu()
+        hidden = truth == NOT_LABELED
+        known = predicted.masked_fill(hidden, NOT_LABELED)
+        self.boundaries += count_boundaries(known, truth, len(self.boundaries), NOT_LABELED).cpu()
 
     @property
     def boundary_f1(self) -> Array:

@@ -35,13 +35,13 @@ def knn_predict(
     Returns:
         Predicted classes, int `[M]`.
     """
-    bank = _normalised(train)
+    bank = _normalized(train)
     votes = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), classes).double()
     predicted = []
-    for chunk in _normalised(test).split(1024):
-        similarity, neighbour = (chunk @ bank.T).topk(min(k, len(bank)), dim=1)
+    for chunk in _normalized(test).split(1024):
+        similarity, neighbor = (chunk @ bank.T).topk(min(k, len(bank)), dim=1)
         weight = (similarity / temperature).exp()
-        predicted.append((weight[:, :, None] * votes[neighbour]).sum(1).argmax(1))
+        predicted.append((weight[:, :, None] * votes[neighbor]).sum(1).argmax(1))
     return torch.cat(predicted).numpy()
 
 
@@ -88,7 +88,7 @@ def _logistic(penalty: float, train: Array, labels: Array) -> Pipeline:
         return model.fit(train, labels)
 
 
-def _normalised(features: Array) -> torch.Tensor:
+def _normalized(features: Array) -> torch.Tensor:
     # In double precision: the features of a random ViT differ in the fifth digit, so that their
     # cosine similarities differ in the tenth.
     return torch.nn.functional.normalize(torch.from_numpy(features.astype(np.float64)), dim=1)

@@ -26,9 +26,9 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.optim import Optimizer
 
-from cgeartheye.models.backbone import Facts
+from cgeartheye.models.backbone import WeightsMetadata
 from cgeartheye.models.backbone.checkpoint_io import save_tensors
-from cgeartheye.pretraining.model import Branch
+from cgeartheye.pretraining.model import SSLNetwork
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import all_tensors
 from cgeartheye.utils.errors import UserError
@@ -61,11 +61,11 @@ class Position:
 def save(
     folder: Path,
     student: nn.Module,
-    teacher: Branch,
+    teacher: SSLNetwork,
     losses: nn.Module,
     optimizer: Optimizer,
     position: Position,
-    facts: Facts,
+    facts: WeightsMetadata,
     keep_every: int | None,
 ) -> None:
     """Write a checkpoint whole or not at all, then drop old ones; every process must call it.
@@ -112,13 +112,13 @@ def save(
             f"cannot write {path} ({reason}): make room on the disk and go on with --resume; the "
             "last good checkpoint stays"
         )
-    distributed.any_failed(failure)
+    distributed.raise_if_any_failed(failure)
 
 
 def load(
     path: Path,
     student: nn.Module,
-    teacher: Branch,
+    teacher: SSLNetwork,
     losses: nn.Module,
     optimizer: Optimizer,
     position: Position,

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cgeartheye.config import Normalisation, Pretraining, Teacher, Views
+from cgeartheye.config import Normalization, Pretraining, Teacher, Views
 from cgeartheye.models.backbone.vit import PATCH
-from cgeartheye.pretraining.store.preload import Held
+from cgeartheye.pretraining.store.preload import PreloadedStore
 from cgeartheye.pretraining.views.augment import augment
 from cgeartheye.pretraining.views.crops import Images, cut
 from cgeartheye.pretraining.views.sampling import GLOBAL_CROPS, Plan, draw, place
@@ -82,7 +82,7 @@ class Loader:
         self,
         store: Images,
         config: Pretraining,
-        normalisation: Normalisation,
+        normalization: Normalization,
         device: torch.device,
         rank: int,
         world_size: int,
@@ -92,7 +92,7 @@ class Loader:
         Args:
             store: the images.
             config: `data`, `views` and the seed are used.
-            normalisation: what the network expects.
+            normalization: what the network expects.
             device: where the batches go.
             rank: this process.
             world_size: number of processes.
@@ -101,15 +101,15 @@ class Loader:
             UserError: the images do not fit where they are to be held, or one is damaged.
         """
         self._views, self._data = config.views, config.data
-        self._seed, self._normalisation, self._device = config.training.seed, normalisation, device
+        self._seed, self._normalization, self._device = config.training.seed, normalization, device
         self._rank, self._world_size = rank, world_size
         self._store = store
-        self._held: Held | None = None
+        self._held: PreloadedStore | None = None
         images = store
-        if config.data.hold == "memory":
-            images = Held(store, torch.device("cpu"))
-        elif config.data.hold == "device":
-            self._held = Held(store, device)
+        if config.data.preload == "memory":
+            images = PreloadedStore(store, torch.device("cpu"))
+        elif config.data.preload == "device":
+            self._held = PreloadedStore(store, device)
         # A teacher that sees crops may see more of them than the student does.
         sees_crops = config.teacher is not None and config.teacher.view == "crop"
         self._shown_side = config.teacher.image_size if config.teacher and sees_crops else None
@@ -160,7 +160,7 @@ class Loader:
             large = F.interpolate(shown, side, mode="bilinear", antialias=True)
         origins = self._origins(plan)
         large, small = (
-            augment(part, factors.flatten(0, 1), self._normalisation)
+            augment(part, factors.flatten(0, 1), self._normalization)
             for part, factors in zip(
                 (large, small), jitter.tensor_split([GLOBAL_CROPS]), strict=True
             )
@@ -205,8 +205,8 @@ def mix(values: Tensor, own: Tensor) -> Tensor:
         values: float `[N, ...]`, N even.
         own: `[N]`, the weight of the row itself; the neighbour has the rest.
     """
-    neighbours = values.unflatten(0, (len(values) // 2, 2)).flip(1).flatten(0, 1)
-    return torch.lerp(neighbours, values, own.view(-1, *[1] * (values.ndim - 1)))
+    neighbors = values.unflatten(0, (len(values) // 2, 2)).flip(1).flatten(0, 1)
+    return torch.lerp(neighbors, values, own.view(-1, *[1] * (values.ndim - 1)))
 
 
 def shuffled(count: int, seed: int, first: int, length: int) -> npt.NDArray[np.int64]:

@@ -28,7 +28,7 @@ SINKHORN_ITERATIONS = 3
 KOLEO_EPSILON = 1e-8
 
 
-class Centre(nn.Module):
+class Center(nn.Module):
     """Makes targets by a softmax of the teacher's logits, less a running mean of them.
 
     The mean takes from every prototype what it has for all images, and so keeps the teacher from
@@ -166,8 +166,8 @@ def koleo_loss(features: Tensor) -> Tensor:
             cosines = own @ everyone.mT
             cosines.diagonal(rank() * batch, dim1=1, dim2=2).fill_(-torch.inf)
             nearest = cosines.argmax(dim=-1, keepdim=True)
-        neighbours = everyone.gather(1, nearest.expand_as(own))
-        distances = torch.linalg.vector_norm(own - neighbours, dim=-1)
+        neighbors = everyone.gather(1, nearest.expand_as(own))
+        distances = torch.linalg.vector_norm(own - neighbors, dim=-1)
         loss: Tensor = -(distances + KOLEO_EPSILON).log().mean(1).sum()
         return loss
 

@@ -32,7 +32,7 @@ class Seen(NamedTuple):
     patch_targets: list[Tensor]
 
 
-class Branch(nn.Module):
+class SSLNetwork(nn.Module):
     """A backbone with its heads: the student, or the teacher that follows it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Branch(nn.Module):
         """
         super().__init__()
         self.backbone = backbone
-        width, masked = backbone.embed_dim, objective.masked_weight > 0
+        width, masked = backbone.embed_dim, objective.ibot_weight > 0
         shape = heads.hidden, heads.bottleneck, heads.prototypes
         self.class_head = self.patch_head = None
         if objective.dino_weight or (masked and heads.shared):
@@ -119,7 +119,7 @@ class Branch(nn.Module):
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+def update_ema(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Move the teacher towards the student: an exponential moving average (DINO)."""
     if isinstance(teacher, FSDPModule):
         # Without a backward pass its outermost parameters are still gathered.
@@ -128,7 +128,7 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     torch._foreach_lerp_([t for t, _ in pairs], [s for _, s in pairs], 1 - momentum)
 
 
-def forget_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def drop_grads(parameters: Iterable[nn.Parameter]) -> None:
     """Keep parameters as they are in the coming step of the optimiser."""
     for parameter in parameters:
         parameter.grad = None

@@ -5,17 +5,17 @@ import math
 import numpy as np
 import torch
 
-from cgeartheye.config import Normalisation, SceneData
+from cgeartheye.config import Normalization, SceneData
 from cgeartheye.data import SceneChips, load_parts
-from cgeartheye.data.transforms.image import Normalise
+from cgeartheye.data.transforms.image import Normalize
 from cgeartheye.metrics.probes import knn_predict
-from cgeartheye.pretraining.model import Branch, evaluating
+from cgeartheye.pretraining.model import SSLNetwork, evaluating
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import FileSource
 from cgeartheye.training.samplers import test_order
 from cgeartheye.training.trainer import autocast
 
-NEIGHBOURS = 20
+NEIGHBORS = 20
 
 # An entropy this near to its ends, as a share of ln K, or so few dimensions, again and again.
 MARGIN = 0.002
@@ -44,11 +44,11 @@ def collapse(
     return None
 
 
-class Watch:
+class KnnMonitor:
     """Measures a teacher by the nearest neighbours of labelled images."""
 
     def __init__(
-        self, data: SceneData, normalisation: Normalisation, precision: str, device: torch.device
+        self, data: SceneData, normalization: Normalization, precision: str, device: torch.device
     ):
         """Find the images.
 
@@ -56,18 +56,18 @@ class Watch:
             UserError: see `load_parts`.
         """
         self._data, self._precision = data, precision
-        self._normalise = Normalise(normalisation.mean, normalisation.std).to(device)
+        self._normalize = Normalize(normalization.mean, normalization.std).to(device)
         self._parts = load_parts(data)
         self._device = device
 
-    def measure(self, teacher: Branch) -> float:
+    def measure(self, teacher: SSLNetwork) -> float:
         """Return the top-1 accuracy in percent of kNN from the training to the test part."""
         train, test = (self._features(teacher, p) for p in (self._parts.train, self._parts.test))
         labels, truth = (np.array(p.labels) for p in (self._parts.train, self._parts.test))
-        predicted = knn_predict(train, labels, test, NEIGHBOURS, len(self._parts.classes))
+        predicted = knn_predict(train, labels, test, NEIGHBORS, len(self._parts.classes))
         return 100 * float((predicted == truth).mean())
 
-    def _features(self, teacher: Branch, chips: SceneChips) -> np.ndarray:
+    def _features(self, teacher: SSLNetwork, chips: SceneChips) -> np.ndarray:
         """Return class tokens `[chips, C]`, in every process."""
         rank, processes = distributed.rank(), distributed.world_size()
         orders = [
@@ -80,7 +80,7 @@ class Watch:
         with evaluating(teacher):
             for batch in source.load(orders[rank] + [[0]] * repeats):
                 with autocast(self._device, self._precision):
-                    tokens = teacher.features(self._normalise(batch["image"]))
+                    tokens = teacher.features(self._normalize(batch["image"]))
                 pieces.append((batch["index"].cpu().numpy(), tokens.float().cpu().numpy()))
         everything = [piece for share in distributed.gather(pieces) for piece in share]
         features = np.empty((len(chips), everything[0][1].shape[1]), np.float32)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from cgeartheye.config import Objective
 from cgeartheye.pretraining.distillation import Distillation
 from cgeartheye.pretraining.loader import ViewBatch
-from cgeartheye.pretraining.losses import Centre, dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
+from cgeartheye.pretraining.losses import Center, dino_loss, ibot_loss, koleo_loss, sinkhorn_knopp
 
 
 class Losses(nn.Module):
@@ -19,9 +19,9 @@ class Losses(nn.Module):
         super().__init__()
         self.objective, self.distillation = objective, distillation
         self.class_centre = self.patch_centre = None
-        if objective.centring == "softmax":
-            self.class_centre = Centre(prototypes, objective.centre_momentum)
-            self.patch_centre = Centre(prototypes, objective.centre_momentum)
+        if objective.centering == "softmax":
+            self.class_centre = Center(prototypes, objective.center_momentum)
+            self.patch_centre = Center(prototypes, objective.center_momentum)
 
     def forward(
         self, student: nn.Module, teacher: nn.Module, views: ViewBatch, temperature: float
@@ -41,9 +41,9 @@ class Losses(nn.Module):
         """
         settings = self.objective
         projected = followed = targets = None
-        if settings.masked_weight:
+        if settings.ibot_weight:
             projected = views.masks.flatten().nonzero().squeeze(1)
-        if settings.dino_weight or settings.masked_weight:
+        if settings.dino_weight or settings.ibot_weight:
             with torch.no_grad():
                 followed = teacher([views.globals], None, projected)
                 if settings.dino_weight:
@@ -51,7 +51,7 @@ class Losses(nn.Module):
                 if followed.patch_logits is not None:
                     patches = _targets(self.patch_centre, followed.patch_logits, temperature)
         crops = [views.globals, views.locals] if len(views.locals) else [views.globals]
-        hidden = views.masks if settings.masked_weight else None
+        hidden = views.masks if settings.ibot_weight else None
         seen = student(crops, hidden, projected, views.kept)
         losses = {}
         if targets is not None:
@@ -61,7 +61,7 @@ class Losses(nn.Module):
             masked = ibot_loss(
                 seen.patch_logits, patches, views.masks, settings.student_temperature
             )
-            losses["masked"] = settings.masked_weight * masked
+            losses["masked"] = settings.ibot_weight * masked
         if settings.koleo_weight:
             globals_VBC = seen.classes[: len(views.globals)].unflatten(0, (2, -1))
             losses["koleo"] = settings.koleo_weight * koleo_loss(globals_VBC)
@@ -71,7 +71,7 @@ class Losses(nn.Module):
         return losses, targets, tokens[: len(views.globals) // 2]
 
 
-def _targets(centre: Centre | None, logits: Tensor, temperature: float) -> Tensor:
+def _targets(centre: Center | None, logits: Tensor, temperature: float) -> Tensor:
     if centre is None:
         return sinkhorn_knopp(logits, temperature)
     targets: Tensor = centre(logits, temperature)

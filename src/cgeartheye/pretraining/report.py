@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cgeartheye.config import Normalisation, Pretraining, to_yaml
-from cgeartheye.data.transforms.image import Normalise, eval_transform
+from cgeartheye.config import Normalization, Pretraining, to_yaml
+from cgeartheye.data.transforms.image import Normalize, eval_transform
 from cgeartheye.models.backbone import VisionTransformer
 from cgeartheye.models.backbone.vit import PATCH
 from cgeartheye.pretraining.loader import ViewBatch
 from cgeartheye.pretraining.model import evaluating
 from cgeartheye.pretraining.views.crops import Images
-from cgeartheye.reports import charts as panels
+from cgeartheye.reports import charts
 from cgeartheye.reports.html import Picture, Report
 from cgeartheye.training.run_dir import Record, environment, read_history
 from cgeartheye.utils.console import bar
@@ -26,7 +26,7 @@ SAMPLES = 4  # rows of views
 FEATURE_PICTURES = 6
 FEATURE_SIDE = 20 * PATCH  # pixels
 BANK = 2000  # images among which neighbours are sought
-QUERIES, NEIGHBOURS = 6, 6
+QUERIES, NEIGHBORS = 6, 6
 LOSSES = {
     "dino": "DINO",
     "masked": "masked patches",
@@ -43,7 +43,7 @@ def write_report(
     config: Pretraining,
     store: Images,
     views: ViewBatch,
-    normalisation: Normalisation,
+    normalization: Normalization,
     before: VisionTransformer,
     after: VisionTransformer,
 ) -> Path:
@@ -54,7 +54,7 @@ def write_report(
         config: of the run.
         store: the images.
         views: a batch as the network saw it.
-        normalisation: of the views.
+        normalization: of the views.
         before: the backbone as it began, on the device.
         after: the teacher's, as it is.
 
@@ -76,10 +76,10 @@ def write_report(
         "What the network sees of an image: two global crops, then the local crops, the patches "
         "that are hidden from the student in grey; other seasons are framed in orange.",
     )
-    masked = config.objective.masked_weight > 0
-    report.pictures(map(Picture, _view_rows(views, normalisation, masked)), width=900)
+    masked = config.objective.ibot_weight > 0
+    report.pictures(map(Picture, _view_rows(views, normalization, masked)), width=900)
 
-    normalise = Normalise(normalisation.mean, normalisation.std).to(device)
+    normalize = Normalize(normalization.mean, normalization.std).to(device)
     shown = np.linspace(0, len(store) - 1, min(FEATURE_PICTURES, len(store))).astype(int)
     transform = eval_transform(FEATURE_SIDE, FEATURE_SIDE)
     pictures = torch.stack([transform(store.decode(int(index))) for index in shown])
@@ -91,8 +91,8 @@ def write_report(
     maps = []
     for network in (before, after):
         with evaluating(network):
-            _, (last,) = network(normalise(pictures.to(device)), layers=[-1])
-        maps.append(panels.patch_features(last.float().cpu().numpy(), FEATURE_SIDE))
+            _, (last,) = network(normalize(pictures.to(device)), layers=[-1])
+        maps.append(charts.patch_features(last.float().cpu().numpy(), FEATURE_SIDE))
     rows = zip(pictures.permute(0, 2, 3, 1).numpy(), *maps, strict=True)
     report.pictures((Picture(_row(list(row))) for row in rows), width=420)
 
@@ -101,8 +101,8 @@ def write_report(
         f"The first image of each row, then those of {min(BANK, len(store)):,} whose class tokens "
         "are most like its own, other pictures of the same place left out.",
     )
-    rows_of_neighbours = _neighbours(store, after, normalise, config, device)
-    report.pictures((Picture(row) for row in rows_of_neighbours), width=900)
+    rows_of_neighbors = _neighbors(store, after, normalize, config, device)
+    report.pictures((Picture(row) for row in rows_of_neighbors), width=900)
 
     report.section("Run")
     report.facts(environment(device))
@@ -136,7 +136,7 @@ def _curves(train: Sequence[Record], watched: Sequence[Record]) -> dict[str, str
             )
             for name, label in names.items()
         }
-        return panels.curves({k: v for k, v in lines.items() if v[0]}, "step", smooth)
+        return charts.curves({k: v for k, v in lines.items() if v[0]}, "step", smooth)
 
     charts = {}
     if train:
@@ -154,7 +154,7 @@ def _curves(train: Sequence[Record], watched: Sequence[Record]) -> dict[str, str
     return charts
 
 
-def _view_rows(views: ViewBatch, normalisation: Normalisation, masked: bool) -> list[Array]:
+def _view_rows(views: ViewBatch, normalization: Normalization, masked: bool) -> list[Array]:
     samples = len(views.index)
     crops = [views.globals, views.locals]
     if masked:
@@ -164,7 +164,7 @@ def _view_rows(views: ViewBatch, normalisation: Normalisation, masked: bool) -> 
             patches = (crops[number].shape[-1] // PATCH) ** 2
             left_out = torch.ones(len(kept), patches, dtype=torch.bool, device=kept.device)
             crops[number] = _veiled(crops[number], left_out.scatter(1, kept, False))
-    large, small = (_pixels(part, normalisation) for part in crops)
+    large, small = (_pixels(part, normalization) for part in crops)
     seasonal = views.seasonal.cpu().numpy()
     rows = []
     for sample in range(min(SAMPLES, samples)):
@@ -175,10 +175,10 @@ def _view_rows(views: ViewBatch, normalisation: Normalisation, masked: bool) -> 
     return rows
 
 
-def _neighbours(
+def _neighbors(
     store: Images,
     network: VisionTransformer,
-    normalise: Normalise,
+    normalize: Normalize,
     config: Pretraining,
     device: torch.device,
 ) -> list[Array]:
@@ -189,7 +189,7 @@ def _neighbours(
     with evaluating(network), bar("encoding", len(bank), "images") as progress:
         for chunk in np.array_split(bank, max(1, len(bank) // 64)):
             images = torch.stack([transform(store.decode(int(index))) for index in chunk])
-            features.append(network(normalise(images.to(device)))[0].float().cpu())
+            features.append(network(normalize(images.to(device)))[0].float().cpu())
             progress.advance(len(chunk))
     # In double precision: the features of a random ViT differ in the fifth digit.
     tokens = F.normalize(torch.cat(features).double(), dim=1)
@@ -199,7 +199,7 @@ def _neighbours(
         likeness = tokens @ tokens[query]
         same = [int(bank[query]), *map(int, store.seasons(int(bank[query])))]
         likeness[[place[index] for index in same if index in place]] = -torch.inf
-        nearest = likeness.topk(min(NEIGHBOURS, len(bank) - 1)).indices.tolist()
+        nearest = likeness.topk(min(NEIGHBORS, len(bank) - 1)).indices.tolist()
         tiles = [store.decode(int(bank[i])).permute(1, 2, 0).numpy() for i in (query, *nearest)]
         rows.append(_row([_framed(tiles[0]), *tiles[1:]]))
     return rows
@@ -212,8 +212,8 @@ def _veiled(crops: Tensor, hidden: Tensor) -> Tensor:
     return crops.masked_fill(veil.bool(), 0.0)
 
 
-def _pixels(images: Tensor, normalisation: Normalisation) -> Array:
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (normalisation.mean, normalisation.std))
+def _pixels(images: Tensor, normalization: Normalization) -> Array:
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (normalization.mean, normalization.std))
     pixels = (images.float().cpu() * std + mean).clamp(0, 255).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).numpy()
 
@@ -221,13 +221,13 @@ def _pixels(images: Tensor, normalisation: Normalisation) -> Array:
 def _row(tiles: list[Array]) -> Array:
     """Join pictures side by side, with white between."""
     white = np.full((TILE, GAP, 3), 255, np.uint8)
-    parts = [part for tile in tiles for part in (panels.resized(tile, TILE), white)]
+    parts = [part for tile in tiles for part in (charts.resized(tile, TILE), white)]
     return np.concatenate(parts[:-1], axis=1)
 
 
 def _framed(tile: Array) -> Array:
-    framed = panels.resized(tile, TILE).copy()
-    orange = tuple(int(panels.ORANGE[i : i + 2], 16) for i in (1, 3, 5))
+    framed = charts.resized(tile, TILE).copy()
+    orange = tuple(int(charts.ORANGE[i : i + 2], 16) for i in (1, 3, 5))
     for edge in (framed[:GAP], framed[-GAP:], framed[:, :GAP], framed[:, -GAP:]):
         edge[:] = orange
     return framed

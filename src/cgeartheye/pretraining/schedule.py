@@ -16,7 +16,9 @@ class Schedule:
     def __init__(self, objective: Objective, training: PretrainingSchedule, global_batch: int):
         self._objective, self._training = objective, training
         # Noise of the gradient falls with the root of the batch.
-        scale = math.sqrt(global_batch / training.lr_batch) if training.lr_batch else 1.0
+        scale = (
+            math.sqrt(global_batch / training.base_batch_size) if training.base_batch_size else 1.0
+        )
         self._peak = training.lr * scale
 
     def lr(self, step: int) -> float:
@@ -65,7 +67,7 @@ def adamw(student: nn.Module, depth: int, training: PretrainingSchedule) -> torc
     """AdamW over a student, in groups of equal learning rate and weight decay.
 
     From each layer to the one below the learning rate falls by `layer_decay` (Clark et al. 2020),
-    and the patch embedding's by `patch_embed_lr` besides; weight decay acts on matrices only.
+    and the patch embedding's by `patch_embed_lr_mult` besides; weight decay acts on matrices only.
     Each group has a factor `lr_factor`, and `decays`.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -86,7 +88,7 @@ def _lr_factor(name: str, depth: int, training: PretrainingSchedule) -> float:
         return 1.0
     if parts[1] == "blocks":
         return training.layer_decay ** (depth - int(parts[2]))
-    patches = training.patch_embed_lr if parts[1] == "patch_embed" else 1.0
+    patches = training.patch_embed_lr_mult if parts[1] == "patch_embed" else 1.0
     return training.layer_decay ** (depth + 1) * patches
 
 

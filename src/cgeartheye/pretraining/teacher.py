@@ -20,7 +20,7 @@ from cgeartheye.training.feature_cache import cached
 from cgeartheye.training.loaders import FileSource
 from cgeartheye.training.samplers import test_order
 from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
 
 
@@ -76,16 +76,16 @@ class FrozenTeacher:
             Backbone(**network.model_dump(), tuning="frozen"), settings.image_size
         )
         for note in built.notes:
-            say(f"teacher: {note}")
+            log_info(f"teacher: {note}")
         # In this layout convolutions are fastest.
         self.backbone: Model = built.module.to(memory_format=torch.channels_last).to(device)
         self._mean, self._std = (
             torch.tensor(values, device=device)[:, None, None]
-            for values in (built.normalisation.mean, built.normalisation.std)
+            for values in (built.normalization.mean, built.normalization.std)
         )
         self._facts = {
             "teacher": built.fingerprint,
-            "normalisation": built.normalisation.model_dump(mode="json"),
+            "normalisation": built.normalization.model_dump(mode="json"),
             "precision": precision,
             "image_size": settings.image_size,
             "layers": settings.layers,

@@ -7,7 +7,7 @@ from torch import nn
 
 from cgeartheye.config import Backbone, Pretraining
 from cgeartheye.models import backbone
-from cgeartheye.models.backbone import SIZES, Built, Facts, VisionTransformer
+from cgeartheye.models.backbone import SIZES, BackboneBundle, VisionTransformer, WeightsMetadata
 from cgeartheye.models.backbone.checkpoint_io import check_fit
 from cgeartheye.models.backbone.vit import resample_positions
 from cgeartheye.pretraining import checkpoint
@@ -15,8 +15,8 @@ from cgeartheye.pretraining.checkpoint import Position
 from cgeartheye.pretraining.distillation import Distillation
 from cgeartheye.pretraining.loader import Loader, ViewBatch
 from cgeartheye.pretraining.losses import effective_rank, target_entropies
-from cgeartheye.pretraining.model import Branch, follow, forget_gradients
-from cgeartheye.pretraining.monitor import PATIENCE, Watch, collapse
+from cgeartheye.pretraining.model import SSLNetwork, drop_grads, update_ema
+from cgeartheye.pretraining.monitor import PATIENCE, KnnMonitor, collapse
 from cgeartheye.pretraining.objective import Losses
 from cgeartheye.pretraining.report import write_report
 from cgeartheye.pretraining.schedule import Schedule, adamw
@@ -27,7 +27,7 @@ from cgeartheye.training.meter import Meter
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.samplers import derive_seed
 from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import Bar, bar, say
+from cgeartheye.utils.console import Bar, bar, log_info
 from cgeartheye.utils.errors import UserError
 
 SKIPPED = 5  # steps in a row whose loss is not finite
@@ -65,12 +65,12 @@ def report(config: Pretraining, trainer: "Pretrainer") -> None:
         config,
         trainer.store,
         next(trainer.loader.batches(steps - 1, steps)),
-        trainer.normalisation,
+        trainer.normalization,
         before.backbone.to(trainer.device),
         after.backbone.to(trainer.device),
     )
-    say(f"backbone: {trainer.run.folder / checkpoint.BACKBONE}")
-    say(f"report: {path}")
+    log_info(f"backbone: {trainer.run.folder / checkpoint.BACKBONE}")
+    log_info(f"report: {path}")
 
 
 class Pretrainer:
@@ -97,24 +97,24 @@ class Pretrainer:
         widths = distillation.widths if distillation else (0, 0)
         student, built = build_branch(config, widths)
         for note in built.notes:
-            say(f"note: {note}")
+            log_info(f"note: {note}")
         teacher, _ = build_branch(config, widths)
         teacher.load_state_dict(student.state_dict())
         if config.start_from:
             continue_from(config.start_from, student, teacher, self.losses)
-            say(f"note: student, teacher and heads from {config.start_from}")
-        self.normalisation = built.normalisation
+            log_info(f"note: student, teacher and heads from {config.start_from}")
+        self.normalization = built.normalization
         self.loader = Loader(
             store,
             config,
-            built.normalisation,
+            built.normalization,
             device,
             distributed.rank(),
             distributed.world_size(),
         )
-        self.facts = Facts(
-            mean=built.normalisation.mean,
-            std=built.normalisation.std,
+        self.facts = WeightsMetadata(
+            mean=built.normalization.mean,
+            std=built.normalization.std,
             gsd=built.gsd,
             image_size=config.views.global_size,
         )
@@ -128,9 +128,11 @@ class Pretrainer:
             distributed.shard(self.teacher, self.teacher.backbone.blocks, "features")
         self.optimizer = adamw(self.student, student.backbone.depth, config.training)
         self.position = Position(store.fingerprint, self.global_batch)
-        self.watch = (
-            Watch(config.watch.data, built.normalisation, config.training.precision, device)
-            if config.watch
+        self.online_knn = (
+            KnnMonitor(
+                config.online_knn.data, built.normalization, config.training.precision, device
+            )
+            if config.online_knn
             else None
         )
         self.meter = Meter()
@@ -145,7 +147,7 @@ class Pretrainer:
         teacher = FrozenTeacher(settings, self.store, precision, data.workers, self.device)
         own, size = SIZES.get(self.config.backbone.name), teacher.backbone.embed_dim
         if own is not None and own.width > size:
-            say(
+            log_info(
                 f"note: the student is wider ({own.width} channels) than its teacher ({size}): it "
                 "can learn no more than the teacher knows"
             )
@@ -162,7 +164,7 @@ class Pretrainer:
         self.position = checkpoint.load(
             path, self.model, self.teacher, self.losses, self.optimizer, self.position
         )
-        say(f"resuming from {path} at step {self.position.step}")
+        log_info(f"resuming from {path} at step {self.position.step}")
 
     def train(self) -> None:
         """Train to the end of the schedule.
@@ -207,11 +209,11 @@ class Pretrainer:
             if training.clip_norm:
                 nn.utils.clip_grad_norm_(self.student.parameters(), training.clip_norm)
             self.optimizer.step()
-            follow(self.teacher, self.student, self.schedule.momentum(step))
+            update_ema(self.teacher, self.student, self.schedule.momentum(step))
             self.meter.add({"loss": total, **losses}, self.global_batch)
         else:
             self.position.skipped += 1
-            say(f"note: the loss of step {step} is not finite: the step was skipped")
+            log_info(f"note: the loss of step {step} is not finite: the step was skipped")
         self.optimizer.zero_grad(set_to_none=True)
         self.position.step += 1
 
@@ -236,9 +238,9 @@ class Pretrainer:
         """Keep as they are the parts that do not learn yet."""
         if self.schedule.freezes_prototypes(step):
             for head in self.student.heads():
-                forget_gradients(head.prototypes.parameters())
+                drop_grads(head.prototypes.parameters())
         if isinstance(self.config.backbone.weights, Path) and self.schedule.freezes_backbone(step):
-            forget_gradients(self.student.backbone.parameters())
+            drop_grads(self.student.backbone.parameters())
 
     def _look(self, progress: Bar) -> None:
         """Log, and look for a collapse, when it is time."""
@@ -260,7 +262,7 @@ class Pretrainer:
             entropy = f"  entropy {health['entropy']:.2f}" if "entropy" in health else ""
             self.seen = f"{self.meter.text}{entropy}  rank {health['rank']:.0f}"
             self._refuse_collapse(health)
-        if self.config.watch and self._due(self.config.watch.every):
+        if self.config.online_knn and self._due(self.config.online_knn.every):
             self._measure()
         progress.advance(1, self.seen)
 
@@ -280,10 +282,10 @@ class Pretrainer:
             )
 
     def _measure(self) -> None:
-        if self.watch:
-            accuracy = self.watch.measure(self.teacher)
+        if self.online_knn:
+            accuracy = self.online_knn.measure(self.teacher)
             self.run.log({"kind": "val", "step": self.position.step, "knn": accuracy})
-            say(f"step {self.position.step}: kNN top-1 {accuracy:.2f} %")
+            log_info(f"step {self.position.step}: kNN top-1 {accuracy:.2f} %")
             self.meter.start()
 
     def _due(self, every: int) -> bool:
@@ -302,12 +304,14 @@ class Pretrainer:
         )
 
 
-def build_branch(config: Pretraining, widths: tuple[int, int] = (0, 0)) -> tuple[Branch, Built]:
+def build_branch(
+    config: Pretraining, widths: tuple[int, int] = (0, 0)
+) -> tuple[SSLNetwork, BackboneBundle]:
     """Build a student (or the teacher that begins as its copy), the same in every process.
 
     Args:
         config: the run.
-        widths: of the targets in distillation; see `Branch`.
+        widths: of the targets in distillation; see `SSLNetwork`.
 
     Raises:
         UserError: a backbone that is not ours, or weights that do not fit.
@@ -323,10 +327,10 @@ def build_branch(config: Pretraining, widths: tuple[int, int] = (0, 0)) -> tuple
     settings = Backbone(**config.backbone.model_dump() | {"weights": weights}, tuning="full")
     built = backbone.build(settings, config.views.global_size)
     assert isinstance(built.module, VisionTransformer)
-    return Branch(built.module, config.heads, config.objective, widths), built
+    return SSLNetwork(built.module, config.heads, config.objective, widths), built
 
 
-def continue_from(path: Path, student: Branch, teacher: Branch, losses: Losses) -> None:
+def continue_from(path: Path, student: SSLNetwork, teacher: SSLNetwork, losses: Losses) -> None:
     """Take over what an earlier stage learned: backbones, heads and centres.
 
     Position embeddings are resampled to the grid of this stage.
@@ -345,7 +349,7 @@ def continue_from(path: Path, student: Branch, teacher: Branch, losses: Losses) 
     parts: dict[str, nn.Module] = {"student": student, "teacher": teacher, "losses": losses}
     for name, module in parts.items():
         tensors = checkpoint.read_part(path, name)
-        if isinstance(module, Branch) and "backbone.pos_embed" in tensors:
+        if isinstance(module, SSLNetwork) and "backbone.pos_embed" in tensors:
             grid = module.backbone.grid
             positions = resample_positions(tensors["backbone.pos_embed"], (grid, grid))
             tensors["backbone.pos_embed"] = positions

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
 from cgeartheye.metrics.detection.average_precision import COCO_RECALLS, Curve
 from cgeartheye.reports.charts import (
     BLUE,
-    CLASS_COLOURS,
+    CLASS_COLORS,
     GREEN,
     LINE,
     ORANGE,
@@ -38,8 +38,8 @@ def mean_curves(lines: Mapping[str, Array]) -> str:
         SVG markup.
     """
     figure, axes = chart(460, 330)
-    for (name, precision), colour in zip(lines.items(), CLASS_COLOURS, strict=False):
-        axes.plot(COCO_RECALLS, precision, color=colour, label=name)
+    for (name, precision), color in zip(lines.items(), CLASS_COLORS, strict=False):
+        axes.plot(COCO_RECALLS, precision, color=color, label=name)
     axes.set(xlabel="recall %", ylabel="precision %")
     _shares(axes)
     axes.legend(handlelength=1.2)
@@ -97,8 +97,8 @@ def stacked_bars(names: Sequence[str], parts: Mapping[str, tuple[Array, str]], u
     names = [short(name) for name in names]
     figure, axes = chart(460, 95 + 24 * len(names))
     left = np.zeros(len(names))
-    for part, (lengths, colour) in parts.items():
-        axes.barh(range(len(names)), lengths, 0.72, left, color=colour, label=part)
+    for part, (lengths, color) in parts.items():
+        axes.barh(range(len(names)), lengths, 0.72, left, color=color, label=part)
         left += lengths
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -127,10 +127,10 @@ def scores(right: Array, wrong: Array, threshold: float) -> str:
     """
     figure, axes = chart(460, 330)
     edges = np.linspace(0, 1, 26)
-    for values, colour, name in ((right, GREEN, "right"), (wrong, ORANGE, "wrong")):
+    for values, color, name in ((right, GREEN, "right"), (wrong, ORANGE, "wrong")):
         counts = np.histogram(values, edges)[0]
-        axes.stairs(counts, edges, color=colour, fill=True, alpha=0.25)
-        axes.stairs(counts, edges, color=colour, linewidth=1.6, label=name)
+        axes.stairs(counts, edges, color=color, fill=True, alpha=0.25)
+        axes.stairs(counts, edges, color=color, linewidth=1.6, label=name)
     axes.axvline(threshold, color=SOFT, linestyle=(0, (4, 3)), linewidth=1.2)
     # The many boxes of low score would hide all others.
     axes.set_yscale("symlog", linthresh=1)

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageColor
 
-from cgeartheye.metrics.classification import NOT_LABELLED, ChangeMetrics
+from cgeartheye.metrics.classification import NOT_LABELED, ChangeMetrics
 from cgeartheye.reports.charts import BLUE, ORANGE
-from cgeartheye.reports.examples import UNKNOWN, Colour, Example, add_examples, side_by_side
+from cgeartheye.reports.examples import UNKNOWN, Color, Example, add_examples, side_by_side
 from cgeartheye.reports.html import Report
 from cgeartheye.reports.sections import Record, add_confusions, add_figures, add_run, add_training
 
 Array = np.ndarray
 
-UNCHANGED: Colour = (0, 0, 0)
-FOUND: Colour = (255, 255, 255)
-FALSE_ALARM: Colour = ImageColor.getrgb(ORANGE)[:3]
-MISSED: Colour = ImageColor.getrgb(BLUE)[:3]
+UNCHANGED: Color = (0, 0, 0)
+FOUND: Color = (255, 255, 255)
+FALSE_ALARM: Color = ImageColor.getrgb(ORANGE)[:3]
+MISSED: Color = ImageColor.getrgb(BLUE)[:3]
 
 
 def change_report(
@@ -103,5 +103,5 @@ def outcome(truth: Array, predicted: Array) -> Array:
     picture[(truth == 1) & (predicted == 1)] = FOUND
     picture[(truth == 1) & (predicted == 0)] = MISSED
     picture[(truth == 0) & (predicted == 1)] = FALSE_ALARM
-    picture[(truth == NOT_LABELLED) | (predicted == NOT_LABELLED)] = UNKNOWN
+    picture[(truth == NOT_LABELED) | (predicted == NOT_LABELED)] = UNKNOWN
     return picture

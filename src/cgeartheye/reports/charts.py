@@ -26,7 +26,7 @@ Array = np.ndarray
 # Every colour of a report, on light and on dark paper. A chart names those of the light column;
 # in its SVG they become variables of the page's style sheet. Blue and orange mean right and wrong:
 # with green and purple they are Okabe and Ito's, which the colour-blind can tell apart.
-COLOURS = {
+COLORS = {
     "paper": ("#fdfdfc", "#14171b"),
     "shade": ("#f3f4f3", "#1d2126"),
     "line": ("#dcdfe1", "#343a41"),
@@ -37,11 +37,11 @@ COLOURS = {
     "green": ("#009e73", "#2fc295"),
     "purple": ("#aa4499", "#d98bc8"),
 }
-INK, SOFT, LINE, PAPER = (COLOURS[name][0] for name in ("ink", "soft", "line", "paper"))
-BLUE, ORANGE, GREEN, PURPLE = (COLOURS[name][0] for name in ("blue", "orange", "green", "purple"))
+INK, SOFT, LINE, PAPER = (COLORS[name][0] for name in ("ink", "soft", "line", "paper"))
+BLUE, ORANGE, GREEN, PURPLE = (COLORS[name][0] for name in ("blue", "orange", "green", "purple"))
 
 # Classes are told apart by colour, then by marker: 56 pairs.
-CLASS_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#8c9196")
+CLASS_COLORS = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#8c9196")
 MARKERS = "os^DvPX<"
 
 EMBEDDED = 2000  # points of an embedding, some ten seconds of t-SNE on one core
@@ -75,7 +75,7 @@ def curves(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     x: str,
     smooth: bool = False,
-    colours: Sequence[str] = CLASS_COLOURS,
+    colors: Sequence[str] = CLASS_COLORS,
 ) -> str:
     """Draw curves.
 
@@ -83,19 +83,19 @@ def curves(
         lines: x and y values by what they are; several get a legend.
         x: name of the x axis.
         smooth: draw the values faintly and their running mean on top.
-        colours: of the lines; with more lines they begin again.
+        colors: of the lines; with more lines they begin again.
 
     Returns:
         SVG markup.
     """
     figure, axes = chart(460, 290)
-    for (name, (places, values)), colour in zip(lines.items(), cycle(colours), strict=False):
+    for (name, (places, values)), color in zip(lines.items(), cycle(colors), strict=False):
         window = max(1, len(values) // 25) if smooth else 1
         if window > 1:
-            axes.plot(places, values, color=colour, linewidth=0.8, alpha=0.3)
+            axes.plot(places, values, color=color, linewidth=0.8, alpha=0.3)
         dot = 0 if len(values) > 30 else 3
         means = _running_mean(values, window)
-        axes.plot(places, means, color=colour, marker="o", markersize=dot, label=name)
+        axes.plot(places, means, color=color, marker="o", markersize=dot, label=name)
     axes.set_xlabel(x)
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -183,12 +183,12 @@ def reliability(samples: Array, accuracy: Array, confidence: Array) -> str:
     left, width = (np.arange(ECE_BINS) / ECE_BINS + 0.004)[full], 1 / ECE_BINS - 0.008
     samples, accuracy, confidence = samples[full], accuracy[full], confidence[full]
     both = np.minimum(accuracy, confidence)
-    for height, bottom, colour, alpha, name in (
+    for height, bottom, color, alpha, name in (
         (both, 0.0, BLUE, 1.0, "accuracy"),
         (confidence - both, both, ORANGE, 0.4, "overconfident by"),
         (accuracy - both, both, BLUE, 0.4, "underconfident by"),
     ):
-        axes.bar(left, height, width, bottom, align="edge", color=colour, alpha=alpha, label=name)
+        axes.bar(left, height, width, bottom, align="edge", color=color, alpha=alpha, label=name)
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle=(0, (4, 3)), linewidth=1.2)
     axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="upper left", handlelength=1, handleheight=1)
@@ -242,14 +242,14 @@ def embedding(places: Array, labels: Array, classes: Sequence[str]) -> str:
     names = [short(classes[label]) for label in present]
     pixel = np.ptp(places, axis=0) / (width, height)
     letter, line = 7 * pixel[0], 13 * pixel[1]
-    centres = np.stack([np.median(places[labels == label], axis=0) for label in present])
-    spread = _spread(centres, letter * np.array([len(name) for name in names]), line)
+    centers = np.stack([np.median(places[labels == label], axis=0) for label in present])
+    spread = _spread(centers, letter * np.array([len(name) for name in names]), line)
     for label, name, (x, y) in zip(present, names, spread, strict=True):
         axes.plot(
             *places[labels == label].T,
             linestyle="",
-            marker=MARKERS[label // len(CLASS_COLOURS) % len(MARKERS)],
-            color=CLASS_COLOURS[label % len(CLASS_COLOURS)],
+            marker=MARKERS[label // len(CLASS_COLORS) % len(MARKERS)],
+            color=CLASS_COLORS[label % len(CLASS_COLORS)],
             markersize=np.clip(120 / np.sqrt(len(places)), 4.5, 9),
             markeredgewidth=0,
             alpha=0.75,
@@ -298,14 +298,14 @@ def beside(view: Array, features: Array) -> Array:
 
 def _principal_components(rows: Array, number: int) -> Array:
     """Return the first components of rows `[N, C]`, `[N, number]`; zeros past C."""
-    centred = rows.astype(np.float64)
-    centred -= centred.mean(0)
-    last = centred.shape[1] - 1
+    centered = rows.astype(np.float64)
+    centered -= centered.mean(0)
+    last = centered.shape[1] - 1
     first = max(0, last + 1 - number)
-    _, axes = eigh(centred.T @ centred, subset_by_index=(first, last))
+    _, axes = eigh(centered.T @ centered, subset_by_index=(first, last))
     # An axis may point either way: its largest entry decides.
     axes *= np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-    components = centred @ axes[:, ::-1]
+    components = centered @ axes[:, ::-1]
     return np.pad(components, ((0, 0), (0, number - components.shape[1])))
 
 
@@ -319,11 +319,11 @@ def _running_mean(values: Sequence[float], window: int) -> Array:
     return np.asarray(sums / np.convolve(np.ones(len(values)), np.ones(window), mode="same"))
 
 
-def _spread(centres: Array, widths: Array, height: float) -> Array:
+def _spread(centers: Array, widths: Array, height: float) -> Array:
     """Move labels `[K, 2]` down until none covers another."""
-    spread = centres.copy()
+    spread = centers.copy()
     done: list[int] = []
-    for label in np.argsort(-centres[:, 1], kind="stable"):
+    for label in np.argsort(-centers[:, 1], kind="stable"):
         for above in sorted(done, key=lambda other: -spread[other, 1]):
             distance = np.abs(spread[label] - spread[above])
             if distance[0] < (widths[label] + widths[above]) / 2 and distance[1] < height:
@@ -365,7 +365,7 @@ def svg_of(figure: Figure) -> str:
 
     def adapted(tag: re.Match[str]) -> str:
         markup = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}-", tag[0])
-        for name, (light, _) in COLOURS.items():
+        for name, (light, _) in COLORS.items():
             markup = markup.replace(light, f"var(--{name})")
         return markup
 

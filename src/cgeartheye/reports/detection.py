@@ -15,7 +15,7 @@ from cgeartheye.metrics.detection.metrics import THRESHOLDS, DetectionMetrics
 from cgeartheye.reports import box_charts
 from cgeartheye.reports.charts import BLUE, GREEN, ORANGE, PURPLE, SOFT
 from cgeartheye.reports.draw_boxes import (
-    KIND_COLOURS,
+    KIND_COLORS,
     LEGEND,
     MISSED,
     PANEL,
@@ -40,7 +40,7 @@ GALLERY = 12  # crops of a kind
 CHARTS = 24  # classes with a curve of their own
 YELLOW = "#e69f00"
 
-_CHART_COLOURS = {
+_CHART_COLORS = {
     Kind.RIGHT: GREEN,
     Kind.CLASS: PURPLE,
     Kind.PLACE: BLUE,
@@ -157,7 +157,7 @@ def _add_errors(report: Report, errors: BoxErrors, classes: Sequence[str]) -> No
     order = some[np.argsort(-(found[some, 1:].sum(1) + missed[some]), kind="stable")]
     if not len(order):
         return
-    parts = {KINDS[kind]: (found[order, kind], _CHART_COLOURS[kind]) for kind in Kind}
+    parts = {KINDS[kind]: (found[order, kind], _CHART_COLORS[kind]) for kind in Kind}
     listed = [classes[k] for k in order]
     of_objects = {
         "found": (objects[order] - missed[order], GREEN),
@@ -228,7 +228,7 @@ def _add_examples(
         "The most certain of each kind, with their scores. Dashed in white: the true box.",
     )
 
-    def crops(found: Array, colour: tuple[int, int, int]) -> Iterable[Picture]:
+    def crops(found: Array, color: tuple[int, int, int]) -> Iterable[Picture]:
         for box in found.tolist():
             place, partner = int(tested.found_images[box]), int(errors.partners[box])
             caption = f"{classes[tested.labels[box]]} {tested.scores[box]:.2f}"
@@ -238,15 +238,15 @@ def _add_examples(
                 if tested.true_labels[partner] != tested.labels[box]:
                     caption += f" · is {classes[tested.true_labels[partner]]}"
             own = torch.from_numpy(tested.boxes[box])
-            picture = crop_picture(image_at(place), own, colour, true, dashed=False)
+            picture = crop_picture(image_at(place), own, color, true, dashed=False)
             yield Picture(picture, caption, names[int(tested.images[place])])
 
     for kind in list(Kind)[1:]:
-        those = np.flatnonzero(errors.kinds == kind)
-        best = those[np.argsort(-tested.scores[those], kind="stable")[:GALLERY]]
+        rows = np.flatnonzero(errors.kinds == kind)
+        best = rows[np.argsort(-tested.scores[rows], kind="stable")[:GALLERY]]
         if len(best):
             report.heading(KINDS[kind].capitalize())
-            report.pictures(crops(best, KIND_COLOURS[kind]))
+            report.pictures(crops(best, KIND_COLORS[kind]))
 
     true_images = np.repeat(np.arange(len(tested.images)), tested.true_counts)
 
@@ -259,9 +259,9 @@ def _add_examples(
                 picture, classes[tested.true_labels[box]], names[int(tested.images[place])]
             )
 
-    those = np.flatnonzero(errors.missed)
-    if len(those):
-        areas = areas_of(torch.from_numpy(tested.true_boxes[those])).numpy()
-        evenly = np.unique(np.linspace(0, len(those) - 1, GALLERY).astype(int))
+    rows = np.flatnonzero(errors.missed)
+    if len(rows):
+        areas = areas_of(torch.from_numpy(tested.true_boxes[rows])).numpy()
+        evenly = np.unique(np.linspace(0, len(rows) - 1, GALLERY).astype(int))
         report.heading("Missed", "From the smallest to the largest.")
-        report.pictures(misses(those[np.argsort(areas, kind="stable")[evenly]]))
+        report.pictures(misses(rows[np.argsort(areas, kind="stable")[evenly]]))

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cgeartheye.boxes import Detections, corners_of, from_horizontal, horizontal_of
 from cgeartheye.metrics.detection.errors import KINDS, BoxErrors, Kind
-from cgeartheye.reports.charts import CLASS_COLOURS, COLOURS
-from cgeartheye.reports.examples import Colour
+from cgeartheye.reports.charts import CLASS_COLORS, COLORS
+from cgeartheye.reports.examples import Color
 from cgeartheye.utils.fonts import font_for, writable
 
 Array = np.ndarray
@@ -24,17 +24,15 @@ _FINE = 2  # lines are drawn so many times larger, then reduced
 _REPORT_PEN = 3  # pixels; pictures of a report are shown at half their size
 
 # The colours of dark paper: light enough for imagery.
-KIND_COLOURS: Mapping[Kind, Colour] = {
-    Kind.RIGHT: ImageColor.getrgb(COLOURS["green"][1])[:3],
-    Kind.CLASS: ImageColor.getrgb(COLOURS["purple"][1])[:3],
-    Kind.PLACE: ImageColor.getrgb(COLOURS["blue"][1])[:3],
+KIND_COLORS: Mapping[Kind, Color] = {
+    Kind.RIGHT: ImageColor.getrgb(COLORS["green"][1])[:3],
+    Kind.CLASS: ImageColor.getrgb(COLORS["purple"][1])[:3],
+    Kind.PLACE: ImageColor.getrgb(COLORS["blue"][1])[:3],
     Kind.DUPLICATE: (255, 222, 60),
-    Kind.BACKGROUND: ImageColor.getrgb(COLOURS["orange"][1])[:3],
+    Kind.BACKGROUND: ImageColor.getrgb(COLORS["orange"][1])[:3],
 }
-MISSED: Colour = (255, 255, 255)
-LEGEND = {KINDS[kind]: colour for kind, colour in KIND_COLOURS.items()} | {
-    "missed (dashed)": MISSED
-}
+MISSED: Color = (255, 255, 255)
+LEGEND = {KINDS[kind]: color for kind, color in KIND_COLORS.items()} | {"missed (dashed)": MISSED}
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,13 @@ class Drawn:
 
     Attributes:
         boxes: `[n, 4]` or `[n, 5]`, in pixels of the image.
-        colours: n of them.
+        colors: n of them.
         texts: written at the boxes, n of them; an empty one is not written.
         dashed: how the lines are.
     """
 
     boxes: Tensor
-    colours: Sequence[Colour]
+    colors: Sequence[Color]
     texts: Sequence[str]
     dashed: bool = False
 
@@ -69,60 +67,60 @@ def draw_boxes(image: Array, layers: Sequence[Drawn], pen: int = 2) -> Array:
     sheet = Image.new("RGBA", (width * _FINE, height * _FINE))
     paper = ImageDraw.Draw(sheet)
     outlines = [
-        (outline, colour, text, layer.dashed)
+        (outline, color, text, layer.dashed)
         for layer in layers
-        for outline, colour, text in zip(
-            _outlines(layer.boxes).tolist(), layer.colours, layer.texts, strict=True
+        for outline, color, text in zip(
+            _outlines(layer.boxes).tolist(), layer.colors, layer.texts, strict=True
         )
     ]
-    for outline, colour, _, dashed in outlines:
+    for outline, color, _, dashed in outlines:
         points = [(x * _FINE, y * _FINE) for x, y in outline]
         lines = _dashes(points, 4 * pen * _FINE) if dashed else [[*points, *points[:2]]]
         # A dark edge keeps the line visible on bright ground.
-        for ink, line_width in (((0, 0, 0, 150), pen + 2), ((*colour, 255), pen)):
+        for ink, line_width in (((0, 0, 0, 150), pen + 2), ((*color, 255), pen)):
             for line in lines:
                 paper.line(line, fill=ink, width=line_width * _FINE, joint="curve")
     # Where names would lie on each other those of the upper layers stay: in a crowd all of them
     # would hide it.
     written: list[_Area] = []
-    for outline, colour, text, dashed in reversed(outlines):
+    for outline, color, text, dashed in reversed(outlines):
         if text:
             # What is found is named above, what was missed below: they often lie on each other.
             font = font_for(text, 6 * pen * _FINE)
             area = _area_of(paper, font, outline, text, below=dashed)
             if not any(_overlap(area, other) for other in written):
-                _write(paper, font, area, colour, text)
+                _write(paper, font, area, color, text)
                 written.append(area)
     sheet = sheet.resize((width, height), Image.Resampling.BOX)
     return np.asarray(Image.alpha_composite(Image.fromarray(image).convert("RGBA"), sheet))[..., :3]
 
 
-def draw_found(image: Array, found: Detections, classes: Sequence[str]) -> Array:
+def draw_found(image: Array, preds: Detections, classes: Sequence[str]) -> Array:
     """Draw what was found into an image: each class in a colour, with its name and the score.
 
     Args:
         image: uint8 `[H, W, 3]`.
-        found: in pixels of the image.
+        preds: in pixels of the image.
         classes: names by index; see `writable`.
 
     Returns:
         uint8 `[n * H, n * W, 3]`: enlarged as often as its longer side has `LEAST` pixels.
     """
     factor = math.ceil(LEAST / max(image.shape[:2]))
-    labels = found.labels.tolist()
-    palette = [ImageColor.getrgb(colour)[:3] for colour in CLASS_COLOURS]
+    labels = preds.labels.tolist()
+    palette = [ImageColor.getrgb(color)[:3] for color in CLASS_COLORS]
     shown = writable(classes)
     texts = [
         f"{shown[label]} {score:.2f}"
-        for label, score in zip(labels, found.scores.tolist(), strict=True)
+        for label, score in zip(labels, preds.scores.tolist(), strict=True)
     ]
-    colours = [palette[label % len(palette)] for label in labels]
+    colors = [palette[label % len(palette)] for label in labels]
     # The best one comes on top.
     order = list(range(len(labels)))[::-1]
-    boxes = _moved(found.boxes.cpu().flip(0), factor, (0.0, 0.0))
+    boxes = _moved(preds.boxes.cpu().flip(0), factor, (0.0, 0.0))
     return draw_boxes(
         _resized(image, factor),
-        [Drawn(boxes, [colours[i] for i in order], [texts[i] for i in order])],
+        [Drawn(boxes, [colors[i] for i in order], [texts[i] for i in order])],
     )
 
 
@@ -141,21 +139,19 @@ def outcome_picture(image: Array, errors: BoxErrors, place: int, classes: Sequen
     scale = PANEL / max(image.shape[:2])
     tested = errors.metrics.tested
     layers = _layers(errors, tested.found_of(place), tested.true_of(place), classes)
-    moved = [
-        Drawn(_moved(x.boxes, scale, (0.0, 0.0)), x.colours, x.texts, x.dashed) for x in layers
-    ]
+    moved = [Drawn(_moved(x.boxes, scale, (0.0, 0.0)), x.colors, x.texts, x.dashed) for x in layers]
     return draw_boxes(_resized(image, scale), moved, _REPORT_PEN)
 
 
 def crop_picture(
-    image: Array, box: Tensor, colour: Colour, true: Tensor | None, dashed: bool
+    image: Array, box: Tensor, color: Color, true: Tensor | None, dashed: bool
 ) -> Array:
     """Cut a box with its surroundings out of an image.
 
     Args:
         image: uint8 `[H, W, 3]`.
         box: `[4]` or `[5]`.
-        colour: of the box.
+        color: of the box.
         true: the true box that it is about, drawn dashed; or none.
         dashed: whether the box itself is drawn so.
 
@@ -176,26 +172,26 @@ def crop_picture(
         Image.Resampling.BICUBIC,
     )
     layers = [] if true is None else [Drawn(true[None], [MISSED], [""], dashed=True)]
-    layers.append(Drawn(box[None], [colour], [""], dashed))
+    layers.append(Drawn(box[None], [color], [""], dashed))
     moved = [
-        Drawn(_moved(x.boxes, CROP / side, (left, top)), x.colours, x.texts, x.dashed)
+        Drawn(_moved(x.boxes, CROP / side, (left, top)), x.colors, x.texts, x.dashed)
         for x in layers
     ]
     return draw_boxes(np.asarray(window), moved, _REPORT_PEN)
 
 
-def _layers(errors: BoxErrors, found: slice, true: slice, classes: Sequence[str]) -> list[Drawn]:
+def _layers(errors: BoxErrors, preds: slice, true: slice, classes: Sequence[str]) -> list[Drawn]:
     """Return the boxes of an image that are shown, errors on top."""
     tested = errors.metrics.tested
     shown = writable(classes)
     layers = []
     for kind in Kind:
-        which = np.flatnonzero(errors.kinds[found] == kind)
-        names = [shown[label] for label in tested.labels[found][which]]
+        which = np.flatnonzero(errors.kinds[preds] == kind)
+        names = [shown[label] for label in tested.labels[preds][which]]
         layers.append(
             Drawn(
-                torch.from_numpy(tested.boxes[found][which]),
-                [KIND_COLOURS[kind]] * len(which),
+                torch.from_numpy(tested.boxes[preds][which]),
+                [KIND_COLORS[kind]] * len(which),
                 [""] * len(which) if kind == Kind.RIGHT else names,
             )
         )
@@ -264,10 +260,10 @@ def _write(
     paper: ImageDraw.ImageDraw,
     font: ImageFont.FreeTypeFont,
     area: _Area,
-    colour: Colour,
+    color: Color,
     text: str,
 ) -> None:
     left, top, *_ = paper.textbbox((0, 0), text, font)
-    paper.rectangle(area, fill=(*colour, 215))
+    paper.rectangle(area, fill=(*color, 215))
     start = area[0] + 2 * _FINE - left, area[1] + 2 * _FINE - top
     paper.text(start, text, fill=(0, 0, 0, 255), font=font)

@@ -9,12 +9,12 @@ from PIL import Image
 from cgeartheye.reports.html import Picture, Report
 
 Array = np.ndarray
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 GALLERY = 4  # pictures of a kind
 PANEL = 350  # pixels of the longer side of each of a picture's panels
 GAP = 6
-UNKNOWN: Colour = (96, 96, 96)  # what is not labelled
+UNKNOWN: Color = (96, 96, 96)  # what is not labelled
 
 
 @dataclass(frozen=True)

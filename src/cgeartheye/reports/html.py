@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cgeartheye.reports.charts import COLOURS
+from cgeartheye.reports.charts import COLORS
 from cgeartheye.utils.io import write_text
 
 Array = np.ndarray
@@ -96,11 +96,11 @@ class Report:
         figures = "".join(_figure(picture, width) for picture in pictures)
         self._parts.append(f'<div class="pictures" style="--least: {width}px">{figures}</div>')
 
-    def legend(self, colours: Mapping[str, tuple[int, int, int]]) -> None:
+    def legend(self, colors: Mapping[str, tuple[int, int, int]]) -> None:
         """Add what colours (red, green, blue) mean, by name."""
         items = (
-            f'<li><span style="background: rgb{colour}"></span>{_text(name)}</li>'
-            for name, colour in colours.items()
+            f'<li><span style="background: rgb{color}"></span>{_text(name)}</li>'
+            for name, color in colors.items()
         )
         self._parts.append(f'<ul class="legend">{"".join(items)}</ul>')
 
@@ -125,17 +125,17 @@ class Report:
             for number, title in enumerate(self._sections, start=1)
         )
         light, dark = (
-            " ".join(f"--{name}: {pair[shade]};" for name, pair in COLOURS.items())
+            " ".join(f"--{name}: {pair[shade]};" for name, pair in COLORS.items())
             for shade in (0, 1)
         )
         when_dark = "@media (prefers-color-scheme: dark)"
-        colours = f":root {{ {light} }}\n{when_dark} {{ :root {{ {dark} }} }}"
+        colors = f":root {{ {light} }}\n{when_dark} {{ :root {{ {dark} }} }}"
         head = f"<header><h1>{_text(self._title)}</h1><p>{_text(self._subtitle)}</p></header>"
         write_text(
             path,
             f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{_NO_NETWORK}\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{_text(self._title)}</title>\n<style>\n{colours}{_STYLE}</style>\n</head>\n"
+            f"<title>{_text(self._title)}</title>\n<style>\n{colors}{_STYLE}</style>\n</head>\n"
             f'<body>\n<nav aria-label="Sections">{links}</nav>\n<main>\n{head}\n'
             + "\n".join(self._parts)
             + f"\n</main>\n<script>{_SCRIPT}</script>\n</body>\n</html>\n",

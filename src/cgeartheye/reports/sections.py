@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cgeartheye.reports import charts as panels
+from cgeartheye.reports import charts
 from cgeartheye.reports.html import Cell, Report
 
 Array = np.ndarray
@@ -60,7 +60,7 @@ def add_training(report: Report, history: Sequence[Record], watched: Mapping[str
     def draw(records: Sequence[Record], names: Mapping[str, str], smooth: bool = False) -> str:
         epochs = [record["epoch"] for record in records]
         lines = {label: (epochs, [r[name] for r in records]) for name, label in names.items()}
-        return panels.curves(lines, "epoch", smooth)
+        return charts.curves(lines, "epoch", smooth)
 
     charts = {}
     if train:
@@ -101,7 +101,7 @@ def add_confusions(report: Report, counts: Array, classes: Sequence[str], unit: 
     as_shares = unit == "pixels"  # too many to be written
     if as_shares:
         caption += " (in percent)"
-    report.charts({caption: panels.confusion_matrix(counts, classes, as_shares)})
+    report.charts({caption: charts.confusion_matrix(counts, classes, as_shares)})
     confusions = frequent_confusions(counts, classes, counts.sum(1))
     if confusions:
         report.heading("Most frequent confusions")

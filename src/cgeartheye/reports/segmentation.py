@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageColor
 
-from cgeartheye.metrics.classification import NOT_LABELLED, SegmentationMetrics
+from cgeartheye.metrics.classification import NOT_LABELED, SegmentationMetrics
 from cgeartheye.reports.charts import ORANGE
-from cgeartheye.reports.examples import UNKNOWN, Colour, Example, add_examples, side_by_side
+from cgeartheye.reports.examples import UNKNOWN, Color, Example, add_examples, side_by_side
 from cgeartheye.reports.html import Report
 from cgeartheye.reports.sections import (
     Record,
@@ -29,7 +29,7 @@ def segmentation_report(
     *,
     title: str,
     classes: Sequence[str],
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
     metrics: SegmentationMetrics,
     history: Sequence[Record],
     names: Sequence[str],
@@ -44,7 +44,7 @@ def segmentation_report(
         path: of the report.
         title: name of the run.
         classes: names by index, K of them.
-        colours: of the classes.
+        colors: of the classes.
         metrics: over the N tested images.
         history: records of `metrics.jsonl`; none for a test without a training.
         names: of the images, N of them.
@@ -76,28 +76,28 @@ def segmentation_report(
         "Examples",
         "From left to right: the image, the truth, the prediction, and its errors in orange.",
     )
-    report.legend(dict(zip(classes, colours, strict=True)) | {"not labelled": UNKNOWN})
-    add_examples(report, ious, names, lambda index: four_panels(load_example(index), colours))
+    report.legend(dict(zip(classes, colors, strict=True)) | {"not labelled": UNKNOWN})
+    add_examples(report, ious, names, lambda index: four_panels(load_example(index), colors))
     add_run(report, environment, config_yaml)
     report.write(path)
 
 
-def four_panels(example: Example, colours: Sequence[Colour]) -> Array:
+def four_panels(example: Example, colors: Sequence[Color]) -> Array:
     """Draw image, truth, prediction and errors side by side.
 
     Args:
         example: of any size; reduced to `examples.PANEL` pixels.
-        colours: of the classes.
+        colors: of the classes.
 
     Returns:
         uint8 `[h, w, 3]`.
     """
     example = example.shrunk()
     truth, predicted = example.truth, example.predicted
-    palette = np.full((NOT_LABELLED + 1, 3), UNKNOWN, np.uint8)
-    palette[: len(colours)] = colours
+    palette = np.full((NOT_LABELED + 1, 3), UNKNOWN, np.uint8)
+    palette[: len(colors)] = colors
     # What is right stays as a pale image, so that an error has its place.
     errors = (160 + example.images[0].mean(2, keepdims=True) / 3).astype(np.uint8).repeat(3, 2)
     errors[truth != predicted] = WRONG
-    errors[truth == NOT_LABELLED] = UNKNOWN
+    errors[truth == NOT_LABELED] = UNKNOWN
     return side_by_side([*example.images, palette[truth], palette[predicted], errors])

@@ -7,7 +7,7 @@ from cgeartheye.synthetic.chips import (
     split,
     write_detection_chips,
 )
-from cgeartheye.synthetic.export import COVER_COLOURS, write_world
+from cgeartheye.synthetic.export import COVER_COLORS, write_world
 from cgeartheye.synthetic.ground import GSD
 from cgeartheye.synthetic.layout import SCENES
 from cgeartheye.synthetic.materials import LAND_COVER, SEASONS
@@ -15,7 +15,7 @@ from cgeartheye.synthetic.objects import OBJECTS
 from cgeartheye.synthetic.world import DATES, Objects, World, make_world
 
 __all__ = [
-    "COVER_COLOURS",
+    "COVER_COLORS",
     "DATES",
     "GSD",
     "LAND_COVER",

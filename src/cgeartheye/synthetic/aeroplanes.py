@@ -27,7 +27,7 @@ def draw_aeroplanes(
     a, b = boxes.half[pixels.box].T.astype(np.float32)
     whole = coverage(pixels, boxes)
     u, out = pixels.u, np.abs(pixels.v)
-    colour = livery[pixels.box]
+    color = livery[pixels.box]
 
     def lay(share: Reals, paint: npt.ArrayLike, top: float, slope: Reals | float = 0.0) -> None:
         share = np.clip(share, 0, 1) * whole
@@ -37,7 +37,7 @@ def draw_aeroplanes(
         solid = share > 0.5
         fall = np.broadcast_to(slope, len(solid))[solid]
         angle = boxes.angle[pixels.box[solid]]
-        ground.raise_to(pixels.those(solid), np.full(len(fall), top), 0.0, fall, angle)
+        ground.raise_to(pixels.select(solid), np.full(len(fall), top), 0.0, fall, angle)
 
     # Shares of half the length and of half the span: front and rear at the root and at the tip.
     wing = _swept(u, out, 0.26 * a, -0.14 * a, -0.12 * a, -0.24 * a, b)
@@ -48,21 +48,21 @@ def draw_aeroplanes(
     if engines_aft:
         lay(wing, _METAL, 0.4 * height)
         lay(tail, _METAL, 1.1 * height)
-        lay(engine, 0.5 * _METAL + 0.5 * colour, 0.9 * height)
+        lay(engine, 0.5 * _METAL + 0.5 * color, 0.9 * height)
     else:
-        lay(engine, 0.4 * _METAL + 0.6 * colour, 0.4 * height)
+        lay(engine, 0.4 * _METAL + 0.6 * color, 0.4 * height)
         lay(wing, _METAL, 0.5 * height)
         lay(tail, _METAL, height)
     # A blunt nose, and a cone that ends in the tail's tip.
     nose = np.sqrt(np.clip((a - u) / (3.2 * round_), 0, 1))
     cone = np.clip(0.25 + (u + a) / (0.62 * a), 0, 1)
     hull = round_ * np.minimum(nose, cone)
-    body = 0.86 * _WHITE + 0.14 * colour
+    body = 0.86 * _WHITE + 0.14 * color
     windscreen = np.abs((a - u) / round_ - 1.3) < 0.45
     body = np.where(windscreen[:, None], 0.5 * (body + _GLASS), body)
     lay(hull - out + 0.5, body, height, -0.4 * pixels.v / round_)
     fin = np.minimum(0.17 * a - np.abs(u + 0.81 * a) + 0.5, 0.6 - out + 0.02 * b)
-    lay(fin, colour, 1.8 * height)
+    lay(fin, color, 1.8 * height)
 
 
 def _swept(

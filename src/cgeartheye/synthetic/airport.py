@@ -70,7 +70,7 @@ class _Site:
         u: npt.ArrayLike,
         v: npt.ArrayLike,
         half: tuple[float, float],
-        colour: tuple[int, int, int],
+        color: tuple[int, int, int],
         opacity: float = 0.85,
         on: Material = Material.TARMAC,
         turn: float = 0.0,
@@ -78,7 +78,7 @@ class _Site:
         """Paint markings of one size, those that lie wholly on a material."""
         marks = self.boxes(u, v, half, turn)
         fits = stand_on(marks, self.sketch.ground.material == on)
-        self.sketch.ground.paint_boxes(marks[fits], colour, opacity)
+        self.sketch.ground.paint_boxes(marks[fits], color, opacity)
 
     def run(self, across: _Span) -> _Span:
         """The longest strip of free land between two lines along the runway, from u to u."""
@@ -102,11 +102,11 @@ def airport(sketch: Sketch, cell: Cell) -> None:
     own = sketch.plan.owner == cell.number
     site = _Site(sketch, cell, int(rng.choice([-1, 1])), ndimage.binary_erosion(own, iterations=11))
 
-    middles = np.arange(-cell.extent[1], 0, 6.0)
-    runs = [site.run((v - _RUNWAY, v + _RUNWAY)) for v in middles]
+    centers = np.arange(-cell.extent[1], 0, 6.0)
+    runs = [site.run((v - _RUNWAY, v + _RUNWAY)) for v in centers]
     lengths = np.array([end - start for start, end in runs])
     first = int((lengths > 0.93 * lengths.max()).argmax())  # as far to the side as it can be
-    middle, run = float(middles[first]), runs[first]
+    middle, run = float(centers[first]), runs[first]
     taxi = middle + _RUNWAY + 22 + _TAXIWAY
     _runway(site, run, middle)
     _taxiways(site, run, middle, taxi)
@@ -216,9 +216,9 @@ def _terminal(site: _Site, apron: _Span, edge: float) -> None:
 
     def stand(u: float, v: float, half: tuple[float, float], height: float, roof: Roof) -> None:
         box = site.boxes(u, v, half)
-        colours = _HANGARS if roof == Roof.GABLE else _ROOFS
+        colors = _HANGARS if roof == Roof.GABLE else _ROOFS
         shape = np.array([roof])
-        sketch.build(cell, box, np.array([height]), shape, colours, growth=0.05, kept=0.95)
+        sketch.build(cell, box, np.array([height]), shape, colors, growth=0.05, kept=0.95)
 
     hall = u0 + rng.uniform(0.5, 0.62) * length
     wing = 0.1 * length

@@ -70,7 +70,7 @@ def objects_in(objects: Objects, square: Square) -> Objects:
     near = np.flatnonzero((x0 < right) & (x1 > left) & (y0 < bottom) & (y1 > top))
     shapes = shapely.polygons(objects.corners[near])
     inside = shapely.area(shapely.intersection(shapes, shapely.box(*square)))
-    kept = objects.those(near[inside >= 0.5 * shapely.area(shapes)])
+    kept = objects.select(near[inside >= 0.5 * shapely.area(shapes)])
     corner = np.array([left, top])
     return Objects(kept.labels, kept.horizontal - np.tile(corner, 2), kept.corners - corner)
 
@@ -118,7 +118,7 @@ def write_detection_chips(
     for date in dates:
         pictures = [Image.fromarray(world.image(season, date)) for season in seasons]
         objects = world.boxes(date)
-        objects = objects.those(np.isin(objects.labels, wanted))
+        objects = objects.select(np.isin(objects.labels, wanted))
         for place, square in enumerate(squares):
             left, top, right, bottom = square
             turn = place % len(seasons)

@@ -42,13 +42,13 @@ class Country:
     """How large a country is.
 
     Attributes:
-        kilometres: a side of the country, all of which has land cover and elevation.
+        kilometers: a side of the country, all of which has land cover and elevation.
         tiles: worlds a side, in its middle, which have pictures in all seasons.
         world: pixels a side of a world.
         seed: of the country; its worlds follow from it.
     """
 
-    kilometres: float = 60.0
+    kilometers: float = 60.0
     tiles: int = 6
     world: int = 2048
     seed: int = 0
@@ -74,7 +74,7 @@ def write_country(
         UserError: the folder cannot be written to, or worlds that are too small.
     """
     random = np.random.default_rng(country.seed)
-    pixels = round(1000 * country.kilometres / GSD / COVER_STEP) * COVER_STEP
+    pixels = round(1000 * country.kilometers / GSD / COVER_STEP) * COVER_STEP
     first = (pixels - country.tiles * country.world) // 2 // COVER_STEP * COVER_STEP
     cover = _wild_cover(pixels // COVER_STEP, random)
     names = np.array([_OF_WORLD[name] for name in LAND_COVER], np.uint8)

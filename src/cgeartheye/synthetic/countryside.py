@@ -136,7 +136,7 @@ def bare_land(sketch: Sketch, cell: Cell) -> None:
     lobes = 3 * np.arctan2(pixels.v, pixels.u) + 5 * pixels.box
     share = np.hypot(pixels.u, pixels.v) / heaps.half[pixels.box, 0] * (1.2 + 0.2 * np.sin(lobes))
     inside = (share < 1) & (sketch.plan.owner.ravel()[pixels.index] == cell.number)
-    pixels, share = pixels.those(inside), share[inside]
+    pixels, share = pixels.select(inside), share[inside]
     top = 0.32 * heaps.half[pixels.box, 0] * GSD
     ground.cover(pixels.index, Material.GRAVEL, rng.integers(0, 256, len(at))[pixels.box])
     fall = -0.32 / np.maximum(heaps.half[pixels.box, 0] * share, 0.5)
@@ -175,7 +175,7 @@ def _jetty(sketch: Sketch, cell: Cell, shore: Ints) -> None:
         return
     row, column = divmod(int(sketch.rng.choice(shore)), sketch.plan.size)
     foot = np.array([column + 0.5, row + 0.5])
-    angle = math.atan2(*(cell.centre - foot)[::-1])
+    angle = math.atan2(*(cell.center - foot)[::-1])
     ahead = np.array([math.cos(angle), math.sin(angle)])
     pier = Boxes.of(foot + 22 * ahead, (34, 2.2), angle)
     sketch.ground.cover(pixels_of(pier, sketch.plan.size).index, Material.QUAY, 200)

@@ -25,7 +25,7 @@ PICTURES = ((1, "spring"), (1, "summer"), (1, "autumn"), (1, "winter"), (2, "aut
 
 _TAKEN = {"spring": "04:22", "summer": "07:16", "autumn": "10:19", "winter": "01:18"}
 _YEARS = {1: 2021, 2: 2024}
-COVER_COLOURS = {
+COVER_COLORS = {
     "field": (232, 206, 110),
     "tree": (38, 115, 51),
     "grass": (150, 204, 102),
@@ -35,7 +35,7 @@ COVER_COLOURS = {
     "paved": (176, 176, 176),
     "building": (214, 66, 56),
 }
-_SCENE_COLOURS = {
+_SCENE_COLORS = {
     "airport": (236, 150, 40),
     "bare land": (200, 160, 120),
     "farmland": (224, 208, 120),
@@ -72,28 +72,28 @@ def write_world(world: World, folder: Path) -> None:
         taken = f"{_YEARS[date]}:{_TAKEN[season]} 10:30:00"
         tags = {"TIFFTAG_DATETIME": taken, "SEASON": season}
         _write(folder / "images" / f"{date}_{season}.tif", np.moveaxis(pixels, -1, 0), tags)
-    cover_colours = [COVER_COLOURS[name] for name in LAND_COVER]
+    cover_colors = [COVER_COLORS[name] for name in LAND_COVER]
     for date in DATES:
         cover = world.land_cover(date)
-        _write_mask(folder / f"land_cover_{date}.tif", cover, LAND_COVER, cover_colours)
+        _write_mask(folder / f"land_cover_{date}.tif", cover, LAND_COVER, cover_colors)
         write_text(folder / f"objects_{date}.geojson", _geojson(world.boxes(date)))
-    scene_colours = [_SCENE_COLOURS[name] for name in SCENES]
-    _write_mask(folder / "scenes.tif", world.scene, SCENES, scene_colours)
+    scene_colors = [_SCENE_COLORS[name] for name in SCENES]
+    _write_mask(folder / "scenes.tif", world.scene, SCENES, scene_colors)
     states = [(0, 0, 0), (255, 255, 255)]
     _write_mask(folder / "change.tif", world.change(), ("same", "changed"), states)
 
 
 def _write_mask(
-    path: Path, mask: Bytes, classes: Sequence[str], colours: Sequence[tuple[int, int, int]]
+    path: Path, mask: Bytes, classes: Sequence[str], colors: Sequence[tuple[int, int, int]]
 ) -> None:
-    _write(path, mask[None], {"CLASSES": ",".join(classes)}, dict(enumerate(colours)))
+    _write(path, mask[None], {"CLASSES": ",".join(classes)}, dict(enumerate(colors)))
 
 
 def _write(
     path: Path,
     bands: Bytes,
     tags: dict[str, str],
-    colours: dict[int, tuple[int, int, int]] | None = None,
+    colors: dict[int, tuple[int, int, int]] | None = None,
 ) -> None:
     count, height, width = bands.shape
     with (
@@ -108,7 +108,7 @@ def _write(
             dtype="uint8",
             crs=CRS.from_epsg(EPSG),
             transform=TRANSFORM,
-            nodata=255 if colours else None,
+            nodata=255 if colors else None,
             tiled=True,
             blockxsize=256,
             blockysize=256,
@@ -120,8 +120,8 @@ def _write(
     ):
         file.write(bands)
         file.update_tags(**tags)
-        if colours:
-            file.write_colormap(1, colours)
+        if colors:
+            file.write_colormap(1, colors)
 
 
 def _geojson(objects: Objects) -> str:

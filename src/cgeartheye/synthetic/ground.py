@@ -89,28 +89,28 @@ class Ground:
         self.slope[0].ravel()[pixels.index] = slope_u * cos - slope_v * sin
         self.slope[1].ravel()[pixels.index] = slope_u * sin + slope_v * cos
 
-    def blend(self, index: Ints, colour: npt.ArrayLike, opacity: Reals) -> None:
+    def blend(self, index: Ints, color: npt.ArrayLike, opacity: Reals) -> None:
         """Paint pixels over what is painted there.
 
         Args:
             index: `[P]` places in the flattened world.
-            colour: `[P, 3]` or `[3]`, 0..255.
+            color: `[P, 3]` or `[3]`, 0..255.
             opacity: `[P]`, 0..1.
         """
         paint = self.paint.reshape(-1, 4)
         old = paint[index].astype(np.float32)
         below = old[:, 3] / 255 * (1 - opacity)
         total = np.maximum(opacity + below, 1e-6)
-        new = np.asarray(colour, np.float32) * opacity[:, None] + old[:, :3] * below[:, None]
+        new = np.asarray(color, np.float32) * opacity[:, None] + old[:, :3] * below[:, None]
         paint[index, :3] = np.rint(new / total[:, None])
         paint[index, 3] = np.rint(255 * total)
 
-    def paint_boxes(self, boxes: Boxes, colour: npt.ArrayLike, opacity: float = 1.0) -> None:
+    def paint_boxes(self, boxes: Boxes, color: npt.ArrayLike, opacity: float = 1.0) -> None:
         """Paint boxes of one colour `[3]`, or a colour each `[N, 3]`, with soft edges."""
         pixels = pixels_of(boxes, self.size, margin=0.5)
-        colours = np.broadcast_to(np.asarray(colour, np.float32), (len(boxes), 3))
+        colors = np.broadcast_to(np.asarray(color, np.float32), (len(boxes), 3))
         share = opacity * coverage(pixels, boxes)
-        self.blend(pixels.index, colours[pixels.box], share)
+        self.blend(pixels.index, colors[pixels.box], share)
 
 
 def coverage(pixels: Pixels, boxes: Boxes) -> Reals:

@@ -72,7 +72,7 @@ class Cell:
     pixels: Ints
 
     @cached_property
-    def centre(self) -> Floats:
+    def center(self) -> Floats:
         """`[2]` pixels."""
         return np.asarray(self.outline.mean(0))
 
@@ -84,20 +84,20 @@ class Cell:
     def to_local(self, points: Floats) -> Floats:
         """World coordinates `[..., 2]` as pixels along and across the heading from the centre."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
-        return np.asarray((points - self.centre) @ np.array([[cos, -sin], [sin, cos]]))
+        return np.asarray((points - self.center) @ np.array([[cos, -sin], [sin, cos]]))
 
     def to_world(self, u: npt.ArrayLike, v: npt.ArrayLike) -> Floats:
         """World coordinates `[..., 2]` of u and v pixels along and across the heading."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         local = np.stack(np.broadcast_arrays(u, v), -1)
-        return np.asarray(local @ np.array([[cos, sin], [-sin, cos]]) + self.centre)
+        return np.asarray(local @ np.array([[cos, sin], [-sin, cos]]) + self.center)
 
     def shrunk(self, by: float) -> Floats:
         """The outline moved inwards by at least `by` pixels."""
         sides = np.roll(self.outline, -1, 0) - self.outline
-        arms = self.outline - self.centre
+        arms = self.outline - self.center
         inner = np.abs(sides[:, 0] * arms[:, 1] - sides[:, 1] * arms[:, 0]) / np.hypot(*sides.T)
-        return np.asarray(self.centre + arms * max(0.0, 1 - by / inner.min()))
+        return np.asarray(self.center + arms * max(0.0, 1 - by / inner.min()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,10 +342,10 @@ def _assign(
                 scenes[cell] = name
                 wanted[name] -= areas[cell]
 
-    centre = np.array([0.62, 0.3]) * size
-    far = np.linalg.norm(sites - centre, axis=1) / size + rng.normal(0, 0.05, len(sites))
+    center = np.array([0.62, 0.3]) * size
+    far = np.linalg.norm(sites - center, axis=1) / size + rng.normal(0, 0.05, len(sites))
     outwards = np.argsort(far, kind="stable")
-    along_river = np.argsort(np.abs(sites[:, 1] - centre[1]), kind="stable")
+    along_river = np.argsort(np.abs(sites[:, 1] - center[1]), kind="stable")
     on_river = (distance(sites, river) < _WATERSIDE * _step(size)) & (areas > 0.25 * nominal)
     deal(("harbour",), along_river[on_river[along_river]], 0.2)
     deal(("lake",), outwards[::-1][areas[outwards[::-1]] > 0.9 * nominal], 0.2)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 SEASONS = ("spring", "summer", "autumn", "winter")
 LAND_COVER = ("field", "tree", "grass", "bare", "water", "road", "paved", "building")
 
-_Colour = tuple[int, int, int]
-_Span = tuple[_Colour, _Colour]  # the two ends between which a tint mixes
+_Color = tuple[int, int, int]
+_Span = tuple[_Color, _Color]  # the two ends between which a tint mixes
 
 
 class Material(IntEnum):
@@ -43,12 +43,12 @@ class Material(IntEnum):
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How a material looks.
 
     Attributes:
         cover: its class of `LAND_COVER`.
-        colours: sRGB under a high sun, for each of `SEASONS` the two ends of its range.
+        colors: sRGB under a high sun, for each of `SEASONS` the two ends of its range.
         mottle: how much patches of some ten metres differ, 0..1.
         grain: how much neighbouring pixels differ, relative to the brightness.
         stripe: how strongly rows (of crops, of mowing) show, relative to the brightness.
@@ -56,19 +56,19 @@ class Look:
     """
 
     cover: str
-    colours: tuple[_Span, _Span, _Span, _Span]
+    colors: tuple[_Span, _Span, _Span, _Span]
     mottle: float = 0.2
     grain: float = 0.04
     stripe: float = 0.0
     level: float = 0.0
 
 
-def _all_year(low: _Colour, high: _Colour) -> tuple[_Span, _Span, _Span, _Span]:
+def _all_year(low: _Color, high: _Color) -> tuple[_Span, _Span, _Span, _Span]:
     return ((low, high),) * 4
 
 
 LOOKS = {
-    Material.WHEAT: Look(
+    Material.WHEAT: Appearance(
         "field",
         (
             ((82, 118, 54), (104, 138, 66)),
@@ -80,7 +80,7 @@ LOOKS = {
         grain=0.03,
         stripe=0.07,
     ),
-    Material.RAPE: Look(
+    Material.RAPE: Appearance(
         "field",
         (
             ((178, 170, 62), (206, 194, 74)),
@@ -92,7 +92,7 @@ LOOKS = {
         grain=0.03,
         stripe=0.05,
     ),
-    Material.MAIZE: Look(
+    Material.MAIZE: Appearance(
         "field",
         (
             ((138, 112, 86), (164, 138, 108)),
@@ -104,7 +104,7 @@ LOOKS = {
         grain=0.05,
         stripe=0.10,
     ),
-    Material.BROADLEAF: Look(
+    Material.BROADLEAF: Appearance(
         "tree",
         (
             ((88, 118, 52), (126, 148, 76)),
@@ -115,7 +115,7 @@ LOOKS = {
         mottle=0.25,
         grain=0.13,
     ),
-    Material.CONIFER: Look(
+    Material.CONIFER: Appearance(
         "tree",
         (
             ((40, 64, 42), (58, 82, 52)),
@@ -125,7 +125,7 @@ LOOKS = {
         ),
         grain=0.10,
     ),
-    Material.GRASS: Look(
+    Material.GRASS: Appearance(
         "grass",
         (
             ((96, 128, 60), (126, 152, 80)),
@@ -137,7 +137,7 @@ LOOKS = {
         grain=0.05,
         stripe=0.04,
     ),
-    Material.MEADOW: Look(
+    Material.MEADOW: Appearance(
         "grass",
         (
             ((98, 124, 62), (138, 152, 84)),
@@ -149,7 +149,7 @@ LOOKS = {
         grain=0.08,
         stripe=0.06,
     ),
-    Material.REED: Look(
+    Material.REED: Appearance(
         "grass",
         (
             ((84, 104, 56), (120, 130, 76)),
@@ -160,13 +160,13 @@ LOOKS = {
         mottle=0.7,
         grain=0.10,
     ),
-    Material.SOIL: Look(
+    Material.SOIL: Appearance(
         "bare", _all_year((142, 112, 84), (196, 164, 126)), mottle=0.8, grain=0.05, stripe=0.04
     ),
-    Material.GRAVEL: Look("bare", _all_year((150, 132, 108), (198, 182, 156)), 0.7, 0.06),
-    Material.TRACK: Look("bare", _all_year((150, 130, 102), (178, 158, 128)), 0.4, 0.05),
-    Material.RUBBLE: Look("bare", _all_year((128, 118, 106), (170, 152, 134)), 0.9, 0.10),
-    Material.RIVER: Look(
+    Material.GRAVEL: Appearance("bare", _all_year((150, 132, 108), (198, 182, 156)), 0.7, 0.06),
+    Material.TRACK: Appearance("bare", _all_year((150, 130, 102), (178, 158, 128)), 0.4, 0.05),
+    Material.RUBBLE: Appearance("bare", _all_year((128, 118, 106), (170, 152, 134)), 0.9, 0.10),
+    Material.RIVER: Appearance(
         "water",
         (
             ((128, 122, 94), (94, 98, 78)),
@@ -178,7 +178,7 @@ LOOKS = {
         grain=0.025,
         level=-2.0,
     ),
-    Material.LAKE: Look(
+    Material.LAKE: Appearance(
         "water",
         (
             ((88, 104, 88), (48, 70, 74)),
@@ -190,7 +190,7 @@ LOOKS = {
         grain=0.02,
         level=-0.5,
     ),
-    Material.DOCK: Look(
+    Material.DOCK: Appearance(
         "water",
         (
             ((84, 98, 84), (70, 86, 76)),
@@ -202,16 +202,16 @@ LOOKS = {
         grain=0.025,
         level=-3.0,
     ),
-    Material.ROAD: Look("road", _all_year((98, 98, 99), (134, 132, 128)), 0.3, 0.03),
-    Material.MOTORWAY: Look("road", _all_year((116, 115, 114), (140, 138, 134)), 0.3, 0.025),
-    Material.LOT: Look("paved", _all_year((88, 88, 90), (128, 126, 123)), 0.3, 0.035),
-    Material.YARD: Look("paved", _all_year((132, 129, 122), (176, 170, 160)), 0.6, 0.045),
-    Material.QUAY: Look("paved", _all_year((150, 146, 137), (188, 182, 171)), 0.5, 0.04),
-    Material.DRIVE: Look("paved", _all_year((142, 136, 128), (188, 180, 168)), 0.3, 0.04),
-    Material.TARMAC: Look("paved", _all_year((92, 92, 94), (124, 122, 120)), 0.35, 0.025),
-    Material.APRON: Look("paved", _all_year((146, 144, 138), (172, 168, 160)), 0.3, 0.025),
+    Material.ROAD: Appearance("road", _all_year((98, 98, 99), (134, 132, 128)), 0.3, 0.03),
+    Material.MOTORWAY: Appearance("road", _all_year((116, 115, 114), (140, 138, 134)), 0.3, 0.025),
+    Material.LOT: Appearance("paved", _all_year((88, 88, 90), (128, 126, 123)), 0.3, 0.035),
+    Material.YARD: Appearance("paved", _all_year((132, 129, 122), (176, 170, 160)), 0.6, 0.045),
+    Material.QUAY: Appearance("paved", _all_year((150, 146, 137), (188, 182, 171)), 0.5, 0.04),
+    Material.DRIVE: Appearance("paved", _all_year((142, 136, 128), (188, 180, 168)), 0.3, 0.04),
+    Material.TARMAC: Appearance("paved", _all_year((92, 92, 94), (124, 122, 120)), 0.35, 0.025),
+    Material.APRON: Appearance("paved", _all_year((146, 144, 138), (172, 168, 160)), 0.3, 0.025),
     # A roof's colour is painted over this one, building by building.
-    Material.ROOF: Look("building", _all_year((120, 120, 120), (120, 120, 120)), 0.0, 0.03),
+    Material.ROOF: Appearance("building", _all_year((120, 120, 120), (120, 120, 120)), 0.0, 0.03),
 }
 
 COVER_OF: npt.NDArray[np.uint8] = np.array(

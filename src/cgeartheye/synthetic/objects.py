@@ -57,31 +57,31 @@ _SIZES = {
     Kind.REGIONAL: ((17.5, 13.5), (23.5, 18.5), 4.6),
     Kind.BUSINESS: ((9.5, 7.9), (13.5, 11.2), 3.0),
 }
-_CAR_COLOURS = np.array(
+_CAR_COLORS = np.array(
     [(226, 228, 230)] * 4
     + [(186, 190, 194)] * 2
     + [(46, 48, 52)] * 3
     + [(148, 40, 38), (46, 66, 116), (70, 74, 78), (182, 164, 128), (210, 190, 60)],
     np.float32,
 )
-_TRUCK_COLOURS = np.array(
+_TRUCK_COLORS = np.array(
     [(228, 228, 224)] * 3 + [(58, 92, 150), (172, 62, 46), (196, 176, 120)], np.float32
 )
-_HULL_COLOURS = np.array(
+_HULL_COLORS = np.array(
     [(118, 52, 44), (74, 96, 84), (84, 90, 98), (132, 106, 84), (56, 72, 104)], np.float32
 )
-_BOAT_COLOURS = np.array([(232, 232, 228)] * 3 + [(196, 206, 214), (170, 84, 60)], np.float32)
+_BOAT_COLORS = np.array([(232, 232, 228)] * 3 + [(196, 206, 214), (170, 84, 60)], np.float32)
 _LIVERIES = np.array(
     [(232, 232, 230)] * 2
     + [(34, 62, 132), (178, 38, 44), (28, 108, 96), (216, 128, 40), (66, 70, 80), (88, 150, 206)],
     np.float32,
 )
-_COLOURS = {
-    Kind.CAR: _CAR_COLOURS,
-    Kind.TRUCK: _TRUCK_COLOURS,
-    Kind.CARGO: _HULL_COLOURS,
-    Kind.BARGE: _HULL_COLOURS,
-    Kind.BOAT: _BOAT_COLOURS,
+_COLORS = {
+    Kind.CAR: _CAR_COLORS,
+    Kind.TRUCK: _TRUCK_COLORS,
+    Kind.CARGO: _HULL_COLORS,
+    Kind.BARGE: _HULL_COLORS,
+    Kind.BOAT: _BOAT_COLORS,
     Kind.AIRLINER: _LIVERIES,
     Kind.REGIONAL: _LIVERIES,
     Kind.BUSINESS: _LIVERIES,
@@ -104,14 +104,14 @@ class Buildings:
         boxes: their footprints; of a tank the square around its circle.
         height: `[N]` metres, of the eaves.
         roof: `[N]` values of `Roof`.
-        colour: `[N, 3]` of the roof.
+        color: `[N, 3]` of the roof.
         present: `[2, N]`, whether it stands at date 1 and at date 2.
     """
 
     boxes: Boxes
     height: Floats
     roof: npt.NDArray[np.intp]
-    colour: Reals
+    color: Reals
     present: Bools
 
     @classmethod
@@ -121,7 +121,7 @@ class Buildings:
             Boxes.concatenate([part.boxes for part in parts]),
             np.concatenate([part.height for part in parts]),
             np.concatenate([part.roof for part in parts]),
-            np.concatenate([part.colour for part in parts]),
+            np.concatenate([part.color for part in parts]),
             np.concatenate([part.present for part in parts], axis=1),
         )
 
@@ -130,7 +130,7 @@ class Buildings:
             self.boxes[which],
             self.height[which],
             self.roof[which],
-            self.colour[which],
+            self.color[which],
             self.present[:, which],
         )
 
@@ -145,7 +145,7 @@ class Buildings:
         pixels = pixels_of(self.boxes, size)
         radius = self.boxes.half[pixels.box, 0]
         outside = (self.roof[pixels.box] == Roof.TANK) & (np.hypot(pixels.u, pixels.v) > radius)
-        return pixels.those(~outside)
+        return pixels.select(~outside)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ class Slots:
     """N places that one kind of what moves may take: in a lane, in a car park, at a quay.
 
     Attributes:
-        centre: `[N, 2]` pixels.
+        center: `[N, 2]` pixels.
         angle: `[N]` headings, radians.
         kind: what fits there.
         on: the material it must stand on.
@@ -161,7 +161,7 @@ class Slots:
         stray: how far from the centre along the heading it may stand, pixels.
     """
 
-    centre: Floats
+    center: Floats
     angle: Floats
     kind: Kind
     on: Material
@@ -176,15 +176,15 @@ class Movables:
     Attributes:
         boxes: the smallest boxes around them.
         kind: `[N]` values of `Kind`.
-        colour: `[N, 3]`.
+        color: `[N, 3]`.
     """
 
     boxes: Boxes
     kind: npt.NDArray[np.intp]
-    colour: Reals
+    color: Reals
 
     def __getitem__(self, which: Bools) -> Self:
-        return type(self)(self.boxes[which], self.kind[which], self.colour[which])
+        return type(self)(self.boxes[which], self.kind[which], self.color[which])
 
     @property
     def labels(self) -> npt.NDArray[np.intp]:
@@ -194,7 +194,7 @@ class Movables:
 
 def occupy(slots: Sequence[Slots], material: Bytes, rng: np.random.Generator) -> Movables:
     """Fill some of the slots, each with something of its own size and colour."""
-    boxes, kinds, colours = [], [], []
+    boxes, kinds, colors = [], [], []
     places = {on: material == on for on in {slot.on for slot in slots}}
     for slot in slots:
         taken = rng.random(len(slot.angle)) < slot.taken
@@ -202,15 +202,15 @@ def occupy(slots: Sequence[Slots], material: Bytes, rng: np.random.Generator) ->
         low, high, _ = _SIZES[slot.kind]
         # Length and width go together: a long ship is a wide one.
         half = np.array(low) + rng.random((count, 1)) * (np.array(high) - np.array(low))
-        place = Boxes.of(slot.centre[taken], half, slot.angle[taken])
+        place = Boxes.of(slot.center[taken], half, slot.angle[taken])
         moved = place.at(rng.uniform(-slot.stray, slot.stray, count), rng.normal(0, 0.15, count))
         place = Boxes.of(moved, half, place.angle + rng.normal(0, 0.02, count))
-        colour = rng.choice(_COLOURS[slot.kind], count) * rng.uniform(0.88, 1.08, (count, 1))
+        color = rng.choice(_COLORS[slot.kind], count) * rng.uniform(0.88, 1.08, (count, 1))
         fits = stand_on(place, places[slot.on], 0.7)
         boxes.append(place[fits])
         kinds.append(np.full(int(fits.sum()), slot.kind))
-        colours.append(colour[fits].astype(np.float32))
-    movables = Movables(Boxes.concatenate(boxes), np.concatenate(kinds), np.concatenate(colours))
+        colors.append(color[fits].astype(np.float32))
+    movables = Movables(Boxes.concatenate(boxes), np.concatenate(kinds), np.concatenate(colors))
     return movables[stand_apart(movables.boxes, len(material))]
 
 
@@ -221,7 +221,7 @@ def draw_trees(ground: Ground, crowns: Boxes, conifer: Bools, rng: np.random.Gen
     lobes = 3 * np.arctan2(pixels.v, pixels.u) + phase[pixels.box]
     reach = (crowns.half[pixels.box, 0] * (1 + 0.12 * np.sin(lobes))).astype(np.float32)
     inside = np.hypot(pixels.u, pixels.v) <= reach
-    pixels, reach = pixels.those(inside), reach[inside]
+    pixels, reach = pixels.select(inside), reach[inside]
     kind = np.where(conifer, Material.CONIFER, Material.BROADLEAF).astype(np.uint8)
     ground.cover(pixels.index, kind[pixels.box], tint[pixels.box])
     raise_crowns(ground, pixels, reach, conifer[pixels.box])
@@ -262,7 +262,7 @@ def draw_buildings(ground: Ground, buildings: Buildings) -> None:
     slope_u, slope_v = slope_u - dome * u, slope_v - dome * v
     ground.raise_to(pixels, height, slope_u, slope_v, angle)
     paint = ground.paint.reshape(-1, 4)
-    paint[pixels.index, :3] = np.clip(buildings.colour[box] * shade[:, None], 0, 255)
+    paint[pixels.index, :3] = np.clip(buildings.color[box] * shade[:, None], 0, 255)
     paint[pixels.index, 3] = 255
     _draw_roof_fittings(ground, buildings)
 
@@ -295,23 +295,23 @@ def draw_movables(ground: Ground, movables: Movables) -> None:
             _draw_ships(ground, chosen, kind)
         else:
             height, aft = _SIZES[kind][2], kind == Kind.BUSINESS
-            draw_aeroplanes(ground, chosen.boxes, chosen.colour, height, aft)
+            draw_aeroplanes(ground, chosen.boxes, chosen.color, height, aft)
 
 
 def _draw_vehicles(ground: Ground, vehicles: Movables, kind: Kind) -> None:
     pixels = pixels_of(vehicles.boxes, ground.size, 0.5)
     box, ahead = pixels.box, pixels.u / vehicles.boxes.half[pixels.box, 0]
-    colour = vehicles.colour[box]
+    color = vehicles.color[box]
     if kind == Kind.CAR:
         glass = ((ahead > 0.1) & (ahead < 0.5)) | ((ahead < -0.6) & (ahead > -0.85))
-        colour = np.where(glass[:, None], colour * 0.35 + 10, colour)
+        color = np.where(glass[:, None], color * 0.35 + 10, color)
     else:
         cab = vehicles.boxes.half[box, 0] - pixels.u < 3.2
-        colour = np.where(cab[:, None], colour[:, ::-1] * 0.8, colour)
+        color = np.where(cab[:, None], color[:, ::-1] * 0.8, color)
         gap = np.abs(vehicles.boxes.half[box, 0] - pixels.u - 3.6) < 0.5
-        colour = np.where(gap[:, None], 50, colour)
+        color = np.where(gap[:, None], 50, color)
     share = coverage(pixels, vehicles.boxes)
-    ground.blend(pixels.index, colour, share)
+    ground.blend(pixels.index, color, share)
     ground.height.ravel()[pixels.index[share > 0.5]] = _SIZES[kind][2]
 
 
@@ -325,20 +325,20 @@ def _draw_ships(ground: Ground, ships: Movables, kind: Kind) -> None:
     side = b * np.minimum(taper, stern) - np.abs(pixels.v)  # pixels to the ship's side
     share = coverage(pixels, ships.boxes) * np.clip(side + 0.5, 0, 1)
     ahead, across = pixels.u / a, np.abs(pixels.v) / b
-    colour = np.where((side < 1.2)[:, None], ships.colour[box] * 0.62, ships.colour[box])
+    color = np.where((side < 1.2)[:, None], ships.color[box] * 0.62, ships.color[box])
     height = np.full(len(box), _SIZES[kind][2])
     if kind == Kind.BOAT:
         cabin = (np.abs(ahead + 0.15) < 0.35) & (across < 0.55)
-        colour = np.where(cabin[:, None], (92, 100, 108), colour)
+        color = np.where(cabin[:, None], (92, 100, 108), color)
     else:
         hold = (ahead > -0.55) & (ahead < 0.78) & (across < 0.66)
         lid = hold & (np.mod(pixels.u, 11) > 1.6)
         cargo = (186, 164, 128) if kind == Kind.BARGE else (168, 160, 146)
-        colour = np.where(hold[:, None], 66, colour)
-        colour = np.where(lid[:, None], 0.75 * np.array(cargo) + 0.25 * ships.colour[box], colour)
+        color = np.where(hold[:, None], 66, color)
+        color = np.where(lid[:, None], 0.75 * np.array(cargo) + 0.25 * ships.color[box], color)
         bridge = (np.abs(ahead + 0.76) < 0.13) & (across < 0.78)
-        colour = np.where(bridge[:, None], (226, 226, 222), colour)
+        color = np.where(bridge[:, None], (226, 226, 222), color)
         height = height + np.where(bridge, 9 if kind == Kind.CARGO else 4, 0)
-    ground.blend(pixels.index, colour, share.astype(np.float32))
+    ground.blend(pixels.index, color, share.astype(np.float32))
     solid = share > 0.5
     ground.height.ravel()[pixels.index[solid]] = height[solid]

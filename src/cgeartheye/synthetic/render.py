@@ -64,7 +64,7 @@ def render(ground: Ground, season: str, light: Light, rng: np.random.Generator) 
     size = ground.size
     looks = [LOOKS[material] for material in Material]
     number = SEASONS.index(season)
-    low, high = np.array([k.colours[number] for k in looks], np.float32).swapaxes(0, 1)
+    low, high = np.array([k.colors[number] for k in looks], np.float32).swapaxes(0, 1)
     mottle, grain, stripe = np.array([(k.mottle, k.grain, k.stripe) for k in looks], np.float32).T
     kind = ground.material
     tint = ground.tint / np.float32(255) + 0.22 * mottle[kind] * fractal(rng, size, 24)

@@ -21,27 +21,27 @@ class Boxes:
     """N oriented boxes.
 
     Attributes:
-        centre: `[N, 2]` x, y in pixels.
+        center: `[N, 2]` x, y in pixels.
         half: `[N, 2]` half the length along the heading and half the width, pixels.
         angle: `[N]` heading in radians, from the x axis towards the y axis.
     """
 
-    centre: Floats
+    center: Floats
     half: Floats
     angle: Floats
 
     @classmethod
-    def of(cls, centre: npt.ArrayLike, half: npt.ArrayLike, angle: npt.ArrayLike) -> Self:
+    def of(cls, center: npt.ArrayLike, half: npt.ArrayLike, angle: npt.ArrayLike) -> Self:
         """Make boxes of arrays that broadcast to `[N, 2]`, `[N, 2]` and `[N]`."""
-        centres = np.asarray(centre, float).reshape(-1, 2)
-        halves = np.broadcast_to(np.asarray(half, float), centres.shape)
-        return cls(centres, halves, np.broadcast_to(np.asarray(angle, float), len(centres)))
+        centers = np.asarray(center, float).reshape(-1, 2)
+        halves = np.broadcast_to(np.asarray(half, float), centers.shape)
+        return cls(centers, halves, np.broadcast_to(np.asarray(angle, float), len(centers)))
 
     @classmethod
     def concatenate(cls, parts: Sequence["Boxes"]) -> Self:
         """Put several sets of boxes one behind the other; none gives no box."""
         return cls(
-            np.concatenate([np.zeros((0, 2)), *(part.centre for part in parts)]),
+            np.concatenate([np.zeros((0, 2)), *(part.center for part in parts)]),
             np.concatenate([np.zeros((0, 2)), *(part.half for part in parts)]),
             np.concatenate([np.zeros(0), *(part.angle for part in parts)]),
         )
@@ -50,18 +50,18 @@ class Boxes:
         return len(self.angle)
 
     def __getitem__(self, which: Bools | Ints | slice) -> Self:
-        return type(self)(self.centre[which], self.half[which], self.angle[which])
+        return type(self)(self.center[which], self.half[which], self.angle[which])
 
     def grown(self, by: float) -> Self:
         """The same boxes with `by` pixels more on every side."""
-        return type(self)(self.centre, self.half + by, self.angle)
+        return type(self)(self.center, self.half + by, self.angle)
 
     def at(self, u: npt.ArrayLike, v: npt.ArrayLike) -> Floats:
         """World coordinates `[N, 2]` of (u, v) pixels along and across each box's heading."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         along, across = np.asarray(u, float), np.asarray(v, float)
         turned = np.stack([along * cos - across * sin, along * sin + across * cos], -1)
-        return np.asarray(self.centre + turned)
+        return np.asarray(self.center + turned)
 
     def corners(self) -> Floats:
         """The four corners `[N, 4, 2]`, front left first, then round with the sun."""
@@ -90,7 +90,7 @@ class Pixels:
     u: npt.NDArray[np.float32]
     v: npt.NDArray[np.float32]
 
-    def those(self, which: Bools) -> "Pixels":
+    def select(self, which: Bools) -> "Pixels":
         """Only the entries for which `which` [P] is true."""
         return Pixels(self.box[which], self.index[which], self.u[which], self.v[which])
 
@@ -113,8 +113,8 @@ def pixels_of(boxes: Boxes, size: int, margin: float = 0.0) -> Pixels:
     place = np.arange(len(box)) - np.repeat(np.cumsum(count) - count, count)
     row, column = np.divmod(place, columns[box])
     row, column = row + low[box, 1], column + low[box, 0]
-    dx = column + 0.5 - boxes.centre[box, 0]
-    dy = row + 0.5 - boxes.centre[box, 1]
+    dx = column + 0.5 - boxes.center[box, 0]
+    dy = row + 0.5 - boxes.center[box, 1]
     cos, sin = np.cos(boxes.angle)[box], np.sin(boxes.angle)[box]
     u, v = dx * cos + dy * sin, dy * cos - dx * sin
     inside = (np.abs(u) <= wide.half[box, 0]) & (np.abs(v) <= wide.half[box, 1])

@@ -69,7 +69,7 @@ class Sketch:
         boxes: Boxes,
         height: Floats,
         roof: Ints,
-        colours: Ints,
+        colors: Ints,
         growth: float = 0.08,
         kept: float = 0.9,
     ) -> None:
@@ -80,7 +80,7 @@ class Sketch:
             boxes: their footprints.
             height: `[N]` metres, of the eaves.
             roof: `[N]` values of `Roof`.
-            colours: `[K, 3]` to choose from.
+            colors: `[K, 3]` to choose from.
             growth: the share that is built between the dates.
             kept: the share of the others that still stands at date 2.
         """
@@ -90,11 +90,11 @@ class Sketch:
         rng, count = self.rng, int(inside.sum())
         built = rng.random(count) < growth
         gone = ~built & (rng.random(count) > kept)
-        colour = rng.choice(colours, count) * rng.uniform(0.9, 1.1, (count, 1))
+        color = rng.choice(colors, count) * rng.uniform(0.9, 1.1, (count, 1))
         present = np.stack([~built, ~gone])
         self.buildings.append(
             Buildings(
-                boxes[inside], height[inside], roof[inside], colour.astype(np.float32), present
+                boxes[inside], height[inside], roof[inside], color.astype(np.float32), present
             )
         )
 

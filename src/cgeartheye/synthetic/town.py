@@ -84,7 +84,7 @@ def _houses(sketch: Sketch, cell: Cell, street: float, side: int, growth: float)
     u = u + np.where(turned, half[:, 1], half[:, 0]) + 3.4
     drives = Boxes.of(cell.to_world(u, street + side * 12.5), (8.5, 1.9), cell.angle + _ACROSS)
     _pave(sketch, cell, drives, Material.DRIVE)
-    sketch.park(drives.centre, cell.angle + side * _ACROSS, Kind.CAR, Material.DRIVE, 0.45, 3.5)
+    sketch.park(drives.center, cell.angle + side * _ACROSS, Kind.CAR, Material.DRIVE, 0.45, 3.5)
     behind = cell.to_world(u, street + side * 28.5)[rng.random(count) < 0.45]
     garages = Boxes.of(behind, (4.2, 2.5), cell.angle + _ACROSS)
     roof = np.full(len(behind), Roof.FLAT)
@@ -97,9 +97,9 @@ def _slabs(sketch: Sketch, cell: Cell, street: float, side: int, growth: float) 
     at = cell.to_world(u + rng.uniform(-6.0, 6.0, len(u)), street + side * 31.0)
     half = np.stack([rng.uniform(27, 36, len(u)), rng.uniform(7.5, 9.0, len(u))], 1)
     roof = rng.choice([Roof.FLAT, Roof.FLAT, Roof.HIP], len(u))
-    colours = np.concatenate([_FELT, _TILES[2:4]])
+    colors = np.concatenate([_FELT, _TILES[2:4]])
     slabs = Boxes.of(at, half, cell.angle)
-    sketch.build(cell, slabs, rng.uniform(12, 22, len(u)), roof, colours, growth)
+    sketch.build(cell, slabs, rng.uniform(12, 22, len(u)), roof, colors, growth)
     # Cars stand across between the street and the lawn.
     bays = cell.to_world(np.arange(-cell.extent[0] + 6, cell.extent[0], 3.7), street + side * 9.0)
     _pave(sketch, cell, Boxes.of(bays, (3.9, 2.3), cell.angle + _ACROSS), Material.LOT)
@@ -212,7 +212,7 @@ def parking(sketch: Sketch, cell: Cell) -> None:
 
 def _mark(sketch: Sketch, lines: Boxes) -> None:
     """Paint markings where there is a car park to paint them on."""
-    column, row = np.clip(lines.centre.astype(int), 0, sketch.plan.size - 1).T
+    column, row = np.clip(lines.center.astype(int), 0, sketch.plan.size - 1).T
     on = sketch.ground.material[row, column] == Material.LOT
     sketch.ground.paint_boxes(lines[on], _LINE, 0.75)
 
@@ -222,8 +222,8 @@ def harbour(sketch: Sketch, cell: Cell) -> None:
     rng, ground, size = sketch.rng, sketch.ground, sketch.plan.size
     ground.cover(cell.pixels, Material.QUAY, sketch.tints(cell.pixels))
     river = sketch.plan.river
-    mouth = river[np.linalg.norm(river - cell.centre, axis=1).argmin()]
-    inland = cell.centre - mouth
+    mouth = river[np.linalg.norm(river - cell.center, axis=1).argmin()]
+    inland = cell.center - mouth
     deep = float(np.hypot(*inland)) + 0.45 * cell.extent.min()
     front = Boxes.of(mouth, (1, 1), math.atan2(inland[1], inland[0]))
     for v in np.arange(-3, 4) * 150.0:

@@ -42,7 +42,7 @@ class Objects(NamedTuple):
     horizontal: Floats
     corners: Floats
 
-    def those(self, which: Bools | Ints) -> "Objects":
+    def select(self, which: Bools | Ints) -> "Objects":
         """Some of the objects, by a mask `[N]` or by their places."""
         return Objects(self.labels[which], self.horizontal[which], self.corners[which])
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cgeartheye.config import ChangeDetection, Normalisation, ObjectDetection, SemanticSegmentation
-from cgeartheye.data.transforms.image import Normalise
+from cgeartheye.config import ChangeDetection, Normalization, ObjectDetection, SemanticSegmentation
+from cgeartheye.data.transforms.image import Normalize
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.vit import resolve_layers
@@ -21,7 +21,7 @@ STRIDE = 16  # pixels a side of a cell of the grid that the maps of a convolutio
 MapsConfig = SemanticSegmentation | ChangeDetection | ObjectDetection
 
 
-class MapsTask(nn.Module, ABC):
+class FeatureMapTask(nn.Module, ABC):
     """A backbone, and a decoder that who inherits this puts on it; see `training.trainer.Task`.
 
     Attributes:
@@ -35,13 +35,13 @@ class MapsTask(nn.Module, ABC):
     decoder: nn.Module
 
     def __init__(
-        self, backbone: Model, normalisation: Normalisation, config: MapsConfig, count: int
+        self, backbone: Model, normalization: Normalization, config: MapsConfig, count: int
     ):
         """Take a backbone.
 
         Args:
             backbone: built by `cgeartheye.models.backbone.build`.
-            normalisation: of the backbone's weights.
+            normalization: of the backbone's weights.
             config: of the run.
             count: of the layers, evenly spaced, where `config.decoder` names none.
 
@@ -52,7 +52,7 @@ class MapsTask(nn.Module, ABC):
         self.backbone = backbone
         self.layers = _layers(backbone, config, count)
         self.channels, self.stride = _grid(backbone, self.layers)
-        self.normalise = Normalise(normalisation.mean, normalisation.std)
+        self.normalize = Normalize(normalization.mean, normalization.std)
         self.frozen = config.backbone.tuning == "frozen"
 
     @abstractmethod
@@ -76,7 +76,7 @@ class MapsTask(nn.Module, ABC):
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
             frozen_precision(images.device, self.frozen),
         ):
-            maps: list[Tensor] = self.backbone(self.normalise(images), layers=self.layers)[1]
+            maps: list[Tensor] = self.backbone(self.normalize(images), layers=self.layers)[1]
         grid = images.shape[-2] // self.stride, images.shape[-1] // self.stride
         return torch.stack([on_grid(x, grid, self.channels) for x in maps], dim=1).float()
 

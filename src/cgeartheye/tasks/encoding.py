@@ -12,13 +12,13 @@ from torch.utils.data import Dataset
 
 from cgeartheye.config import Config
 from cgeartheye.data import images_below
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.training import distributed
 from cgeartheye.training.feature_cache import Encoder, cached
 from cgeartheye.training.loaders import FileSource
 from cgeartheye.training.samplers import derive_seed, test_order
 from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
 
 
@@ -80,7 +80,7 @@ def encode(
 
 def cached_features(
     config: Config,
-    built: Built,
+    built: BackboneBundle,
     shape: tuple[int, ...],
     encode: Encoder,
     facts: Mapping[str, object],
@@ -101,14 +101,14 @@ def cached_features(
     """
     size = 2 * math.prod(shape) / 1e9
     if size > config.cache.budget_gb:
-        say(
+        log_info(
             f"note: the features of {what} take {size:,.1f} GB, more than "
             f"cache.budget_gb={config.cache.budget_gb:g}: they are computed anew each time"
         )
         return None
     facts = {
         "backbone": built.fingerprint,
-        "normalisation": built.normalisation.model_dump(mode="json"),
+        "normalisation": built.normalization.model_dump(mode="json"),
         "precision": config.training.precision,
         **facts,
     }

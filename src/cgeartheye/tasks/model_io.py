@@ -15,8 +15,13 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from cgeartheye.config import Config
-from cgeartheye.models.backbone import Built, weights_file
-from cgeartheye.models.backbone.checkpoint_io import Facts, check_fit, read_tensors, save_tensors
+from cgeartheye.models.backbone import BackboneBundle, weights_file
+from cgeartheye.models.backbone.checkpoint_io import (
+    WeightsMetadata,
+    check_fit,
+    read_tensors,
+    save_tensors,
+)
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import all_tensors, tuned_tensors
 from cgeartheye.training.loaders import Batch, Source
@@ -51,12 +56,12 @@ class Model:
     tensors: dict[str, Tensor]
     backbone_fingerprint: str | None
     gsd: float | None
-    largest: float | None
-    score: float | None
+    max_object_size: float | None
+    score_threshold: float | None
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestResult:
     """What a test found.
 
     Attributes:
@@ -104,11 +109,11 @@ def input_side(config: Config) -> int:
     return config.data.image_size
 
 
-def write_facts(
+def write_metadata(
     folder: Path,
     config: Config,
     classes: tuple[str, ...],
-    built: Built,
+    built: BackboneBundle,
     gsd: float | None,
     data_facts: Mapping[str, float | None],
 ) -> None:
@@ -119,7 +124,7 @@ def write_facts(
     backbone = config.backbone.model_copy(
         update={
             "weights": source.resolve() if isinstance(source, Path) and not whole else "random",
-            "normalisation": built.normalisation,
+            "normalization": built.normalization,
             "gsd": built.gsd,
             "registers": built.registers,
         }
@@ -136,7 +141,7 @@ def write_facts(
     write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
 
 
-def refuse_other_weights(folder: Path, config: Config, built: Built) -> None:
+def refuse_other_weights(folder: Path, config: Config, built: BackboneBundle) -> None:
     """Make sure that a run which is resumed goes on with the backbone that it began with.
 
     What is tuned fully is in the checkpoint, so its beginning does not matter any more.
@@ -156,7 +161,7 @@ def refuse_other_weights(folder: Path, config: Config, built: Built) -> None:
         )
 
 
-def amend_facts(folder: Path, facts: Mapping[str, float]) -> None:
+def update_metadata(folder: Path, facts: Mapping[str, float]) -> None:
     """Add to `model.json` what a test told; the first process only."""
     if facts and distributed.is_main():
         path = folder / FACTS
@@ -164,7 +169,7 @@ def amend_facts(folder: Path, facts: Mapping[str, float]) -> None:
         write_text(path, json.dumps(known | facts, indent=1, ensure_ascii=False))
 
 
-def write_weights(folder: Path, model: nn.Module, config: Config, built: Built) -> None:
+def write_weights(folder: Path, model: nn.Module, config: Config, built: BackboneBundle) -> None:
     """Write `model.safetensors`; every process must call it.
 
     Where it holds the whole backbone it says what that needs, so that it can be another's weights.
@@ -173,8 +178,8 @@ def write_weights(folder: Path, model: nn.Module, config: Config, built: Built) 
     whole = is_self_contained(config)
     tensors = all_tensors(model) if whole else tuned_tensors(model)
     if whole:
-        normal = built.normalisation
-        facts = Facts(normal.mean, normal.std, built.gsd, input_side(config))
+        normal = built.normalization
+        facts = WeightsMetadata(normal.mean, normal.std, built.gsd, input_side(config))
         metadata = facts.to_metadata()
     failure = None
     if distributed.is_main():
@@ -182,7 +187,7 @@ def write_weights(folder: Path, model: nn.Module, config: Config, built: Built) 
             save_tensors(folder / WEIGHTS, tensors, metadata | {"format": str(FORMAT)})
         except UserError as error:
             failure = error
-    distributed.main_first(failure)
+    distributed.raise_from_rank0(failure)
 
 
 def read_model(path: Path) -> Model:
@@ -210,7 +215,7 @@ def read_model(path: Path) -> Model:
     return Model(weights, config, classes, tensors, fingerprint, gsd, largest, score)
 
 
-def load_into(task: nn.Module, model: Model, built: Built) -> None:
+def load_into(task: nn.Module, model: Model, built: BackboneBundle) -> None:
     """Put a model's tensors into a task; every tensor must find its place.
 
     Raises:

@@ -8,23 +8,23 @@ from torch import Tensor
 
 from cgeartheye.config import (
     ChangeDetection,
-    Colour,
+    Color,
     Config,
-    Normalisation,
+    Normalization,
     ObjectDetection,
     SceneClassification,
 )
 from cgeartheye.data.checks.findings import CheckResult
-from cgeartheye.models.backbone import Built
-from cgeartheye.tasks.change.pipeline import ChangeRecipe
-from cgeartheye.tasks.detection.pipeline import DetectionRecipe
-from cgeartheye.tasks.model_io import Tested
-from cgeartheye.tasks.scene.pipeline import SceneRecipe
-from cgeartheye.tasks.segmentation.pipeline import SegmentationRecipe
+from cgeartheye.models.backbone import BackboneBundle
+from cgeartheye.tasks.change.pipeline import ChangePipeline
+from cgeartheye.tasks.detection.pipeline import DetectionPipeline
+from cgeartheye.tasks.model_io import TestResult
+from cgeartheye.tasks.scene.pipeline import ScenePipeline
+from cgeartheye.tasks.segmentation.pipeline import SegmentationPipeline
 from cgeartheye.training.trainer import Data
 
 
-class Recipe(Protocol):
+class TaskPipeline(Protocol):
     """How the model of a config is built, fed, tested and used.
 
     A task is a `training.trainer.Task` and an `nn.Module` with `backbone`, `decoder`, `classes`.
@@ -35,7 +35,7 @@ class Recipe(Protocol):
         """Of the data, by index."""
 
     @property
-    def colours(self) -> tuple[Colour, ...] | None:
+    def colors(self) -> tuple[Color, ...] | None:
         """Of the classes, where they have any."""
 
     def gsd(self) -> float | None:
@@ -44,7 +44,7 @@ class Recipe(Protocol):
     def facts(self) -> Mapping[str, float | None]:
         """What else of the data `model.json` holds, for mapping."""
 
-    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> Any:
+    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> Any:
         """Put a new decoder on a backbone.
 
         Args:
@@ -62,7 +62,7 @@ class Recipe(Protocol):
             UserError: it holds none, or one for another number of classes.
         """
 
-    def data(self, task: Any, built: Built) -> Data:
+    def data(self, task: Any, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on.
 
         Raises:
@@ -80,7 +80,9 @@ class Recipe(Protocol):
             UserError: an ending of no known format, or a file where a folder must be.
         """
 
-    def test(self, task: Any, built: Built, out: Path | None, show_dir: Path | None) -> Tested:
+    def test(
+        self, task: Any, built: BackboneBundle, out: Path | None, show_dir: Path | None
+    ) -> TestResult:
         """Test on the test part; every process calls it.
 
         Args:
@@ -110,17 +112,17 @@ class Recipe(Protocol):
         """
 
     def check(
-        self, normalisation: Normalisation, progress: Callable[[int, int], None]
+        self, normalization: Normalization, progress: Callable[[int, int], None]
     ) -> CheckResult:
         """Examine the data."""
 
 
-def recipe_for(config: Config) -> Recipe:
+def pipeline_for(config: Config) -> TaskPipeline:
     """Return the recipe of a config's task."""
     if isinstance(config, SceneClassification):
-        return SceneRecipe(config)
+        return ScenePipeline(config)
     if isinstance(config, ChangeDetection):
-        return ChangeRecipe(config)
+        return ChangePipeline(config)
     if isinstance(config, ObjectDetection):
-        return DetectionRecipe(config)
-    return SegmentationRecipe(config)
+        return DetectionPipeline(config)
+    return SegmentationPipeline(config)

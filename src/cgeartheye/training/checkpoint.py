@@ -85,7 +85,7 @@ def save(
             failure = UserError(
                 f"cannot write {path}, the disk seems to be full: the last good checkpoint stays"
             )
-    distributed.main_first(failure)
+    distributed.raise_from_rank0(failure)
 
 
 def load(
@@ -132,7 +132,7 @@ def load(
         raise UserError(
             f"{path} is of a training with {found.samples} images, {found.step_size} a step, this "
             f"one has {position.samples} and {position.step_size}: keep the data, and "
-            f"data.batch_size * training.accumulate * processes at {found.step_size}"
+            f"data.batch_size * training.grad_accum_steps * processes at {found.step_size}"
         )
     return found
 

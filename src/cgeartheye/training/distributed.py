@@ -84,12 +84,12 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def main_first(failure: BaseException | None) -> None:
+def raise_from_rank0(failure: BaseException | None) -> None:
     """Let every process end with what made the first fail, instead of waiting for it for ever."""
     _end_with(gather(failure)[0])
 
 
-def any_failed(failure: BaseException | None) -> None:
+def raise_if_any_failed(failure: BaseException | None) -> None:
     """Let every process end with what made one of them fail."""
     _end_with(next((found for found in gather(failure) if found is not None), None))
 
@@ -137,7 +137,7 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 @contextmanager
-def whole(model: nn.Module) -> Iterator[None]:
+def unsharded(model: nn.Module) -> Iterator[None]:
     """Keep a sharded model whole in each process, so that they need not compute in step."""
     parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
     for part in parts:

@@ -62,7 +62,7 @@ def cached(
                 _allocate(partial, shape, dtype)
             except UserError as error:
                 failure = error
-        distributed.main_first(failure)
+        distributed.raise_from_rank0(failure)
         if not distributed.gather(found)[0]:
             _fill(partial, encode)
             distributed.barrier()
@@ -127,7 +127,7 @@ def _lock(path: Path) -> Iterator[None]:
             file = lock(path, wait=True)
         except UserError as error:
             failure = error
-    distributed.main_first(failure)
+    distributed.raise_from_rank0(failure)
     try:
         yield
     finally:

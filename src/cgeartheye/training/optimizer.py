@@ -18,7 +18,7 @@ def adamw(model: nn.Module, config: Training) -> torch.optim.AdamW:
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            factor = 1.0 if "backbone" in name.split(".") else config.decoder_lr
+            factor = 1.0 if "backbone" in name.split(".") else config.decoder_lr_mult
             groups.setdefault((factor, decays(name, parameter)), []).append(parameter)
     described: list[dict[str, Any]] = [
         {"params": parameters, "lr_factor": factor} | ({} if decayed else {"weight_decay": 0.0})
@@ -41,7 +41,7 @@ def learning_rate(step: int, steps_an_epoch: int, global_batch: int, config: Tra
         global_batch: samples a step; the rate grows in proportion (Goyal et al. 2017).
         config: the warm-up is cut to half of a run that is shorter than twice as long.
     """
-    peak = config.lr * (global_batch / config.lr_batch if config.lr_batch else 1.0)
+    peak = config.lr * (global_batch / config.base_batch_size if config.base_batch_size else 1.0)
     total = total_steps(steps_an_epoch, config)
     warmup = config.warmup_epochs * steps_an_epoch
     if config.warmup_steps is not None:

@@ -10,7 +10,7 @@ import torch
 import cgeartheye
 from cgeartheye.config import Config, Pretraining, to_yaml
 from cgeartheye.training import distributed
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, write_text
 
@@ -46,7 +46,7 @@ class Run:
             except UserError as error:
                 failure = error
                 self.close()
-        distributed.main_first(failure)
+        distributed.raise_from_rank0(failure)
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +69,7 @@ class Run:
         path = self.folder / "config.yaml"
         text = to_yaml(config)
         if resume and path.exists() and path.read_text(encoding="utf-8") != text:
-            say(f"note: the config differs from the one that {self.folder} began with")
+            log_info(f"note: the config differs from the one that {self.folder} began with")
         write_text(path, text)
         if config.training.tensorboard:
             try:

@@ -18,14 +18,14 @@ def derive_seed(*parts: int | str) -> int:
 class TrainingOrder:
     """The micro-batches of one process.
 
-    A step takes `batch_size * accumulate * world_size` samples of a seeded permutation of the
+    A step takes `batch_size * grad_accum_steps * world_size` samples of a seeded permutation of the
     epoch, whoever computes them, so a step sees the same samples for any number of processes that
     divides them. The last step of an epoch takes what is left.
 
     Attributes:
         count: samples in the data set.
         batch_size: samples a process and micro-batch.
-        accumulate: micro-batches a step.
+        grad_accum_steps: micro-batches a step.
         rank: this process.
         world_size: number of processes.
         seed: of the permutations and augmentations.
@@ -33,7 +33,7 @@ class TrainingOrder:
 
     count: int
     batch_size: int
-    accumulate: int
+    grad_accum_steps: int
     rank: int
     world_size: int
     seed: int
@@ -41,7 +41,7 @@ class TrainingOrder:
     @property
     def step_size(self) -> int:
         """Samples a full step takes on all processes together."""
-        return self.batch_size * self.accumulate * self.world_size
+        return self.batch_size * self.grad_accum_steps * self.world_size
 
     @property
     def steps(self) -> int:
@@ -49,12 +49,12 @@ class TrainingOrder:
         return -(-self.count // self.step_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """Yield `accumulate` micro-batches a step: lists of (sample, seed of its augmentation)."""
+        """Yield `grad_accum_steps` micro-batches a step: lists of (sample, seed of its augmentation)."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
         order = torch.randperm(self.count, generator=generator).tolist()
         for step in range(first_step, self.steps):
             samples = order[step * self.step_size :][: self.step_size]
-            for micro in range(self.accumulate):
+            for micro in range(self.grad_accum_steps):
                 first, end = self._share(len(samples), micro)
                 # A process that is left without a sample computes one that weighs nothing.
                 share = samples[first:end] or samples[:1]
@@ -75,7 +75,7 @@ class TrainingOrder:
         return min(self.step_size, self.count - step * self.step_size)
 
     def _share(self, total: int, micro: int) -> tuple[int, int]:
-        parts = self.accumulate * self.world_size
+        parts = self.grad_accum_steps * self.world_size
         part = micro * self.world_size + self.rank
         return part * total // parts, (part + 1) * total // parts
 

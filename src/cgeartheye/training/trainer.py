@@ -18,7 +18,7 @@ from cgeartheye.training.meter import Meter
 from cgeartheye.training.optimizer import adamw, learning_rate, total_steps
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.samplers import TrainingOrder, derive_seed, test_order
-from cgeartheye.utils.console import Bar, bar, say
+from cgeartheye.utils.console import Bar, bar, log_info
 from cgeartheye.utils.errors import UserError
 
 
@@ -92,7 +92,7 @@ class Trainer:
         self.order = TrainingOrder(
             count=len(data.train),
             batch_size=data.train_batch,
-            accumulate=config.accumulate,
+            grad_accum_steps=config.grad_accum_steps,
             rank=distributed.rank(),
             world_size=distributed.world_size(),
             seed=config.seed,
@@ -105,7 +105,7 @@ class Trainer:
             self.position = checkpoint.load(
                 resume, self.model, self.optimizer, self.scaler, self.position
             )
-            say(f"resuming from {resume} at step {self.position.step}")
+            log_info(f"resuming from {resume} at step {self.position.step}")
         run.forget_after(self.position.step)
         self.meter = Meter()
         self.saved = time.monotonic()
@@ -122,7 +122,9 @@ class Trainer:
         with bar("training", total, "steps", done=position.step) as progress:
             for epoch in range(position.step // order.steps, epochs):
                 if config.patience and position.stale >= config.patience:
-                    say(f"stopped early: no better {self.task.monitor} in {position.stale} times")
+                    log_info(
+                        f"stopped early: no better {self.task.monitor} in {position.stale} times"
+                    )
                     break
                 self._epoch(epoch, min(order.steps, total - epoch * order.steps), progress)
                 if (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == epochs:
@@ -153,14 +155,14 @@ class Trainer:
             group["lr"] = rate * group["lr_factor"]
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for micro in range(config.accumulate):
+        for micro in range(config.grad_accum_steps):
             batch = self.meter.wait(batches)
             # Every random draw follows from the step's number, so resuming needs no generator's
             # state. A loader that has just started draws too: this comes after it.
             step_seed = derive_seed(config.seed, self.position.step, micro, distributed.rank())
             torch.manual_seed(step_seed)
             with (
-                distributed.sync_gradients(self.model, micro == config.accumulate - 1),
+                distributed.sync_gradients(self.model, micro == config.grad_accum_steps - 1),
                 autocast(self.device, config.precision),
             ):
                 losses = self.model(batch)
@@ -192,7 +194,7 @@ class Trainer:
         position, monitor = self.position, self.task.monitor
         # Running statistics of batch norms may differ between processes.
         distributed.share_buffers(self.task)
-        with distributed.whole(self.task):
+        with distributed.unsharded(self.task):
             metrics = evaluate(self.task, self.data.val, self.data.val_batch, self.config.precision)
         figures = metrics.compute()
         self.run.log({"kind": "val", "step": position.step, "epoch": epoch + 1, **figures})

@@ -49,7 +49,7 @@ class Bar:
         elif _is_main() and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = timedelta(seconds=round((self._total - self._done) / max(rate, 1e-9)))
-            say(f"{self._title}: {self._done}/{self._total}  {more}  {left} left")
+            log_info(f"{self._title}: {self._done}/{self._total}  {more}  {left} left")
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
         yield Bar(title, total, done, unit, display)
 
 
-def say(text: str) -> None:
+def log_info(text: str) -> None:
     """Print a line, in the first process only."""
     if _is_main():
         console.print(text, markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from cgeartheye.config import DetectionData, Normalisation
+from cgeartheye.config import DetectionData, Normalization
 from cgeartheye.data.checks.detection import check_boxes
 from cgeartheye.data.checks.findings import CheckResult, Finding, render, write
 from cgeartheye.utils.errors import UserError
@@ -20,9 +20,9 @@ CLASSES = ("car", "pond")
 CAR, POND = "10 10 50 10 50 30 10 30 car 0", "60 40 90 40 90 70 60 70 pond 0"
 
 
-def check(root: Path, normalisation: Normalisation | None = None, **fields) -> CheckResult:
+def check(root: Path, normalization: Normalization | None = None, **fields) -> CheckResult:
     options = {"classes": CLASSES, "image_size": 98, "workers": 0, "boxes": "oriented"}
-    return check_boxes(DetectionData(root=root, **{**options, **fields}), normalisation)
+    return check_boxes(DetectionData(root=root, **{**options, **fields}), normalization)
 
 
 def only(result: CheckResult, words: str) -> Finding:
@@ -230,8 +230,8 @@ def test_tiny_objects_are_named_with_what_helps(clean):
     )
     assert finding.severity == "warning"
     assert "set it to false" in finding.sentence
-    finding = only(check(clean, smallest=4), "with a side below")
-    assert "(8 below data.smallest=4)" in finding.sentence
+    finding = only(check(clean, min_box_size=4), "with a side below")
+    assert "(8 below data.min_box_size=4)" in finding.sentence
     assert "finer GSD" in only(check(clean, resize=False), "with a side below").sentence
 
 
@@ -246,7 +246,7 @@ def test_deep_images_and_a_wrong_normalisation_are_told(clean):
         Image.fromarray(pixels).save(path)
     only(check(clean), "images of more than 8 bits a band: 10; each is stretched by its own")
     only(check(clean, stretch=(0, 4000)), "0 becomes black and 4000 white")
-    wrong = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    wrong = Normalization(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
     assert only(check(clean, wrong), "training pixels").severity == "warning"
 
 
@@ -301,8 +301,8 @@ def test_the_sheet_shows_the_boxes_where_they_are(tmp_path):
         image.save(tmp_path / "images" / part / f"{part}.png")
         annotate(tmp_path, f"{part}/{part}", "80 60 120 60 120 100 80 100 pond 0")
     sheet = np.array(check(tmp_path).sheet).astype(int)
-    coloured = (sheet.max(-1) - sheet.min(-1)) > 60
-    rows, columns = coloured[22:].nonzero()  # below the name and its swatch
+    colored = (sheet.max(-1) - sheet.min(-1)) > 60
+    rows, columns = colored[22:].nonzero()  # below the name and its swatch
     # 40 of the 80 pixels that are shown: half of a thumbnail of 160.
     assert np.ptp(rows) == pytest.approx(80, abs=4)
     assert np.ptp(columns) == pytest.approx(80, abs=4)

@@ -11,7 +11,7 @@ import rasterio
 from PIL import Image
 from rich.console import Console
 
-from cgeartheye.config import Backbone, Normalisation, SceneClassification, SceneData
+from cgeartheye.config import Backbone, Normalization, SceneClassification, SceneData
 from cgeartheye.data.checks.contact_sheet import THUMBNAIL
 from cgeartheye.data.checks.scene import CheckResult, Finding, check_scenes, render, write
 from cgeartheye.utils.errors import UserError
@@ -20,11 +20,11 @@ SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
 
 
 def check(
-    root: Path, normalisation: Normalisation | None = None, workers: int = 0, **fields: object
+    root: Path, normalization: Normalization | None = None, workers: int = 0, **fields: object
 ) -> CheckResult:
     data = SceneData(root=root, workers=workers, **({"image_size": 14} | fields))
     return check_scenes(
-        SceneClassification(backbone=Backbone(name="tiny"), data=data), normalisation
+        SceneClassification(backbone=Backbone(name="tiny"), data=data), normalization
     )
 
 
@@ -173,16 +173,16 @@ def test_statistics_are_those_of_the_training_pixels(clean):
     assert found.sentence == (
         f"training pixels: mean {in_words(mean, 1)}, standard deviation {in_words(std, 1)}"
     )
-    fitting = Normalisation(mean=tuple(mean + 20), std=tuple(std * 1.5))
+    fitting = Normalization(mean=tuple(mean + 20), std=tuple(std * 1.5))
     found = only(check(clean, fitting, **LISTS), "training pixels")
     assert found.severity == "ok"
-    centre = in_words(-20 / (std * 1.5), 2)
-    assert f"normalised: {centre} and 0.67, 0.67, 0.67" in found.sentence
+    center = in_words(-20 / (std * 1.5), 2)
+    assert f"normalised: {center} and 0.67, 0.67, 0.67" in found.sentence
     for wrong in (
-        Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-        Normalisation(mean=tuple(mean), std=tuple(std * 2.5)),
-        Normalisation(mean=tuple(mean), std=tuple(std / 2.5)),
-        Normalisation(mean=tuple(mean + 1.5 * std), std=tuple(std)),
+        Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        Normalization(mean=tuple(mean), std=tuple(std * 2.5)),
+        Normalization(mean=tuple(mean), std=tuple(std / 2.5)),
+        Normalization(mean=tuple(mean + 1.5 * std), std=tuple(std)),
     ):
         assert only(check(clean, wrong, **LISTS), "training pixels").severity == "warning"
 
@@ -200,12 +200,12 @@ def test_processes_see_the_same_and_tell_how_far_they_are(clean):
 
 
 def test_the_contact_sheet_shows_every_class(clean):
-    for folder, colour in (("Airport", (255, 0, 0)), ("Port", (0, 0, 255))):
+    for folder, color in (("Airport", (255, 0, 0)), ("Port", (0, 0, 255))):
         for n in (0, 1):
-            Image.new("RGB", (30, 20), colour).save(clean / folder / f"{folder}_{n}.png")
+            Image.new("RGB", (30, 20), color).save(clean / folder / f"{folder}_{n}.png")
     sheet = np.asarray(check(clean, **LISTS).sheet)
-    for colour in ((255, 0, 0), (0, 0, 255)):
-        assert (sheet == colour).all(axis=2).sum() == 2 * THUMBNAIL**2
+    for color in ((255, 0, 0), (0, 0, 255)):
+        assert (sheet == color).all(axis=2).sum() == 2 * THUMBNAIL**2
     assert (sheet < 100).all(axis=2).any()  # ink
 
 

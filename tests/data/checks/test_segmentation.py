@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from cgeartheye.config import Normalisation, SegmentationData
+from cgeartheye.config import Normalization, SegmentationData
 from cgeartheye.data.checks.findings import CheckResult, Finding, render, write
-from cgeartheye.data.checks.segmentation import check_masks, lay_over
+from cgeartheye.data.checks.segmentation import check_masks, overlay_mask
 from cgeartheye.data.formats.masks import make_legend
 from cgeartheye.utils.errors import UserError
 
@@ -20,11 +20,11 @@ SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
 CLASSES = ("grass", "house")
 
 
-def check(root: Path, normalisation: Normalisation | None = None, **fields) -> CheckResult:
+def check(root: Path, normalization: Normalization | None = None, **fields) -> CheckResult:
     data = SegmentationData(
         root=root, **{"classes": CLASSES, "image_size": 12, "workers": 0, **fields}
     )
-    return check_masks(data, normalisation)
+    return check_masks(data, normalization)
 
 
 def only(result: CheckResult, words: str) -> Finding:
@@ -143,7 +143,7 @@ def test_an_input_that_is_mostly_padding(clean):
 
 
 def test_the_normalisation_is_compared(clean):
-    far = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    far = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     assert only(check(clean, far), "training pixels").severity == "warning"
     assert only(check(clean), "training pixels").severity == "ok"
 
@@ -167,7 +167,7 @@ def test_the_sheet_shows_where_each_class_is(clean):
 
     sheet = np.asarray(check(clean, classes=("void", "house"), values=(7, 1), image_size=20).sheet)
 
-    red = np.array(make_legend(SegmentationData(root=clean, classes=CLASSES)).colours[1])
+    red = np.array(make_legend(SegmentationData(root=clean, classes=CLASSES)).colors[1])
     house = (sheet == (200, 100, 0)).all(axis=2).sum()
     tinted = (sheet == (np.array([200, 100, 0]) + red) // 2).all(axis=2).sum()
     # A quarter of the 160 pixels a side, less what resizing mixes at the edges.
@@ -178,9 +178,9 @@ def test_the_sheet_shows_where_each_class_is(clean):
 def test_what_is_not_labelled_is_not_tinted():
     image = np.full((1, 2, 3), 101, np.uint8)
     legend = make_legend(
-        SegmentationData(root=Path(), classes=CLASSES, colours=((255, 0, 0), (0, 0, 255)))
+        SegmentationData(root=Path(), classes=CLASSES, colors=((255, 0, 0), (0, 0, 255)))
     )
-    shown = lay_over(image, np.array([[255, 1]], np.uint8), legend)
+    shown = overlay_mask(image, np.array([[255, 1]], np.uint8), legend)
     assert shown.tolist() == [[[101, 101, 101], [50, 50, 178]]]
 
 

@@ -33,7 +33,7 @@ def only(result: CheckResult, words: str) -> Finding:
     return finding
 
 
-def picture(seed: int) -> np.ndarray:
+def image_stack(seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(128, 200, (48, 56, 3))
     return ndimage.gaussian_filter(noise, (1.5, 1.5, 0)).clip(0, 255).astype(np.uint8)
 
@@ -47,7 +47,7 @@ def save(path: Path, pixels: np.ndarray, **options) -> None:
 def clean(tmp_path: Path) -> Path:
     """Two pairs of 48 x 56 pixels a part, of which a block of 8 x 8 changes."""
     for seed, part in enumerate(["train", "train", "val", "val"]):
-        before, mask = picture(seed), np.zeros((48, 56), np.uint8)
+        before, mask = image_stack(seed), np.zeros((48, 56), np.uint8)
         mask[16:24, 16:24] = 255
         after = before.copy()
         after[mask > 0] = 255 - after[mask > 0]
@@ -63,7 +63,7 @@ def test_samples(clean: Path) -> None:
     assert parts.train.names == ["train/Image1/0.png", "train/Image1/1.png"]
     sample = parts.val[1]
     assert sample.keys() == {"image1", "image2", "mask", "index"}
-    assert (sample["image1"] == torch.from_numpy(picture(3)).permute(2, 0, 1)).all()
+    assert (sample["image1"] == torch.from_numpy(image_stack(3)).permute(2, 0, 1)).all()
     changed = (sample["image1"] != sample["image2"]).any(0)
     changed[0, 0] = False
     # A value of 127.5 is its own opposite: none is.
@@ -82,7 +82,7 @@ def test_dates_and_mask_move_together(clean: Path, rotation: float) -> None:
     mask = torch.from_numpy((blob > 0.02).astype(np.uint8))
     bright = (mask * 200)[None].repeat(3, 1, 1)
     pair = torch.cat([bright, 200 - bright])
-    transform = dense_transform(42, (0.7, 1.5), 1.0, distortion=False, rotation=rotation)
+    transform = dense_transform(42, (0.7, 1.5), 1.0, color_jitter=False, rotation=rotation)
     turned = 0
     for seed in range(40):
         with seeded(seed):
@@ -100,7 +100,7 @@ def test_dates_and_mask_move_together(clean: Path, rotation: float) -> None:
 def test_colours_of_the_dates_change_independently() -> None:
     pair = torch.full((6, 42, 42), 120, dtype=torch.uint8)
     mask = torch.zeros(42, 42, dtype=torch.uint8)
-    transform = dense_transform(42, (1.0, 1.0), 1.0, distortion=True)
+    transform = dense_transform(42, (1.0, 1.0), 1.0, color_jitter=True)
     means = []
     for seed in range(60):
         with seeded(seed):
@@ -141,7 +141,7 @@ def test_values_of_its_own(clean: Path) -> None:
     mask = np.full((48, 56), 1, np.uint8)
     mask[:5], mask[5:9] = 2, 9
     save(clean / "val/Label/2.png", mask)
-    parts = load_change_parts(data(clean, values=(1, 2), unlabelled=(9,)))
+    parts = load_change_parts(data(clean, values=(1, 2), unlabeled=(9,)))
     labels = parts.val.load_mask(0)
     assert (labels[:5] == 1).all()
     assert (labels[5:9] == 255).all()
@@ -155,10 +155,10 @@ def test_masks_that_might_mean_two_things(clean: Path) -> None:
     mask = np.zeros((48, 56), np.uint8)
     mask[:5], mask[5:9] = 1, 255
     save(clean / "val/Label/2.png", mask)
-    with pytest.raises(UserError, match=r"holds both 1 and 255, .* add it to data.unlabelled"):
+    with pytest.raises(UserError, match=r"holds both 1 and 255, .* add it to data.unlabeled"):
         load_change_parts(data(clean)).val.load_mask(0)
     assert not check(clean).ok
-    labels = load_change_parts(data(clean, unlabelled=(255,))).val.load_mask(0)
+    labels = load_change_parts(data(clean, unlabeled=(255,))).val.load_mask(0)
     assert (labels.numpy() == mask).all()
     save(clean / "val/Label/2.png", mask * 2)
     with pytest.raises(UserError, match=r"the value 2 .* the 2 classes have the values 0, 1, 255;"):
@@ -170,7 +170,7 @@ def test_pairs_that_lie_otherwise(clean: Path) -> None:
     for path in [*clean.glob("*/*/*.png")]:
         ending = {"Image1": "_2018", "Image2": "_2021", "Label": "_change"}[path.parent.name]
         save(clean / "all" / f"{path.stem}{ending}.png", np.array(Image.open(path)))
-    fields = {"before_ending": "_2018", "after_ending": "_2021", "mask_ending": "_change"}
+    fields = {"before_suffix": "_2018", "after_suffix": "_2021", "mask_suffix": "_change"}
     parts = load_change_parts(
         data(clean, before="all", after="all", masks="all", train_fraction=0.5, **fields)
     )
@@ -180,7 +180,7 @@ def test_pairs_that_lie_otherwise(clean: Path) -> None:
 
 
 def test_refusals(clean: Path) -> None:
-    save(clean / "val/Image2/2.png", picture(0)[:40])
+    save(clean / "val/Image2/2.png", image_stack(0)[:40])
     with pytest.raises(UserError, match=r"Image1/2.png has 56 x 48 .*Image2/2.png has 56 x 40"):
         _ = load_change_parts(data(clean)).val[0]
     for gone, words in (

@@ -112,13 +112,13 @@ def test_a_test_sample_has_its_boxes_as_annotated_and_its_size(dota, boxes):
 
 def test_without_resizing_a_test_sees_the_image_itself(dota):
     chips = load_detection_parts(config(dota, resize=False)).train
-    assert torch.equal(chips[0]["image"], chips.load_picture(0))
+    assert torch.equal(chips[0]["image"], chips.load_image_stack(0))
     assert chips[0]["size"].tolist() == [40, 60]
     assert chips[0, 5]["image"].shape == (3, 56, 56)
 
 
 def test_a_training_sample_depends_on_its_image_and_seed(dota):
-    chips = load_detection_parts(config(dota, distortion=True)).train
+    chips = load_detection_parts(config(dota, color_jitter=True)).train
     one, other = chips[0, 3], pickle.loads(pickle.dumps(chips))[0, 3]
     assert set(one) == {"image", "boxes", "labels", "ignored", "index"}
     for name in ("image", "boxes", "labels", "ignored"):
@@ -234,7 +234,7 @@ def test_classes_are_those_of_the_coco_file(tmp_path):
     write_data(tmp_path, "coco")
     parts = load_detection_parts(config(tmp_path, classes=None))
     assert parts.classes == CLASSES
-    assert len(parts.colours) == 3
+    assert len(parts.colors) == 3
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def load(root: Path, **fields: object) -> SceneParts:
     return load_parts(SceneData(root=root, image_size=14, **fields))
 
 
-def labelled(chips) -> dict[str, str]:
+def labeled(chips) -> dict[str, str]:
     """The class of each image."""
     return {
         name: chips.classes[label] for name, label in zip(chips.names, chips.labels, strict=True)
@@ -49,7 +49,7 @@ def listed(tmp_path, make_folders, write_list):
 def test_lists_name_their_classes_by_the_folders(listed):
     parts = load(listed, train="train.txt", val="val.txt")
     assert parts.classes == ("Port", "Airport", "Beach")
-    assert labelled(parts.val) == {
+    assert labeled(parts.val) == {
         "Port/Port_0.png": "Port",
         "Beach/Beach_0.png": "Beach",
         "Airport/Airport_0.png": "Airport",
@@ -83,17 +83,17 @@ def test_parts_may_be_class_folders_and_config_classes_order_them(tmp_path, make
     (tmp_path / "training" / "notes").mkdir()
     parts = load(tmp_path, train="training", val="testing", test="training")
     assert parts.classes == ("a", "b")
-    assert labelled(parts.val) == {"testing/a/a_0.png": "a"}
+    assert labeled(parts.val) == {"testing/a/a_0.png": "a"}
     assert parts.test.names == parts.train.names
     other = load(tmp_path, train="training", val="testing", classes=("b", "a"))
-    assert labelled(other.val) == {"testing/a/a_0.png": "a"}
+    assert labeled(other.val) == {"testing/a/a_0.png": "a"}
     assert other.val.labels == [1]
 
 
 def test_a_list_and_a_folder_may_be_mixed(listed, make_folders):
     make_folders(listed / "more", {"Port": 1, "Beach": 1})
     parts = load(listed, train="train.txt", val="more")
-    assert labelled(parts.val) == {
+    assert labeled(parts.val) == {
         "more/Port/Port_0.png": "Port",
         "more/Beach/Beach_0.png": "Beach",
     }
@@ -245,7 +245,7 @@ def test_one_relabelled_image_is_not_a_wrong_class_list(listed, write_list):
     write_list(listed / "val.txt", {"Port/Port_0.png": 1})
     classes = ("Port", "Airport", "Beach")
     parts = load(listed, train="train.txt", val="val.txt", classes=classes)
-    assert labelled(parts.val) == {"Port/Port_0.png": "Airport"}
+    assert labeled(parts.val) == {"Port/Port_0.png": "Airport"}
 
 
 def test_class_folders_that_do_not_fit(tmp_path, make_folders):
@@ -299,9 +299,11 @@ def test_views(tmp_path, make_folders):
     assert plain["image"].dtype == torch.uint8
     assert (plain["label"], plain["index"]) == (chips.labels[1], 1)
     torch.testing.assert_close(
-        plain["image"], chips.test_view(chips.load_picture(1)), rtol=0, atol=0
+        plain["image"], chips.test_view(chips.load_image_stack(1)), rtol=0, atol=0
     )
-    torch.testing.assert_close(chips.load_picture(1), read_image(chips.paths[1]), rtol=0, atol=0)
+    torch.testing.assert_close(
+        chips.load_image_stack(1), read_image(chips.paths[1]), rtol=0, atol=0
+    )
     views = torch.stack([chips[1, seed]["image"] for seed in range(8)])
     assert len(torch.unique(views.flatten(1), dim=0)) == 8
 
@@ -330,7 +332,7 @@ def test_a_view_depends_on_image_and_seed_alone_and_leaves_the_generator_alone(
 def test_bands_and_stretch_reach_the_reader(tmp_path, make_folders):
     make_folders(tmp_path, {"a": 2})
     plain, swapped = load(tmp_path).train, load(tmp_path, bands=(3, 2, 1)).train
-    assert torch.equal(plain.load_picture(0).flip(0), swapped.load_picture(0))
+    assert torch.equal(plain.load_image_stack(0).flip(0), swapped.load_image_stack(0))
 
 
 # The fingerprint
@@ -363,7 +365,7 @@ def test_aid_in_its_published_layout():
     assert (len(parts.train), len(parts.val)) == (2000, 8000)
     assert not set(parts.train.names) & set(parts.val.names)
     assert load(SHARED / "AID-150", **fields).classes == parts.classes
-    assert all(name.startswith(label + "/") for name, label in labelled(parts.val).items())
+    assert all(name.startswith(label + "/") for name, label in labeled(parts.val).items())
 
 
 def test_views_of_one_image_are_the_views_one_by_one(tmp_path, make_folders):

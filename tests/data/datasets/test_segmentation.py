@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader
 
 from cgeartheye.config import SegmentationData
 from cgeartheye.data.datasets.segmentation import fingerprint_masks, load_segmentation_parts
-from cgeartheye.data.formats.masks import UNLABELLED, make_legend, read_labels, read_mask
+from cgeartheye.data.formats.masks import UNLABELED, make_legend, read_labels, read_mask
 from cgeartheye.data.index.catalog import MASKED
 from cgeartheye.data.index.segmentation import survey_masks
 from cgeartheye.utils.errors import UserError
 
 SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
-COLOURS = ((0, 0, 0), (255, 0, 0), (10, 200, 30), (255, 255, 255))
+COLORS = ((0, 0, 0), (255, 0, 0), (10, 200, 30), (255, 255, 255))
 LABELS = np.random.default_rng(0).integers(0, 4, (23, 31), dtype=np.uint8)
 
 
@@ -45,9 +45,9 @@ def write_raster(path: Path, bands: np.ndarray, palette=None, **options) -> None
             file.write_colormap(1, palette)
 
 
-def palette_image(labels: np.ndarray, colours=COLOURS) -> Image.Image:
+def palette_image(labels: np.ndarray, colors=COLORS) -> Image.Image:
     image = Image.fromarray(labels)
-    image.putpalette([channel for colour in colours for channel in colour])
+    image.putpalette([channel for color in colors for channel in color])
     return image
 
 
@@ -66,7 +66,7 @@ WRITERS = {
     "TIFF": lambda path: write_raster(path, LABELS[None]),
     "TIFF of 16 bits": lambda path: write_raster(path, LABELS[None].astype(np.int16)),
     "TIFF of floats": lambda path: write_raster(path, LABELS[None].astype(np.float32)),
-    "TIFF palette": lambda path: write_raster(path, LABELS[None], dict(enumerate(COLOURS))),
+    "TIFF palette": lambda path: write_raster(path, LABELS[None], dict(enumerate(COLORS))),
 }
 
 
@@ -89,12 +89,12 @@ PICTURES = {
     "RGB": lambda path: palette_image(LABELS).convert("RGB").save(path, "PNG"),
     "RGBA": lambda path: palette_image(LABELS).convert("RGBA").save(path, "PNG"),
     "BMP": lambda path: palette_image(LABELS).convert("RGB").save(path, "BMP"),
-    "palette in another order": lambda path: palette_image(3 - LABELS, COLOURS[::-1]).save(
+    "palette in another order": lambda path: palette_image(3 - LABELS, COLORS[::-1]).save(
         path, "PNG"
     ),
-    "TIFF": lambda path: write_raster(path, np.array(COLOURS, np.uint8)[LABELS].transpose(2, 0, 1)),
+    "TIFF": lambda path: write_raster(path, np.array(COLORS, np.uint8)[LABELS].transpose(2, 0, 1)),
     "TIFF palette": lambda path: write_raster(
-        path, 3 - LABELS[None], dict(enumerate(COLOURS[::-1]))
+        path, 3 - LABELS[None], dict(enumerate(COLORS[::-1]))
     ),
 }
 
@@ -104,7 +104,7 @@ PICTURES = {
 def test_every_kind_of_picture_is_read_by_its_colours(tmp_path, kind):
     path = tmp_path / "mask.png"
     PICTURES[kind](path)
-    assert np.array_equal(read_mask(path, legend(colours=COLOURS)), LABELS)
+    assert np.array_equal(read_mask(path, legend(colors=COLORS)), LABELS)
 
 
 @pytest.mark.parametrize("one_bit", [False, True])
@@ -112,16 +112,16 @@ def test_a_grey_picture_is_read_by_its_colours(tmp_path, one_bit):
     """The usual masks of 0 and 255."""
     white = LABELS > 1
     Image.fromarray(white if one_bit else white.astype(np.uint8) * 255).save(tmp_path / "mask.png")
-    black_and_white = legend(classes=("a", "b"), colours=((0, 0, 0), (255, 255, 255)))
+    black_and_white = legend(classes=("a", "b"), colors=((0, 0, 0), (255, 255, 255)))
     assert np.array_equal(read_mask(tmp_path / "mask.png", black_and_white), white)
 
 
 def test_each_pixel_of_a_jpeg_takes_the_nearest_colour(tmp_path):
     blocks = LABELS[:8, :8].repeat(16, axis=0).repeat(16, axis=1)
-    picture = palette_image(blocks).convert("RGB")
-    picture.save(tmp_path / "mask.jpg", quality=60)
-    assert not np.array_equal(Image.open(tmp_path / "mask.jpg"), picture)
-    assert np.array_equal(read_mask(tmp_path / "mask.jpg", legend(colours=COLOURS)), blocks)
+    image_stack = palette_image(blocks).convert("RGB")
+    image_stack.save(tmp_path / "mask.jpg", quality=60)
+    assert not np.array_equal(Image.open(tmp_path / "mask.jpg"), image_stack)
+    assert np.array_equal(read_mask(tmp_path / "mask.jpg", legend(colors=COLORS)), blocks)
 
     Image.fromarray(blocks).save(tmp_path / "mask.jpg")
     with pytest.raises(UserError, match=r"mask\.jpg is a JPEG, which blurs values: save it as PNG"):
@@ -132,14 +132,14 @@ def test_each_pixel_of_a_jpeg_takes_the_nearest_colour(tmp_path):
 @settings(max_examples=40, deadline=None)
 @given(
     values=st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=9, unique=True),
-    unlabelled=st.integers(0, 3),
+    unlabeled=st.integers(0, 3),
     strays=st.sets(st.integers(-(2**31), 2**31 - 1), max_size=2),
     seed=st.integers(0, 9),
 )
-def test_any_values_mean_what_the_config_says(tmp_path_factory, values, unlabelled, strays, seed):
-    unlabelled = min(unlabelled, len(values) - 1)
-    labels = {value: label for label, value in enumerate(values[unlabelled:])}
-    meaning = {**dict.fromkeys(values[:unlabelled], UNLABELLED), **labels}
+def test_any_values_mean_what_the_config_says(tmp_path_factory, values, unlabeled, strays, seed):
+    unlabeled = min(unlabeled, len(values) - 1)
+    labels = {value: label for label, value in enumerate(values[unlabeled:])}
+    meaning = {**dict.fromkeys(values[:unlabeled], UNLABELED), **labels}
     pixels = np.random.default_rng(seed).choice([*values, *strays], (7, 5)).astype(np.int32)
     path = tmp_path_factory.getbasetemp() / "mask.tif"
     write_raster(path, pixels[None])
@@ -149,11 +149,11 @@ def test_any_values_mean_what_the_config_says(tmp_path_factory, values, unlabell
         legend(
             classes=tuple(map(str, labels)),
             values=tuple(labels),
-            unlabelled=tuple(values[:unlabelled]),
+            unlabeled=tuple(values[:unlabeled]),
         ),
     )
 
-    expected = [meaning.get(value, UNLABELLED) for value in pixels.flatten().tolist()]
+    expected = [meaning.get(value, UNLABELED) for value in pixels.flatten().tolist()]
     assert mask.flatten().tolist() == expected
     unknown = [value for value in pixels.flatten().tolist() if value not in meaning]
     assert found == {f"the value {value}": unknown.count(value) for value in set(unknown)}
@@ -165,7 +165,7 @@ def test_255_is_not_labelled_unless_a_class_has_it(tmp_path):
     assert read_mask(path, legend()).tolist() == [[0, 255]]
     assert read_mask(path, legend(classes=("a", "b"), values=(0, 255))).tolist() == [[0, 1]]
     with pytest.raises(UserError, match="the value 255 in 1 pixels"):
-        read_mask(path, legend(unlabelled=(9,)))
+        read_mask(path, legend(unlabeled=(9,)))
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -176,16 +176,16 @@ def test_what_is_no_class_is_told_with_the_fix(tmp_path):
         read_mask(path, legend())
     assert str(error.value) == (
         f"{path} has the value 4 in 2 pixels, which is no class: the 4 classes have the values "
-        "0 to 3; correct data.values, or add it to data.unlabelled"
+        "0 to 3; correct data.values, or add it to data.unlabeled"
     )
     with pytest.raises(UserError, match="the 4 classes have the values 4, 0, 8, 2;"):
         read_mask(path, legend(values=(4, 0, 8, 2)))
 
     Image.fromarray(np.array([[[0, 0, 0], [1, 2, 3]]], np.uint8)).save(path)
-    with pytest.raises(UserError, match=r"the colour \(1, 2, 3\) in 1 pixels, .*data.colours"):
-        read_mask(path, legend(colours=COLOURS))
-    assert read_mask(path, legend(colours=COLOURS, unlabelled=[(1, 2, 3)])).tolist() == [[0, 255]]
-    with pytest.raises(UserError, match=r"mask\.png is a picture in colours: .*data.colours"):
+    with pytest.raises(UserError, match=r"the colour \(1, 2, 3\) in 1 pixels, .*data.colors"):
+        read_mask(path, legend(colors=COLORS))
+    assert read_mask(path, legend(colors=COLORS, unlabeled=[(1, 2, 3)])).tolist() == [[0, 255]]
+    with pytest.raises(UserError, match=r"mask\.png is a picture in colours: .*data.colors"):
         read_mask(path, legend())
 
     for values in ([0, 0.5], [0, np.nan]):
@@ -217,10 +217,10 @@ def test_published_data_sets():
         "Potsdam": 6,
     }
     for known in MASKED.values():
-        assert len(known.classes) == len({*known.colours}) == len({*known.values})
+        assert len(known.classes) == len({*known.colors}) == len({*known.values})
     isaid, potsdam = MASKED["iSAID"], MASKED["Potsdam"]
-    assert isaid.colours[isaid.classes.index("Small_Vehicle")] == (0, 0, 127)
-    assert potsdam.colours[potsdam.classes.index("car")] == (255, 255, 0)
+    assert isaid.colors[isaid.classes.index("Small_Vehicle")] == (0, 0, 127)
+    assert potsdam.colors[potsdam.classes.index("car")] == (255, 255, 0)
 
 
 def test_the_catalogue_reads_indices_and_published_colours(tmp_path):
@@ -249,9 +249,9 @@ def test_the_catalogue_reads_indices_and_published_colours(tmp_path):
         ({"catalog": "iSAID"}, "name the classes"),
         ({"classes": ("a", "a")}, "something twice"),
         ({"values": (0, 1)}, "one for each of 4"),
-        ({"colours": COLOURS[:3]}, "one for each of 4"),
-        ({"values": (0, 1, 2, 3), "colours": COLOURS}, "one of the two"),
-        ({"values": (0, 1, 2, 9), "unlabelled": (9,)}, "9 cannot be a class and unlabelled"),
+        ({"colors": COLORS[:3]}, "one for each of 4"),
+        ({"values": (0, 1, 2, 3), "colors": COLORS}, "one of the two"),
+        ({"values": (0, 1, 2, 9), "unlabeled": (9,)}, "9 cannot be a class and unlabelled"),
         ({"scale": (2.0, 1.0)}, "rising"),
         ({"classes": tuple(map(str, range(255)))}, "at most 254"),
     ],
@@ -262,8 +262,8 @@ def test_what_contradicts_itself_is_refused(fields, message):
 
 
 def test_colours_for_drawing_are_the_given_or_distinct_ones():
-    assert legend(colours=COLOURS).colours == COLOURS
-    many = legend(classes=("background", *map(str, range(60)))).colours
+    assert legend(colors=COLORS).colors == COLORS
+    many = legend(classes=("background", *map(str, range(60)))).colors
     assert many[0] == (0, 0, 0)
     assert len({*many}) == 61
 
@@ -314,11 +314,11 @@ def test_pairs_share_their_stem_whatever_the_types(tmp_path, make_pairs):
         ("img_dir/{}/0.png ann_dir/{}/0.png", {"catalog": "LoveDA"}),
         (
             "{}/12_sat.jpg {}/12_mask.png",
-            {"images": "{part}", "masks": "{part}", "image_ending": "_sat", "mask_ending": "_mask"},
+            {"images": "{part}", "masks": "{part}", "image_suffix": "_sat", "mask_suffix": "_mask"},
         ),
         (
             "{}/12.jpg {}/12_mask.png",
-            {"images": "{part}", "masks": "{part}", "mask_ending": "_mask"},
+            {"images": "{part}", "masks": "{part}", "mask_suffix": "_mask"},
         ),
     ],
 )
@@ -494,14 +494,14 @@ def test_the_fingerprint_changes_with_the_files_and_their_meaning(parts):
             "Dubai-tile1",
             {
                 "classes": ("building", "land", "road", "vegetation", "water"),
-                "colours": (
+                "colors": (
                     (60, 16, 152),
                     (132, 41, 246),
                     (110, 193, 228),
                     (254, 221, 58),
                     (226, 169, 41),
                 ),
-                "unlabelled": ((155, 155, 155),),
+                "unlabeled": ((155, 155, 155),),
                 "images": "images",
                 "masks": "masks",
             },

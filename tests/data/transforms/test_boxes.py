@@ -24,8 +24,8 @@ def draw(box: list[float], height: int, width: int) -> torch.Tensor:
     picture = Image.new("L", (width * finer, height * finer))
     corners = corners_of(torch.tensor(box, dtype=torch.float64)) * finer - 0.5
     ImageDraw.Draw(picture).polygon([tuple(corner) for corner in corners.tolist()], fill=255)
-    grey = picture.resize((width, height), Image.Resampling.BOX)
-    return torch.from_numpy(np.array(grey)).expand(3, -1, -1).contiguous()
+    gray = picture.resize((width, height), Image.Resampling.BOX)
+    return torch.from_numpy(np.array(gray)).expand(3, -1, -1).contiguous()
 
 
 def boxes_like(box: list[float], oriented: bool, height: int, width: int):
@@ -48,9 +48,11 @@ def measured(image: torch.Tensor) -> torch.Tensor:
     return torch.tensor([cx, cy, math.sqrt(12 * long), math.sqrt(12 * short), angle])
 
 
-def view(flips="all", scale=(0.5, 2.0), visible=0.3, smallest=0.0, resize=True, **options):
+def view(
+    flips="all", scale=(0.5, 2.0), min_visibility=0.3, min_box_size=0.0, resize=True, **options
+):
     return box_transform(
-        SIZE, resize, scale, flips, options.get("distortion", False), visible, smallest
+        SIZE, resize, scale, flips, options.get("color_jitter", False), min_visibility, min_box_size
     )
 
 
@@ -110,7 +112,7 @@ def test_flips_are_those_that_were_asked_for_and_equally_likely(flips, count):
 def test_a_crop_depends_on_its_seed_alone():
     box = [75.0, 52.0, 40.0, 16.0, 0.4]
     image, boxes = draw(box, 110, 150), boxes_like(box, True, 110, 150)
-    transform = view(distortion=True)
+    transform = view(color_jitter=True)
     first = [run(transform, seed, image, boxes) for seed in (1, 2)]
     torch.rand(5)
     again = [run(transform, seed, image, boxes) for seed in (2, 1)][::-1]
@@ -124,7 +126,7 @@ def test_what_is_given_is_not_changed():
     image, boxes = draw(box, 110, 150), boxes_like(box, True, 110, 150)
     before = image.clone(), boxes.clone()
     for seed in range(8):
-        run(view(distortion=True), seed, image, boxes)
+        run(view(color_jitter=True), seed, image, boxes)
     assert torch.equal(image, before[0])
     assert torch.equal(boxes, before[1])
 
@@ -161,9 +163,9 @@ def test_a_cut_rectangle_is_the_smallest_of_its_direction_around_what_is_seen(fi
         ]
         assert upright[0].bounds == pytest.approx(upright[1].bounds, abs=2e-3)
         assert polygon(after).area <= whole.area * 1.001
-        centre = after.reshape(4, 2).mean(0)
-        assert -1e-3 <= centre[0] <= WIDE + 1e-3
-        assert -1e-3 <= centre[1] <= HIGH + 1e-3
+        center = after.reshape(4, 2).mean(0)
+        assert -1e-3 <= center[0] <= WIDE + 1e-3
+        assert -1e-3 <= center[1] <= HIGH + 1e-3
 
 
 @settings(deadline=None, max_examples=100)
@@ -198,7 +200,7 @@ def test_a_crop_keeps_what_is_visible_and_large_enough(fives, seed, oriented):
     data = corners_of(boxes).flatten(1) if oriented else horizontal_of(boxes)
     kind = "XYXYXYXY" if oriented else "XYXY"
     given_boxes = tv_tensors.BoundingBoxes(data, format=kind, canvas_size=(HIGH, WIDE))
-    transform = view(visible=0.5, smallest=6.0, resize=False)
+    transform = view(min_visibility=0.5, min_box_size=6.0, resize=False)
     ignored = torch.arange(len(boxes)) % 2 == 1
     crop, kept, labels, flags = run(
         transform, seed, torch.zeros(3, HIGH, WIDE, dtype=torch.uint8), given_boxes, None, ignored
@@ -210,13 +212,13 @@ def test_a_crop_keeps_what_is_visible_and_large_enough(fives, seed, oriented):
     assert torch.equal(flags, ignored[labels])
     points = kept.as_subclass(torch.Tensor).unflatten(1, (-1, 2))
     if oriented:
-        middles, sides = points.mean(1), (points[:, 1:3] - points[:, :2]).norm(dim=2)
+        centers, sides = points.mean(1), (points[:, 1:3] - points[:, :2]).norm(dim=2)
     else:
-        middles, sides = points.mean(1), points[:, 1] - points[:, 0]
+        centers, sides = points.mean(1), points[:, 1] - points[:, 0]
         assert (points >= 0).all()
         assert (points <= SIZE).all()
-    assert (middles >= -1e-2).all()
-    assert (middles <= SIZE + 1e-2).all()
+    assert (centers >= -1e-2).all()
+    assert (centers <= SIZE + 1e-2).all()
     assert (sides >= 6.0 - 1e-3).all()
 
 
@@ -225,8 +227,12 @@ def test_the_share_and_the_side_decide_what_stays():
     rows = [[-6.0, 10, 14, 30], [-14.0, 40, 6, 60], [50.0, 50, 90, 53], [60.0, 70, 80, 90]]
     boxes = tv_tensors.BoundingBoxes(torch.tensor(rows), format="XYXY", canvas_size=(SIZE, SIZE))
     options = {"flips": "horizontal", "scale": (1.0, 1.0)}
-    assert run(view(**options, visible=0.5, smallest=4.0), 0, image, boxes)[2].tolist() == [0, 3]
-    assert run(view(**options, visible=0.1, smallest=0), 0, image, boxes)[2].tolist() == [
+    assert run(view(**options, min_visibility=0.5, min_box_size=4.0), 0, image, boxes)[
+        2
+    ].tolist() == [0, 3]
+    assert run(view(**options, min_visibility=0.1, min_box_size=0), 0, image, boxes)[
+        2
+    ].tolist() == [
         0,
         1,
         2,

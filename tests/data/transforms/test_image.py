@@ -11,7 +11,7 @@ from scipy.stats import chisquare, kstest
 from torchvision import tv_tensors
 
 from cgeartheye.data.transforms.image import (
-    Normalise,
+    Normalize,
     PhotometricDistortion,
     RandomWindow,
     dense_transform,
@@ -96,7 +96,7 @@ def ramps(height: int, width: int) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
 )
 @settings(max_examples=60, deadline=None)
 def test_image_and_mask_go_together_and_the_rest_is_padding(height, width, size, seed):
-    transform = dense_transform(size, (0.5, 2.0), 1.0, distortion=False)
+    transform = dense_transform(size, (0.5, 2.0), 1.0, color_jitter=False)
     with seeded(seed):
         image, mask = transform(*ramps(height, width))
     assert image.shape == (3, size, size)
@@ -133,7 +133,7 @@ def test_windows_are_those_of_a_whole_resize_and_crop():
 
 
 def test_all_eight_symmetries_are_equally_likely():
-    transform = dense_transform(9, (1.0, 1.0), 1.0, distortion=False)
+    transform = dense_transform(9, (1.0, 1.0), 1.0, color_jitter=False)
     image, mask = ramps(9, 9)
     turned = [image.rot90(k, (1, 2)) for k in range(4)]
     symmetries = [*turned, *(view.flip(2) for view in turned)]
@@ -184,14 +184,14 @@ def distort_by_hand(pixels: np.ndarray) -> np.ndarray:
     def draw(low: float, high: float) -> float:
         return float(torch.empty(()).uniform_(low, high))
 
-    lighter, contrast, coloured, turned, contrast_first = (torch.rand(5) < 0.5).tolist()
+    lighter, contrast, colored, turned, contrast_first = (torch.rand(5) < 0.5).tolist()
     gain = draw(0.5, 1.5) if contrast else 1.0
     shift = draw(-32, 32) if lighter else 0.0
     pixels = np.clip(pixels + shift, 0, 255)
     if contrast_first:
         pixels = np.clip(pixels * gain, 0, 255)
     hsv = rgb_to_hsv(pixels / 255)
-    if coloured:
+    if colored:
         hsv[..., 1] = np.clip(hsv[..., 1] * draw(0.5, 1.5), 0, 1)
     if turned:
         hsv[..., 0] = (hsv[..., 0] + draw(-0.1, 0.1)) % 1
@@ -222,15 +222,15 @@ def test_photometric_distortion_is_mmsegmentations():
 def test_normalise(dtype):
     mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
     images = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8).to(dtype)
-    normalised = Normalise(mean, std)(images)
+    normalized = Normalize(mean, std)(images)
     expected = (images.numpy().astype(np.float64) - np.reshape(mean, (3, 1, 1))) / np.reshape(
         std, (3, 1, 1)
     )
-    assert normalised.dtype == torch.float32
-    np.testing.assert_allclose(normalised.numpy(), expected, atol=1e-5)
+    assert normalized.dtype == torch.float32
+    np.testing.assert_allclose(normalized.numpy(), expected, atol=1e-5)
 
 
 def test_normalise_goes_along_to_a_device_but_not_into_the_weights():
-    module = Normalise((1.0, 2.0, 3.0), (1.0, 1.0, 1.0)).to("meta")
+    module = Normalize((1.0, 2.0, 3.0), (1.0, 1.0, 1.0)).to("meta")
     assert module.mean.device.type == "meta"
     assert not module.state_dict()

@@ -21,7 +21,7 @@ from cgeartheye.config import ChipCutting
 from cgeartheye.geo.reader import Scene
 from cgeartheye.jlssd.chips import cut
 from cgeartheye.jlssd.chips.cut import cut_chips
-from cgeartheye.jlssd.chips.mosaics import open_mosaic, spot_at
+from cgeartheye.jlssd.chips.mosaics import chip_grid_at, open_mosaic
 from cgeartheye.jlssd.resumable import claim
 from cgeartheye.utils.errors import UserError
 
@@ -44,7 +44,7 @@ def painting(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return light.clip(1, 255).round().astype(np.uint8)
 
 
-def centre() -> tuple[float, float]:
+def center() -> tuple[float, float]:
     x, y = Transformer.from_crs(4326, 32633, always_xy=True).transform(LON, LAT)
     return round(x / GSD) * GSD, round(y / GSD) * GSD
 
@@ -53,7 +53,7 @@ def write_mosaic(
     path: Path, crs: int = 32633, gsd: float = GSD, side: float = 3000, bits: int = 8, **more: Any
 ) -> Path:
     """A picture of the ground around the first place, `side` metres wide, in any system."""
-    x, y = centre()
+    x, y = center()
     to = Transformer.from_crs(32633, crs, always_xy=True)
     left, top = to.transform(x - side / 2, y + side / 2)
     step = gsd
@@ -82,7 +82,7 @@ def write_mosaic(
 
 def write_places(path: Path, offsets: list[tuple[float, float]]) -> Path:
     """Places by metres east and north of the first."""
-    x, y = centre()
+    x, y = center()
     back = Transformer.from_crs(32633, 4326, always_xy=True)
     points = [back.transform(x + east, y + north) for east, north in offsets]
     columns = {
@@ -165,12 +165,12 @@ def test_chips_across_the_edge_of_a_map_of_the_world(
         return read(self, rows, columns)
 
     monkeypatch.setattr(Scene, "read", counted)
-    spot = spot_at(lon, 0.1, 64, 2000.0)
-    seen = open_mosaic("s", [str(path)], tmp_path).look(spot)
+    chip_grid = chip_grid_at(lon, 0.1, 64, 2000.0)
+    seen = open_mosaic("s", [str(path)], tmp_path).look(chip_grid)
     assert seen is not None
-    x = spot.left + 2000 * (np.arange(64) + 0.5)
-    back = Transformer.from_crs(spot.crs, 4326, always_xy=True)
-    found, _ = back.transform(x, np.full(64, spot.top - 32 * 2000.0))
+    x = chip_grid.left + 2000 * (np.arange(64) + 0.5)
+    back = Transformer.from_crs(chip_grid.crs, 4326, always_xy=True)
+    found, _ = back.transform(x, np.full(64, chip_grid.top - 32 * 2000.0))
     expected = 127 + 100 * np.cos(np.radians(found) * 10)
     assert seen[1].all()
     assert np.abs(seen[0][32, :, 0] - expected).max() < 1.5
@@ -196,12 +196,12 @@ def test_bands_in_another_order(tmp_path: Path) -> None:
 
 def test_a_mosaic_on_the_grid_is_not_resampled(tmp_path: Path) -> None:
     mosaic = write_mosaic(tmp_path / "m.tif", side=600)
-    seen = open_mosaic("summer", [str(mosaic)], tmp_path).look(spot_at(LON, LAT, SIZE, GSD))
+    seen = open_mosaic("summer", [str(mosaic)], tmp_path).look(chip_grid_at(LON, LAT, SIZE, GSD))
     assert seen is not None
     pixels, valid = seen
     assert valid.all()
-    spot = spot_at(LON, LAT, SIZE, GSD)
-    row = {"crs": spot.crs, "left": spot.left, "top": spot.top, "gsd": GSD}
+    chip_grid = chip_grid_at(LON, LAT, SIZE, GSD)
+    row = {"crs": chip_grid.crs, "left": chip_grid.left, "top": chip_grid.top, "gsd": GSD}
     np.testing.assert_array_equal(pixels, expected_chip(row))
 
 
@@ -209,16 +209,16 @@ def test_a_mosaic_on_the_grid_is_not_resampled(tmp_path: Path) -> None:
     ("lon", "lat"), [(12, 47), (-179.99, -17), (179.99, 65), (30, 89.9), (-120, -89.99), (18, -33)]
 )
 def test_a_spot_is_centred_on_its_place_and_true_to_scale(lon: float, lat: float) -> None:
-    spot = spot_at(lon, lat, 1024, 0.75)
-    assert spot.left % 0.75 == 0
-    assert spot.top % 0.75 == 0
-    back = Transformer.from_crs(spot.crs, 4326, always_xy=True)
+    chip_grid = chip_grid_at(lon, lat, 1024, 0.75)
+    assert chip_grid.left % 0.75 == 0
+    assert chip_grid.top % 0.75 == 0
+    back = Transformer.from_crs(chip_grid.crs, 4326, always_xy=True)
     side = 1024 * 0.75
-    x, y = back.transform(spot.left + side / 2, spot.top - side / 2)
+    x, y = back.transform(chip_grid.left + side / 2, chip_grid.top - side / 2)
     geod = Geod(ellps="WGS84")
     assert geod.inv(lon, lat, x, y)[2] < 0.75
     (west, east), (south, north) = back.transform(
-        [spot.left, spot.left + side], [spot.top - side / 2] * 2
+        [chip_grid.left, chip_grid.left + side], [chip_grid.top - side / 2] * 2
     )
     assert geod.inv(west, south, east, north)[2] == pytest.approx(side, rel=0.007)
 
@@ -304,7 +304,7 @@ def test_tiles_of_one_grid_are_one_layer(tmp_path: Path) -> None:
     write_mosaic(tmp_path / "tiles/other.tif", gsd=GSD * 1.000002, bits=16, side=200)
     mosaic = open_mosaic("s", [str(tmp_path / "tiles")], tmp_path)
     assert sorted(map(len, mosaic.layers)) == [1, 9]
-    assert mosaic.look(spot_at(LON, LAT, SIZE, GSD)) is not None
+    assert mosaic.look(chip_grid_at(LON, LAT, SIZE, GSD)) is not None
 
 
 def test_the_order_of_seasons_makes_another_table(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from PIL import Image
 
 from cgeartheye import cli
 from cgeartheye.config import Backbone, Curation, Network
-from cgeartheye.jlssd.curation import embeddings as encoding
-from cgeartheye.jlssd.curation import report
+from cgeartheye.jlssd.curation import embeddings, report
 from cgeartheye.jlssd.curation.backbone import read_network
 from cgeartheye.jlssd.curation.curate import curate, place_features
 from cgeartheye.jlssd.curation.embeddings import Features, encode_chips
@@ -30,10 +29,10 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """62 places, most of them water, of two seasons each; and two copies of a town."""
     root, rows = tmp_path_factory.mktemp("pool"), []
     random = np.random.default_rng(0)
-    for kind, (colour, count) in KINDS.items():
+    for kind, (color, count) in KINDS.items():
         for number in range(count):
             for season in ("spring", "summer"):
-                tint = np.array(colour) + random.normal(0, 12, 3)
+                tint = np.array(color) + random.normal(0, 12, 3)
                 pixels = tint + random.normal(0, 5, (56, 56, 3))
                 if kind == "town":
                     pixels[:: 7 + number] += 70
@@ -96,9 +95,9 @@ def test_same_output_after_a_kill(
     pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, again = tmp_path / "whole.parquet", tmp_path / "again.parquet"
-    monkeypatch.setattr(encoding, "SHARD", 40)
+    monkeypatch.setattr(embeddings, "SHARD", 40)
     curate(pool / "chips.parquet", whole, settings(batch_size=16), workers=0)
-    encode, calls = encoding._Encoder.encode, []
+    encode, calls = embeddings._Encoder.encode, []
 
     def killed(self, rows):  # type: ignore[no-untyped-def]
         calls.append(rows)
@@ -106,14 +105,14 @@ def test_same_output_after_a_kill(
             raise KeyboardInterrupt
         return encode(self, rows)
 
-    monkeypatch.setattr(encoding._Encoder, "encode", killed)
+    monkeypatch.setattr(embeddings._Encoder, "encode", killed)
     with pytest.raises(KeyboardInterrupt):
         curate(pool / "chips.parquet", again, settings(batch_size=16), workers=0)
     assert not again.exists()
     curate(pool / "chips.parquet", again, settings(batch_size=16), workers=0)
     assert again.read_bytes() == whole.read_bytes()
     assert [rows.start for rows in calls] == [0, 40, 40, 80, 120]
-    curate(pool / "chips.parquet", again, settings(batch_size=16, keep=5), workers=0)
+    curate(pool / "chips.parquet", again, settings(batch_size=16, num_places=5), workers=0)
     assert len(calls) == 5  # another number needs no second look
     assert status_counts(pq.read_table(again))["ok"] == 10
 
@@ -125,8 +124,8 @@ def test_place_features_are_those_of_a_loop() -> None:
     rows = (random.normal(size=(50, 6)) + 5).astype(np.float16)
     shards = [rows[:1], rows[1:17], rows[17:18], rows[18:]]
     found = place_features(Features(shards), place)
-    centred = rows.astype(np.float64) - rows.astype(np.float64).mean(0)
-    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    centered = rows.astype(np.float64) - rows.astype(np.float64).mean(0)
+    unit = centered / np.linalg.norm(centered, axis=1, keepdims=True)
     for index in range(place[-1] + 1):
         mean = unit[place == index].sum(0)
         assert np.allclose(found[index], mean / np.linalg.norm(mean), atol=2e-3)
@@ -135,7 +134,7 @@ def test_place_features_are_those_of_a_loop() -> None:
 def test_processes_share_the_chips(
     pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "SHARD", 10)
+    monkeypatch.setattr(embeddings, "SHARD", 10)
     paths = sorted(pool.glob("*.png"))[:35]
     built = build(Backbone(name="tiny", weights="random", gsd=1.0), 56)
     whole = encode_chips(paths, built, settings(batch_size=5), 0, tmp_path / "whole", CPU)
@@ -189,7 +188,9 @@ def test_two_curations_at_once(pool: Path, tmp_path: Path) -> None:
 def test_more_than_there_are(
     pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = curate(pool / "chips.parquet", tmp_path / "c.parquet", settings(keep=500), workers=0)
+    done = curate(
+        pool / "chips.parquet", tmp_path / "c.parquet", settings(num_places=500), workers=0
+    )
     assert done is not None
     assert done.kept.sum() == 62
     assert "500 places were to be kept, there are 62" in " ".join(capsys.readouterr().out.split())
@@ -219,9 +220,18 @@ def test_commands(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     quality, curated = str(tmp_path / "quality.parquet"), str(tmp_path / "curated.parquet")
     arguments = ["quality", str(pool / "chips.parquet"), "--out", quality, "--workers", "0"]
     assert _run(*arguments, "--set", "max_haze=1", "--set", "min_entropy=0") == 0
-    arguments = ["curate", quality, "--backbone", str(config), "--keep", "9", "--out", curated]
+    arguments = [
+        "curate",
+        quality,
+        "--backbone",
+        str(config),
+        "--num-places",
+        "9",
+        "--out",
+        curated,
+    ]
     arguments += ["--workers", "0", "--set", "image_size=56", "--set", "clusters=[10,3]"]
-    assert _run(*arguments, "--set", "duplicates=0.9999") == 0
+    assert _run(*arguments, "--set", "dedup_threshold=0.9999") == 0
     assert status_counts(pq.read_table(curated))["ok"] == 18
     assert "9 of 64 places kept" in capsys.readouterr().out
     assert _run(*arguments, "--set", "clusters=[3,10]") == 2

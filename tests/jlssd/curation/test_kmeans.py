@@ -15,8 +15,8 @@ CPU = torch.device("cpu")
 
 def blobs(count: int, width: int, sizes: list[int], seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
-    centres = random.normal(size=(count, width)) * 4
-    rows = [c + random.normal(size=(n, width)) for c, n in zip(centres, sizes, strict=True)]
+    centers = random.normal(size=(count, width)) * 4
+    rows = [c + random.normal(size=(n, width)) for c, n in zip(centers, sizes, strict=True)]
     return np.concatenate(rows).astype(np.float32)
 
 

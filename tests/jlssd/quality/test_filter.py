@@ -8,8 +8,8 @@ from PIL import Image, ImageFilter
 from tests.jlssd.quality.test_measures import picture, with_cloud
 
 from cgeartheye.config import ChipQuality
-from cgeartheye.jlssd.quality import filter as reviewing
-from cgeartheye.jlssd.quality.filter import review, status_counts, valid_pixels
+from cgeartheye.jlssd.quality import filter as quality_filter
+from cgeartheye.jlssd.quality.filter import filter_chips, status_counts, valid_pixels
 from cgeartheye.jlssd.quality.measures import MEASURES, measure
 from cgeartheye.jlssd.resumable import claim
 from cgeartheye.utils.errors import UserError
@@ -59,7 +59,7 @@ def chips(tmp_path: Path) -> Path:
 
 def test_each_rule_drops_its_chip(chips: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = chips.parent / "quality.parquet"
-    result = review(chips, out, ChipQuality(), workers=0)
+    result = filter_chips(chips, out, ChipQuality(), workers=0)
     expected = ["ok"] * 3 + list(bad_pictures()) + ["unreadable", "cloud"]
     assert result["status"].to_pylist() == expected
     assert pq.read_table(out).equals(result)
@@ -84,24 +84,24 @@ def test_limits_are_the_configs(chips: Path) -> None:
     lenient = ChipQuality(
         max_nodata=1, max_saturated=1, min_sharpness=0, min_contrast=0, min_entropy=0, max_haze=1
     )
-    counts = status_counts(review(chips, out, lenient, workers=0))
+    counts = status_counts(filter_chips(chips, out, lenient, workers=0))
     assert counts == {"ok": 9, "cloud": 2, "unreadable": 1}
 
 
 def test_paths_lead_from_the_new_folder(chips: Path) -> None:
     out = chips.parent / "deep" / "er" / "quality.parquet"
-    review(chips, out, ChipQuality(), workers=0)
+    filter_chips(chips, out, ChipQuality(), workers=0)
     assert pq.read_table(out)["path"][0].as_py() == "../../chips/good_0.png"
-    again = review(out, out.with_name("again.parquet"), ChipQuality(), workers=0)
+    again = filter_chips(out, out.with_name("again.parquet"), ChipQuality(), workers=0)
     assert status_counts(again)["ok"] == 3
 
 
 def test_a_killed_review_goes_on(chips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = chips.parent / "quality.parquet"
-    whole = review(chips, out, ChipQuality(), workers=0)
+    whole = filter_chips(chips, out, ChipQuality(), workers=0)
     out.unlink()
-    monkeypatch.setattr(reviewing, "PART", 4)
-    work, seen = reviewing._measure, []
+    monkeypatch.setattr(quality_filter, "PART", 4)
+    work, seen = quality_filter._measure, []
 
     def killed(folder: Path, part: tuple[Path, list[str]]) -> None:
         seen.append(part[1])
@@ -109,18 +109,18 @@ def test_a_killed_review_goes_on(chips: Path, monkeypatch: pytest.MonkeyPatch) -
             raise KeyboardInterrupt
         work(folder, part)
 
-    monkeypatch.setattr(reviewing, "_measure", killed)
+    monkeypatch.setattr(quality_filter, "_measure", killed)
     with pytest.raises(KeyboardInterrupt):
-        review(chips, out, ChipQuality(), workers=0)
+        filter_chips(chips, out, ChipQuality(), workers=0)
     assert not out.exists()
-    assert review(chips, out, ChipQuality(), workers=0).equals(whole)
+    assert filter_chips(chips, out, ChipQuality(), workers=0).equals(whole)
     assert seen[2:] == [seen[2]] * 2  # the third part, twice; the first two once
 
 
 @pytest.mark.distributed
 def test_several_processes(chips: Path) -> None:
-    alone = review(chips, chips.parent / "alone.parquet", ChipQuality(), workers=0)
-    assert review(chips, chips.parent / "two.parquet", ChipQuality(), workers=2).equals(alone)
+    alone = filter_chips(chips, chips.parent / "alone.parquet", ChipQuality(), workers=0)
+    assert filter_chips(chips, chips.parent / "two.parquet", ChipQuality(), workers=2).equals(alone)
 
 
 def test_solid_black_is_nodata_and_shadow_is_not() -> None:
@@ -146,17 +146,17 @@ def _without(path: Path, name: str) -> None:
 
 def test_no_place_to_write(chips: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*chips\.parquet"):
-        review(chips, chips / "quality.parquet", ChipQuality(), workers=0)
+        filter_chips(chips, chips / "quality.parquet", ChipQuality(), workers=0)
     with pytest.raises(UserError, match=r"quality\.jpg is to be a Parquet file"):
-        review(chips, chips.parent / "quality.jpg", ChipQuality(), workers=0)
+        filter_chips(chips, chips.parent / "quality.jpg", ChipQuality(), workers=0)
 
 
 def test_two_reviews_at_once(chips: Path) -> None:
     out = chips.parent / "quality.parquet"
     with claim(out), pytest.raises(UserError, match=r"another process makes .*quality\.parquet"):
-        review(chips, out, ChipQuality(), workers=0)
+        filter_chips(chips, out, ChipQuality(), workers=0)
     assert not out.with_suffix(".parts").exists()
-    review(chips, out, ChipQuality(), workers=0)
+    filter_chips(chips, out, ChipQuality(), workers=0)
 
 
 @pytest.mark.parametrize(
@@ -185,5 +185,5 @@ def test_two_reviews_at_once(chips: Path) -> None:
 def test_bad_tables_are_named(chips: Path, damage, sentence: str) -> None:  # type: ignore[no-untyped-def]
     damage(chips)
     with pytest.raises(UserError, match=sentence) as error:
-        review(chips, chips.parent / "quality.parquet", ChipQuality(), workers=0)
+        filter_chips(chips, chips.parent / "quality.parquet", ChipQuality(), workers=0)
     assert "chips.parquet" in str(error.value)

@@ -8,10 +8,10 @@ import geopandas
 import numpy as np
 import shapely
 from affine import Affine
-from earth import ground, middles, patches, write
+from earth import centers, ground, patches, write
 
 from cgeartheye.jlssd.sampling.design import Inputs, make_design
-from cgeartheye.jlssd.sampling.result import Wish
+from cgeartheye.jlssd.sampling.result import SamplingPlan
 
 
 class Country(NamedTuple):
@@ -40,7 +40,7 @@ def make_country(folder: Path, west: float = 12.0, crs: int = 4326) -> Country:
     height_place = Affine(0.004, 0, west, 0, -0.003, 47.5)
     values = patches(11, 340, 360, side=7)
     values[30:60, 200:260], values[200:205, 60:90] = 0, 99
-    lon, lat = middles((170, 180), height_place, 4326)
+    lon, lat = centers((170, 180), height_place, 4326)
     heights = ground(lon, lat).astype(np.int16)
     heights[90:110, 20:50] = -9999
     shapes = {
@@ -70,5 +70,8 @@ if __name__ == "__main__":
     cells._ROWS, cells._COLUMNS = 8, 24  # many blocks, so that a kill meets some unfinished
     regions, cover, height, out = sys.argv[1:]
     make_design(
-        Inputs(Path(regions), (cover,), (height,)), Wish(300, 150.0, 5), Path(out), workers=1
+        Inputs(Path(regions), (cover,), (height,)),
+        SamplingPlan(300, 150.0, 5),
+        Path(out),
+        workers=1,
     )

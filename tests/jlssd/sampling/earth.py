@@ -49,7 +49,7 @@ def ground(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
     return 900 + 700 * np.sin(40 * x) * np.cos(55 * y) + 200 * np.cos(y)
 
 
-def middles(shape: tuple[int, int], transform: Affine, crs: Any) -> tuple[np.ndarray, np.ndarray]:
+def centers(shape: tuple[int, int], transform: Affine, crs: Any) -> tuple[np.ndarray, np.ndarray]:
     """Longitude and latitude of the pixels' middles."""
     rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
     x, y = transform @ (columns, rows)
@@ -62,7 +62,7 @@ def brute_cover(
     grid: Grid, values: np.ndarray, transform: Affine, crs: Any, nodata: int | None = None
 ) -> dict[int, np.ndarray]:
     """Pixels of each class by cell, pixel by pixel."""
-    lon, lat = middles(values.shape, transform, crs)
+    lon, lat = centers(values.shape, transform, crs)
     number = grid.number(lon.ravel(), lat.ravel())
     found: dict[int, np.ndarray] = {}
     pairs = Counter(zip(number.tolist(), values.ravel().tolist(), strict=True))
@@ -77,7 +77,7 @@ def brute_height(
     grid: Grid, values: np.ndarray, valid: np.ndarray, transform: Affine, crs: Any
 ) -> dict[int, float]:
     """Mean elevation by cell, pixel by pixel."""
-    lon, lat = middles(values.shape, transform, crs)
+    lon, lat = centers(values.shape, transform, crs)
     number = grid.number(lon.ravel(), lat.ravel())
     found: dict[int, list[float]] = {}
     for cell, value, there in zip(

@@ -24,11 +24,11 @@ from cgeartheye.jlssd.sampling.cells import WHOLE
 from cgeartheye.jlssd.sampling.design import Inputs, make_design
 from cgeartheye.jlssd.sampling.equal_area_grid import Grid
 from cgeartheye.jlssd.sampling.regions import read_regions
-from cgeartheye.jlssd.sampling.result import Wish
+from cgeartheye.jlssd.sampling.result import SamplingPlan
 from cgeartheye.utils.errors import UserError
 
 GRID = Grid(1000)
-WISH = Wish(300, 150.0, 5)
+PLAN = SamplingPlan(300, 150.0, 5)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def by_brute_force(country: Country) -> tuple[Counter[tuple[str, str, str]], dic
     strata: Counter[tuple[str, str, str]] = Counter()
     shares = np.zeros(len(TABLE.names), np.int64)
     for cell, counts in cover.items():
-        lon, lat = GRID.centre(np.array([cell]))
+        lon, lat = GRID.center(np.array([cell]))
         points = [shapely.Point(lon[0] + turn, lat[0]) for turn in (0, 360)]
         region = next(
             (n for n, s in country.shapes.items() if any(s.intersects(p) for p in points)), None
@@ -85,7 +85,7 @@ def by_brute_force(country: Country) -> tuple[Counter[tuple[str, str, str]], dic
 def test_strata_and_formula_by_brute_force(tmp_path: Path, west: float, crs: int) -> None:
     country = make_country(tmp_path, west, crs)
     out = tmp_path / "out/design.parquet"
-    make_design(country.inputs, WISH, out, workers=1)
+    make_design(country.inputs, PLAN, out, workers=1)
     expected, shares = by_brute_force(country)
     of_class = Counter[str]()
     for (_, name, _), count in expected.items():
@@ -110,7 +110,7 @@ def test_strata_and_formula_by_brute_force(tmp_path: Path, west: float, crs: int
 @quick
 def test_places_are_what_they_say(country: Country, tmp_path: Path) -> None:
     out = tmp_path / "design.parquet"
-    make_design(country.inputs, WISH, out, workers=1)
+    make_design(country.inputs, PLAN, out, workers=1)
     cover = brute_cover(GRID, country.values, country.place, 4326, nodata=0)
     height = heights_of(country)
     for place in pq.read_table(out).to_pylist():
@@ -129,7 +129,7 @@ def test_places_are_what_they_say(country: Country, tmp_path: Path) -> None:
 def test_what_is_missing_is_said(
     country: Country, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_design(country.inputs, WISH, tmp_path / "design.parquet", workers=1)
+    make_design(country.inputs, PLAN, tmp_path / "design.parquet", workers=1)
     said = " ".join(capsys.readouterr().out.split())
     assert "Afar (16 cells): no land cover at all" in said
     assert "Tiny: no middle of a cell lies in it" in said
@@ -161,10 +161,10 @@ def test_killed_and_resumed_the_same_bytes(
     with monkeypatch.context() as patch:
         patch.setattr(cells, "_ROWS", 8)
         patch.setattr(cells, "_COLUMNS", 24)
-        make_design(country.inputs, WISH, out, workers=1)
+        make_design(country.inputs, PLAN, out, workers=1)
     assert all(path.stat().st_mtime_ns == then for path, then in done.items())
     whole = tmp_path / "whole/design.parquet"
-    make_design(country.inputs, WISH, whole, workers=1)
+    make_design(country.inputs, PLAN, whole, workers=1)
     for name in ("design.parquet", "design.strata.parquet"):
         assert (out.parent / name).read_bytes() == (whole.parent / name).read_bytes(), name
 
@@ -176,7 +176,7 @@ def test_neither_processes_nor_blocks_matter(
     for name, workers, rows, columns in (("a", 1, 64, 256), ("b", 2, 16, 30), ("c", 1, 9, 17)):
         monkeypatch.setattr(cells, "_ROWS", rows)
         monkeypatch.setattr(cells, "_COLUMNS", columns)
-        make_design(country.inputs, WISH, tmp_path / name / "design.parquet", workers=workers)
+        make_design(country.inputs, PLAN, tmp_path / name / "design.parquet", workers=workers)
     for name in ("design.parquet", "design.strata.parquet"):
         contents = [(tmp_path / run / name).read_bytes() for run in "abc"]
         assert contents[0] == contents[1] == contents[2]
@@ -187,13 +187,13 @@ def test_another_draw_needs_no_second_look_at_the_rasters(
     country: Country, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "design.parquet"
-    make_design(country.inputs, WISH, out, workers=1)
+    make_design(country.inputs, PLAN, out, workers=1)
     first = {p["place"]: p["quota"] for p in pq.read_table(out).to_pylist()}
     monkeypatch.setattr(cells, "make_block", None)
-    make_design(country.inputs, Wish(600, 150.0, 5), out, workers=1)
+    make_design(country.inputs, SamplingPlan(600, 150.0, 5), out, workers=1)
     larger = {p["place"] for p in pq.read_table(out).to_pylist()}
     assert first.keys() < larger
-    make_design(country.inputs, Wish(300, 150.0, 6), out, workers=1)
+    make_design(country.inputs, SamplingPlan(300, 150.0, 6), out, workers=1)
     other = {p["place"]: p["quota"] for p in pq.read_table(out).to_pylist()}
     assert len(other) == len(first)
     assert len(other.keys() & first.keys()) < len(first) / 2
@@ -202,37 +202,37 @@ def test_another_draw_needs_no_second_look_at_the_rasters(
 @quick
 def test_other_inputs_make_other_cells(country: Country, tmp_path: Path) -> None:
     out = tmp_path / "design.parquet"
-    make_design(country.inputs, WISH, out, workers=1)
+    make_design(country.inputs, PLAN, out, workers=1)
     small = len(list((tmp_path / "cells").rglob("*.parquet")))
     first = out.read_bytes()
-    make_design(country.inputs, WISH, out, side=2000, workers=1)
+    make_design(country.inputs, PLAN, out, side=2000, workers=1)
     assert set(pq.read_table(out).schema.metadata[b"cells"].split()) == {b"2000"}
     assert len(list((tmp_path / "cells").rglob("*.parquet"))) > small
-    make_design(country.inputs, WISH, out, workers=1)
+    make_design(country.inputs, PLAN, out, workers=1)
     assert out.read_bytes() == first
 
 
 def test_designs_in_one_folder_leave_each_other_alone(country: Country, tmp_path: Path) -> None:
-    make_design(country.inputs, WISH, tmp_path / "few.parquet", workers=1)
+    make_design(country.inputs, PLAN, tmp_path / "few.parquet", workers=1)
     before = {path: path.read_bytes() for path in tmp_path.glob("*.*")}
     assert {path.name for path in before} == {
         ".few.lock", "few.parquet", "few.strata.parquet", "few.html"
     }  # fmt: skip
-    make_design(country.inputs, Wish(600, 200.0), tmp_path / "many.parquet", workers=1)
+    make_design(country.inputs, SamplingPlan(600, 200.0), tmp_path / "many.parquet", workers=1)
     assert all(path.read_bytes() == then for path, then in before.items())
     held = claim(tmp_path / "few.parquet")
     with held, pytest.raises(UserError, match=r"another process makes .*few\.parquet"):
-        make_design(country.inputs, WISH, tmp_path / "few.parquet", workers=1)
+        make_design(country.inputs, PLAN, tmp_path / "few.parquet", workers=1)
 
 
 @quick
 def test_a_damaged_block_is_named(country: Country, tmp_path: Path) -> None:
     out = tmp_path / "design.parquet"
-    make_design(country.inputs, WISH, out, workers=1)
+    make_design(country.inputs, PLAN, out, workers=1)
     block = next((tmp_path / "cells").rglob("*.parquet"))
     block.write_bytes(block.read_bytes()[:-20])
     with pytest.raises(UserError, match=f"{block.name} is damaged"):
-        make_design(country.inputs, WISH, out, workers=1)
+        make_design(country.inputs, PLAN, out, workers=1)
 
 
 @pytest.mark.parametrize("total", [1, 10**9])
@@ -240,7 +240,7 @@ def test_a_damaged_block_is_named(country: Country, tmp_path: Path) -> None:
 def test_another_number_than_wanted_is_explained(
     country: Country, tmp_path: Path, capsys: pytest.CaptureFixture[str], total: int
 ) -> None:
-    make_design(country.inputs, Wish(total, 200.0), tmp_path / "design.parquet", workers=0)
+    make_design(country.inputs, SamplingPlan(total, 200.0), tmp_path / "design.parquet", workers=0)
     strata = pq.read_table(tmp_path / "design.strata.parquet")
     drawn = sum(strata["drawn"].to_pylist())
     said = " ".join(capsys.readouterr().out.split())
@@ -280,7 +280,7 @@ def test_mistakes_are_told(country: Country, tmp_path: Path) -> None:
     inputs = country.inputs
 
     def make(**changes: object) -> None:
-        make_design(Inputs(**{**vars(inputs), **changes}), WISH, out, workers=1)
+        make_design(Inputs(**{**vars(inputs), **changes}), PLAN, out, workers=1)
 
     with pytest.raises(UserError, match="cannot be read as regions"):
         make(regions=tmp_path / "absent.gpkg")
@@ -313,10 +313,10 @@ def test_mistakes_are_told(country: Country, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds int16 and not classes"):
         make(cover=inputs.height)
     for height in (0.01, math.inf, math.nan):
-        with pytest.raises(UserError, match=r"--band-height 0\.1 metres or more"):
-            make_design(inputs, Wish(300, height), out)
+        with pytest.raises(UserError, match=r"--elevation-step 0\.1 metres or more"):
+            make_design(inputs, SamplingPlan(300, height), out)
     with pytest.raises(UserError, match=r"\.parquet"):
-        make_design(inputs, WISH, tmp_path / "design.csv")
+        make_design(inputs, PLAN, tmp_path / "design.csv")
     (tmp_path / "classes.csv").write_text("value,class\n10,forest\n10,water\n")
     with pytest.raises(UserError, match="line 3: value 10 is named twice"):
         make(classes=tmp_path / "classes.csv")
@@ -365,7 +365,7 @@ def test_own_classes(country: Country, tmp_path: Path) -> None:
     table.write_text("value,class\n10,trees\n80,water\n99,odd\n")
     out = tmp_path / "out/design.parquet"
     inputs = Inputs(**{**vars(country.inputs), "classes": table})
-    make_design(inputs, WISH, out, workers=1)
+    make_design(inputs, PLAN, out, workers=1)
     names = set(pq.read_table(out)["land_cover"].to_pylist())
     assert names <= {"trees", "water", "odd"}
     settings = json.loads(next((tmp_path / "out/cells").rglob("settings.json")).read_text())
@@ -380,9 +380,9 @@ def test_a_mosaic_of_tiles_is_one_raster(country: Country, tmp_path: Path) -> No
             part = country.values[row * 170 : row * 170 + 170, column * 180 : column * 180 + 180]
             place = country.place @ country.place.translation(column * 180, row * 170)
             write(tiles / f"{row}{column}.tif", part, place, 4326, nodata=0)
-    make_design(country.inputs, WISH, tmp_path / "one/design.parquet", workers=1)
+    make_design(country.inputs, PLAN, tmp_path / "one/design.parquet", workers=1)
     inputs = Inputs(country.regions, (str(tiles),), (str(country.height),))
-    make_design(inputs, WISH, tmp_path / "many/design.parquet", workers=1)
+    make_design(inputs, PLAN, tmp_path / "many/design.parquet", workers=1)
     one, many = ((tmp_path / n / "design.parquet").read_bytes() for n in ("one", "many"))
     assert one == many
 
@@ -399,7 +399,7 @@ def test_polar_regions_in_their_own_system(tmp_path: Path) -> None:
     inputs = Inputs(
         tmp_path / "disc.gpkg", (str(tmp_path / "cover.tif"),), (str(tmp_path / "height.tif"),)
     )
-    make_design(inputs, Wish(50), tmp_path / "design.parquet", workers=1)
+    make_design(inputs, SamplingPlan(50), tmp_path / "design.parquet", workers=1)
     strata = pq.read_table(tmp_path / "design.strata.parquet")
     # EPSG:3031 is true to scale at 71 degrees south; at the pole a metre of it is 1.028 on Earth.
     assert sum(strata["cells"].to_pylist()) == pytest.approx(math.pi * 20.56**2, rel=0.02)

@@ -9,7 +9,7 @@ from cgeartheye.jlssd.sampling.equal_area_grid import Block, Grid
 from cgeartheye.utils.errors import UserError
 
 WGS84 = Geod(ellps="WGS84")
-KILOMETRE = Grid(1000)
+KILOMETER = Grid(1000)
 
 
 def geodesic_area(grid: Grid, number: int) -> float:
@@ -24,12 +24,12 @@ def geodesic_area(grid: Grid, number: int) -> float:
 @pytest.mark.parametrize("lat", [-89.9999, -89.97, -60, -0.001, 0, 33.3, 52, 80, 89.6, 89.995])
 @pytest.mark.parametrize("lon", [-180, -179.999, 0.1, 179.9999])
 def test_a_cell_has_a_square_kilometre_everywhere(lat: float, lon: float) -> None:
-    number = int(KILOMETRE.number(np.array(lon), np.array(lat)))
-    assert geodesic_area(KILOMETRE, number) == pytest.approx(1e6, rel=2e-6)
+    number = int(KILOMETER.number(np.array(lon), np.array(lat)))
+    assert geodesic_area(KILOMETER, number) == pytest.approx(1e6, rel=2e-6)
 
 
 def test_cells_are_about_square() -> None:
-    grid = KILOMETRE
+    grid = KILOMETER
     row = np.arange(20, grid.rows - 20)  # 20 km from the poles on
     height = np.diff(-grid.latitudes)[row] * 111_200
     middle = (grid.latitudes[row] + grid.latitudes[row + 1]) / 2
@@ -68,24 +68,24 @@ def test_every_point_is_in_the_cell_it_is_given(lon: float, lat: float, side: in
 @given(st.integers(0, Grid(1000).count - 1))
 def test_centre_and_name_lead_back(number: int) -> None:
     numbers = np.array([number])
-    lon, lat = KILOMETRE.centre(numbers)
-    assert KILOMETRE.number(lon, lat)[0] == number
-    side, row, column = KILOMETRE.names(numbers)[0].split("-")
+    lon, lat = KILOMETER.center(numbers)
+    assert KILOMETER.number(lon, lat)[0] == number
+    side, row, column = KILOMETER.names(numbers)[0].split("-")
     assert side == "1000"
-    assert KILOMETRE.starts[int(row)] + int(column) == number
+    assert KILOMETER.starts[int(row)] + int(column) == number
 
 
 def test_the_antimeridian_is_an_edge() -> None:
     lat = np.array([17.3])
-    west = KILOMETRE.number(np.array([179.9999]), lat)
-    east = KILOMETRE.number(np.array([-179.9999]), lat)
-    assert KILOMETRE.number(np.array([180.0001]), lat) == east
-    assert KILOMETRE.number(np.array([180.0]), lat) == east
-    row, column = KILOMETRE.place(np.concatenate([west, east]))
+    west = KILOMETER.number(np.array([179.9999]), lat)
+    east = KILOMETER.number(np.array([-179.9999]), lat)
+    assert KILOMETER.number(np.array([180.0001]), lat) == east
+    assert KILOMETER.number(np.array([180.0]), lat) == east
+    row, column = KILOMETER.place(np.concatenate([west, east]))
     assert row[0] == row[1]
-    assert column.tolist() == [KILOMETRE.width(int(row[0])) - 1, 0]
-    assert KILOMETRE.bounds(west).east[0] == 180
-    assert KILOMETRE.bounds(east).west[0] == -180
+    assert column.tolist() == [KILOMETER.width(int(row[0])) - 1, 0]
+    assert KILOMETER.bounds(west).east[0] == 180
+    assert KILOMETER.bounds(east).west[0] == -180
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(7, 5), (64, 64), (1000, 1000)])
@@ -106,5 +106,5 @@ def test_a_block_lies_in_its_rectangle() -> None:
 
 
 def test_a_side_beyond_sense_is_refused() -> None:
-    with pytest.raises(UserError, match="--cells"):
+    with pytest.raises(UserError, match="--cell-size"):
         Grid(1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from earth import TABLE, brute_cover, brute_height, ground, middles, patches, write
+from earth import TABLE, brute_cover, brute_height, centers, ground, patches, write
 
 from cgeartheye.jlssd.sampling import rasters
 from cgeartheye.jlssd.sampling.equal_area_grid import Block, Grid
@@ -14,10 +14,10 @@ from cgeartheye.jlssd.sampling.rasters import find_source, open_raster
 from cgeartheye.jlssd.sampling.zonal_stats import count_cover, mean_height
 from cgeartheye.utils.errors import UserError
 
-KILOMETRE = Grid(1000)
+KILOMETER = Grid(1000)
 
 
-def lattice(west: float, north: float, step_x: float, step_y: float) -> Affine:
+def grid(west: float, north: float, step_x: float, step_y: float) -> Affine:
     return Affine(step_x, 0, west, 0, -step_y, north)
 
 
@@ -47,13 +47,13 @@ def found_cover(path: Path, grid: Grid, blocks: list[Block]) -> dict[int, np.nda
 
 
 OWN_PIXELS = {
-    "ordinary": ((300, 420), lattice(12.34, 47.9, 0.0021, 0.0017)),
-    "across the equator and Greenwich": ((260, 260), lattice(-0.26, 0.26, 0.002, 0.002)),
-    "across the antimeridian": ((200, 300), lattice(179.7, -16.5, 0.002, 0.002)),
-    "counted from Greenwich": ((60, 90), lattice(359.9, 51.3, 0.002, 0.002)),
+    "ordinary": ((300, 420), grid(12.34, 47.9, 0.0021, 0.0017)),
+    "across the equator and Greenwich": ((260, 260), grid(-0.26, 0.26, 0.002, 0.002)),
+    "across the antimeridian": ((200, 300), grid(179.7, -16.5, 0.002, 0.002)),
+    "counted from Greenwich": ((60, 90), grid(359.9, 51.3, 0.002, 0.002)),
     "upside down": ((200, 150), Affine(0.002, 0, 30, 0, 0.002, 60)),
-    "the north pole": ((120, 1800), lattice(-180, 90, 0.2, 0.002)),
-    "the south pole": ((120, 1800), lattice(-180, -89.76, 0.2, 0.002)),
+    "the north pole": ((120, 1800), grid(-180, 90, 0.2, 0.002)),
+    "the south pole": ((120, 1800), grid(-180, -89.76, 0.2, 0.002)),
 }
 
 
@@ -66,9 +66,9 @@ def test_every_pixel_is_counted_once_in_its_cell(
     values = patches(3, *shape)
     values[40:60, 20:90] = 0
     path = write(tmp_path / "cover.tif", values, transform, 4326, nodata=0)
-    blocks = blocks_around(KILOMETRE, *middles(shape, transform, 4326))
-    found = found_cover(path, KILOMETRE, blocks)
-    expected = brute_cover(KILOMETRE, values, transform, 4326, nodata=0)
+    blocks = blocks_around(KILOMETER, *centers(shape, transform, 4326))
+    found = found_cover(path, KILOMETER, blocks)
+    expected = brute_cover(KILOMETER, values, transform, 4326, nodata=0)
     assert found.keys() == expected.keys()
     for cell, counts in expected.items():
         np.testing.assert_array_equal(found[cell], counts)
@@ -76,21 +76,21 @@ def test_every_pixel_is_counted_once_in_its_cell(
 
 @pytest.mark.parametrize(("rows", "columns"), [(8, 5), (16, 40), (256, 1000)])
 def test_no_cell_depends_on_its_block(tmp_path: Path, rows: int, columns: int) -> None:
-    shape, transform = (150, 150), lattice(12.34, 47.9, 0.002, 0.002)
+    shape, transform = (150, 150), grid(12.34, 47.9, 0.002, 0.002)
     path = write(tmp_path / "cover.tif", patches(5, *shape), transform, 4326)
     heights = np.random.default_rng(1).normal(500, 90, shape).astype(np.float32)
     height = write(tmp_path / "height.tif", heights, transform, 4326)
     raster = open_raster(find_source([str(height)]))
-    points = middles(shape, transform, 4326)
+    points = centers(shape, transform, 4326)
 
     def find(rows: int, columns: int) -> tuple[dict[int, Any], dict[int, float]]:
-        blocks = blocks_around(KILOMETRE, *points, rows, columns)
+        blocks = blocks_around(KILOMETER, *points, rows, columns)
         means = {}
         for block in blocks:
-            mean = mean_height(raster, KILOMETRE, block).mean
-            cells = KILOMETRE.cells(block).tolist()
+            mean = mean_height(raster, KILOMETER, block).mean
+            cells = KILOMETER.cells(block).tolist()
             means |= {c: m for c, m in zip(cells, mean.tolist(), strict=True) if m == m}
-        return found_cover(path, KILOMETRE, blocks), means
+        return found_cover(path, KILOMETER, blocks), means
 
     (cover, means), (cover_64, means_64) = find(rows, columns), find(64, 256)
     assert means == means_64
@@ -99,10 +99,10 @@ def test_no_cell_depends_on_its_block(tmp_path: Path, rows: int, columns: int) -
 
 
 WARPED = {
-    "UTM": (32633, (260, 260), lattice(400_000, 5_300_000, 100, 100)),
-    "UTM across the antimeridian": (32601, (260, 260), lattice(180_000, 5_300_000, 100, 100)),
-    "the north pole": (3995, (300, 300), lattice(-15_000, 15_000, 100, 100)),
-    "the south pole": (3031, (300, 300), lattice(-15_000, 15_000, 100, 100)),
+    "UTM": (32633, (260, 260), grid(400_000, 5_300_000, 100, 100)),
+    "UTM across the antimeridian": (32601, (260, 260), grid(180_000, 5_300_000, 100, 100)),
+    "the north pole": (3995, (300, 300), grid(-15_000, 15_000, 100, 100)),
+    "the south pole": (3031, (300, 300), grid(-15_000, 15_000, 100, 100)),
     "turned": (32633, (260, 260), Affine(83.87, 54.46, 4e5, 54.46, -83.87, 5.3e6)),
 }
 
@@ -112,19 +112,19 @@ def test_other_reference_systems(tmp_path: Path, name: str) -> None:
     crs, shape, transform = WARPED[name]
     values = patches(3, *shape, side=12)
     path = write(tmp_path / "cover.tif", values, transform, crs)
-    points = middles(shape, transform, crs)
-    blocks = blocks_around(KILOMETRE, *points)
-    found = found_cover(path, KILOMETRE, blocks)
+    points = centers(shape, transform, crs)
+    blocks = blocks_around(KILOMETER, *points)
+    found = found_cover(path, KILOMETER, blocks)
     # Every pixel in 9 parts, each of which is in the cell that holds its middle.
     fine = values.repeat(3, 0).repeat(3, 1)
-    expected = brute_cover(KILOMETRE, fine, transform @ Affine.scale(1 / 3), crs)
+    expected = brute_cover(KILOMETER, fine, transform @ Affine.scale(1 / 3), crs)
     # Cells at the raster's border have few pixels, which either way may take or leave. In the two
     # rows at a pole the lattice is denser at the pole itself.
     full = [
         cell
         for cell, counts in expected.items()
         if counts.sum() > 9 * 90
-        and 2 <= KILOMETRE.row_of(KILOMETRE.centre(np.array([cell]))[1])[0] < KILOMETRE.rows - 2
+        and 2 <= KILOMETER.row_of(KILOMETER.center(np.array([cell]))[1])[0] < KILOMETER.rows - 2
     ]
     assert len(full) > 500
     shares = [found[c] / found[c].sum() - expected[c] / expected[c].sum() for c in full]
@@ -139,33 +139,33 @@ def test_coarse_pixels_reach_every_cell(tmp_path: Path, crs: int) -> None:
     """Pixels of 5 km: every cell gets the elevation of the place it lies in."""
     shape = 20, 20
     transform = {
-        4326: lattice(12, 48, 0.05, 0.05),
-        32633: lattice(4e5, 5.3e6, 5e3, 5e3),
-        3995: lattice(-5e4, 5e4, 5e3, 5e3),
+        4326: grid(12, 48, 0.05, 0.05),
+        32633: grid(4e5, 5.3e6, 5e3, 5e3),
+        3995: grid(-5e4, 5e4, 5e3, 5e3),
     }[crs]
     heights = np.arange(400, dtype=np.int16).reshape(shape)
     path = write(tmp_path / "height.tif", heights, transform, crs)
     raster = open_raster(find_source([str(path)]))
-    lon, lat = middles((100, 100), transform @ Affine.scale(0.2), crs)
-    for block in blocks_around(KILOMETRE, lon, lat):
-        cells = KILOMETRE.cells(block)
-        means = mean_height(raster, KILOMETRE, block).mean
-        inside = np.isin(cells, KILOMETRE.number(lon.ravel(), lat.ravel()))
+    lon, lat = centers((100, 100), transform @ Affine.scale(0.2), crs)
+    for block in blocks_around(KILOMETER, lon, lat):
+        cells = KILOMETER.cells(block)
+        means = mean_height(raster, KILOMETER, block).mean
+        inside = np.isin(cells, KILOMETER.number(lon.ravel(), lat.ravel()))
         assert np.isfinite(means[inside]).mean() > 0.9 if inside.sum() > 50 else True
     # In the middle of a pixel the mean is the pixel's own.
-    lon, lat = middles(shape, transform, crs)
-    number = KILOMETRE.number(lon.ravel(), lat.ravel())
+    lon, lat = centers(shape, transform, crs)
+    number = KILOMETER.number(lon.ravel(), lat.ravel())
     own = {}
-    for block in blocks_around(KILOMETRE, lon, lat):
-        means = mean_height(raster, KILOMETRE, block).mean
-        own |= dict(zip(KILOMETRE.cells(block).tolist(), means.tolist(), strict=True))
+    for block in blocks_around(KILOMETER, lon, lat):
+        means = mean_height(raster, KILOMETER, block).mean
+        own |= dict(zip(KILOMETER.cells(block).tolist(), means.tolist(), strict=True))
     np.testing.assert_allclose([own[n] for n in number.tolist()], heights.ravel())
 
 
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
 def test_mean_elevation_beside_nodata(tmp_path: Path, dtype: str) -> None:
-    shape, transform = (150, 200), lattice(8, 46, 0.0023, 0.0019)
-    lon, lat = middles(shape, transform, 4326)
+    shape, transform = (150, 200), grid(8, 46, 0.0023, 0.0019)
+    lon, lat = centers(shape, transform, 4326)
     heights = ground(lon, lat).astype(dtype)
     valid = np.ones(shape, bool)
     valid[30:70, 40:120] = False
@@ -175,13 +175,13 @@ def test_mean_elevation_beside_nodata(tmp_path: Path, dtype: str) -> None:
         heights[5, 5:9], valid[5, 5:9] = np.nan, False
     path = write(tmp_path / "height.tif", heights, transform, 4326, nodata=-9999)
     raster = open_raster(find_source([str(path)]))
-    expected = brute_height(KILOMETRE, heights.astype(np.float64), valid, transform, 4326)
+    expected = brute_height(KILOMETER, heights.astype(np.float64), valid, transform, 4326)
     found, absurd, missing = {}, 0, 0
-    for block in blocks_around(KILOMETRE, lon, lat):
-        heights_of = mean_height(raster, KILOMETRE, block)
+    for block in blocks_around(KILOMETER, lon, lat):
+        heights_of = mean_height(raster, KILOMETER, block)
         absurd += heights_of.absurd
         missing += heights_of.missing.sum()
-        cells = KILOMETRE.cells(block).tolist()
+        cells = KILOMETER.cells(block).tolist()
         found |= {c: m for c, m in zip(cells, heights_of.mean.tolist(), strict=True) if m == m}
     assert absurd == 2
     assert missing == (~valid).sum()
@@ -195,7 +195,7 @@ def test_mean_elevation_beside_nodata(tmp_path: Path, dtype: str) -> None:
 @pytest.mark.parametrize("masked", [False, True])
 def test_values_without_a_class_are_counted(tmp_path: Path, crs: int, masked: bool) -> None:
     shape = 60, 60
-    transform = lattice(12, 48, 0.002, 0.002) if crs == 4326 else lattice(4e5, 5.3e6, 200, 200)
+    transform = grid(12, 48, 0.002, 0.002) if crs == 4326 else grid(4e5, 5.3e6, 200, 200)
     values = np.full(shape, 10, np.uint8)
     values[10:14, 10:20], values[30, 30] = 77, 3
     path = write(tmp_path / "cover.tif", values, transform, crs)
@@ -205,34 +205,34 @@ def test_values_without_a_class_are_counted(tmp_path: Path, crs: int, masked: bo
         with rasterio.open(path, "r+") as file:
             file.write_mask(mask)
     raster = open_raster(find_source([str(path)]))
-    lon, lat = middles(shape, transform, crs)
+    lon, lat = centers(shape, transform, crs)
     unknown: Counter[int] = Counter()
-    for block in blocks_around(KILOMETRE, lon, lat):
-        unknown += count_cover(raster, TABLE, KILOMETRE, block).unknown
+    for block in blocks_around(KILOMETER, lon, lat):
+        unknown += count_cover(raster, TABLE, KILOMETER, block).unknown
     assert set(unknown) == ({77} if masked else {3, 77})
     if crs == 4326:
         assert unknown[77] == 40
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    path = write(tmp_path / "cover.tif", patches(0, 400, 400), lattice(8, 46, 0.002, 0.002), 4326)
+    path = write(tmp_path / "cover.tif", patches(0, 400, 400), grid(8, 46, 0.002, 0.002), 4326)
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 2000] = bytes(2000)
     path.write_bytes(data)
     raster = open_raster(find_source([str(path)]))
     lon, lat = np.array([8.4]), np.array([45.6])
-    (block,) = blocks_around(KILOMETRE, lon, lat)
+    (block,) = blocks_around(KILOMETER, lon, lat)
     with pytest.raises(UserError, match=r"cover\.tif cannot be read near .* E, .* N"):
-        count_cover(raster, TABLE, KILOMETRE, block)
+        count_cover(raster, TABLE, KILOMETER, block)
 
 
 def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
     values = patches(0, 50, 50)
-    lost = write(tmp_path / "lost.tif", values, lattice(8, 46, 0.002, 0.002), None)
+    lost = write(tmp_path / "lost.tif", values, grid(8, 46, 0.002, 0.002), None)
     with pytest.raises(UserError, match=r"lost\.tif has no reference system"):
         open_raster(find_source([str(lost)]))
     # Degrees in a system of metres: a lattice as fine as its pixels would have no end.
-    wrong = write(tmp_path / "wrong.tif", values, lattice(8, 46, 0.002, 0.002), 32633)
+    wrong = write(tmp_path / "wrong.tif", values, grid(8, 46, 0.002, 0.002), 32633)
     with pytest.raises(UserError, match=r"wrong\.tif has pixels of 0\.0\d+ m, as if its degrees"):
         open_raster(find_source([str(wrong)]))
     text = tmp_path / "text.tif"

@@ -52,17 +52,17 @@ def by_pycocotools(images: list[Drawn]) -> COCOeval:
     }
     for number, annotation in enumerate(truth.dataset["annotations"], start=1):
         annotation["id"] = number
-    found = [
+    preds = [
         {"image_id": i, "category_id": int(label), "bbox": box_of(box), "score": float(score)}
         for i, one in enumerate(images)
         for box, label, score in zip(
-            one.found.boxes.tolist(), one.found.labels, one.found.scores, strict=True
+            one.preds.boxes.tolist(), one.preds.labels, one.preds.scores, strict=True
         )
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-        results = truth.loadRes(found) if found else COCO()
-        if not found:
+        results = truth.loadRes(preds) if preds else COCO()
+        if not preds:
             results.dataset = truth.dataset | {"annotations": []}
             results.createIndex()
         evaluation = COCOeval(truth, results, "bbox")
@@ -107,7 +107,7 @@ def test_horizontal_figures_are_those_of_pycocotools(first: int) -> None:
 
 def test_the_best_hundred_of_a_class_in_an_image_count() -> None:
     images = draw(4, oriented=False, images=5, most=130)  # of one class
-    assert max(len(one.found) for one in images) > 150
+    assert max(len(one.preds) for one in images) > 150
     figures = measured(dict(enumerate(images)), CLASSES, oriented=False).compute()
     stats = 100 * by_pycocotools(images).stats
     expected = {name: stats[place] for name, place in COCO_NAMES.items()}
@@ -124,9 +124,9 @@ Overlaps = list[np.ndarray]
 def shapely_overlaps(images: list[Drawn]) -> Overlaps:
     overlaps = []
     for one in images:
-        found, true = polygons(one.found.boxes), polygons(one.boxes)
-        shared = np.array([[a.intersection(b).area for b in true] for a in found])
-        union = np.array([[a.union(b).area for b in true] for a in found])
+        preds, true = polygons(one.preds.boxes), polygons(one.boxes)
+        shared = np.array([[a.intersection(b).area for b in true] for a in preds])
+        union = np.array([[a.union(b).area for b in true] for a in preds])
         overlaps.append(shared / union)
     return overlaps
 
@@ -143,10 +143,10 @@ def by_voc(
     if not total:
         return None
     candidates = [
-        (-float(one.found.scores[j]), i, j)
+        (-float(one.preds.scores[j]), i, j)
         for i, one in enumerate(images)
-        for j in range(len(one.found))
-        if one.found.labels[j] == label
+        for j in range(len(one.preds))
+        if one.preds.labels[j] == label
     ]
     used: set[tuple[int, int]] = set()
     right = wrong = 0
@@ -255,9 +255,9 @@ def test_precision_and_recall_are_those_at_the_best_threshold() -> None:
     """Two right boxes with 0.9 and 0.8, two wrong ones with 0.85 and 0.3; a third box missed."""
     metrics = DetectionMetrics(2, oriented=False)
     true = torch.tensor([[0.0, 0, 40, 40], [100, 0, 140, 40], [0, 300, 40, 340]])
-    found = [square(0.3, 500), square(0.8, 100), square(0.9), square(0.85, 700)]
+    preds = [square(0.3, 500), square(0.8, 100), square(0.9), square(0.85, 700)]
     metrics.update(
-        3, Detections.concatenate(found), true, torch.zeros(3).long(), torch.zeros(3).bool()
+        3, Detections.concatenate(preds), true, torch.zeros(3).long(), torch.zeros(3).bool()
     )
     assert metrics.score_threshold == pytest.approx(0.8)
     row, other = metrics.per_class(["ship", "plane"])
@@ -277,8 +277,8 @@ def test_a_crowd_takes_what_is_on_no_object() -> None:
     metrics = DetectionMetrics(1, oriented=False)
     true = torch.tensor([[0.0, 0, 40, 40], [0, 0, 400, 400]])
     places = [(0.9, 0), (0.8, 300), (0.7, 600), (0.6, 6), (0.5, 300)]
-    found = Detections.concatenate([square(score, left) for score, left in places])
-    metrics.update(0, found, true, torch.zeros(2).long(), torch.tensor([False, True]))
+    preds = Detections.concatenate([square(score, left) for score, left in places])
+    metrics.update(0, preds, true, torch.zeros(2).long(), torch.tensor([False, True]))
     (outcome,) = metrics.outcomes
     assert outcome.outcomes[0].tolist() == [RIGHT, UNCOUNTED, WRONG, WRONG, UNCOUNTED]
     assert outcome.partners.tolist() == [0, NOBODY, NOBODY, NOBODY, NOBODY]
@@ -290,11 +290,11 @@ def test_an_overlap_of_exactly_a_half(oriented: bool) -> None:
     """It is enough for COCO, and not for DOTA."""
     metrics = DetectionMetrics(1, oriented)
     true = torch.tensor([[0.0, 0, 80, 40]])
-    found = square(0.9)
+    preds = square(0.9)
     if oriented:
         true = from_horizontal(true)
-        found = Detections(from_horizontal(found.boxes), found.scores, found.labels)
-    metrics.update(0, found, true, torch.zeros(1).long(), torch.zeros(1).bool())
+        preds = Detections(from_horizontal(preds.boxes), preds.scores, preds.labels)
+    metrics.update(0, preds, true, torch.zeros(1).long(), torch.zeros(1).bool())
     assert metrics.outcomes[0].outcomes[0].tolist() == [WRONG if oriented else RIGHT]
     assert metrics.compute()["ap50"] == pytest.approx(0 if oriented else 100)
 
@@ -317,9 +317,9 @@ def test_nothing_found_is_zero() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_boxes_that_are_not_finite_are_an_error(value: float) -> None:
     nothing = torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool()
-    for found in (square(value), square(0.5, value)):
+    for preds in (square(value), square(0.5, value)):
         with pytest.raises(UserError, match="diverged"):
-            DetectionMetrics(2, oriented=False).update(0, found, *nothing)
+            DetectionMetrics(2, oriented=False).update(0, preds, *nothing)
 
 
 def test_a_class_that_does_not_exist_is_an_error() -> None:

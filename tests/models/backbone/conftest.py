@@ -10,8 +10,8 @@ sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 
 
 @pytest.fixture
-def randomise() -> Callable[[nn.Module], None]:
+def randomize() -> Callable[[nn.Module], None]:
     """Give every parameter of a network such values that a wrong or missing one shows."""
-    from backbone_peers import randomise
+    from backbone_peers import randomize
 
-    return randomise
+    return randomize

@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cgeartheye.config import Backbone, Lora, Normalisation
+from cgeartheye.config import Backbone, Lora, Normalization
 from cgeartheye.models.backbone import build
-from cgeartheye.models.backbone.checkpoint_io import Facts, fingerprint, save_tensors
+from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, fingerprint, save_tensors
 from cgeartheye.models.backbone.variants import SIZES, Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 from cgeartheye.utils.errors import UserError
 
-FACTS = Facts(mean=(10, 20, 30), std=(1, 2, 3), gsd=0.75, image_size=56)
+FACTS = WeightsMetadata(mean=(10, 20, 30), std=(1, 2, 3), gsd=0.75, image_size=56)
 IMAGES = torch.randn(2, 3, 42, 42, generator=torch.Generator().manual_seed(0))
 
 
@@ -21,9 +21,9 @@ def short(monkeypatch) -> None:
 
 
 @pytest.fixture
-def source(randomise) -> VisionTransformer:
+def source(randomize) -> VisionTransformer:
     vit = VisionTransformer(SIZES["tiny"], grid=4, registers=2).eval()
-    randomise(vit)
+    randomize(vit)
     return vit
 
 
@@ -36,7 +36,7 @@ def weights(source, tmp_path) -> Path:
 
 def test_weights_bring_their_conditions(weights, source):
     built = build(Backbone(name="tiny", weights=weights), image_size=42)
-    assert built.normalisation == Normalisation(mean=(10, 20, 30), std=(1, 2, 3))
+    assert built.normalization == Normalization(mean=(10, 20, 30), std=(1, 2, 3))
     assert (built.gsd, built.registers) == (0.75, 2)
     assert built.fingerprint == fingerprint(source.state_dict())
     assert built.module.grid == 3
@@ -59,10 +59,10 @@ def test_the_fingerprint_is_that_of_the_weights_whatever_is_done_with_them(weigh
 
 
 def test_the_config_comes_first_and_that_is_said(weights):
-    given = Normalisation(mean=(1, 1, 1), std=(2, 2, 2))
-    config = Backbone(name="tiny", weights=weights, normalisation=given, gsd=0.3)
+    given = Normalization(mean=(1, 1, 1), std=(2, 2, 2))
+    config = Backbone(name="tiny", weights=weights, normalization=given, gsd=0.3)
     built = build(config, 56)
-    assert (built.normalisation, built.gsd) == (given, 0.3)
+    assert (built.normalization, built.gsd) == (given, 0.3)
     assert "gsd from the config, in place of 0.75 in the weights file" in built.notes
     assert any(
         note.startswith("normalisation from the config, in place of") for note in built.notes
@@ -72,10 +72,10 @@ def test_the_config_comes_first_and_that_is_said(weights):
 @pytest.mark.parametrize(
     ("facts", "given", "told"),
     [
-        (Facts(gsd=1), {}, "does not say its normalisation: set backbone.normalisation"),
+        (WeightsMetadata(gsd=1), {}, "does not say its normalisation: set backbone.normalization"),
         (replace(FACTS, std=None), {}, "does not say its normalisation"),
         (replace(FACTS, gsd=None), {}, "does not say its gsd: set backbone.gsd"),
-        (Facts(), {"normalisation": Normalisation()}, "does not say its gsd"),
+        (WeightsMetadata(), {"normalization": Normalization()}, "does not say its gsd"),
     ],
 )
 def test_weights_without_their_conditions_need_them_named(tmp_path, source, facts, given, told):
@@ -84,13 +84,13 @@ def test_weights_without_their_conditions_need_them_named(tmp_path, source, fact
     with pytest.raises(UserError, match=told) as error:
         build(Backbone(name="tiny", weights=path, **given), 56)
     assert str(path) in str(error.value)
-    built = build(Backbone(name="tiny", weights=path, normalisation=Normalisation(), gsd=1), 56)
+    built = build(Backbone(name="tiny", weights=path, normalization=Normalization(), gsd=1), 56)
     assert "normalisation from the config" in " ".join(built.notes)
 
 
 def test_random_weights_have_the_published_normalisation():
     built = build(Backbone(name="tiny", weights="random", tuning="full"), 56)
-    assert built.normalisation.mean == (123.675, 116.28, 103.53)
+    assert built.normalization.mean == (123.675, 116.28, 103.53)
     assert (built.gsd, built.registers, built.notes) == (None, 0, ())
     for tuning in ("frozen", "lora"):
         (note,) = build(Backbone(name="tiny", weights="random", tuning=tuning), 56).notes

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2ForImageClassification
 
 from cgeartheye.models.backbone.checkpoint_io import (
-    Facts,
+    WeightsMetadata,
     convert,
     fingerprint,
     inspect,
@@ -28,7 +28,7 @@ from cgeartheye.utils.errors import UserError
 REFERENCE = Path(__file__).parents[3] / ".." / "shared" / "reference"
 SMALL = Size(width=48, depth=3, heads=3, hidden=96)
 SHORT = {name: replace(size, depth=2) for name, size in SIZES.items()}
-Randomise = Callable[[nn.Module], None]
+Randomize = Callable[[nn.Module], None]
 
 
 def assert_agree(ours: Tensor, theirs: Tensor) -> None:
@@ -46,18 +46,18 @@ def loaded(path: Path, size: Size, grid: int, registers: int = 0) -> VisionTrans
 
 
 @pytest.fixture
-def native(randomise: Randomise) -> dict[str, Tensor]:
+def native(randomize: Randomize) -> dict[str, Tensor]:
     vit = VisionTransformer(SMALL, grid=4)
-    randomise(vit)
+    randomize(vit)
     return dict(vit.state_dict())
 
 
 @pytest.mark.parametrize("registers", [0, 4])
 @pytest.mark.parametrize("name", SIZES)
 @torch.no_grad()
-def test_agrees_with_timm(name, registers, tmp_path, randomise):
+def test_agrees_with_timm(name, registers, tmp_path, randomize):
     theirs = timm_model(SHORT[name], 4, registers)
-    randomise(theirs)
+    randomize(theirs)
     save_file(theirs.state_dict(), tmp_path / "timm.safetensors")
     images = torch.randn(2, 3, 56, 56)
     vit = loaded(tmp_path / "timm.safetensors", SHORT[name], 4, registers)
@@ -73,9 +73,9 @@ def test_agrees_with_timm(name, registers, tmp_path, randomise):
 @pytest.mark.parametrize("registers", [0, 4])
 @pytest.mark.parametrize("name", SIZES)
 @torch.no_grad()
-def test_agrees_with_transformers(name, registers, tmp_path, randomise):
+def test_agrees_with_transformers(name, registers, tmp_path, randomize):
     theirs = transformers_model(SHORT[name], 4, registers)
-    randomise(theirs)
+    randomize(theirs)
     theirs.save_pretrained(tmp_path)  # writes the published names
     vit = loaded(tmp_path / "model.safetensors", SHORT[name], 4, registers)
     images = torch.randn(2, 3, 56, 56)
@@ -90,12 +90,12 @@ def test_agrees_with_transformers(name, registers, tmp_path, randomise):
 
 
 @pytest.mark.parametrize("swiglu", [False, True])
-def test_transformers_names_of_today_and_its_classifier(swiglu, tmp_path, randomise):
+def test_transformers_names_of_today_and_its_classifier(swiglu, tmp_path, randomize):
     config = Dinov2Config(
         hidden_size=48, num_hidden_layers=2, num_attention_heads=3, use_swiglu_ffn=swiglu
     )
     theirs = Dinov2ForImageClassification(config)
-    randomise(theirs)
+    randomize(theirs)
     theirs.save_pretrained(tmp_path)
     torch.save(theirs.state_dict(), tmp_path / "today.pth")
     today, published = (read_weights(tmp_path / n) for n in ("today.pth", "model.safetensors"))
@@ -255,9 +255,9 @@ def test_weights_of_another_size(tmp_path):
 
 
 @pytest.mark.parametrize(("held", "wanted"), [(0, 3), (4, 2), (2, 4), (4, 0)])
-def test_registers_are_fitted_and_said(tmp_path, randomise, held, wanted):
+def test_registers_are_fitted_and_said(tmp_path, randomize, held, wanted):
     source = VisionTransformer(SMALL, grid=4, registers=held)
-    randomise(source)
+    randomize(source)
     path = tmp_path / "weights.safetensors"
     save_tensors(path, source.state_dict(), {})
     vit = VisionTransformer(SMALL, grid=4, registers=wanted)
@@ -274,12 +274,12 @@ def test_registers_are_fitted_and_said(tmp_path, randomise, held, wanted):
 def test_converts_without_loss(native, tmp_path):
     source, target, again = (tmp_path / n for n in ("a.pth", "b.safetensors", "c.safetensors"))
     torch.save({"state_dict": prefixed("backbone.", in_mmpretrain_naming(native)) | HEAD}, source)
-    facts = Facts(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), gsd=0.75)
+    facts = WeightsMetadata(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375), gsd=0.75)
     written = convert(source, target, facts)
     assert written.naming == "native"
     assert written.facts == replace(facts, image_size=56)
     assert fingerprint(written.state) == fingerprint(read_weights(source).state)
-    changed = convert(target, again, Facts(gsd=0.5))
+    changed = convert(target, again, WeightsMetadata(gsd=0.5))
     assert changed.facts == replace(facts, gsd=0.5, image_size=56)
     assert fingerprint(changed.state) == fingerprint(written.state)
     with pytest.raises(UserError, match=r"must end with \.safetensors"):
@@ -328,7 +328,7 @@ def test_inspect(native, tmp_path):
     with torch.device("meta"):
         tiny = VisionTransformer(SIZES["tiny"])
     state = {n: torch.zeros(t.shape) for n, t in tiny.state_dict().items()}
-    save_tensors(tmp_path / "tiny.safetensors", state, Facts(gsd=0.75).to_metadata())
+    save_tensors(tmp_path / "tiny.safetensors", state, WeightsMetadata(gsd=0.75).to_metadata())
     found = inspect(tmp_path / "tiny.safetensors")
     assert (found["size"], found["gsd"], found["naming"]) == ("tiny", "0.75", "native")
 
@@ -393,7 +393,7 @@ def test_malformed_metadata(native, tmp_path, metadata):
 
 
 def test_metadata_is_plain_json(native, tmp_path):
-    facts = Facts(mean=(1.5, 2, 3), std=(4, 5, 6), gsd=0.3, image_size=56)
+    facts = WeightsMetadata(mean=(1.5, 2, 3), std=(4, 5, 6), gsd=0.3, image_size=56)
     metadata = facts.to_metadata()
     assert json.loads(metadata["mean"]) == [1.5, 2, 3]
     path = tmp_path / "weights.safetensors"

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cgeartheye.config import Backbone
-from cgeartheye.models.backbone import Facts, build, convert, inspect
+from cgeartheye.models.backbone import WeightsMetadata, build, convert, inspect
 from cgeartheye.models.backbone.checkpoint_io import read_weights
 from cgeartheye.utils.errors import UserError
 
@@ -73,7 +73,7 @@ def forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
     return F.relu6(norm(conv(x, "_conv_head"), "_bn1")).mean((2, 3))
 
 
-def randomised(name: str) -> torch.nn.Module:
+def randomized(name: str) -> torch.nn.Module:
     torch.manual_seed(0)
     network = timm.create_model(name, num_classes=3).eval()
     for module in network.modules():
@@ -87,24 +87,24 @@ def randomised(name: str) -> torch.nn.Module:
 
 @torch.no_grad()
 def test_the_first_port_computes_the_same(tmp_path: Path) -> None:
-    state = in_first_naming(randomised("tf_efficientnet_lite0"))
+    state = in_first_naming(randomized("tf_efficientnet_lite0"))
     torch.save(state, tmp_path / "lite0.pth")
     out = tmp_path / "lite0.safetensors"
-    converted = convert(tmp_path / "lite0.pth", out, Facts(mean=HALF, std=HALF, gsd=0.6))
-    assert converted.facts == Facts(HALF, HALF, 0.6)
+    converted = convert(tmp_path / "lite0.pth", out, WeightsMetadata(mean=HALF, std=HALF, gsd=0.6))
+    assert converted.facts == WeightsMetadata(HALF, HALF, 0.6)
     built = build(Backbone(name="timm/tf_efficientnet_lite0", weights=out), 96)
-    assert (built.gsd, built.normalisation.mean) == (0.6, HALF)
+    assert (built.gsd, built.normalization.mean) == (0.6, HALF)
     images = torch.randn(2, 3, 96, 96)
     torch.testing.assert_close(built.module(images)[0], forward(state, images))
     # As it is, the file serves too, where the config says what it does not.
-    given = {"gsd": 0.6, "normalisation": {"mean": HALF, "std": HALF}}
+    given = {"gsd": 0.6, "normalization": {"mean": HALF, "std": HALF}}
     config = Backbone(name="timm/tf_efficientnet_lite0", weights=tmp_path / "lite0.pth", **given)
     assert build(config, 96).fingerprint == built.fingerprint
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite2", "tf_efficientnet_b1"])
 def test_every_tensor_finds_its_name(tmp_path: Path, name: str) -> None:
-    network = randomised(name)
+    network = randomized(name)
     torch.save(in_first_naming(network), tmp_path / "in.pth")
     found = convert(tmp_path / "in.pth", tmp_path / "out.safetensors").state
     expected = {n: t for n, t in network.state_dict().items() if "classifier" not in n}
@@ -113,7 +113,7 @@ def test_every_tensor_finds_its_name(tmp_path: Path, name: str) -> None:
 
 
 def test_inspect(tmp_path: Path) -> None:
-    network = randomised("tf_efficientnet_lite0")
+    network = randomized("tf_efficientnet_lite0")
     torch.save(in_first_naming(network), tmp_path / "theirs.pth")
     save_file(network.state_dict(), tmp_path / "timm.safetensors")
     theirs, ours = (inspect(tmp_path / name) for name in ("theirs.pth", "timm.safetensors"))

@@ -9,10 +9,10 @@ from cgeartheye.utils.errors import UserError
 
 
 @pytest.fixture(params=[False, True], ids=["mlp", "swiglu"])
-def vit(request, randomise) -> VisionTransformer:
+def vit(request, randomize) -> VisionTransformer:
     size = Size(width=48, depth=2, heads=3, hidden=64, swiglu=request.param)
     vit = VisionTransformer(size, grid=2)
-    randomise(vit)
+    randomize(vit)
     return vit.eval()
 
 

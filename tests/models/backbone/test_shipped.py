@@ -5,26 +5,31 @@ import pytest
 import torch
 
 import cgeartheye.weights
-from cgeartheye.config import Backbone, Network, Normalisation
+from cgeartheye.config import Backbone, Network, Normalization
 from cgeartheye.jlssd.curation.backbone import read_network
 from cgeartheye.models.backbone import build, convert, inspect, weights_file
-from cgeartheye.models.backbone.checkpoint_io import Facts, fingerprint, read_weights, save_tensors
+from cgeartheye.models.backbone.checkpoint_io import (
+    WeightsMetadata,
+    fingerprint,
+    read_weights,
+    save_tensors,
+)
 from cgeartheye.models.backbone.variants import SIZES
 from cgeartheye.models.backbone.vit import VisionTransformer
 
-FACTS = Facts(mean=(10, 20, 30), std=(1, 2, 3), gsd=0.6, image_size=56)
+FACTS = WeightsMetadata(mean=(10, 20, 30), std=(1, 2, 3), gsd=0.6, image_size=56)
 CARD = {"teacher": "a teacher", "licence": "Apache-2.0"}
 
 
 @pytest.fixture(autouse=True)
-def ships(monkeypatch, tmp_path, randomise) -> Path:
+def ships(monkeypatch, tmp_path, randomize) -> Path:
     """A stand-in, in half precision."""
     monkeypatch.setitem(SIZES, "tiny", replace(SIZES["tiny"], depth=2))
     folder = tmp_path / "weights"
     folder.mkdir()
     monkeypatch.setattr(cgeartheye.weights, "FOLDER", folder)
     vit = VisionTransformer(SIZES["tiny"], grid=4)
-    randomise(vit)
+    randomize(vit)
     state = {name: tensor.half() for name, tensor in vit.state_dict().items()}
     save_tensors(folder / "tiny.safetensors", state, CARD | FACTS.to_metadata())
     return folder / "tiny.safetensors"
@@ -38,7 +43,7 @@ def test_a_size_takes_the_weights_that_ship_for_it(ships, tuning):
         "normalisation from the weights file",
         "gsd from the weights file",
     )
-    assert (built.gsd, built.normalisation.mean) == (0.6, (10, 20, 30))
+    assert (built.gsd, built.normalization.mean) == (0.6, (10, 20, 30))
     state = read_weights(ships).state
     assert built.fingerprint == fingerprint(state)
     assert built.module.cls_token.dtype == torch.float32
@@ -47,7 +52,7 @@ def test_a_size_takes_the_weights_that_ship_for_it(ships, tuning):
 
 def test_random_asks_for_none():
     built = build(Backbone(name="tiny", weights="random"), 56)
-    assert (built.gsd, built.normalisation) == (None, Normalisation())
+    assert (built.gsd, built.normalization) == (None, Normalization())
     assert built.notes == (
         "backbone.weights is random and tuning is frozen: the backbone is random and stays so",
     )
@@ -75,7 +80,7 @@ def test_a_name_stands_for_them(ships, tmp_path, monkeypatch):
 
 
 def test_converting_keeps_the_card(ships, tmp_path):
-    converted = convert(ships, tmp_path / "mine.safetensors", Facts(gsd=1))
+    converted = convert(ships, tmp_path / "mine.safetensors", WeightsMetadata(gsd=1))
     assert (converted.card, converted.facts) == (CARD, replace(FACTS, gsd=1))
 
 

@@ -6,7 +6,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from cgeartheye.models.backbone.checkpoint_io import Facts, load_into, read_weights
+from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, load_into, read_weights
 from cgeartheye.models.backbone.lora import add_lora
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.variants import SIZES
@@ -50,9 +50,9 @@ def test_keeps_the_contract(name, side, depth, patch):
 
 
 @torch.no_grad()
-def test_is_our_own_network_under_another_name(tmp_path, randomise):
+def test_is_our_own_network_under_another_name(tmp_path, randomize):
     backbone = TimmBackbone("vit_small_patch14_reg4_dinov2", 56).eval()
-    randomise(backbone)
+    randomize(backbone)
     path = tmp_path / "weights.safetensors"
     save_file(backbone.model.state_dict(), path)
     weights = read_weights(path)
@@ -68,7 +68,7 @@ def test_is_our_own_network_under_another_name(tmp_path, randomise):
 def test_loads_its_own_names_strictly(tmp_path):
     source = timm.create_model("vit_tiny_patch16_224", num_classes=5)
     path = tmp_path / "weights.safetensors"
-    save_file(source.state_dict(), path, Facts(gsd=0.5).to_metadata())
+    save_file(source.state_dict(), path, WeightsMetadata(gsd=0.5).to_metadata())
     backbone = TimmBackbone("vit_tiny_patch16_224", 224)
     facts, fingerprint = backbone.load(path)
     assert facts.gsd == 0.5

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from cgeartheye.config import Backbone
 from cgeartheye.data import read_image
-from cgeartheye.data.transforms.image import Normalise
+from cgeartheye.data.transforms.image import Normalize
 from cgeartheye.metrics.probes import linear_probe
 from cgeartheye.models.backbone import VisionTransformer, build
 from cgeartheye.models.backbone.checkpoint_io import inspect, read_weights
@@ -40,13 +40,13 @@ def test_a_tiny_network_takes_them() -> None:
 @pytest.mark.skipif(not UCMERCED.is_dir(), reason=f"UC Merced is not at {UCMERCED}")
 def test_land_use_that_they_never_saw_is_told_apart() -> None:
     built = build(Backbone(name="tiny"), 98)
-    normalise = Normalise(built.normalisation.mean, built.normalisation.std)
+    normalize = Normalize(built.normalization.mean, built.normalization.std)
     features, labels = [], []
     for label, folder in enumerate(sorted(UCMERCED.iterdir())):
         images = [read_image(path)[None] for path in sorted(folder.glob("*.jpg"))[::2]]
         squares = [F.interpolate(i, (98, 98), mode="bilinear", antialias=True) for i in images]
         with torch.no_grad():
-            features.append(built.module(normalise(torch.cat(squares)))[0].numpy())
+            features.append(built.module(normalize(torch.cat(squares)))[0].numpy())
         labels += [label] * len(images)
     tokens, truth = np.concatenate(features), np.array(labels)
     tested = np.arange(len(truth)) % 5 == 0

@@ -20,9 +20,9 @@ SMALL = Size(width=48, depth=3, heads=3, hidden=96)
 
 
 @pytest.fixture
-def vit(randomise) -> VisionTransformer:
+def vit(randomize) -> VisionTransformer:
     vit = VisionTransformer(SMALL, grid=4, registers=2)
-    randomise(vit)
+    randomize(vit)
     return vit.eval()
 
 
@@ -99,9 +99,9 @@ def test_a_constant_position_embedding_stays_constant():
     torch.testing.assert_close(resample_positions(positions, (9, 2)), torch.full((1, 19, 3), 0.7))
 
 
-def test_drop_path_drops_branches_of_samples_at_its_rate(randomise):
+def test_drop_path_drops_branches_of_samples_at_its_rate(randomize):
     vit = VisionTransformer(replace(SMALL, depth=1), grid=2, drop_path=0.5).train()
-    randomise(vit)
+    randomize(vit)
     torch.manual_seed(0)
     count = 1000
     images = torch.randn(1, 3, 28, 28).expand(count, -1, -1, -1)
@@ -132,9 +132,9 @@ def test_crops_of_several_sizes_in_one_pass_are_those_of_one_pass_each(vit):
         torch.testing.assert_close(maps, last.flatten(2).transpose(1, 2))
 
 
-def test_drop_path_over_crops_of_several_sizes_keeps_to_images(randomise):
+def test_drop_path_over_crops_of_several_sizes_keeps_to_images(randomize):
     vit = VisionTransformer(replace(SMALL, depth=1), grid=2, drop_path=0.5).train()
-    randomise(vit)
+    randomize(vit)
     torch.manual_seed(0)
     crops = [torch.randn(1, 3, 28, 28).expand(8, -1, -1, -1), torch.randn(6, 3, 14, 28)]
     together = vit.forward_crops(crops, [None, None])
@@ -144,22 +144,22 @@ def test_drop_path_over_crops_of_several_sizes_keeps_to_images(randomise):
     assert together[1][1].shape == (6, 2, 48)
 
 
-def test_drop_path_is_off_in_evaluation(randomise):
+def test_drop_path_is_off_in_evaluation(randomize):
     vit = VisionTransformer(SMALL, grid=2, drop_path=0.9)
-    randomise(vit)
+    randomize(vit)
     images = torch.randn(2, 3, 28, 28)
     torch.testing.assert_close(vit.eval()(images)[0], vit(images)[0])
     assert not torch.allclose(vit(images)[0], vit.train()(images)[0], atol=1e-3)
 
 
-def test_checkpointed_activations_give_the_same_gradients(randomise):
+def test_checkpointed_activations_give_the_same_gradients(randomize):
     images = torch.randn(4, 3, 28, 28)
     gradients = []
     for checkpointed in (False, True):
         vit = VisionTransformer(
             SMALL, grid=2, registers=1, drop_path=0.4, checkpoint_activations=checkpointed
         ).train()
-        randomise(vit)
+        randomize(vit)
         torch.manual_seed(3)
         vit(images)[0].square().mean().backward()
         gradients.append({n: p.grad for n, p in vit.named_parameters() if n != "mask_token"})

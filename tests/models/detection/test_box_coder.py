@@ -12,10 +12,10 @@ from cgeartheye.models.detection.box_coder import HorizontalBoxes, OrientedBoxes
 HALF_PI = math.pi / 2
 
 
-def boxes_of(count: int, numbers: int) -> torch.Tensor:
-    boxes = torch.rand(count, numbers)
+def boxes_of(count: int, box_dim: int) -> torch.Tensor:
+    boxes = torch.rand(count, box_dim)
     boxes[:, 2:4] = boxes[:, 2:4] * 0.4 + 0.02
-    if numbers == 5:
+    if box_dim == 5:
         boxes[:, 4] *= math.pi
     return boxes
 
@@ -52,10 +52,10 @@ def test_the_cost_of_horizontal_boxes_is_l1_and_generalised_iou() -> None:
 def test_a_box_that_is_right_costs_nothing(oriented: bool) -> None:
     torch.manual_seed(1)
     coder = coder_of(oriented)
-    boxes = boxes_of(9, coder.numbers)
+    boxes = boxes_of(9, coder.box_dim)
     assert coder.distance(boxes, boxes).abs().max() < 1e-4
     assert all(loss.abs().max() < 1e-4 for loss in coder.losses(boxes, boxes).values())
-    other = boxes_of(9, coder.numbers)
+    other = boxes_of(9, coder.box_dim)
     assert coder.distance(other, boxes).min() > 0.01
 
 
@@ -103,7 +103,7 @@ def test_refined_boxes_stay_in_the_image_and_their_gradient_is_finite(
     boxes = torch.tensor([[*shares, angle]])
     moved = torch.tensor([change], requires_grad=True)
     for coder in (HorizontalBoxes(), OrientedBoxes()):
-        refined = coder.refine(boxes[:, : coder.numbers], moved[:, : coder.numbers])
+        refined = coder.refine(boxes[:, : coder.box_dim], moved[:, : coder.box_dim])
         assert refined[:, :4].min() >= 0
         assert refined[:, :4].max() <= 1
         assert 0 <= refined[0, -1].item() <= math.pi + 1e-6

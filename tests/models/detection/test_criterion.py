@@ -7,20 +7,20 @@ from torchvision.ops import sigmoid_focal_loss
 from cgeartheye.models.detection.box_coder import coder_of
 from cgeartheye.models.detection.criterion import Outputs, focal, set_losses
 from cgeartheye.models.detection.dino_detr import DINO
-from cgeartheye.models.detection.matcher import Truth, _costs, gather_truth, match
+from cgeartheye.models.detection.matcher import Targets, _costs, match, pad_targets
 
 
-def truth_of(counts: list[int], numbers: int, classes: int = 3) -> Truth:
-    boxes = torch.rand(len(counts), max(counts), numbers) * 0.5 + 0.1
-    return Truth(boxes, torch.randint(classes, (len(counts), max(counts))), counts)
+def truth_of(counts: list[int], box_dim: int, classes: int = 3) -> Targets:
+    boxes = torch.rand(len(counts), max(counts), box_dim) * 0.5 + 0.1
+    return Targets(boxes, torch.randint(classes, (len(counts), max(counts))), counts)
 
 
 @pytest.mark.parametrize("oriented", [False, True])
 def test_the_assignment_is_the_cheapest_of_all(oriented: bool) -> None:
     torch.manual_seed(0)
     coder = coder_of(oriented)
-    truth = truth_of([3, 0, 1], coder.numbers)
-    logits, boxes = torch.randn(2, 3, 5, 3), torch.rand(2, 3, 5, coder.numbers)
+    truth = truth_of([3, 0, 1], coder.box_dim)
+    logits, boxes = torch.randn(2, 3, 5, 3), torch.rand(2, 3, 5, coder.box_dim)
     pairs = match(logits, boxes, truth, coder)
     costs = _costs(logits, boxes, truth, coder)
     assert len(pairs.layer) == 2 * 4
@@ -39,7 +39,7 @@ def test_the_assignment_is_the_cheapest_of_all(oriented: bool) -> None:
 def test_of_more_objects_than_queries_the_cheapest_are_matched() -> None:
     torch.manual_seed(0)
     coder = coder_of(False)
-    truth = truth_of([4], coder.numbers)
+    truth = truth_of([4], coder.box_dim)
     logits, boxes = torch.randn(1, 1, 2, 3), torch.rand(1, 1, 2, 4)
     pairs = match(logits, boxes, truth, coder)
     costs = _costs(logits, boxes, truth, coder)[0, 0]
@@ -50,7 +50,7 @@ def test_of_more_objects_than_queries_the_cheapest_are_matched() -> None:
 
 def test_nothing_to_find_matches_nothing() -> None:
     coder = coder_of(False)
-    nothing = gather_truth([torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.int64)], coder, 56)
+    nothing = pad_targets([torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.int64)], coder, 56)
     pairs = match(torch.randn(1, 1, 5, 2), torch.rand(1, 1, 5, 4), nothing, coder)
     assert all(len(part) == 0 for part in pairs)
 
@@ -64,30 +64,30 @@ def test_outputs_that_are_no_numbers_are_still_matched() -> None:
 
 def test_focal_loss_is_torchvisions() -> None:
     torch.manual_seed(0)
-    logits, wanted = torch.randn(4, 5) * 5, (torch.rand(4, 5) > 0.5).float()
-    expected = sigmoid_focal_loss(logits, wanted, alpha=0.25, gamma=2.0)
-    torch.testing.assert_close(focal(logits, wanted), expected)
+    logits, targets = torch.randn(4, 5) * 5, (torch.rand(4, 5) > 0.5).float()
+    expected = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2.0)
+    torch.testing.assert_close(focal(logits, targets), expected)
 
 
 @pytest.mark.parametrize("oriented", [False, True])
 def test_the_losses_are_those_of_a_plain_loop(oriented: bool) -> None:
     torch.manual_seed(0)
     coder = coder_of(oriented)
-    truth = truth_of([2, 0, 4], coder.numbers)
-    logits, boxes = torch.randn(3, 3, 6, 3), torch.rand(3, 3, 6, coder.numbers)
-    none = logits.new_zeros(2, 3, 0, 3), boxes.new_zeros(2, 3, 0, coder.numbers)
+    truth = truth_of([2, 0, 4], coder.box_dim)
+    logits, boxes = torch.randn(3, 3, 6, 3), torch.rand(3, 3, 6, coder.box_dim)
+    none = logits.new_zeros(2, 3, 0, 3), boxes.new_zeros(2, 3, 0, coder.box_dim)
     ours = set_losses(Outputs(logits, boxes, None, *none), truth, coder, 6.0, 1.0)
     expected = dict.fromkeys(ours, 0.0)
     pairs = match(logits, boxes, truth, coder)
     for layer, image in itertools.product(range(3), range(3)):
-        wanted = torch.zeros(6, 3)
+        targets = torch.zeros(6, 3)
         for at, im, query, thing in zip(*(part.tolist() for part in pairs), strict=True):
             if (at, im) == (layer, image):
-                wanted[query, truth.labels[image, thing]] = 1
+                targets[query, truth.labels[image, thing]] = 1
                 parts = coder.losses(boxes[layer, image, query], truth.boxes[image, thing])
                 for name, loss in parts.items():
                     expected[name] += float(loss) / 6
-        focals = sigmoid_focal_loss(logits[layer, image], wanted, alpha=0.25, gamma=2.0)
+        focals = sigmoid_focal_loss(logits[layer, image], targets, alpha=0.25, gamma=2.0)
         expected["class"] += float(focals.sum()) / 6
     assert {name: float(loss) for name, loss in ours.items()} == pytest.approx(expected, rel=1e-4)
 
@@ -109,13 +109,13 @@ def test_every_weight_gets_a_finite_gradient_whatever_there_is_to_find(
         queries=20,
         layers=(encoder_layers, 2),
         heads=2,
-        hidden=16,
-        denoising=5,
+        ffn_dim=16,
+        num_dn_queries=5,
     )
     truth = (
-        truth_of(counts, coder.numbers)
+        truth_of(counts, coder.box_dim)
         if max(counts)
-        else Truth(torch.zeros(2, 0, coder.numbers), torch.zeros(2, 0, dtype=torch.int64), counts)
+        else Targets(torch.zeros(2, 0, coder.box_dim), torch.zeros(2, 0, dtype=torch.int64), counts)
     )
     maps = [torch.randn(2, 8, 4, 4) for _ in range(3)]
     outputs = detector.training_outputs(maps, truth)

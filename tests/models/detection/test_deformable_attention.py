@@ -81,16 +81,16 @@ def _theirs() -> tuple[DeformableDetrConfig, dict[str, object]]:
 
 
 @pytest.mark.parametrize("numbers", [2, 4])
-def test_attention_is_that_of_transformers(numbers: int) -> None:
+def test_attention_is_that_of_transformers(box_dim: int) -> None:
     torch.manual_seed(0)
     config, places = _theirs()
     theirs = DeformableDetrMultiscaleDeformableAttention(config, num_heads=3, n_points=2)
-    ours = DeformableAttention(24, heads=3, levels=4, points=2)
+    ours = DeformableAttention(24, heads=3, levels=4, num_points=2)
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     theirs.load_state_dict(ours.state_dict())
     queries, values = torch.randn(2, 9, 24), torch.randn(2, LENGTH, 24)
-    reference = torch.rand(2, 9, numbers)
+    reference = torch.rand(2, 9, box_dim)
     expected = theirs(
         queries,
         encoder_hidden_states=values,
@@ -106,7 +106,7 @@ def test_a_layer_of_the_encoder_is_that_of_transformers() -> None:
     torch.manual_seed(0)
     config, places = _theirs()
     theirs = DeformableDetrEncoderLayer(config).eval()
-    ours = EncoderLayer(24, heads=3, points=2, hidden=40)
+    ours = EncoderLayer(24, heads=3, num_points=2, ffn_dim=40)
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     renamed = {
@@ -117,7 +117,7 @@ def test_a_layer_of_the_encoder_is_that_of_transformers() -> None:
         for name, tensor in ours.state_dict().items()
     }
     theirs.load_state_dict(renamed)
-    x, positions, centres = (
+    x, positions, centers = (
         torch.randn(2, LENGTH, 24),
         torch.randn(LENGTH, 24),
         torch.rand(2, LENGTH, 2),
@@ -126,16 +126,16 @@ def test_a_layer_of_the_encoder_is_that_of_transformers() -> None:
         x,
         None,
         spatial_position_embeddings=positions,
-        reference_points=centres[:, :, None].expand(-1, -1, 4, -1),
+        reference_points=centers[:, :, None].expand(-1, -1, 4, -1),
         **places,
     )
-    torch.testing.assert_close(ours(x, positions, centres, SHAPES), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours(x, positions, centers, SHAPES), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_offsets_turn_with_an_oriented_box() -> None:
     """In a picture that is turned by a quarter, a turned box reads what it read before."""
     torch.manual_seed(1)
-    attention = DeformableAttention(16, heads=2, levels=4, points=3).double()
+    attention = DeformableAttention(16, heads=2, levels=4, num_points=3).double()
     for parameter in attention.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     shapes = [(8, 8), (4, 4), (2, 2), (1, 1)]

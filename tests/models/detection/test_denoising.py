@@ -5,21 +5,21 @@ import torch
 
 from cgeartheye.boxes import from_horizontal, overlap
 from cgeartheye.models.detection.denoising import Denoising
-from cgeartheye.models.detection.matcher import Truth
+from cgeartheye.models.detection.matcher import Targets
 
 
-def truth_of(counts: list[int], numbers: int) -> Truth:
+def truth_of(counts: list[int], box_dim: int) -> Targets:
     torch.manual_seed(7)
     most = max(counts)
-    boxes = torch.rand(len(counts), most, numbers) * 0.4 + 0.3
+    boxes = torch.rand(len(counts), most, box_dim) * 0.4 + 0.3
     boxes[..., 2:4] *= 0.5
-    return Truth(boxes, torch.randint(3, (len(counts), most)), counts)
+    return Targets(boxes, torch.randint(3, (len(counts), most)), counts)
 
 
 @pytest.mark.parametrize("counts", [[2, 5], [0, 0], [0, 1], [9, 30], [4, 10]])
 def test_queries_are_always_as_many_and_know_what_they_were_made_of(counts: list[int]) -> None:
     truth = truth_of(counts, 4)
-    noised = Denoising(3, 8, count=10, label_noise=0.0, box_noise=0.3)(truth, queries=6)
+    noised = Denoising(3, 8, count=10, label_noise=0.0, box_noise_scale=0.3)(truth, queries=6)
     assert noised.queries.shape == (2, 20, 8)
     assert noised.boxes.shape == (2, 20, 4)
     for image, count in enumerate(counts):
@@ -35,7 +35,7 @@ def test_queries_are_always_as_many_and_know_what_they_were_made_of(counts: list
 
 def test_labels_are_those_of_the_objects_without_noise() -> None:
     truth = truth_of([3, 2], 4)
-    denoising = Denoising(3, 8, count=10, label_noise=0.0, box_noise=0.3)
+    denoising = Denoising(3, 8, count=10, label_noise=0.0, box_noise_scale=0.3)
     noised = denoising(truth, queries=6)
     labels = truth.labels.gather(1, noised.object)
     expected = denoising.label_embedding(labels)[noised.real]
@@ -43,8 +43,8 @@ def test_labels_are_those_of_the_objects_without_noise() -> None:
 
 
 def test_about_the_asked_share_of_labels_is_drawn_anew() -> None:
-    truth = Truth(torch.rand(1, 1000, 4), torch.zeros(1, 1000, dtype=torch.int64), [1000])
-    denoising = Denoising(50, 4, count=1000, label_noise=0.25, box_noise=0.3)
+    truth = Targets(torch.rand(1, 1000, 4), torch.zeros(1, 1000, dtype=torch.int64), [1000])
+    denoising = Denoising(50, 4, count=1000, label_noise=0.25, box_noise_scale=0.3)
     torch.manual_seed(0)
     queries = denoising(truth, queries=1).queries
     kept = (queries == denoising.label_embedding.weight[0]).all(-1).float().mean()
@@ -52,12 +52,12 @@ def test_about_the_asked_share_of_labels_is_drawn_anew() -> None:
 
 
 @pytest.mark.parametrize("numbers", [4, 5])
-def test_positives_lie_nearer_than_negatives(numbers: int) -> None:
-    truth = truth_of([40], numbers)
-    noised = Denoising(3, 8, count=200, label_noise=0.0, box_noise=0.5)(truth, queries=6)
+def test_positives_lie_nearer_than_negatives(box_dim: int) -> None:
+    truth = truth_of([40], box_dim)
+    noised = Denoising(3, 8, count=200, label_noise=0.0, box_noise_scale=0.5)(truth, queries=6)
     made_of = truth.boxes[0][noised.object[0]]
     boxes, positive, real = noised.boxes[0], noised.positive[0], noised.real[0]
-    if numbers == 4:
+    if box_dim == 4:
         pairs = [
             from_horizontal(torch.cat([b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2], 1))
             for b in (boxes, made_of)
@@ -69,7 +69,7 @@ def test_positives_lie_nearer_than_negatives(numbers: int) -> None:
     ).diagonal()
     assert iou[positive].mean() > iou[real & ~positive].mean() + 0.2
     assert iou[positive].min() > 0.2
-    if numbers == 5:
+    if box_dim == 5:
         turn = (boxes[:, 4] - made_of[:, 4]).abs()
         turn = torch.minimum(turn, math.pi - turn)
         assert turn[positive].max() <= 0.5 * math.pi / 12 + 1e-5
@@ -81,11 +81,11 @@ def test_positives_lie_nearer_than_negatives(numbers: int) -> None:
 
 def test_groups_see_themselves_and_the_other_queries_see_none() -> None:
     truth = truth_of([2, 3], 4)
-    noised = Denoising(3, 8, count=10, label_noise=0.0, box_noise=0.3)(truth, queries=4)
-    hidden = noised.hidden
-    assert hidden.shape == (24, 24)
-    assert hidden[20:, :20].all()
-    assert not hidden[20:, 20:].any()
-    assert not hidden[:20, 20:].any()
+    noised = Denoising(3, 8, count=10, label_noise=0.0, box_noise_scale=0.3)(truth, queries=4)
+    attn_mask = noised.attn_mask
+    assert attn_mask.shape == (24, 24)
+    assert attn_mask[20:, :20].all()
+    assert not attn_mask[20:, 20:].any()
+    assert not attn_mask[:20, 20:].any()
     group = torch.arange(20) // 6
-    assert torch.equal(~hidden[:20, :20], group[:, None] == group)
+    assert torch.equal(~attn_mask[:20, :20], group[:, None] == group)

@@ -3,7 +3,7 @@ import torch
 
 from cgeartheye.models.detection.box_coder import coder_of
 from cgeartheye.models.detection.dino_detr import DINO
-from cgeartheye.models.detection.matcher import gather_truth
+from cgeartheye.models.detection.matcher import pad_targets
 from cgeartheye.models.detection.position_encoding import box_positions, pixel_positions
 
 
@@ -46,7 +46,7 @@ def test_what_is_found_does_not_depend_on_the_noised_queries(oriented: bool) -> 
     model = detector(oriented).eval()
     boxes = torch.rand(3, 8 if oriented else 4).sort(1).values * 56
     labels = torch.tensor([0, 1, 2])
-    truth = gather_truth([boxes, boxes[:1]], [labels, labels[:1]], model.coder, 56)
+    truth = pad_targets([boxes, boxes[:1]], [labels, labels[:1]], model.coder, 56)
     outputs = model.training_outputs(maps(), truth)
     logits, found = model(maps())
     torch.testing.assert_close(outputs.logits[-1], logits)

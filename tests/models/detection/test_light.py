@@ -11,10 +11,10 @@ from cgeartheye.models.detection import LightDetector, coder_of
 from cgeartheye.models.detection.light import points_of
 
 
-def random_boxes(count: int, numbers: int) -> torch.Tensor:
-    boxes = torch.rand(count, numbers)
+def random_boxes(count: int, box_dim: int) -> torch.Tensor:
+    boxes = torch.rand(count, box_dim)
     boxes[:, 2:4] = boxes[:, 2:4] * 0.4 + 0.02
-    if numbers == 5:
+    if box_dim == 5:
         boxes[:, 4] *= math.pi
     return boxes
 
@@ -29,7 +29,7 @@ def test_every_point_of_three_levels_tells_a_class_and_a_box(oriented: bool, sid
     half = -(-side // 2)
     count = 4 * side**2 + side**2 + half**2
     assert logits.shape == (2, count, 3)
-    assert boxes.shape == (2, count, coder.numbers)
+    assert boxes.shape == (2, count, coder.box_dim)
     assert points.centers.shape == (count, 2)
     assert points.cells.unique().tolist() == pytest.approx([1 / (2 * side), 1 / side, 1 / half])
     # Before anything is learnt a box lies around its point, and the chance of a class is small.
@@ -109,7 +109,7 @@ def test_points_in_a_box_are_those_that_shapely_finds_in_it(seed: int) -> None:
     points = torch.rand(40, 2)
     for oriented in (False, True):
         coder = coder_of(oriented)
-        boxes = random_boxes(3, coder.numbers).double()
+        boxes = random_boxes(3, coder.box_dim).double()
         inside = (coder.local(points.double(), boxes[:, None]).abs() < 1).all(-1)
         rotated = torch.cat([boxes[:, :4], boxes.new_zeros(3, 1)], 1) if not oriented else boxes
         for box, found in zip(corners_of(rotated), inside, strict=True):
@@ -122,7 +122,7 @@ def test_points_in_a_box_are_those_that_shapely_finds_in_it(seed: int) -> None:
 def test_the_overlap_is_that_of_pixels(oriented: bool) -> None:
     torch.manual_seed(0)
     coder = coder_of(oriented)
-    first, second = random_boxes(20, coder.numbers), random_boxes(20, coder.numbers)
+    first, second = random_boxes(20, coder.box_dim), random_boxes(20, coder.box_dim)
     scale = 800 if not oriented else torch.tensor([800.0, 800, 800, 800, 1])
     pixels = [each * scale for each in (first, second)]
     if not oriented:

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cgeartheye.models.detection import LightDetector, Truth, aligned_losses, assign, coder_of
+from cgeartheye.models.detection import LightDetector, Targets, aligned_losses, assign, coder_of
 from cgeartheye.models.detection.light import Points, points_of
 from cgeartheye.models.detection.task_alignment import ALPHA, BETA, TOP
 
@@ -10,14 +10,14 @@ SHAPES = [(8, 8), (4, 4), (2, 2)]
 COUNT = 84
 
 
-def truth_of(counts: list[int], numbers: int, classes: int = 3) -> Truth:
-    boxes = torch.rand(len(counts), max(counts), numbers) * 0.4 + 0.2
-    return Truth(boxes, torch.randint(classes, (len(counts), max(counts))), counts)
+def truth_of(counts: list[int], box_dim: int, classes: int = 3) -> Targets:
+    boxes = torch.rand(len(counts), max(counts), box_dim) * 0.4 + 0.2
+    return Targets(boxes, torch.randint(classes, (len(counts), max(counts))), counts)
 
 
-def told(batch: int, numbers: int) -> tuple[torch.Tensor, torch.Tensor, Points]:
+def told(batch: int, box_dim: int) -> tuple[torch.Tensor, torch.Tensor, Points]:
     points = points_of(SHAPES, torch.device("cpu"))
-    boxes = torch.rand(batch, COUNT, numbers) * 0.3 + 0.1
+    boxes = torch.rand(batch, COUNT, box_dim) * 0.3 + 0.1
     boxes[..., :2] = points.centers + 0.1 * torch.randn(batch, COUNT, 2)
     return torch.randn(batch, COUNT, 3), boxes, points
 
@@ -26,8 +26,8 @@ def told(batch: int, numbers: int) -> tuple[torch.Tensor, torch.Tensor, Points]:
 def test_the_assignment_is_that_of_a_plain_loop(oriented: bool) -> None:
     torch.manual_seed(0)
     coder = coder_of(oriented)
-    truth = truth_of([5, 0, 2], coder.numbers)
-    logits, boxes, points = told(3, coder.numbers)
+    truth = truth_of([5, 0, 2], coder.box_dim)
+    logits, boxes, points = told(3, coder.box_dim)
     expected = {}
     for image, count in enumerate(truth.counts):
         asked: dict[int, list[tuple[float, int, float]]] = {}
@@ -64,7 +64,7 @@ def test_the_assignment_is_that_of_a_plain_loop(oriented: bool) -> None:
 def test_the_smallest_object_has_points_too() -> None:
     coder = coder_of(True)
     speck = torch.tensor([[[0.501, 0.49, 1e-3, 1e-3, 0.3]]])
-    truth = Truth(speck, torch.tensor([[1]]), [1])
+    truth = Targets(speck, torch.tensor([[1]]), [1])
     logits, boxes, points = told(1, 5)
     found = assign(logits, boxes, points, truth, coder)
     assert len(found.point) >= 4
@@ -87,8 +87,8 @@ def test_what_is_told_exactly_has_the_quality_of_one() -> None:
 def test_the_losses_are_those_of_a_plain_loop(oriented: bool) -> None:
     torch.manual_seed(0)
     coder = coder_of(oriented)
-    truth = truth_of([2, 0], coder.numbers)
-    logits, boxes, points = told(2, coder.numbers)
+    truth = truth_of([2, 0], coder.box_dim)
+    logits, boxes, points = told(2, coder.box_dim)
     found = assign(logits, boxes, points, truth, coder)
     ours = aligned_losses(logits, boxes, found, truth, coder, 3.0)
     target, box_loss = torch.zeros(2, COUNT, 3), 0.0
@@ -112,9 +112,9 @@ def test_every_weight_gets_a_finite_gradient_whatever_there_is_to_find(
     coder = coder_of(oriented)
     detector = LightDetector(8, 2, 3, coder, 16)
     if max(counts):
-        truth = truth_of(counts, coder.numbers)
+        truth = truth_of(counts, coder.box_dim)
     else:
-        truth = Truth(torch.zeros(2, 0, coder.numbers), torch.zeros(2, 0).long(), counts)
+        truth = Targets(torch.zeros(2, 0, coder.box_dim), torch.zeros(2, 0).long(), counts)
     logits, boxes, points = detector([torch.randn(2, 8, 4, 4) for _ in range(2)])
     found = assign(logits, boxes, points, truth, coder)
     losses = aligned_losses(logits, boxes, found, truth, coder, 1.0)

@@ -11,17 +11,17 @@ from cgeartheye.models.segmentation import cross_entropy, dice
 CLASSES = 4
 
 
-def batch(seed: int, unlabelled: float = 0.3) -> tuple[Tensor, Tensor]:
+def batch(seed: int, unlabeled: float = 0.3) -> tuple[Tensor, Tensor]:
     """No pixel is of class 2."""
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(2, CLASSES, 5, 7, generator=generator)
     mask = torch.randint(0, CLASSES, (2, 5, 7), generator=generator)
     mask[mask == 2] = 0
-    mask[torch.rand(mask.shape, generator=generator) < unlabelled] = 255
+    mask[torch.rand(mask.shape, generator=generator) < unlabeled] = 255
     return logits, mask.to(torch.uint8)
 
 
-def labelled_rows(logits: Tensor, mask: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def labeled_rows(logits: Tensor, mask: Tensor) -> tuple[np.ndarray, np.ndarray]:
     rows = logits.double().softmax(1).permute(0, 2, 3, 1)[mask != 255]
     return rows.numpy(), mask[mask != 255].numpy()
 
@@ -30,7 +30,7 @@ def labelled_rows(logits: Tensor, mask: Tensor) -> tuple[np.ndarray, np.ndarray]
 @given(seed=st.integers(0, 1000))
 def test_cross_entropy_agrees_with_sklearn(weights: tuple[float, ...] | None, seed: int) -> None:
     logits, mask = batch(seed)
-    rows, truth = labelled_rows(logits, mask)
+    rows, truth = labeled_rows(logits, mask)
     if len(set(truth)) < 1:
         return
     pixel_weights = None if weights is None else np.array(weights)[truth]
@@ -42,7 +42,7 @@ def test_cross_entropy_agrees_with_sklearn(weights: tuple[float, ...] | None, se
 @given(seed=st.integers(0, 1000))
 def test_dice_agrees_with_its_definition(seed: int) -> None:
     logits, mask = batch(seed)
-    rows, truth = labelled_rows(logits, mask)
+    rows, truth = labeled_rows(logits, mask)
     losses = []
     for label in set(truth.tolist()):
         guess, real = rows[:, label], truth == label
@@ -51,7 +51,7 @@ def test_dice_agrees_with_its_definition(seed: int) -> None:
 
 
 def test_dice_of_right_and_of_wrong() -> None:
-    _, mask = batch(0, unlabelled=0)
+    _, mask = batch(0, unlabeled=0)
     right = torch.nn.functional.one_hot(mask.long(), CLASSES).permute(0, 3, 1, 2) * 100.0
     assert dice(right, mask).item() == pytest.approx(0, abs=1e-5)
     assert dice(right.roll(1, dims=1), mask).item() == pytest.approx(1)

@@ -19,7 +19,7 @@ def maps(grid: tuple[int, int], images: int = 2) -> list[Tensor]:
     return list(torch.randn(4, images, WIDTH, *grid))
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     """With norms and biases that a mistake would show in."""
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
@@ -81,7 +81,7 @@ def test_parameters_have_the_names_and_shapes_of_mmsegmentation() -> None:
 @torch.no_grad()
 def test_logits_agree_with_transformers(grid: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    ours = randomised(UPerNet(WIDTH, CLASSES, CHANNELS)).eval()
+    ours = randomized(UPerNet(WIDTH, CLASSES, CHANNELS)).eval()
     config = UperNetConfig(
         backbone_config={"model_type": "resnet"}, hidden_size=CHANNELS, num_labels=CLASSES
     )
@@ -98,7 +98,7 @@ def test_logits_agree_with_transformers(grid: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def test_neck_agrees_with_a_resize_before_both_convolutions() -> None:
-    neck = randomised(UPerNet(WIDTH, CLASSES, CHANNELS)).neck
+    neck = randomized(UPerNet(WIDTH, CLASSES, CHANNELS)).neck
     given = maps((5, 7))
     levels = neck(given)
     assert [tuple(x.shape[2:]) for x in levels] == [(20, 28), (10, 14), (5, 7), (2, 3)]
@@ -115,7 +115,7 @@ def test_neck_agrees_with_a_resize_before_both_convolutions() -> None:
 
 @torch.no_grad()
 def test_training_logits_are_the_prediction_and_the_auxiliary_heads() -> None:
-    decoder = randomised(UPerNet(WIDTH, CLASSES, CHANNELS)).eval()
+    decoder = randomized(UPerNet(WIDTH, CLASSES, CHANNELS)).eval()
     given, size = maps((4, 6)), (56, 84)
     main, auxiliary = decoder.training_logits(given, size)
     assert main.shape == auxiliary.shape == (2, CLASSES, *size)
@@ -150,7 +150,7 @@ def test_a_single_image_trains() -> None:
 
 
 def test_a_single_value_is_normalised_with_the_running_statistics() -> None:
-    layer = randomised(ConvModule(WIDTH, CHANNELS, 1))
+    layer = randomized(ConvModule(WIDTH, CHANNELS, 1))
     x = torch.randn(1, WIDTH, 1, 1)
     before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     trained = layer.train()(x)

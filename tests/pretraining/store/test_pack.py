@@ -283,8 +283,8 @@ def test_damaged_rasters_are_skipped_too(tmp_path: Path) -> None:
     (root / "junk.tif").write_bytes(b"junk")
     out = tmp_path / "store"
     with pytest.raises(UserError, match=r"junk\.tif .*--skip-damaged"):
-        pack(root, out, Settings(chip=30), workers=0)
-    done = pack(root, out, Settings(chip=30), skip_damaged=True, workers=0)
+        pack(root, out, Settings(chip_size=30), workers=0)
+    done = pack(root, out, Settings(chip_size=30), skip_damaged=True, workers=0)
     assert done.images == 4
     assert {name.split("#")[0] for name in done.skipped} == {"scenes/half.tif", "scenes/junk.tif"}
 
@@ -340,7 +340,7 @@ def test_rasters_of_several_dates_are_cut_along_one_grid(tmp_path: Path) -> None
         transform = from_origin(500_000 + left, 4_000_000 - top, 1, 1)
         date = ground[top:, left:] // 2 + left
         write_raster(root / f"{name}.tif", date, crs="EPSG:32633", transform=transform)
-    done = pack(root, tmp_path / "store", Settings(chip=30), workers=0)
+    done = pack(root, tmp_path / "store", Settings(chip_size=30), workers=0)
     # The grid starts at (0, 0): 3 x 3 chips; of the second date, rows and columns from 30 on.
     assert (done.images, done.places, done.in_seasons) == (9 + 4, 9, 4)
     store = Store(tmp_path / "store")
@@ -365,9 +365,9 @@ def test_only_rasters_of_one_resolution_share_places(tmp_path: Path) -> None:
         write_raster(
             root / f"{name}.tif", picture(0, side=side), crs="EPSG:32633", transform=transform
         )
-    done = pack(root, tmp_path / "apart", Settings(chip=30), workers=0)
+    done = pack(root, tmp_path / "apart", Settings(chip_size=30), workers=0)
     assert (done.images, done.in_seasons) == (4 + 16, 0)
-    done = pack(root, tmp_path / "together", Settings(chip=30, gsd=1.0), workers=0)
+    done = pack(root, tmp_path / "together", Settings(chip_size=30, gsd=1.0), workers=0)
     assert (done.images, done.in_seasons) == (4 + 4, 4)
 
 
@@ -376,9 +376,9 @@ def test_chips_of_another_size_are_other_images(tmp_path: Path) -> None:
     transform = from_origin(0, 0, 1, 1)
     write_raster(scene, picture(0, side=80), crs="EPSG:32633", transform=transform)
     for settings, count in (
-        (Settings(chip=20), 16),
-        (Settings(chip=40), 4),
-        (Settings(chip=20, gsd=2), 4),
+        (Settings(chip_size=20), 16),
+        (Settings(chip_size=40), 4),
+        (Settings(chip_size=20, gsd=2), 4),
     ):
         done = pack(scene, tmp_path / "store", settings, workers=0)
         assert (done.added, done.present) == (count, 0)
@@ -393,9 +393,11 @@ def test_chips_of_a_chosen_gsd(tmp_path: Path) -> None:
     pixels[::2] //= 2  # so that only an average over both rows is right
     transform = from_origin(500_000, 4_000_000, 0.5, 0.5)
     write_raster(tmp_path / "scene.tif", pixels, crs="EPSG:32633", transform=transform)
-    with pytest.raises(UserError, match="--chip"):
+    with pytest.raises(UserError, match="--chip-size"):
         pack(tmp_path / "scene.tif", tmp_path / "none", Settings(gsd=1.0), workers=0)
-    done = pack(tmp_path / "scene.tif", tmp_path / "utm", Settings(chip=60, gsd=1.0), workers=0)
+    done = pack(
+        tmp_path / "scene.tif", tmp_path / "utm", Settings(chip_size=60, gsd=1.0), workers=0
+    )
     assert done.images == 4
     expected = pixels.reshape(120, 2, 120, 2, 3).mean((1, 3))
     store = Store(tmp_path / "utm")
@@ -413,7 +415,9 @@ def test_a_raster_in_degrees_is_warped_to_metres(tmp_path: Path, lon: float, ima
     transform = from_origin(lon, 45, 3.6e-5, 3.6e-5)
     bright = 155 + picture(0, side=100)[..., :1].repeat(3, axis=2) % 101
     write_raster(tmp_path / "scene.tif", bright, crs="EPSG:4326", transform=transform)
-    done = pack(tmp_path / "scene.tif", tmp_path / "store", Settings(chip=70, gsd=2.0), workers=0)
+    done = pack(
+        tmp_path / "scene.tif", tmp_path / "store", Settings(chip_size=70, gsd=2.0), workers=0
+    )
     assert (done.images, done.empty) == (images, 4 - images)
     store = Store(tmp_path / "store")
     for i, row in enumerate(store.table.to_pylist()):
@@ -428,7 +432,10 @@ def test_ground_of_one_dark_band_is_no_hole(tmp_path: Path) -> None:
     pixels[..., 0] = 0
     georeference = {"crs": "EPSG:32633", "transform": from_origin(0, 0, 1, 1), "nodata": 0}
     write_raster(tmp_path / "water.tif", pixels, **georeference)
-    for out, settings in (("own", Settings(chip=30)), ("coarse", Settings(chip=15, gsd=2.0))):
+    for out, settings in (
+        ("own", Settings(chip_size=30)),
+        ("coarse", Settings(chip_size=15, gsd=2.0)),
+    ):
         done = pack(tmp_path / "water.tif", tmp_path / out, settings, workers=0)
         assert (done.images, done.empty) == (4, 0)
 
@@ -445,7 +452,7 @@ def test_chips_without_data_are_left_out_and_scenes_are_stretched_as_one(tmp_pat
         crs="EPSG:32633",
         transform=from_origin(0, 0, 0.5, 0.5),
     )
-    done = pack(tmp_path / "scene.tif", tmp_path / "store", Settings(chip=20), workers=0)
+    done = pack(tmp_path / "scene.tif", tmp_path / "store", Settings(chip_size=20), workers=0)
     # Of 2 x 4 chips those of the last column are nodata.
     assert (done.images, done.empty) == (6, 2)
     store = Store(tmp_path / "store")

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from cgeartheye.config import Normalisation
-from cgeartheye.data.transforms.image import Normalise
+from cgeartheye.config import Normalization
+from cgeartheye.data.transforms.image import Normalize
 from cgeartheye.pretraining.views import crops
 from cgeartheye.pretraining.views.augment import augment
 from cgeartheye.pretraining.views.crops import crop, crop_batch
@@ -128,7 +128,7 @@ def test_no_crops() -> None:
 
 # Colour
 
-NEUTRAL = Normalisation(mean=(0, 0, 0), std=(255, 255, 255))
+NEUTRAL = Normalization(mean=(0, 0, 0), std=(255, 255, 255))
 
 
 def test_jitter_is_torchvisions_in_fixed_order() -> None:
@@ -147,11 +147,11 @@ def test_jitter_is_torchvisions_in_fixed_order() -> None:
 
 
 def test_factors_of_one_only_normalise() -> None:
-    normalisation = Normalisation(mean=(100, 110, 120), std=(40, 50, 60))
+    normalization = Normalization(mean=(100, 110, 120), std=(40, 50, 60))
     pixels = torch.stack([noise(9, 9, seed) for seed in range(4)])
     before = pixels.clone()
-    got = augment(pixels, torch.ones(4, 3), normalisation)
-    expected = Normalise(normalisation.mean, normalisation.std)(pixels)
+    got = augment(pixels, torch.ones(4, 3), normalization)
+    expected = Normalize(normalization.mean, normalization.std)(pixels)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
     assert got.dtype == torch.float32
     assert torch.equal(pixels, before)

@@ -246,7 +246,7 @@ def test_masks_have_the_exact_count_whatever_is_drawn(
     assert masks.sum(axis=(1, 2)).tolist() == wanted
 
 
-def neighbours_alike(masks: np.ndarray) -> float:
+def neighbors_alike(masks: np.ndarray) -> float:
     """Share of masked patches' neighbours that are masked too."""
     pairs = (masks[:, 1:] & masks[:, :-1]).sum() + (masks[:, :, 1:] & masks[:, :, :-1]).sum()
     return float(2 * pairs / (4 * masks.sum()))
@@ -279,9 +279,9 @@ def test_masks_come_in_blocks_as_beit_draws_them() -> None:
     wanted = round(share * GRID**2)
     beit = np.stack([beit_mask(random, GRID, wanted) for _ in range(800)])
     scattered = random.permuted(ours.reshape(800, -1), axis=1).reshape(ours.shape)
-    assert neighbours_alike(scattered) < 0.32
-    assert neighbours_alike(ours) > 0.75
-    assert neighbours_alike(ours) == pytest.approx(neighbours_alike(beit), abs=0.03)
+    assert neighbors_alike(scattered) < 0.32
+    assert neighbors_alike(ours) > 0.75
+    assert neighbors_alike(ours) == pytest.approx(neighbors_alike(beit), abs=0.03)
     # Likewise where on the grid they lie: fewer at the border.
     profile, expected = ours.mean(axis=(0, 1)), beit.mean(axis=(0, 1))
     np.testing.assert_allclose(profile, expected, atol=0.05)

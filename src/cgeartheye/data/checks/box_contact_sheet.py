@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from cgeartheye.config import Colour, DetectionData
+from cgeartheye.config import Color, DetectionData
 from cgeartheye.data.checks.contact_sheet import contact_sheet
 from cgeartheye.data.datasets.detection import boxes_of
-from cgeartheye.data.formats.masks import distinct_colours
+from cgeartheye.data.formats.masks import distinct_colors
 from cgeartheye.data.formats.voc_dota_yolo import Objects
 from cgeartheye.data.image_io import read_image
 
@@ -33,7 +33,7 @@ def box_sheet(
         parts: images that can be read and their objects; the first part that has a class shows it.
         data: how boxes are fitted, and images read.
     """
-    colours = distinct_colours(classes)
+    colors = distinct_colors(classes)
     rows: dict[str, list[npt.NDArray[np.uint8]]] = {}
     for label, name in enumerate(classes):
         for objects in parts:
@@ -41,15 +41,15 @@ def box_sheet(
             if having:
                 places = np.linspace(0, len(having) - 1, min(_SAMPLES, len(having))).astype(int)
                 rows[name] = [
-                    _thumbnail(root / having[place], objects[having[place]], label, colours, data)
+                    _thumbnail(root / having[place], objects[having[place]], label, colors, data)
                     for place in places
                 ]
                 break
-    return contact_sheet(rows, _SIDE, dict(zip(classes, colours, strict=True)))
+    return contact_sheet(rows, _SIDE, dict(zip(classes, colors, strict=True)))
 
 
 def _thumbnail(
-    path: Path, objects: Objects, label: int, colours: tuple[Colour, ...], data: DetectionData
+    path: Path, objects: Objects, label: int, colors: tuple[Color, ...], data: DetectionData
 ) -> npt.NDArray[np.uint8]:
     """Show the largest object of a class in an image, its box bold, and all other boxes."""
     image = read_image(path, data.bands, data.stretch)
@@ -68,10 +68,10 @@ def _thumbnail(
     )
     draw = ImageDraw.Draw(cut)
     for place, box in enumerate((corners - (left, top)) * (_SIDE / side)):
-        colour = colours[objects.labels[place]]
+        color = colors[objects.labels[place]]
         draw.polygon(
             [tuple(point) for point in box.tolist()],
-            outline=colour,
+            outline=color,
             width=3 if place == shown else 1,
         )
     return np.asarray(cut)

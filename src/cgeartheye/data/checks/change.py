@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from cgeartheye.config import ChangeData, Normalisation
+from cgeartheye.config import ChangeData, Normalization
 from cgeartheye.data.checks.contact_sheet import contact_sheet
 from cgeartheye.data.checks.findings import CheckResult, Finding
 from cgeartheye.data.checks.image_stats import examine, shrink
@@ -18,7 +18,7 @@ from cgeartheye.data.checks.segmentation import (
     Examined,
     common_findings,
     examine_files,
-    lay_over,
+    overlay_mask,
     pixels_of,
     window_around,
 )
@@ -36,14 +36,14 @@ _SAMPLES, _SIDE = 4, 160  # pairs on the contact sheet, pixels of each
 
 def check_pairs(
     data: ChangeData,
-    normalisation: Normalisation | None = None,
+    normalization: Normalization | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Examine change data: folders, files, the pixels of every image and mask, and every pair.
 
     Args:
         data: the section of a config; `data.workers` processes decode the files.
-        normalisation: the one that the run will use, where it is known.
+        normalization: the one that the run will use, where it is known.
         progress: called with the number of files and pairs examined so far and in all.
 
     Raises:
@@ -60,7 +60,7 @@ def check_pairs(
         data.workers,
         lambda done, all: progress(files + done, files + all),
     )
-    findings = common_findings(found, seen, data, normalisation, _repeated(found, seen))
+    findings = common_findings(found, seen, data, normalization, _repeated(found, seen))
     findings += _registered(samples, shifts)
     return CheckResult(
         findings, found.legend.classes, seen.counts, _sheet(found, seen, data), "pixels"
@@ -176,6 +176,6 @@ def _thumbnails(found: MaskSurvey, sample: Sample, data: ChangeData) -> list[npt
         return []
     window = window_around(labels, 1, data.image_size)
     before, after = pair[:, *window].split(3)
-    tinted = lay_over(after.permute(1, 2, 0).numpy(), labels[window].numpy(), found.legend)
+    tinted = overlay_mask(after.permute(1, 2, 0).numpy(), labels[window].numpy(), found.legend)
     changed = torch.from_numpy(tinted).permute(2, 0, 1)
     return [shrink(image, _SIDE) for image in (before, after, changed)]

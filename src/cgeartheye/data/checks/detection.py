@@ -13,20 +13,20 @@ import torch
 from PIL import Image
 
 from cgeartheye.boxes import oriented_of, paired_overlap
-from cgeartheye.config import DetectionData, Normalisation
+from cgeartheye.config import DetectionData, Normalization
 from cgeartheye.data.checks.box_contact_sheet import box_sheet
 from cgeartheye.data.checks.findings import (
     CheckResult,
     Finding,
     Occurrence,
     absent,
-    colours,
+    colors,
     depth,
     describe_sizes,
     readable,
     repeated,
 )
-from cgeartheye.data.checks.image_stats import Facts, examine, image_facts
+from cgeartheye.data.checks.image_stats import ImageStats, compute_image_stats, examine
 from cgeartheye.data.datasets.detection import boxes_of
 from cgeartheye.data.formats.voc_dota_yolo import Objects
 from cgeartheye.data.index.detection import BoxSurvey, survey_boxes
@@ -66,14 +66,14 @@ class _Seen:
 
 def check_boxes(
     data: DetectionData,
-    normalisation: Normalisation | None = None,
+    normalization: Normalization | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Examine detection data: folders, files, every box, and the pixels of every image.
 
     Args:
         data: the section of a config; `data.workers` processes decode the files.
-        normalisation: the one that the run will use, where it is known.
+        normalization: the one that the run will use, where it is known.
         progress: called with the number of images examined so far and in all.
 
     Raises:
@@ -83,11 +83,11 @@ def check_boxes(
     found = survey_boxes(data)
     objects = {name: one for part in found.parts.values() for name, one in part.items()}
     names = sorted(objects)
-    facts: dict[str, Facts] = {}
+    facts: dict[str, ImageStats] = {}
     unreadable: list[str] = []
     look = partial(_look, found.root, data)
     for name, one in zip(names, examine(names, look, data.workers, progress), strict=True):
-        if isinstance(one, Facts):
+        if isinstance(one, ImageStats):
             facts[name] = one
         else:
             unreadable.append(one)
@@ -114,19 +114,21 @@ def check_boxes(
         findings += [Finding("ok", sentence), *depth(facts, data.stretch)]
     train = [facts[name] for name in found.parts.get("train", {}) if name in facts]
     if train:
-        findings.append(colours(train, normalisation))
+        findings.append(colors(train, normalization))
     return CheckResult(findings, classes, counts, _sheet(found, facts, data), "boxes")
 
 
-def _look(root: Path, data: DetectionData, name: str) -> Facts:
-    return image_facts(root / name, data.bands, data.stretch)
+def _look(root: Path, data: DetectionData, name: str) -> ImageStats:
+    return compute_image_stats(root / name, data.bands, data.stretch)
 
 
 def _labels(objects: dict[str, Objects]) -> npt.NDArray[np.int64]:
     return np.concatenate([np.zeros(0, np.int64), *(one.labels for one in objects.values())])
 
 
-def _gather(objects: dict[str, Objects], facts: dict[str, Facts], data: DetectionData) -> _Seen:
+def _gather(
+    objects: dict[str, Objects], facts: dict[str, ImageStats], data: DetectionData
+) -> _Seen:
     names = [name for name, one in objects.items() for _ in range(len(one))]
     corners = np.concatenate([np.zeros((0, 4, 2)), *(one.corners for one in objects.values())])
     if data.boxes == "oriented":
@@ -236,17 +238,17 @@ def _doubled(seen: _Seen, classes: tuple[str, ...]) -> Finding:
 def _pairs(boxes: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
     """Return which boxes of an image and class are the same."""
     # Only those with about the same middle can be. An image may have thousands: no table of pairs.
-    middles = boxes[:, :2] if boxes.shape[1] == 5 else (boxes[:, :2] + boxes[:, 2:]) / 2
+    centers = boxes[:, :2] if boxes.shape[1] == 5 else (boxes[:, :2] + boxes[:, 2:]) / 2
     reach = 0.02 * _sides(boxes).max(axis=1, initial=0, keepdims=True)
-    tree = shapely.STRtree(shapely.points(middles))
-    near = tree.query(shapely.box(*(middles - reach).T, *(middles + reach).T)).T
+    tree = shapely.STRtree(shapely.points(centers))
+    near = tree.query(shapely.box(*(centers - reach).T, *(centers + reach).T)).T
     near = near[near[:, 0] < near[:, 1]]
-    first, second = (torch.from_numpy(boxes[those]) for those in near.T)
+    first, second = (torch.from_numpy(boxes[rows]) for rows in near.T)
     same: list[tuple[int, int]] = near[(paired_overlap(first, second) > SAME).numpy()].tolist()
     return same
 
 
-def _repeated(found: BoxSurvey, facts: dict[str, Facts]) -> list[Finding]:
+def _repeated(found: BoxSurvey, facts: dict[str, ImageStats]) -> list[Finding]:
     return repeated(
         "annotation",
         [
@@ -327,7 +329,7 @@ def _scaled(seen: _Seen, classes: tuple[str, ...], data: DetectionData) -> list[
     ]
     findings += _patches(float(np.median(roots)), data)
     shorter = sides.min(axis=1)
-    tiny, lost = shorter < TINY, shorter < data.smallest
+    tiny, lost = shorter < TINY, shorter < data.min_box_size
     if tiny.mean() > TINY_SHARE:
         advice = (
             "data.resize shrinks the images: set it to false, raise data.image_size, or cut them"
@@ -338,8 +340,8 @@ def _scaled(seen: _Seen, classes: tuple[str, ...], data: DetectionData) -> list[
             Finding(
                 "warning",
                 f"boxes with a side below {TINY:g} pixels as the network sees them: "
-                f"{tiny.sum():,} of {len(tiny):,} ({lost.sum():,} below data.smallest="
-                f"{data.smallest:g}); {advice}",
+                f"{tiny.sum():,} of {len(tiny):,} ({lost.sum():,} below data.min_box_size="
+                f"{data.min_box_size:g}); {advice}",
                 _cases(seen, tiny),
             )
         )
@@ -372,7 +374,7 @@ def _patches(median: float, data: DetectionData) -> list[Finding]:
     ]
 
 
-def _sheet(found: BoxSurvey, facts: dict[str, Facts], data: DetectionData) -> Image.Image:
+def _sheet(found: BoxSurvey, facts: dict[str, ImageStats], data: DetectionData) -> Image.Image:
     """Show examples of each class with their boxes, from training if it has any."""
     known = {
         name: one

@@ -15,8 +15,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cgeartheye.config import Normalisation
-from cgeartheye.data.checks.image_stats import Facts
+from cgeartheye.config import Normalization
+from cgeartheye.data.checks.image_stats import ImageStats
 from cgeartheye.utils.io import write_image, write_text
 
 _SHOWN = 5  # examples of a finding in the terminal
@@ -74,8 +74,8 @@ def render(result: CheckResult) -> Group:
         )
     lines = []
     for finding in result.findings:
-        mark, colour = _MARKS[finding.severity]
-        lines.append(Text.assemble((f"{mark} ", colour), finding.sentence))
+        mark, color = _MARKS[finding.severity]
+        lines.append(Text.assemble((f"{mark} ", color), finding.sentence))
         shown = finding.examples[:_SHOWN]
         if len(finding.examples) > _SHOWN:
             shown.append(f"and {len(finding.examples) - _SHOWN:,} more")
@@ -161,7 +161,7 @@ def absent(what: str, classes: tuple[str, ...], counts: dict[str, list[int]]) ->
     return findings
 
 
-def describe_sizes(facts: list[Facts]) -> tuple[str, int]:
+def describe_sizes(facts: list[ImageStats]) -> tuple[str, int]:
     """Return what to say of the images' sizes, and the median of their short sides in pixels."""
     sides = sorted(min(seen.width, seen.height) for seen in facts)
     median = statistics.median_low(sides)
@@ -177,7 +177,7 @@ def whole_patches(side: int) -> int:
     return -(-side // 14) * 14
 
 
-def depth(facts: dict[str, Facts], stretch: tuple[float, float] | None) -> list[Finding]:
+def depth(facts: dict[str, ImageStats], stretch: tuple[float, float] | None) -> list[Finding]:
     """Say how images of more than 8 bits become 8."""
     deep = [name for name, seen in facts.items() if seen.bits > 8]
     if not deep:
@@ -193,21 +193,21 @@ def depth(facts: dict[str, Facts], stretch: tuple[float, float] | None) -> list[
     return [Finding("warning", sentence, deep)]
 
 
-def colours(facts: list[Facts], normalisation: Normalisation | None) -> Finding:
+def colors(facts: list[ImageStats], normalization: Normalization | None) -> Finding:
     """Compare the training pixels with the normalisation."""
     pixels = sum(seen.width * seen.height for seen in facts)
     mean = np.sum([seen.sums for seen in facts], axis=0) / pixels
     variance = np.sum([seen.squares for seen in facts], axis=0) / pixels - mean**2
     std = np.sqrt(variance.clip(0))
     sentence = f"training pixels: mean {_triple(mean)}, standard deviation {_triple(std)}"
-    if normalisation is None:
+    if normalization is None:
         return Finding("ok", sentence)
-    centre = (mean - normalisation.mean) / normalisation.std
-    spread = std / normalisation.std
-    sentence += f"; normalised: {_triple(centre, 2)} and {_triple(spread, 2)}"
-    if (abs(centre) > 1).any() or (spread < 0.5).any() or (spread > 2).any():
+    center = (mean - normalization.mean) / normalization.std
+    spread = std / normalization.std
+    sentence += f"; normalised: {_triple(center, 2)} and {_triple(spread, 2)}"
+    if (abs(center) > 1).any() or (spread < 0.5).any() or (spread > 2).any():
         sentence += (
-            ", far from 0 and 1: check that backbone.normalisation is what the weights were "
+            ", far from 0 and 1: check that backbone.normalization is what the weights were "
             "trained with, and that data.bands and data.stretch are right"
         )
         return Finding("warning", sentence)

@@ -22,7 +22,7 @@ F = TypeVar("F")
 
 
 @dataclass(frozen=True)
-class Facts:
+class ImageStats:
     """What one image is.
 
     Attributes:
@@ -86,12 +86,12 @@ class _Examiner(Dataset[Any]):
             return str(error)
 
 
-def image_facts(
+def compute_image_stats(
     path: Path,
     bands: tuple[int, int, int],
     stretch: tuple[float, float] | None,
     thumbnail: bool = False,
-) -> Facts:
+) -> ImageStats:
     """Decode an image, as `read_image` does, and return what it is.
 
     Raises:
@@ -101,7 +101,7 @@ def image_facts(
     image = read_image(path, bands, stretch)
     _, height, width = image.shape
     values = image.flatten(1).to(torch.float64)  # exact: no sum comes near 2**53
-    return Facts(
+    return ImageStats(
         width,
         height,
         bits,

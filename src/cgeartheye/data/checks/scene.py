@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cgeartheye.config import Normalisation, SceneClassification, SceneData
+from cgeartheye.config import Normalization, SceneClassification, SceneData
 from cgeartheye.data.checks.contact_sheet import contact_sheet
 from cgeartheye.data.checks.findings import (
     CheckResult,
     Finding,
     Occurrence,
     absent,
-    colours,
+    colors,
     depth,
     describe_sizes,
     readable,
@@ -24,7 +24,7 @@ from cgeartheye.data.checks.findings import (
     whole_patches,
     write,
 )
-from cgeartheye.data.checks.image_stats import Facts, examine, image_facts
+from cgeartheye.data.checks.image_stats import ImageStats, compute_image_stats, examine
 from cgeartheye.data.index.scene import Survey, misplaced, survey
 
 __all__ = ["CheckResult", "Finding", "check_scenes", "render", "write"]
@@ -37,14 +37,14 @@ _SAMPLES = 6  # images of a class on the contact sheet
 
 def check_scenes(
     config: SceneClassification,
-    normalisation: Normalisation | None = None,
+    normalization: Normalization | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Examine the data of a config: lists, labels, files and the pixels of every image.
 
     Args:
         config: the run that the data are for; `data.workers` processes decode the images.
-        normalisation: the one that the run will use, where it is known.
+        normalization: the one that the run will use, where it is known.
         progress: called with the number of images examined so far and in all.
 
     Raises:
@@ -56,10 +56,10 @@ def check_scenes(
     samples = _samples(found)
     wanted = {name for chosen in samples.values() for name in chosen}
     look = partial(_look, found.root, data, wanted)
-    facts: dict[str, Facts] = {}
+    facts: dict[str, ImageStats] = {}
     unreadable: list[str] = []
     for name, seen in zip(names, examine(names, look, data.workers, progress), strict=True):
-        if isinstance(seen, Facts):
+        if isinstance(seen, ImageStats):
             facts[name] = seen
         else:
             unreadable.append(seen)
@@ -79,7 +79,7 @@ def check_scenes(
         findings += [_sizes(list(facts.values()), data), *depth(facts, data.stretch)]
     train = [entry.name for entry in found.parts.get("train", []) if entry.name in facts]
     if train:
-        findings.append(colours([facts[name] for name in train], normalisation))
+        findings.append(colors([facts[name] for name in train], normalization))
     sheet = contact_sheet(
         {
             name: [
@@ -93,8 +93,8 @@ def check_scenes(
     return CheckResult(findings, found.classes, counts, sheet)
 
 
-def _look(root: Path, data: SceneData, wanted: set[str], name: str) -> Facts:
-    return image_facts(root / name, data.bands, data.stretch, thumbnail=name in wanted)
+def _look(root: Path, data: SceneData, wanted: set[str], name: str) -> ImageStats:
+    return compute_image_stats(root / name, data.bands, data.stretch, thumbnail=name in wanted)
 
 
 def _samples(found: Survey) -> dict[str, list[str]]:
@@ -123,7 +123,7 @@ def _placed(found: Survey) -> Finding:
     return Finding("ok", "no label disagrees with the folder of its image")
 
 
-def _repeated(found: Survey, facts: dict[str, Facts]) -> list[Finding]:
+def _repeated(found: Survey, facts: dict[str, ImageStats]) -> list[Finding]:
     return repeated(
         "label",
         [
@@ -153,7 +153,7 @@ def _balanced(classes: tuple[str, ...], counts: dict[str, list[int]]) -> list[Fi
     return findings
 
 
-def _sizes(facts: list[Facts], data: SceneData) -> Finding:
+def _sizes(facts: list[ImageStats], data: SceneData) -> Finding:
     sentence, median = describe_sizes(facts)
     factor = data.image_size / median
     if factor > ENLARGEMENT:

@@ -12,22 +12,28 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cgeartheye.config import MaskedData, Normalisation, SegmentationData
+from cgeartheye.config import MaskedData, Normalization, SegmentationData
 from cgeartheye.data.checks.contact_sheet import contact_sheet
 from cgeartheye.data.checks.findings import (
     CheckResult,
     Finding,
     Occurrence,
     absent,
-    colours,
+    colors,
     depth,
     describe_sizes,
     readable,
     repeated,
     whole_patches,
 )
-from cgeartheye.data.checks.image_stats import Facts, digest_of, examine, image_facts, shrink
-from cgeartheye.data.formats.masks import UNLABELLED, Legend, read_labels, stray_advice
+from cgeartheye.data.checks.image_stats import (
+    ImageStats,
+    compute_image_stats,
+    digest_of,
+    examine,
+    shrink,
+)
+from cgeartheye.data.formats.masks import UNLABELED, Legend, read_labels, stray_advice
 from cgeartheye.data.image_io import read_image
 from cgeartheye.data.index.segmentation import MaskSurvey, Sample, survey_masks
 from cgeartheye.utils.errors import UserError
@@ -40,7 +46,7 @@ _SIDE = 160  # pixels of each
 
 
 @dataclass(frozen=True)
-class MaskFacts:
+class MaskStats:
     """What one mask is.
 
     Attributes:
@@ -69,22 +75,22 @@ class Examined:
         counts: pixels of each class, for each part.
     """
 
-    facts: dict[str, Facts]
-    masks: dict[str, MaskFacts]
+    facts: dict[str, ImageStats]
+    masks: dict[str, MaskStats]
     unreadable: list[str]
     counts: dict[str, list[int]]
 
 
 def check_masks(
     data: SegmentationData,
-    normalisation: Normalisation | None = None,
+    normalization: Normalization | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> CheckResult:
     """Examine segmentation data: folders, files, and the pixels of every image and mask.
 
     Args:
         data: the section of a config; `data.workers` processes decode the files.
-        normalisation: the one that the run will use, where it is known.
+        normalization: the one that the run will use, where it is known.
         progress: called with the number of files examined so far and in all.
 
     Raises:
@@ -93,7 +99,7 @@ def check_masks(
     """
     found = survey_masks(data)
     seen = examine_files(found, data, progress)
-    findings = common_findings(found, seen, data, normalisation, _repeated(found, seen))
+    findings = common_findings(found, seen, data, normalization, _repeated(found, seen))
     return CheckResult(
         findings, found.legend.classes, seen.counts, _sheet(found, seen.masks, data), "pixels"
     )
@@ -110,9 +116,9 @@ def examine_files(
     look = partial(_look, found.root, data.bands, data.stretch, found.legend)
     seen = Examined({}, {}, [], {})
     for (name, _), one in zip(files, examine(files, look, data.workers, progress), strict=True):
-        if isinstance(one, Facts):
+        if isinstance(one, ImageStats):
             seen.facts[name] = one
-        elif isinstance(one, MaskFacts):
+        elif isinstance(one, MaskStats):
             seen.masks[name] = one
         else:
             seen.unreadable.append(one)
@@ -127,7 +133,7 @@ def common_findings(
     found: MaskSurvey,
     seen: Examined,
     data: MaskedData,
-    normalisation: Normalisation | None,
+    normalization: Normalization | None,
     repeated: list[Finding],
 ) -> list[Finding]:
     """Say what can be said of all masks: `repeated` where it belongs among the rest."""
@@ -154,18 +160,18 @@ def common_findings(
         if image in facts
     ]
     if train:
-        findings.append(colours(train, normalisation))
+        findings.append(colors(train, normalization))
     return findings
 
 
-def lay_over(
+def overlay_mask(
     image: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], legend: Legend
 ) -> npt.NDArray[np.uint8]:
     """Tint an image `[H, W, 3]` in the colours of its mask `[H, W]`; what has none stays."""
     table = np.zeros((256, 3), dtype=np.uint16)
-    table[: len(legend.colours)] = legend.colours
+    table[: len(legend.colors)] = legend.colors
     mixed = (image.astype(np.uint16) + table[labels]) // 2
-    tinted: npt.NDArray[np.uint8] = np.where((labels == UNLABELLED)[..., None], image, mixed)
+    tinted: npt.NDArray[np.uint8] = np.where((labels == UNLABELED)[..., None], image, mixed)
     return tinted.astype(np.uint8)
 
 
@@ -175,18 +181,18 @@ def _look(
     stretch: tuple[float, float] | None,
     legend: Legend,
     file: tuple[str, bool],
-) -> Facts | MaskFacts:
+) -> ImageStats | MaskStats:
     name, is_mask = file
     if not is_mask:
-        return image_facts(root / name, bands, stretch)
+        return compute_image_stats(root / name, bands, stretch)
     labels, strays = read_labels(root / name, legend)
     height, width = labels.shape
-    pixels = torch.bincount(labels.flatten(), minlength=UNLABELLED + 1)[: len(legend.classes)]
-    return MaskFacts(width, height, digest_of(labels), pixels.tolist(), strays)
+    pixels = torch.bincount(labels.flatten(), minlength=UNLABELED + 1)[: len(legend.classes)]
+    return MaskStats(width, height, digest_of(labels), pixels.tolist(), strays)
 
 
 def _same_sizes(
-    samples: list[Sample], facts: dict[str, Facts], masks: dict[str, MaskFacts]
+    samples: list[Sample], facts: dict[str, ImageStats], masks: dict[str, MaskStats]
 ) -> Finding:
     unequal = []
     for sample in samples:
@@ -205,7 +211,7 @@ def _same_sizes(
     return Finding("ok", "every mask has the size of its image")
 
 
-def _no_strays(masks: dict[str, MaskFacts], legend: Legend) -> Finding:
+def _no_strays(masks: dict[str, MaskStats], legend: Legend) -> Finding:
     strays: Counter[str] = Counter()
     for mask in masks.values():
         strays.update(mask.strays)
@@ -227,7 +233,7 @@ def _no_strays(masks: dict[str, MaskFacts], legend: Legend) -> Finding:
     )
 
 
-def _used(found: MaskSurvey, masks: dict[str, MaskFacts]) -> list[Finding]:
+def _used(found: MaskSurvey, masks: dict[str, MaskStats]) -> list[Finding]:
     """Look for masks that teach nothing."""
     empty = [name for name, mask in masks.items() if not any(mask.pixels)]
     return [
@@ -257,22 +263,20 @@ def _repeated(found: MaskSurvey, seen: Examined) -> list[Finding]:
     )
 
 
-def pixels_of(known: Mapping[str, Facts | MaskFacts], name: str) -> bytes | str:
+def pixels_of(known: Mapping[str, ImageStats | MaskStats], name: str) -> bytes | str:
     """Return what is the same for files with the same pixels, or the name of an unreadable one."""
     return known[name].digest if name in known else name
 
 
-def _shares(legend: Legend, pixels: list[int], masks: dict[str, MaskFacts]) -> list[Finding]:
+def _shares(legend: Legend, pixels: list[int], masks: dict[str, MaskStats]) -> list[Finding]:
     """Say how the labelled training pixels are shared out, and how many of all there are."""
-    labelled = sum(pixels)
-    if not labelled:
+    labeled = sum(pixels)
+    if not labeled:
         return []
     every = sum(mask.width * mask.height for mask in masks.values())
     share = sum(sum(mask.pixels) for mask in masks.values()) / max(1, every)
     present = [
-        (count / labelled, name)
-        for count, name in zip(pixels, legend.classes, strict=True)
-        if count
+        (count / labeled, name) for count, name in zip(pixels, legend.classes, strict=True) if count
     ]
     least, rarest = min(present)
     sentence = f"{share:.1%} of all pixels are labelled"
@@ -290,7 +294,7 @@ def _shares(legend: Legend, pixels: list[int], masks: dict[str, MaskFacts]) -> l
     return [Finding("ok", sentence)]
 
 
-def _sizes(facts: list[Facts], data: MaskedData) -> Finding:
+def _sizes(facts: list[ImageStats], data: MaskedData) -> Finding:
     sentence, median = describe_sizes(facts)
     if data.image_size > PADDING * median:
         return Finding(
@@ -301,7 +305,7 @@ def _sizes(facts: list[Facts], data: MaskedData) -> Finding:
     return Finding("ok", sentence)
 
 
-def _sheet(found: MaskSurvey, masks: dict[str, MaskFacts], data: SegmentationData) -> Image.Image:
+def _sheet(found: MaskSurvey, masks: dict[str, MaskStats], data: SegmentationData) -> Image.Image:
     """Show, for each class, where it is in the images that have most of it, without and with it."""
     legend = found.legend
     pairs = [pair for part in found.parts.values() for pair in part if pair.mask in masks]
@@ -314,7 +318,7 @@ def _sheet(found: MaskSurvey, masks: dict[str, MaskFacts], data: SegmentationDat
                 thumbnails += _sample(found, pair, label, data)
         if thumbnails:
             rows[name] = thumbnails
-    return contact_sheet(rows, _SIDE, dict(zip(legend.classes, legend.colours, strict=True)))
+    return contact_sheet(rows, _SIDE, dict(zip(legend.classes, legend.colors, strict=True)))
 
 
 def _sample(
@@ -330,7 +334,7 @@ def _sample(
         return []  # likewise
     window = window_around(labels, label, data.image_size)
     shown = image[:, *window]
-    tinted = lay_over(shown.permute(1, 2, 0).numpy(), labels[window].numpy(), found.legend)
+    tinted = overlay_mask(shown.permute(1, 2, 0).numpy(), labels[window].numpy(), found.legend)
     return [shrink(shown, _SIDE), shrink(torch.from_numpy(tinted).permute(2, 0, 1), _SIDE)]
 
 
@@ -339,7 +343,7 @@ def window_around(labels: Tensor, label: int, side: int) -> tuple[slice, slice]:
     places = (labels == label).nonzero()
     side = min(side, *labels.shape)
     corner = [
-        min(max(0, int(centre) - side // 2), length - side)
-        for centre, length in zip(places[len(places) // 2], labels.shape, strict=True)
+        min(max(0, int(center) - side // 2), length - side)
+        for center, length in zip(places[len(places) // 2], labels.shape, strict=True)
     ]
     return slice(corner[0], corner[0] + side), slice(corner[1], corner[1] + side)

@@ -21,14 +21,14 @@ class ChangeChips(MaskedChips):
     def __init__(self, root: Path, samples: list[Sample], legend: Legend, data: ChangeData) -> None:
         super().__init__(root, samples, legend, data, data.rotation)
 
-    def load_picture(self, index: int) -> Tensor:
+    def load_image_stack(self, index: int) -> Tensor:
         """Return both dates as they are on disk: uint8 `[6, H, W]`."""
         before, after = self.image_paths[index]
         return read_pair(before, after, self.bands, self.stretch)
 
-    def name_images(self, picture: Tensor) -> dict[str, Tensor]:
+    def name_images(self, image_stack: Tensor) -> dict[str, Tensor]:
         """Return the images of both dates."""
-        return {"image1": picture[:3], "image2": picture[3:]}
+        return {"image1": image_stack[:3], "image2": image_stack[3:]}
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
 from cgeartheye.boxes import corners_of, oriented_of
-from cgeartheye.config import Colour, DetectionData
-from cgeartheye.data.formats.masks import distinct_colours
+from cgeartheye.config import Color, DetectionData
+from cgeartheye.data.formats.masks import distinct_colors
 from cgeartheye.data.formats.voc_dota_yolo import Id, Objects
 from cgeartheye.data.image_io import read_header, read_image
 from cgeartheye.data.index.detection import survey_boxes
@@ -83,9 +83,9 @@ class BoxChips(Dataset[dict[str, Any]]):
             data.resize,
             data.scale,
             data.flips,
-            data.distortion,
-            data.visible,
-            data.smallest,
+            data.color_jitter,
+            data.min_visibility,
+            data.min_box_size,
         )
 
     def __len__(self) -> int:
@@ -99,11 +99,11 @@ class BoxChips(Dataset[dict[str, Any]]):
             size = {}
         else:
             index = key
-            picture = self.load_picture(index)
-            image = eval_view(picture, self.image_size, self.resize)
+            image_stack = self.load_image_stack(index)
+            image = eval_view(image_stack, self.image_size, self.resize)
             boxes, labels, ignored = self.load_boxes(index)
-            boxes = self._on(picture, boxes)
-            size = {"size": torch.tensor(picture.shape[1:])}
+            boxes = self._on(image_stack, boxes)
+            size = {"size": torch.tensor(image_stack.shape[1:])}
         return {
             "image": image,
             "boxes": boxes,
@@ -113,7 +113,7 @@ class BoxChips(Dataset[dict[str, Any]]):
             **size,
         }
 
-    def load_picture(self, index: int) -> Tensor:
+    def load_image_stack(self, index: int) -> Tensor:
         """Return an image as it is on disk: uint8 `[3, H, W]`."""
         return read_image(self.paths[index], self.bands, self.stretch)
 
@@ -131,10 +131,10 @@ class BoxChips(Dataset[dict[str, Any]]):
         self, index: int
     ) -> tuple[tv_tensors.Image, tv_tensors.BoundingBoxes, Tensor, Tensor]:
         """Return an image as it is on disk and what of its boxes is trained on."""
-        picture = self.load_picture(index)
+        image_stack = self.load_image_stack(index)
         single = torch.from_numpy(~self._crowds[slice(*self._ends[index : index + 2])])
         boxes, labels, ignored = (each[single] for each in self.load_boxes(index))
-        return tv_tensors.Image(picture), self._on(picture, boxes), labels, ignored
+        return tv_tensors.Image(image_stack), self._on(image_stack, boxes), labels, ignored
 
     def largest_side(self) -> float | None:
         """Return how far the largest object reaches along x or y in a test's view.
@@ -172,11 +172,11 @@ class BoxChips(Dataset[dict[str, Any]]):
             digest.update(array.tobytes())
         return digest.digest()
 
-    def _on(self, picture: Tensor, boxes: Tensor) -> tv_tensors.BoundingBoxes:
+    def _on(self, image_stack: Tensor, boxes: Tensor) -> tv_tensors.BoundingBoxes:
         return tv_tensors.BoundingBoxes(
             boxes,
             format="XYXYXYXY" if self.oriented else "XYXY",
-            canvas_size=(picture.shape[1], picture.shape[2]),
+            canvas_size=(image_stack.shape[1], image_stack.shape[2]),
         )
 
 
@@ -190,9 +190,9 @@ class DetectionParts:
     test: BoxChips
 
     @property
-    def colours(self) -> tuple[Colour, ...]:
+    def colors(self) -> tuple[Color, ...]:
         """Of the classes, where boxes are drawn."""
-        return distinct_colours(self.classes)
+        return distinct_colors(self.classes)
 
 
 def load_detection_parts(data: DetectionData) -> DetectionParts:

@@ -61,7 +61,7 @@ class SceneChips(Dataset[dict[str, Any]]):
         Returns:
             uint8 `[views, 3, S, S]`.
         """
-        image = tv_tensors.Image(self.load_picture(index))
+        image = tv_tensors.Image(self.load_image_stack(index))
         if not seeds:
             return torch.stack([self.test_view(image)])
         views = []
@@ -70,7 +70,7 @@ class SceneChips(Dataset[dict[str, Any]]):
                 views.append(self.train_view(image))
         return torch.stack(views)
 
-    def load_picture(self, index: int) -> Tensor:
+    def load_image_stack(self, index: int) -> Tensor:
         """Return an image as it is on disk: uint8 `[3, H, W]`."""
         return read_image(self.paths[index], self._bands, self._stretch)
 

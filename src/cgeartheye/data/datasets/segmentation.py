@@ -46,15 +46,15 @@ class MaskedChips(Dataset[dict[str, Any]], ABC):
         self.legend = legend
         self.bands, self.stretch = data.bands, data.stretch
         self.train_view = dense_transform(
-            data.image_size, data.scale, data.largest_class, data.distortion, rotation
+            data.image_size, data.scale, data.max_class_ratio, data.color_jitter, rotation
         )
 
     @abstractmethod
-    def load_picture(self, index: int) -> Tensor:
+    def load_image_stack(self, index: int) -> Tensor:
         """Return a picture as it is on disk: uint8 `[3, H, W]`, or `[6, H, W]` of two dates."""
 
     @abstractmethod
-    def name_images(self, picture: Tensor) -> dict[str, Tensor]:
+    def name_images(self, image_stack: Tensor) -> dict[str, Tensor]:
         """Return the images of a picture by what a sample calls them."""
 
     def __len__(self) -> int:
@@ -62,13 +62,13 @@ class MaskedChips(Dataset[dict[str, Any]], ABC):
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         index, seed = key if isinstance(key, tuple) else (key, None)
-        picture = tv_tensors.Image(self.load_picture(index))
+        image_stack = tv_tensors.Image(self.load_image_stack(index))
         mask = tv_tensors.Mask(self.load_mask(index))
-        refuse_sizes(self.paths[index], picture, self.mask_paths[index], mask)
+        refuse_sizes(self.paths[index], image_stack, self.mask_paths[index], mask)
         if seed is not None:
             with seeded(seed):
-                picture, mask = self.train_view(picture, mask)
-        images = {name: tv_tensors.Image(x) for name, x in self.name_images(picture).items()}
+                image_stack, mask = self.train_view(image_stack, mask)
+        images = {name: tv_tensors.Image(x) for name, x in self.name_images(image_stack).items()}
         return {**images, "mask": mask, "index": index}
 
     def load_mask(self, index: int) -> Tensor:
@@ -84,13 +84,13 @@ class SegmentationChips(MaskedChips):
     ) -> None:
         super().__init__(root, samples, legend, data, rotation=0.0)
 
-    def load_picture(self, index: int) -> Tensor:
+    def load_image_stack(self, index: int) -> Tensor:
         """Return an image as it is on disk: uint8 `[3, H, W]`."""
         return read_image(self.paths[index], self.bands, self.stretch)
 
-    def name_images(self, picture: Tensor) -> dict[str, Tensor]:
+    def name_images(self, image_stack: Tensor) -> dict[str, Tensor]:
         """Return the image."""
-        return {"image": picture}
+        return {"image": image_stack}
 
 
 @dataclass(frozen=True)

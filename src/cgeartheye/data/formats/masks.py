@@ -14,7 +14,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from torch import Tensor
 
-from cgeartheye.config import ChangeData, Colour, SegmentationData
+from cgeartheye.config import ChangeData, Color, SegmentationData
 from cgeartheye.data.image_io import (
     PILLOW_FORMATS,
     PNG,
@@ -27,8 +27,8 @@ from cgeartheye.data.image_io import (
 from cgeartheye.data.index.catalog import MASKED
 from cgeartheye.utils.errors import UserError
 
-CHANGE_COLOURS: tuple[Colour, Colour] = ((32, 32, 32), (230, 60, 40))
-UNLABELLED = 255  # counts nowhere: not in losses, not in metrics
+CHANGE_COLORS: tuple[Color, Color] = ((32, 32, 32), (230, 60, 40))
+UNLABELED = 255  # counts nowhere: not in losses, not in metrics
 _STRAY = 254  # while a mask is read: a value that is no class
 
 _Array = npt.NDArray[Any]
@@ -40,17 +40,17 @@ class Legend:
 
     Attributes:
         classes: names by index.
-        colours: of the classes, where masks are drawn.
-        of_value: class index, or `UNLABELLED`, of each mask value; empty where every mask is a
+        colors: of the classes, where masks are drawn.
+        of_value: class index, or `UNLABELED`, of each mask value; empty where every mask is a
             picture, grey ones and palettes too.
-        of_colour: the same of each colour; empty where no mask may be a picture.
+        of_color: the same of each colour; empty where no mask may be a picture.
         cut_lossy: whether the grey of a JPEG takes the nearest colour, though masks hold values.
     """
 
     classes: tuple[str, ...]
-    colours: tuple[Colour, ...]
+    colors: tuple[Color, ...]
     of_value: Mapping[int, int]
-    of_colour: Mapping[Colour, int]
+    of_color: Mapping[Color, int]
     cut_lossy: bool = False
 
 
@@ -63,25 +63,25 @@ def make_legend(data: SegmentationData) -> Legend:
     known = MASKED[data.catalog] if data.catalog else None
     classes = data.classes or (known.classes if known else ())
     values = data.values or (known.values if known else tuple(range(len(classes))))
-    colours = data.colours or (known.colours if known else None)
-    for name, given in (("values", values), ("colours", colours)):
+    colors = data.colors or (known.colors if known else None)
+    for name, given in (("values", values), ("colors", colors)):
         if given is not None and len(given) != len(classes):
             raise UserError(
                 f"data.{name} has {len(given)} entries for the {len(classes)} classes of "
                 f"{data.catalog}: give one for each class"
             )
-    unlabelled = data.unlabelled
-    if unlabelled is None:
-        unlabelled = known.unlabelled if known else (UNLABELLED,)
-    of_value = {value: UNLABELLED for value in unlabelled if isinstance(value, int)}
-    of_colour = {colour: UNLABELLED for colour in unlabelled if not isinstance(colour, int)}
+    unlabeled = data.unlabeled
+    if unlabeled is None:
+        unlabeled = known.unlabeled if known else (UNLABELED,)
+    of_value = {value: UNLABELED for value in unlabeled if isinstance(value, int)}
+    of_color = {color: UNLABELED for color in unlabeled if not isinstance(color, int)}
     of_value |= {value: label for label, value in enumerate(values)}
-    of_colour |= {colour: label for label, colour in enumerate(colours or ())}
+    of_color |= {color: label for label, color in enumerate(colors or ())}
     return Legend(
         classes,
-        colours or distinct_colours(classes),
-        of_value={} if data.colours else of_value,
-        of_colour=of_colour if colours else {},
+        colors or distinct_colors(classes),
+        of_value={} if data.colors else of_value,
+        of_color=of_color if colors else {},
     )
 
 
@@ -93,11 +93,11 @@ def change_legend(data: ChangeData) -> Legend:
     of_value = {0: 0, 1: 1, 255: 1}
     if data.values:
         of_value = {value: label for label, value in enumerate(data.values)}
-    of_value |= dict.fromkeys(data.unlabelled, UNLABELLED)
+    of_value |= dict.fromkeys(data.unlabeled, UNLABELED)
     black_and_white = {(0, 0, 0): 0, (255, 255, 255): 1}
     return Legend(
         ("unchanged", "changed"),
-        CHANGE_COLOURS,
+        CHANGE_COLORS,
         of_value,
         {} if data.values else black_and_white,
         cut_lossy=not data.values,
@@ -110,7 +110,7 @@ def read_mask(path: Path, legend: Legend) -> Tensor:
     A palette holds indices, unless the config gives colours.
 
     Returns:
-        uint8 `[H, W]`: class indices, `UNLABELLED` where there is none.
+        uint8 `[H, W]`: class indices, `UNLABELED` where there is none.
 
     Raises:
         UserError: the file cannot be read, a JPEG's values are blurred, a value is no class, or a
@@ -129,17 +129,17 @@ def read_labels(path: Path, legend: Legend) -> tuple[Tensor, dict[str, int]]:
     """Read a mask past values that are no class.
 
     Returns:
-        The mask, as `read_mask` returns it, with `UNLABELLED` where a value is no class; and how
+        The mask, as `read_mask` returns it, with `UNLABELED` where a value is no class; and how
         many pixels have each such value: `the value 7` or `the colour (60, 16, 152)`.
 
     Raises:
         UserError: the file cannot be read, or a JPEG's values are blurred.
     """
     pixels, lossy = _decode(path, keep_indices=bool(legend.of_value))
-    if pixels.ndim == 3 and not legend.of_colour:
+    if pixels.ndim == 3 and not legend.of_color:
         if (pixels != pixels[..., :1]).any():
             raise UserError(
-                f"{path} is a picture in colours: give the colour of each class in data.colours"
+                f"{path} is a picture in colours: give the colour of each class in data.colors"
             )
         pixels = pixels[..., 0]  # a grey one, saved with three bands
     if legend.cut_lossy and pixels.ndim == 3 and (lossy or (pixels == pixels[..., :1]).all()):
@@ -147,7 +147,7 @@ def read_labels(path: Path, legend: Legend) -> tuple[Tensor, dict[str, int]]:
     if pixels.ndim == 2 and legend.of_value and not (lossy and legend.cut_lossy):
         if lossy:
             raise UserError(
-                f"{path} is a JPEG, which blurs values: save it as PNG, or give data.colours, such "
+                f"{path} is a JPEG, which blurs values: save it as PNG, or give data.colors, such "
                 "as [[0, 0, 0], [255, 255, 255]], to have each pixel take the nearest"
             )
         if (
@@ -157,12 +157,12 @@ def read_labels(path: Path, legend: Legend) -> tuple[Tensor, dict[str, int]]:
         ):
             raise UserError(
                 f"{path} holds both 1 and 255, either of which may mean changed: if 255 means not "
-                "labelled, add it to data.unlabelled; else save the mask with one of them"
+                "labelled, add it to data.unlabeled; else save the mask with one of them"
             )
         labels, strays = _look_up(pixels, legend.of_value)
         return labels, {f"the value {value}": count for value, count in strays.items()}
     codes = _pack(pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2))
-    packed = {int(_pack(np.array(colour))): label for colour, label in legend.of_colour.items()}
+    packed = {int(_pack(np.array(color))): label for color, label in legend.of_color.items()}
     if lossy:
         codes = _nearest(codes, np.array([*packed]))
     labels, strays = _look_up(codes, packed)
@@ -175,25 +175,25 @@ def read_labels(path: Path, legend: Legend) -> tuple[Tensor, dict[str, int]]:
 def stray_advice(legend: Legend) -> str:
     """Return what to do about a mask value that is no class."""
     if not legend.of_value:
-        return "correct data.colours, or add it to data.unlabelled"
-    values = [value for value, label in legend.of_value.items() if label != UNLABELLED]
+        return "correct data.colors, or add it to data.unlabeled"
+    values = [value for value, label in legend.of_value.items() if label != UNLABELED]
     run = list(range(min(values), max(values) + 1))
     shown = f"{run[0]} to {run[-1]}" if values == run else ", ".join(map(str, values))
     return (
         f"the {len(legend.classes)} classes have the values {shown}; correct data.values, or add "
-        "it to data.unlabelled"
+        "it to data.unlabeled"
     )
 
 
-def distinct_colours(classes: tuple[str, ...]) -> tuple[Colour, ...]:
+def distinct_colors(classes: tuple[str, ...]) -> tuple[Color, ...]:
     """Return black for a background, and hues by the golden angle, in 3 tones, for the others."""
     tones = ((0.75, 0.95), (0.95, 0.65), (0.45, 0.8))
-    colours = []
+    colors = []
     for n, name in enumerate(classes):
         value = 0.0 if name.lower() == "background" else tones[n % 3][1]
         red, green, blue = colorsys.hsv_to_rgb(n * 0.618034 % 1, tones[n % 3][0], value)
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colours)
+        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return tuple(colors)
 
 
 def _decode(path: Path, keep_indices: bool) -> tuple[_Array, bool]:
@@ -254,7 +254,7 @@ def _look_up(values: _Array, labels: Mapping[int, int]) -> tuple[Tensor, dict[in
     astray = found == _STRAY
     if not astray.any():
         return torch.from_numpy(found), {}
-    found[astray] = UNLABELLED
+    found[astray] = UNLABELED
     which, counts = np.unique(values[astray], return_counts=True)
     return torch.from_numpy(found), dict(zip(which.tolist(), counts.tolist(), strict=True))
 
@@ -267,9 +267,9 @@ def _match(values: _Array, labels: Mapping[int, int]) -> npt.NDArray[np.uint8]:
     return np.where(known[places] == values, meant[places], np.uint8(_STRAY))
 
 
-def _pack(colours: _Array) -> npt.NDArray[np.int64]:
+def _pack(colors: _Array) -> npt.NDArray[np.int64]:
     """Make one number of each colour, `[..., 3]` to `[...]`; a band may have 16 bits."""
-    wide = colours.astype(np.int64)
+    wide = colors.astype(np.int64)
     packed: npt.NDArray[np.int64] = wide[..., 0] << 32 | wide[..., 1] << 16 | wide[..., 2]
     return packed
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cgeartheye.config import Colour
+from cgeartheye.config import Color
 from cgeartheye.utils.errors import UserError
 
 
@@ -25,20 +25,20 @@ class MaskedDataSet(DataSet):
     """A published data set with a class for every pixel.
 
     Attributes:
-        colours: of the classes, in masks that are pictures and wherever masks are drawn.
+        colors: of the classes, in masks that are pictures and wherever masks are drawn.
         values: of the classes, in masks that hold indices.
-        unlabelled: mask values and colours that mean: not labelled.
+        unlabeled: mask values and colours that mean: not labelled.
         images: the folder of a part's images, as in `SegmentationData`.
         masks: the folder of its masks.
-        mask_ending: of a mask's name, behind its image's stem.
+        mask_suffix: of a mask's name, behind its image's stem.
     """
 
-    colours: tuple[Colour, ...]
+    colors: tuple[Color, ...]
     values: tuple[int, ...]
-    unlabelled: tuple[int | Colour, ...] = (255,)
+    unlabeled: tuple[int | Color, ...] = (255,)
     images: str = "img_dir/{part}"
     masks: str = "ann_dir/{part}"
-    mask_ending: str = ""
+    mask_suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ ISAID = MaskedDataSet(
         "Roundabout Soccer_ball_field plane Harbor"
     ),
     folders=("ISAID", "iSAID"),
-    colours=(
+    colors=(
         (0, 0, 0),
         (0, 0, 63),
         (0, 63, 63),
@@ -131,7 +131,7 @@ ISAID = MaskedDataSet(
         (0, 100, 155),
     ),
     values=tuple(range(16)),
-    mask_ending="_instance_color_RGB",
+    mask_suffix="_instance_color_RGB",
 )
 """iSAID: 2,806 aerial images, cut into patches of 896 pixels; 15 object classes and background.
 
@@ -142,7 +142,7 @@ CVPR workshops 2019. The colours are those of its masks.
 CROPLAND = MaskedDataSet(
     classes=_names("background cropland"),
     folders=("cropland",),
-    colours=((0, 0, 0), (255, 211, 0)),
+    colors=((0, 0, 0), (255, 211, 0)),
     values=(0, 1),
     images="{part}/Img",
     masks="{part}/Label",
@@ -152,7 +152,7 @@ CROPLAND = MaskedDataSet(
 LOVEDA = MaskedDataSet(
     classes=_names("background building road water barren forest agriculture"),
     folders=("LoveDA", "loveDA"),
-    colours=(
+    colors=(
         (255, 255, 255),
         (255, 0, 0),
         (255, 255, 0),
@@ -162,7 +162,7 @@ LOVEDA = MaskedDataSet(
         (255, 195, 128),
     ),
     values=tuple(range(1, 8)),
-    unlabelled=(0, 255),
+    unlabeled=(0, 255),
 )
 """LoveDA: 5,987 images of 1,024 pixels, 0.3 m, urban and rural; in its masks 0 means no data.
 
@@ -173,9 +173,9 @@ segmentation", NeurIPS datasets and benchmarks 2021. The layout is mmsegmentatio
 POTSDAM = MaskedDataSet(
     classes=_names("impervious_surface building low_vegetation tree car clutter"),
     folders=("Potsdam", "potsdam"),
-    colours=((255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0)),
+    colors=((255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0)),
     values=tuple(range(1, 7)),
-    unlabelled=(0, 255, (0, 0, 0)),
+    unlabeled=(0, 255, (0, 0, 0)),
 )
 """ISPRS Potsdam: 38 tiles of 6,000 pixels, 0.05 m; in masks of mmsegmentation's layout, 0, and in
 the published pictures black, marks the boundaries that do not count.

@@ -149,7 +149,7 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
         _find_orphans(reading)
     classes = _classes(reading)
     labels = spellings(classes)
-    labelled = {
+    labeled = {
         part: {
             name: replace(
                 gather(place.objects, labels, classes, place.where, reading.faults),
@@ -170,7 +170,7 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
         for name, number in reading.categories.items()
         if name in labels
     }
-    return BoxSurvey(root, classes, labelled, reading.unused, ids, problems)
+    return BoxSurvey(root, classes, labeled, reading.unused, ids, problems)
 
 
 def _find_images(root: Path, data: DetectionData) -> str:

@@ -115,8 +115,8 @@ def survey(data: SceneData) -> Survey:
     parts = {}
     for part in places:
         if part in lists:
-            labelled = _labelled(lists[part], len(classes), source, problems)
-            parts[part] = _present(root, labelled, problems)
+            labeled = _labeled(lists[part], len(classes), source, problems)
+            parts[part] = _present(root, labeled, problems)
         elif part in folders:
             parts[part] = _label_folders(root, folders[part], classes, source, problems)
     problems += _class_problems(data, classes, source, parts)
@@ -216,9 +216,7 @@ def _names_from_lists(
     return names
 
 
-def _labelled(
-    entries: list[Entry], count: int, source: str, problems: list[Problem]
-) -> list[Entry]:
+def _labeled(entries: list[Entry], count: int, source: str, problems: list[Problem]) -> list[Entry]:
     """Return the entries whose label is the index of a class."""
     strays = [
         f"{entry.where}: label {entry.label} of {entry.name}"

@@ -74,13 +74,13 @@ def survey_masks(data: SegmentationData) -> MaskSurvey:
     known = MASKED[data.catalog] if data.catalog else None
     images = data.images or (known.images if known else "{part}/Img")
     masks = data.masks or (known.masks if known else "{part}/Label")
-    ending = data.mask_ending
+    ending = data.mask_suffix
     if ending is None:
-        ending = known.mask_ending if known else ""
+        ending = known.mask_suffix if known else ""
     root = find_root(data.root, known.folders if known else ())
     found = MaskSurvey(root, make_legend(data), {}, [], [])
     _find_parts(
-        found, data, [Folder(images, data.image_ending, "images")], Folder(masks, ending, "masks")
+        found, data, [Folder(images, data.image_suffix, "images")], Folder(masks, ending, "masks")
     )
     return found
 
@@ -94,10 +94,10 @@ def survey_pairs(data: ChangeData) -> MaskSurvey:
     root = find_root(data.root, CHANGES[data.catalog].folders if data.catalog else ())
     found = MaskSurvey(root, change_legend(data), {}, [], [])
     dates = [
-        Folder(data.before, data.before_ending, "before"),
-        Folder(data.after, data.after_ending, "after"),
+        Folder(data.before, data.before_suffix, "before"),
+        Folder(data.after, data.after_suffix, "after"),
     ]
-    masks = Folder(data.masks or "{part}/Label", data.mask_ending or "", "masks")
+    masks = Folder(data.masks or "{part}/Label", data.mask_suffix or "", "masks")
     _find_parts(found, data, dates, masks)
     return found
 

@@ -47,9 +47,9 @@ def box_transform(
     resize: bool,
     scale: tuple[float, float],
     flips: Literal["none", "horizontal", "both", "all"],
-    distortion: bool,
-    visible: float,
-    smallest: float,
+    color_jitter: bool,
+    min_visibility: float,
+    min_box_size: float,
 ) -> v2.Transform:
     """Return the augmentation of an image and its boxes; the arguments are `DetectionData`'s.
 
@@ -64,8 +64,8 @@ def box_transform(
     """
     return v2.Compose(
         [
-            RandomBoxWindow(image_size, resize, scale, visible, smallest),
-            *([PhotometricDistortion()] if distortion else []),
+            RandomBoxWindow(image_size, resize, scale, min_visibility, min_box_size),
+            *([PhotometricDistortion()] if color_jitter else []),
             *([v2.RandomHorizontalFlip(0.5)] if flips != "none" else []),
             *([v2.RandomVerticalFlip(0.5)] if flips in ("both", "all") else []),
             *([RandomTranspose()] if flips == "all" else []),
@@ -84,12 +84,12 @@ class RandomBoxWindow(nn.Module):
         size: int,
         resize: bool,
         scale: tuple[float, float],
-        visible: float,
-        smallest: float,
+        min_visibility: float,
+        min_box_size: float,
     ) -> None:
         super().__init__()
         self._size, self._resize, self._scale = size, resize, scale
-        self._visible, self._smallest = visible, smallest
+        self._min_visibility, self._min_box_size = min_visibility, min_box_size
 
     def forward(
         self,
@@ -111,7 +111,11 @@ class RandomBoxWindow(nn.Module):
         ratio = torch.tensor([to[1] / width, to[0] / height])
         points = (points - torch.tensor([left, top])) * ratio
         shown, share = cut_boxes(points.flatten(1), to[0], to[1])
-        kept = (share >= self._visible) & (_shorter_sides(shown) >= self._smallest) & (share > 0)
+        kept = (
+            (share >= self._min_visibility)
+            & (_shorter_sides(shown) >= self._min_box_size)
+            & (share > 0)
+        )
         return (
             tv_tensors.Image(cut),
             tv_tensors.BoundingBoxes(

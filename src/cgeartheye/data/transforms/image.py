@@ -62,8 +62,8 @@ def eval_transform(image_size: int, resize_to: int) -> v2.Transform:
 def dense_transform(
     image_size: int,
     scale: tuple[float, float],
-    largest_class: float,
-    distortion: bool,
+    max_class_ratio: float,
+    color_jitter: bool,
     rotation: float = 0.0,
 ) -> v2.Transform:
     """Return the published augmentation of an image, or of two dates, and their mask.
@@ -75,9 +75,9 @@ def dense_transform(
     Args:
         image_size: pixels a side of the result.
         scale: the image is resized by a factor between these before it is cropped.
-        largest_class: a crop is drawn again, up to 10 times, while one class covers more of its
+        max_class_ratio: a crop is drawn again, up to 10 times, while one class covers more of its
             labelled pixels, or none is labelled.
-        distortion: whether colours are distorted, those of each date on their own.
+        color_jitter: whether colours are distorted, those of each date on their own.
         rotation: degrees by which every other image is turned at most.
 
     Returns:
@@ -90,8 +90,8 @@ def dense_transform(
     return v2.Compose(
         [
             *([v2.RandomApply([turn], 0.5)] if rotation else []),
-            RandomWindow(image_size, scale, largest_class),
-            *([PhotometricDistortion()] if distortion else []),
+            RandomWindow(image_size, scale, max_class_ratio),
+            *([PhotometricDistortion()] if color_jitter else []),
             v2.RandomCrop(image_size, pad_if_needed=True, fill=outside),
             v2.RandomHorizontalFlip(0.5),
             v2.RandomVerticalFlip(0.5),
@@ -107,9 +107,9 @@ class RandomWindow(nn.Module):
     image. A crop is drawn again as mmsegmentation's RandomCrop does with `cat_max_ratio`.
     """
 
-    def __init__(self, size: int, scale: tuple[float, float], largest_class: float) -> None:
+    def __init__(self, size: int, scale: tuple[float, float], max_class_ratio: float) -> None:
         super().__init__()
-        self._size, self._scale, self._largest_class = size, scale, largest_class
+        self._size, self._scale, self._max_class_ratio = size, scale, max_class_ratio
 
     def forward(
         self, image: tv_tensors.Image, mask: tv_tensors.Mask
@@ -122,7 +122,7 @@ class RandomWindow(nn.Module):
             # which is half a pixel off from where images are.
             labels = F.resized_crop(mask.as_subclass(Tensor)[None], *window, _NEAREST)[0]
             pixels = torch.bincount(labels.flatten(), minlength=256)[:255]
-            if pixels.any() and pixels.max() <= self._largest_class * pixels.sum():
+            if pixels.any() and pixels.max() <= self._max_class_ratio * pixels.sum():
                 break
         return F.resized_crop(image, *window, _BILINEAR, antialias=True), tv_tensors.Mask(labels)
 
@@ -172,14 +172,14 @@ class PhotometricDistortion(nn.Module):
 
 
 def _distorted(image: Tensor) -> Tensor:
-    lighter, contrast, coloured, turned, contrast_first = (torch.rand(5) < 0.5).tolist()
+    lighter, contrast, colored, turned, contrast_first = (torch.rand(5) < 0.5).tolist()
     gain = uniform(0.5, 1.5) if contrast else 1.0
     pixels = image.float()
     if lighter:
         pixels = (pixels + uniform(-32, 32)).clamp_(0, 255)
     if contrast_first:
         pixels = (pixels * gain).clamp_(0, 255)
-    if coloured:
+    if colored:
         pixels = _saturate(pixels, uniform(0.5, 1.5))
     if turned:
         pixels = F.adjust_hue(pixels / 255, uniform(-0.1, 0.1)) * 255
@@ -200,7 +200,7 @@ def uniform(low: float, high: float) -> float:
     return float(torch.empty(()).uniform_(low, high))
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """`(x - mean) / std` for each band, on the device where it is needed."""
 
     mean: Tensor

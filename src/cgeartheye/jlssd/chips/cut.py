@@ -23,7 +23,7 @@ from cgeartheye.jlssd.chips.worker import OF_PLACE, UNREADABLE, Job, Part, cut_p
 from cgeartheye.jlssd.resumable import OK, claim, digest_of, key_of, read_part, write_table
 from cgeartheye.jlssd.sampling.rasters import identity_of
 from cgeartheye.jlssd.workers import spread
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
 
 PART = 64  # places; what a kill costs each process at most
@@ -161,17 +161,19 @@ def _tell(table: pa.Table, out: Path) -> None:
         part = table.filter(pc.equal(table["season"], season))
         counts = dict(zip(*np.unique(part["status"].to_pylist(), return_counts=True), strict=True))
         named = ", ".join(f"{n:,} {name}" for name, n in counts.items() if name != OK)
-        say(f"{season}: {counts.get(OK, 0):,} chips" + (f"; {named}" if named else ""))
+        log_info(f"{season}: {counts.get(OK, 0):,} chips" + (f"; {named}" if named else ""))
     unreadable = table.filter(pc.equal(table["status"], UNREADABLE))
     for reason in dict.fromkeys(unreadable["reason"].to_pylist()[:NAMED]):
-        say(f"note: {reason}")
+        log_info(f"note: {reason}")
     if len(unreadable):
-        say(f"note: {len(unreadable):,} chips could not be read: the same command tries them again")
+        log_info(
+            f"note: {len(unreadable):,} chips could not be read: the same command tries them again"
+        )
     kept = int(pc.sum(pc.equal(table["status"], OK)).as_py() or 0)
     others = [p for p in (out.parent / IMAGES).glob("*") if kept and p.name not in _keys(table)]
     for folder in sorted(others):
-        say(f"note: {folder} holds the chips of another cut, which this table does not name")
-    say(f"{out}: {kept:,} chips of {len(set(table['place'].to_pylist())):,} places")
+        log_info(f"note: {folder} holds the chips of another cut, which this table does not name")
+    log_info(f"{out}: {kept:,} chips of {len(set(table['place'].to_pylist())):,} places")
 
 
 def _keys(table: pa.Table) -> set[str]:

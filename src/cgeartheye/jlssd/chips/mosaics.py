@@ -16,7 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from cgeartheye.geo.reader import Bools, Bytes, Scene, open_scene
 from cgeartheye.geo.vrt import find_rasters
-from cgeartheye.geo.warp import Lattice, lattice_of, lay, turn_of, turns
+from cgeartheye.geo.warp import PixelGrid, pixel_grid_at, turn_of, turns, warp_to
 from cgeartheye.jlssd.sampling.rasters import is_of_gdal
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing
@@ -26,7 +26,7 @@ _NAMED = 5  # of the rasters that cannot be used
 _NORTH_POLE, _SOUTH_POLE = 32661, 32761
 
 
-class Spot(NamedTuple):
+class ChipGrid(NamedTuple):
     """The pixels of a chip.
 
     Attributes:
@@ -45,13 +45,13 @@ class Spot(NamedTuple):
     size: int
 
     @property
-    def lattice(self) -> Lattice:
+    def grid(self) -> PixelGrid:
         """Its pixels on the map."""
         place = Affine(self.gsd, 0, self.left, 0, -self.gsd, self.top)
-        return Lattice(place, CRS.from_user_input(self.crs))
+        return PixelGrid(place, CRS.from_user_input(self.crs))
 
 
-def spot_at(lon: float, lat: float, size: int, gsd: float) -> Spot:
+def chip_grid_at(lon: float, lat: float, size: int, gsd: float) -> ChipGrid:
     """Return the pixels around a place: for all seasons the same.
 
     Args:
@@ -64,11 +64,11 @@ def spot_at(lon: float, lat: float, size: int, gsd: float) -> Spot:
     if not _UTM_SOUTH <= lat <= _UTM_NORTH:
         epsg = _NORTH_POLE if lat > 0 else _SOUTH_POLE
     crs = f"EPSG:{epsg}"
-    x, y = Lattice(Affine.identity(), CRS.from_epsg(4326)).to(
-        Lattice(Affine.identity(), CRS.from_user_input(crs)), np.array([lon]), np.array([lat])
+    x, y = PixelGrid(Affine.identity(), CRS.from_epsg(4326)).to(
+        PixelGrid(Affine.identity(), CRS.from_user_input(crs)), np.array([lon]), np.array([lat])
     )
     left, top = (round(float(v[0]) / gsd + s * size / 2) * gsd for v, s in ((x, -1), (y, 1)))
-    return Spot(crs, left, top, gsd, size)
+    return ChipGrid(crs, left, top, gsd, size)
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,21 @@ class Mosaic:
     stretches: tuple[tuple[float, float] | None, ...]
     bands: tuple[int, int, int]
 
-    def look(self, spot: Spot) -> tuple[Bytes, Bools] | None:
+    def look(self, chip_grid: ChipGrid) -> tuple[Bytes, Bools] | None:
         """Return pixels uint8 `[size, size, 3]` and which have data; none if it is elsewhere.
 
         Raises:
             UserError: it cannot be read.
         """
-        pixels = np.zeros((3, spot.size, spot.size), np.uint8)
-        valid = np.zeros((spot.size, spot.size), bool)
+        pixels = np.zeros((3, chip_grid.size, chip_grid.size), np.uint8)
+        valid = np.zeros((chip_grid.size, chip_grid.size), bool)
         reached = False
         for scene in self._scenes:
-            if valid.all() or not _reaches(scene, spot):
+            if valid.all() or not _reaches(scene, chip_grid):
                 continue
             reached = True
-            onto = lay(scene, spot.lattice, (spot.size / 2, spot.size / 2))
-            more, there = onto.read((0, spot.size), (0, spot.size))
+            onto = warp_to(scene, chip_grid.grid, (chip_grid.size / 2, chip_grid.size / 2))
+            more, there = onto.read((0, chip_grid.size), (0, chip_grid.size))
             fresh = there & ~valid
             pixels[:, fresh] = more[:, fresh]
             valid |= there
@@ -189,9 +189,9 @@ def _grid_of(path: Path) -> object:
         raise UserError(f"{path} cannot be opened as a raster: {reason}") from error
 
 
-def _reaches(scene: Scene, spot: Spot) -> bool:
+def _reaches(scene: Scene, chip_grid: ChipGrid) -> bool:
     """Whether a scene's rectangle holds any of a lattice of places of the chip."""
-    x, y = np.meshgrid(*[np.linspace(0, spot.size, 9)] * 2)
-    x, y = spot.lattice.to(lattice_of(scene), x.ravel(), y.ravel())
+    x, y = np.meshgrid(*[np.linspace(0, chip_grid.size, 9)] * 2)
+    x, y = chip_grid.grid.to(pixel_grid_at(scene), x.ravel(), y.ravel())
     across = [(x + shift >= 0) & (x + shift <= scene.width) for shift in turns(turn_of(scene))]
     return bool((np.any(across, axis=0) & (y >= 0) & (y <= scene.height)).any())

@@ -10,7 +10,7 @@ from PIL import Image
 from cgeartheye.config import ChipCutting
 from cgeartheye.jlssd.resumable import OK
 from cgeartheye.jlssd.sampling.overview_map import fit
-from cgeartheye.jlssd.sampling.rasters import METRES_A_DEGREE
+from cgeartheye.jlssd.sampling.rasters import METERS_PER_DEGREE
 from cgeartheye.reports.html import Cell, Picture, Report
 
 _SHOWN = 8  # places
@@ -66,12 +66,12 @@ def _add_seasons(report: Report, table: pa.Table, seasons: list[str]) -> None:
 
 def _add_map(report: Report, table: pa.Table, by_place: dict[str, list[int]], most: int) -> None:
     report.section("Map")
-    colours = {
+    colors = {
         "every season": _WITH_ALL,
         "some seasons": _WITH_SOME,
         "no season": _WITH_NONE,
     }
-    report.legend(colours)
+    report.legend(colors)
     found = dict(
         zip(
             table["place"].to_pylist(),
@@ -82,11 +82,11 @@ def _add_map(report: Report, table: pa.Table, by_place: dict[str, list[int]], mo
     lon, lat = np.array([found[place] for place in by_place]).T
     kinds = np.array([0 if len(r) == most else 1 if r else 2 for r in by_place.values()])
     # Places of one small area are still apart.
-    cell = min(1000 / METRES_A_DEGREE, max(float(np.ptp(lat)), 1e-3) / 40)
+    cell = min(1000 / METERS_PER_DEGREE, max(float(np.ptp(lat)), 1e-3) / 40)
     canvas = fit(lon, lat, cell)
     counts = np.zeros((canvas.height * canvas.width, 3), np.int64)
     np.add.at(counts, (canvas.index(lon, lat), kinds), 1)
-    picture = canvas.paint(counts, np.array(list(colours.values()), np.uint8))
+    picture = canvas.paint(counts, np.array(list(colors.values()), np.uint8))
     report.pictures([Picture(canvas.enlarged(picture), "Places")], width=520)
 
 

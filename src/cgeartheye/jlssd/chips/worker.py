@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from cgeartheye.config import ChipCutting
-from cgeartheye.jlssd.chips.mosaics import Mosaic, Spot, spot_at
+from cgeartheye.jlssd.chips.mosaics import ChipGrid, Mosaic, chip_grid_at
 from cgeartheye.jlssd.quality.measures import measure
 from cgeartheye.jlssd.resumable import OK, write_table
 from cgeartheye.utils.errors import UserError
@@ -94,10 +94,10 @@ def cut_part(job: Job, part: Part) -> None:
 def _cut(job: Job, place: Row, mosaic: Mosaic, folder: str) -> Row:
     """Cut one chip, and return its row."""
     settings = job.settings
-    spot = spot_at(place["lon"], place["lat"], settings.size, settings.gsd)
-    row = place | {"season": mosaic.season, **_where(spot)}
+    chip_grid = chip_grid_at(place["lon"], place["lat"], settings.size, settings.gsd)
+    row = place | {"season": mosaic.season, **_where(chip_grid)}
     try:
-        seen = mosaic.look(spot)
+        seen = mosaic.look(chip_grid)
     except UserError as error:
         # How a map goes on is no advice here.
         return row | {"status": UNREADABLE, "reason": str(error).partition(": restore")[0]}
@@ -120,5 +120,10 @@ def _cut(job: Job, place: Row, mosaic: Mosaic, folder: str) -> Row:
     return row | {"path": path, "status": OK}
 
 
-def _where(spot: Spot) -> Row:
-    return {"gsd": spot.gsd, "crs": spot.crs, "left": spot.left, "top": spot.top}
+def _where(chip_grid: ChipGrid) -> Row:
+    return {
+        "gsd": chip_grid.gsd,
+        "crs": chip_grid.crs,
+        "left": chip_grid.left,
+        "top": chip_grid.top,
+    }

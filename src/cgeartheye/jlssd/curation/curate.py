@@ -24,10 +24,10 @@ from cgeartheye.jlssd.curation.deduplicate import find_duplicates
 from cgeartheye.jlssd.curation.embeddings import Features, encode_chips
 from cgeartheye.jlssd.curation.hierarchical_kmeans import Hierarchy, cluster
 from cgeartheye.jlssd.curation.report import Curated
-from cgeartheye.jlssd.resumable import OK, claim, moved, read_chips, replaced, write_table
-from cgeartheye.models.backbone import Built, build
+from cgeartheye.jlssd.resumable import OK, claim, read_chips, rebase_paths, set_column, write_table
+from cgeartheye.models.backbone import BackboneBundle, build
 from cgeartheye.training import distributed
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.console import bar, log_info
 
 DUPLICATE, REDUNDANT = "duplicate", "redundant"
 
@@ -74,19 +74,19 @@ def curate(
         )
         with bar("comparing", len(points), "places") as progress:
             repeats = find_duplicates(
-                points, hierarchy.labels[0], config.duplicates, device, progress.advance
+                points, hierarchy.labels[0], config.dedup_threshold, device, progress.advance
             )
         free = repeats < 0
-        wanted = min(config.keep, int(free.sum()))
-        if wanted < config.keep:
-            say(
-                f"note: {config.keep:,} places were to be kept, there are {wanted:,} without "
+        wanted = min(config.num_places, int(free.sum()))
+        if wanted < config.num_places:
+            log_info(
+                f"note: {config.num_places:,} places were to be kept, there are {wanted:,} without "
                 "duplicates"
             )
         kept = balanced_sample(hierarchy.labels[::-1], free, wanted, seed)
         first = rows[np.searchsorted(place, np.arange(len(names)))]
         result = _judged(table, rows, place, names, hierarchy, kept, repeats)
-        write_table(out, moved(result, chips.parent, out.parent))
+        write_table(out, rebase_paths(result, chips.parent, out.parent))
         curated = Curated(result, names, first, hierarchy, kept, repeats)
         report.write(curated, out, chips.parent)
     report.show(curated)
@@ -134,13 +134,13 @@ def _by_place(table: pa.Table) -> tuple[Array, list[str], Array]:
     return part["row"].to_numpy(), codes.dictionary.to_pylist(), codes.indices.to_numpy()
 
 
-def _frozen(config: Curation, seed: int) -> Built:
+def _frozen(config: Curation, seed: int) -> BackboneBundle:
     # Random weights come from torch's generator.
     torch.manual_seed(seed)
     network = Backbone(**config.backbone.model_dump(exclude_unset=True))
     built = build(network, config.image_size)
     for note in built.notes:
-        say(f"note: {note}")
+        log_info(f"note: {note}")
     return built
 
 
@@ -157,7 +157,7 @@ def _judged(
     for level, labels in enumerate(hierarchy.labels, start=1):
         values = np.full(len(table), -1, np.int32)
         values[rows] = labels[place]
-        table = replaced(table, f"cluster_{level}", pa.array(values, mask=values < 0))
+        table = set_column(table, f"cluster_{level}", pa.array(values, mask=values < 0))
     status = np.array(table["status"].to_pylist(), object)
     reason = np.array([None] * len(table), object)
     if "reason" in table.column_names:
@@ -176,5 +176,5 @@ def _judged(
     dropped = ~kept[place]
     status[rows[dropped]] = word[place[dropped]]
     reason[rows[dropped]] = why[place[dropped]]
-    table = replaced(table, "status", pa.array(status, pa.string()))
-    return replaced(table, "reason", pa.array(reason, pa.string()))
+    table = set_column(table, "status", pa.array(status, pa.string()))
+    return set_column(table, "reason", pa.array(reason, pa.string()))

@@ -17,9 +17,9 @@ from torchvision import tv_tensors
 
 from cgeartheye.config import Curation
 from cgeartheye.data import eval_transform, read_image
-from cgeartheye.data.transforms.image import Normalise
+from cgeartheye.data.transforms.image import Normalize
 from cgeartheye.jlssd.resumable import key_of, only_folder
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import FileSource
 from cgeartheye.training.trainer import autocast
@@ -57,7 +57,7 @@ class Features:
 
 def encode_chips(
     paths: Sequence[Path],
-    built: Built,
+    built: BackboneBundle,
     config: Curation,
     workers: int,
     folder: Path,
@@ -82,7 +82,7 @@ def encode_chips(
     facts = {
         "chips": [str(path.resolve()) for path in paths],
         "backbone": built.fingerprint,
-        "normalisation": built.normalisation.model_dump(),
+        "normalisation": built.normalization.model_dump(),
         "image_size": config.image_size,
         "precision": config.precision,
     }
@@ -114,15 +114,15 @@ class _Encoder:
     def __init__(
         self,
         paths: Sequence[Path],
-        built: Built,
+        built: BackboneBundle,
         config: Curation,
         workers: int,
         device: torch.device,
     ):
         self._paths, self._config, self._device = paths, config, device
         self._backbone = built.module.to(self._device).eval()
-        normalisation = built.normalisation
-        self._normalise = Normalise(normalisation.mean, normalisation.std).to(self._device)
+        normalization = built.normalization
+        self._normalize = Normalize(normalization.mean, normalization.std).to(self._device)
         images = _Chips(paths, config.image_size)
         self._source = FileSource(images, workers, self._device)
 
@@ -132,7 +132,7 @@ class _Encoder:
         batches = [rows[first : first + size] for first in range(0, len(rows), size)]
         for batch in self._source.load(batches):
             with torch.no_grad(), autocast(self._device, self._config.precision):
-                tokens, _ = self._backbone(self._normalise(batch["image"]))
+                tokens, _ = self._backbone(self._normalize(batch["image"]))
             indices = batch["index"].tolist()
             with np.errstate(over="ignore"):
                 features = tokens.float().cpu().numpy().astype(np.float16)

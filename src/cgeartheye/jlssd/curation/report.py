@@ -14,7 +14,7 @@ from cgeartheye.jlssd.curation.hierarchical_kmeans import Hierarchy
 from cgeartheye.jlssd.quality.filter import SHOWN, save_sheet, thumbnails
 from cgeartheye.jlssd.quality.measures import Pixels
 from cgeartheye.reports.html import Picture, Report
-from cgeartheye.utils.console import bar, console, say
+from cgeartheye.utils.console import bar, console, log_info
 from cgeartheye.utils.io import write_text
 
 CLUSTERS_SHOWN = 48  # coarse clusters on the contact sheet, the largest
@@ -117,7 +117,7 @@ def show(curated: Curated) -> None:
         table.add_section()
         table.add_row("as varied as", f"{first:.1f}", f"{last:.1f}", "", "")
         console.print(table)
-    say(outcome(curated))
+    log_info(outcome(curated))
 
 
 def outcome(curated: Curated) -> str:

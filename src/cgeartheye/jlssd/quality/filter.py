@@ -18,9 +18,9 @@ from cgeartheye.data.checks.image_stats import shrink
 from cgeartheye.jlssd import resumable
 from cgeartheye.jlssd.chips.worker import UNREADABLE
 from cgeartheye.jlssd.quality.measures import MEASURES, Mask, Pixels, measure
-from cgeartheye.jlssd.resumable import OK, claim, read_chips, replaced
+from cgeartheye.jlssd.resumable import OK, claim, read_chips, set_column
 from cgeartheye.jlssd.workers import spread
-from cgeartheye.utils.console import bar, console, say
+from cgeartheye.utils.console import bar, console, log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image
 
@@ -66,7 +66,7 @@ def rules_of(limits: ChipQuality) -> tuple[Rule, ...]:
     )
 
 
-def review(chips: Path, out: Path, limits: ChipQuality, workers: int = 2) -> pa.Table:
+def filter_chips(chips: Path, out: Path, limits: ChipQuality, workers: int = 2) -> pa.Table:
     """Measure the chips of a table whose status is ok, and say which are dropped.
 
     Killed, the same command goes on after the last part of `PART` chips.
@@ -108,7 +108,7 @@ def _review(chips: Path, out: Path, limits: ChipQuality, workers: int) -> pa.Tab
     # Steps before may call what they drop alike, and have no chip of it.
     examined = result.take(pa.array(rows))
     _draw(out.with_suffix(".jpg"), examined, rules, source)
-    resumable.write_table(out, resumable.moved(result, source, out.parent))
+    resumable.write_table(out, resumable.rebase_paths(result, source, out.parent))
     shutil.rmtree(parts, ignore_errors=True)
     _show(examined, len(table) - len(rows), rules)
     return result
@@ -132,9 +132,9 @@ def _show(examined: pa.Table, before: int, rules: tuple[Rule, ...]) -> None:
         if status == UNREADABLE
     ]
     for reason in unreadable[:SHOWN]:
-        say(reason)
+        log_info(reason)
     if len(unreadable) > SHOWN:
-        say(f"... and {len(unreadable) - SHOWN} more that cannot be read")
+        log_info(f"... and {len(unreadable) - SHOWN} more that cannot be read")
 
 
 def status_counts(table: pa.Table) -> dict[str, int]:
@@ -195,13 +195,13 @@ def _judged(
         status[at[dropped]] = rule.status
         reason[at[dropped]] = [f"{rule.measure} {value:.3g}, {rule}" for value in values[dropped]]
         free &= ~dropped
-    table = replaced(table, "status", pa.array(status, pa.string()))
-    table = replaced(table, "reason", pa.array(reason, pa.string()))
+    table = set_column(table, "status", pa.array(status, pa.string()))
+    table = set_column(table, "reason", pa.array(reason, pa.string()))
     where = np.full(len(table), -1)
     where[at] = np.arange(len(rows))
     indices = pa.array(where, mask=where < 0)
     for name in MEASURES:
-        table = replaced(table, name, measured[name].combine_chunks().take(indices))
+        table = set_column(table, name, measured[name].combine_chunks().take(indices))
     return table
 
 

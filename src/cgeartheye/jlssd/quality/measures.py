@@ -114,13 +114,13 @@ def _entropy(histogram: npt.NDArray[np.intp]) -> float:
 
 
 def _cloud(pixels: Pixels, light: Pixels, valid: Mask) -> float:
-    colour = _means(pixels).astype(np.float32)
-    highest = colour.max(2)
-    white = highest - colour.min(2) <= WHITE * highest
-    bright = colour.mean(2) >= BRIGHT
+    color = _means(pixels).astype(np.float32)
+    highest = color.max(2)
+    white = highest - color.min(2) <= WHITE * highest
+    bright = color.mean(2) >= BRIGHT
     known = _share_valid(valid)
-    grey = _means(light).astype(np.float32)
-    around, squares = ndimage.uniform_filter(grey, 3), ndimage.uniform_filter(grey**2, 3)
+    gray = _means(light).astype(np.float32)
+    around, squares = ndimage.uniform_filter(gray, 3), ndimage.uniform_filter(gray**2, 3)
     smooth = squares - around**2 <= SMOOTH**2
     pale = white & bright & (known > 0.5)
     # A cloud may go on beyond the edge of the chip.

@@ -33,7 +33,7 @@ _ROWS, _COLUMNS = 64, 256  # of cells in a block
 
 
 @dataclass
-class Tally:
+class Counts:
     """What is counted beside the cells.
 
     Attributes:
@@ -60,7 +60,7 @@ class Tally:
     cells: Counter[int] = field(default_factory=Counter)
     shares: Counter[int] = field(default_factory=Counter)
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "Counts") -> None:
         """Add what another counted."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
@@ -70,7 +70,7 @@ class Tally:
         return json.dumps(vars(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "Tally":
+    def from_json(cls, text: str) -> "Counts":
         """Read it again."""
         values: dict[str, Any] = json.loads(text)
         return cls(**{name: _read_counts(value) for name, value in values.items()})
@@ -143,7 +143,7 @@ def blocks_of(grid: Grid, regions: Regions) -> list[Block]:
     return found
 
 
-def read_block(path: Path) -> tuple[pa.Table, Tally]:
+def read_block(path: Path) -> tuple[pa.Table, Counts]:
     """Read the cells of a block, ascending, and what was counted beside them.
 
     The columns are cell (its number in the grid), region and cover (indices; -1: no land cover)
@@ -154,24 +154,24 @@ def read_block(path: Path) -> tuple[pa.Table, Tally]:
     """
     table = read_part(path)
     try:
-        return table, Tally.from_json(table.schema.metadata[b"tally"].decode())
+        return table, Counts.from_json(table.schema.metadata[b"tally"].decode())
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({error}): delete it and give the same command again"
         ) from error
 
 
-def make_block(survey: Survey, block: Block) -> tuple[pa.Table, Tally]:
+def make_block(survey: Survey, block: Block) -> tuple[pa.Table, Counts]:
     """Make the cells of one block.
 
     Raises:
         UserError: a raster cannot be read.
     """
     cells = survey.grid.cells(block)
-    lon, lat = survey.grid.centre(cells)
+    lon, lat = survey.grid.center(cells)
     region, several = survey.regions.holding(lon, lat)
     inside = region != NOWHERE
-    tally = Tally(outside=int((~inside).sum()), several=several)
+    tally = Counts(outside=int((~inside).sum()), several=several)
     cells, region = cells[inside], region[inside]
     cover = np.full(len(cells), NO_CLASS, np.int8)
     elevation = np.full(len(cells), np.nan)

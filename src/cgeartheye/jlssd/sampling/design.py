@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from cgeartheye.geo.vrt import identify
+from cgeartheye.geo.vrt import file_signature
 from cgeartheye.jlssd.resumable import claim, key_of, write_table
-from cgeartheye.jlssd.sampling.cells import NO_CLASS, Survey, Tally, read_block, survey_cells
+from cgeartheye.jlssd.sampling.cells import NO_CLASS, Counts, Survey, read_block, survey_cells
 from cgeartheye.jlssd.sampling.design_warnings import notes_of
 from cgeartheye.jlssd.sampling.equal_area_grid import Grid
 from cgeartheye.jlssd.sampling.land_cover_classes import WORLDCOVER, read_classes
 from cgeartheye.jlssd.sampling.rasters import Raster, find_source, open_raster
 from cgeartheye.jlssd.sampling.regions import read_regions
 from cgeartheye.jlssd.sampling.report import write_report
-from cgeartheye.jlssd.sampling.result import Design, Wish, strata_table
+from cgeartheye.jlssd.sampling.result import Design, SamplingPlan, strata_table
 from cgeartheye.jlssd.sampling.strata import LOWEST_BAND, Cells, draw, find_strata
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
 
@@ -51,7 +51,9 @@ class Inputs:
     classes: Path | None = None
 
 
-def make_design(inputs: Inputs, wish: Wish, out: Path, side: int = 1000, workers: int = 2) -> None:
+def make_design(
+    inputs: Inputs, plan: SamplingPlan, out: Path, side: int = 1000, workers: int = 2
+) -> None:
     """Draw places and write them as a table, with all strata and a report beside it.
 
     Strata and report are called after the table, `design.strata.parquet` and `design.html` beside
@@ -61,7 +63,7 @@ def make_design(inputs: Inputs, wish: Wish, out: Path, side: int = 1000, workers
 
     Args:
         inputs: regions and rasters.
-        wish: what is drawn.
+        plan: what is drawn.
         out: the table, a Parquet file.
         side: of the cells, metres.
         workers: processes.
@@ -70,25 +72,25 @@ def make_design(inputs: Inputs, wish: Wish, out: Path, side: int = 1000, workers
         UserError: an input that cannot be used or read, no cell with land cover, or another process
             that makes the same table.
     """
-    if wish.total < 1 or not LOWEST_BAND <= wish.band_height < math.inf:
+    if plan.num_places < 1 or not LOWEST_BAND <= plan.elevation_step < math.inf:
         raise UserError(
             f"--total must be 1 or more, and --band-height {LOWEST_BAND:g} metres or more"
         )
     with claim(out):
-        design = _make(inputs, wish, out.parent, side, workers)
+        design = _make(inputs, plan, out.parent, side, workers)
         notes = notes_of(design)
         for note in notes:
-            say(f"note: {note}")
+            log_info(f"note: {note}")
         _write_tables(design, out)
         report = out.with_suffix(REPORT)
         write_report(design, notes, report)
-    say(
+    log_info(
         f"{out}: {len(design.drawn.cell):,} places of {len(design.strata.keys):,} strata, from "
         f"{design.tally.cells.total():,} cells; see {report}"
     )
 
 
-def _make(inputs: Inputs, wish: Wish, where: Path, side: int, workers: int) -> Design:
+def _make(inputs: Inputs, plan: SamplingPlan, where: Path, side: int, workers: int) -> Design:
     """Find all cells, below a folder `where`, and draw from them."""
     grid = Grid(side)
     table = read_classes(inputs.classes or WORLDCOVER)
@@ -99,7 +101,7 @@ def _make(inputs: Inputs, wish: Wish, where: Path, side: int, workers: int) -> D
     folder = where / CELLS / key_of(settings)
     write_text(folder / "settings.json", json.dumps(settings, indent=1))
     paths = survey_cells(survey, folder, workers)
-    tally = Tally()
+    tally = Counts()
     for path in paths:
         tally.add(read_block(path)[1])
     if not tally.cells:
@@ -109,9 +111,9 @@ def _make(inputs: Inputs, wish: Wish, where: Path, side: int, workers: int) -> D
         )
     read = partial(_read, paths)
     shares = np.array([tally.shares[index] for index in range(len(table.names))], np.int64)
-    strata = find_strata(read, shares, wish.band_height, wish.total)
-    drawn = draw(read, strata, len(table.names), wish.band_height, wish.seed)
-    design = Design(survey, wish, tally, strata, drawn, tuple(paths))
+    strata = find_strata(read, shares, plan.elevation_step, plan.num_places)
+    drawn = draw(read, strata, len(table.names), plan.elevation_step, plan.seed)
+    design = Design(survey, plan, tally, strata, drawn, tuple(paths))
     assert (design.per_stratum == strata.quota).all()
     return design
 
@@ -130,7 +132,7 @@ def _settings(inputs: Inputs, survey: Survey) -> dict[str, object]:
     """All that the cells depend on."""
     return {
         "cells": survey.grid.side,
-        "regions": [list(one) for one in identify([inputs.regions])],
+        "regions": [list(one) for one in file_signature([inputs.regions])],
         "region column": inputs.column,
         "land cover": survey.cover.source.identity,
         "elevation": survey.height.source.identity,
@@ -151,7 +153,7 @@ def _read(paths: list[Path]) -> Iterable[Cells]:
 
 def _write_tables(design: Design, out: Path) -> None:
     strata, drawn, grid = strata_table(design), design.drawn, design.survey.grid
-    lon, lat = grid.centre(drawn.cell)
+    lon, lat = grid.center(drawn.cell)
     bounds = grid.bounds(drawn.cell)
     own = strata.take(pa.array(drawn.stratum))
     places = pa.table(
@@ -172,11 +174,11 @@ def _write_tables(design: Design, out: Path) -> None:
             "quota": own["quota"],
         }
     )
-    wish = {
+    plan = {
         "cells": str(grid.side),
-        "total": str(design.wish.total),
-        "band_height": f"{design.wish.band_height:g}",
-        "seed": str(design.wish.seed),
+        "total": str(design.plan.num_places),
+        "band_height": f"{design.plan.elevation_step:g}",
+        "seed": str(design.plan.seed),
     }
     for path, table in ((out.with_suffix(STRATA), strata), (out, places)):
-        write_table(path, table.replace_schema_metadata(wish))
+        write_table(path, table.replace_schema_metadata(plan))

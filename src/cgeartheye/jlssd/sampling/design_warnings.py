@@ -64,7 +64,7 @@ def notes_of(design: Design) -> list[str]:
 
 def _of_number(design: Design) -> list[str]:
     """Say why other than the wanted number of places are drawn, if they are."""
-    strata, wanted, drawn = design.strata, design.wish.total, len(design.drawn.cell)
+    strata, wanted, drawn = design.strata, design.plan.num_places, len(design.drawn.cell)
     if abs(drawn - wanted) <= _ROUNDED * wanted:
         return []
     why = {

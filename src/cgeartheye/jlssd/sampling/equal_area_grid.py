@@ -125,7 +125,7 @@ class Grid:
         row = np.searchsorted(self.starts, number, side="right") - 1
         return row.astype(np.int64), number - self.starts[row]
 
-    def centre(self, number: Ints) -> tuple[Floats, Floats]:
+    def center(self, number: Ints) -> tuple[Floats, Floats]:
         """Return longitude and latitude of the point that halves a cell's area both ways."""
         row, column = self.place(number)
         width = self.width(row)

@@ -38,17 +38,17 @@ class Canvas:
         column, row = column.clip(0, self.width - 1), row.clip(0, self.height - 1)
         return np.asarray(row * self.width + column)
 
-    def paint(self, counts: Ints, colours: Bytes) -> Bytes:
+    def paint(self, counts: Ints, colors: Bytes) -> Bytes:
         """Colour every pixel by what lies in it most often.
 
         Args:
             counts: of each kind in each pixel, `[height * width, K]`.
-            colours: uint8 `[K, 3]`.
+            colors: uint8 `[K, 3]`.
 
         Returns:
             uint8 `[H, W, 3]`, `PAPER` where there is nothing.
         """
-        picture = colours[counts.argmax(1)]
+        picture = colors[counts.argmax(1)]
         picture[counts.sum(1) == 0] = PAPER
         return np.asarray(picture.reshape(self.height, self.width, 3))
 

@@ -26,11 +26,11 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from cgeartheye.geo.georeference import locate
-from cgeartheye.geo.vrt import as_one, find_rasters, identify
+from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
 from cgeartheye.jlssd.sampling.equal_area_grid import Block, Bounds, Floats, Grid
 from cgeartheye.utils.errors import UserError
 
-METRES_A_DEGREE = 111_195.0
+METERS_PER_DEGREE = 111_195.0
 """Of latitude, about."""
 
 _LEAST = 4  # of a raster's own pixels along a side of a cell, whole ones or parts
@@ -86,7 +86,7 @@ def find_source(inputs: Sequence[str]) -> Source:
     paths = find_rasters([Path(path) for path in inputs])
     name = str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     try:
-        return Source(name, as_one(paths), identity_of(inputs))
+        return Source(name, build_mosaic_vrt(paths), identity_of(inputs))
     except UserError as error:
         # How a map goes on is no advice here.
         problem = str(error).partition(": map ")[0]
@@ -107,7 +107,7 @@ def identity_of(inputs: Sequence[str]) -> list[Any]:
         if is_of_gdal(path):
             found.append(path)
         else:
-            found += [list(one) for one in identify(find_rasters([Path(path)]))]
+            found += [list(one) for one in file_signature(find_rasters([Path(path)]))]
     return found
 
 
@@ -165,8 +165,8 @@ class Raster:
         north, south = grid.latitudes[block.first], grid.latitudes[block.end]
         limits = sorted(((north - top) / e, (south - top) / e))
         first, end = _within(limits[0], limits[1], height)
-        fy = _parts(abs(e) * METRES_A_DEGREE, grid.side)
-        fx = _parts(a * METRES_A_DEGREE * _shrinking(north, south), grid.side)
+        fy = _parts(abs(e) * METERS_PER_DEGREE, grid.side)
+        fx = _parts(a * METERS_PER_DEGREE * _shrinking(north, south), grid.side)
         for turn in (-360, 0, 360):
             start, stop = _within((west - turn - left) / a, (east - turn - left) / a, width)
             if stop <= start or end <= first:
@@ -189,7 +189,7 @@ class Raster:
                 )
 
     def _warped(self, grid: Grid, block: Block, west: float, east: float) -> Iterator[Piece]:
-        step = min(*self._pixel, grid.side / _LEAST_WARPED) / METRES_A_DEGREE
+        step = min(*self._pixel, grid.side / _LEAST_WARPED) / METERS_PER_DEGREE
         for first in range(block.first - block.first % _STRIP, block.end, _STRIP):
             # The lattice is the same whatever the block.
             edges = grid.latitudes[first], grid.latitudes[min(first + _STRIP, grid.rows)]

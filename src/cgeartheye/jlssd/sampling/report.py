@@ -1,4 +1,4 @@
-"""The report of a design: quota and draw of every stratum as table, charts and maps."""
+"""The report of a design: quota and draw of every stratum as table, elevations and maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ import numpy as np
 from cgeartheye.jlssd.sampling.cells import NO_CLASS, read_block
 from cgeartheye.jlssd.sampling.equal_area_grid import Floats, Ints
 from cgeartheye.jlssd.sampling.overview_map import Bytes, Canvas, fit
-from cgeartheye.jlssd.sampling.rasters import METRES_A_DEGREE
+from cgeartheye.jlssd.sampling.rasters import METERS_PER_DEGREE
 from cgeartheye.jlssd.sampling.result import Design, strata_table
 from cgeartheye.jlssd.sampling.strata import NO_BAND
-from cgeartheye.reports import charts as panels
+from cgeartheye.reports import charts
 from cgeartheye.reports.html import Cell, Picture, Report
 
 ROWS = 2000  # strata in the page's table; the file beside it has all
 
-_COLOURS = {
+_COLORS = {
     "forest": (26, 110, 56),
     "grass": (164, 204, 96),
     "crop": (232, 196, 92),
@@ -26,7 +26,7 @@ _COLOURS = {
     "other": (176, 166, 154),
 }
 _NO_COVER = (120, 124, 128)
-_MORE_COLOURS = ((150, 90, 170), (120, 84, 60), (240, 140, 170), (90, 90, 100), (250, 240, 130))
+_MORE_COLORS = ((150, 90, 170), (120, 84, 60), (240, 140, 170), (90, 90, 100), (250, 240, 130))
 
 
 def write_report(design: Design, notes: Sequence[str], path: Path) -> None:
@@ -37,13 +37,13 @@ def write_report(design: Design, notes: Sequence[str], path: Path) -> None:
         notes: sentences on what is missing.
         path: of the page.
     """
-    wish, strata = design.wish, design.strata
+    plan, strata = design.plan, design.strata
     report = Report("Design", f"{len(design.drawn.cell):,} places of {len(strata.keys):,} strata")
     floor = int((strata.exact < 1).sum())
     report.figures(
         {
             "places drawn": f"{len(design.drawn.cell):,}",
-            "wanted in all, M": f"{wish.total:,}",
+            "wanted in all, M": f"{plan.num_places:,}",
             "strata": f"{len(strata.keys):,}",
             "of them by the floor of one": f"{floor:,}",
             "cells with land cover": f"{design.tally.cells.total():,}",
@@ -63,8 +63,8 @@ def write_report(design: Design, notes: Sequence[str], path: Path) -> None:
     report.facts(
         {
             "cells": f"{survey.grid.side:,} m a side, {survey.grid.area:,.0f} m2",
-            "elevation bands": f"{wish.band_height:g} m",
-            "seed": str(wish.seed),
+            "elevation bands": f"{plan.elevation_step:g} m",
+            "seed": str(plan.seed),
             "land cover": survey.cover.source.name,
             "elevation": survey.height.source.name,
         }
@@ -72,31 +72,31 @@ def write_report(design: Design, notes: Sequence[str], path: Path) -> None:
     report.write(path)
 
 
-def colours_of(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+def colors_of(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
     """Return a colour for each class: those of the published seven, others in turn."""
-    spare = [name for name in classes if name not in _COLOURS]
-    more = {name: _MORE_COLOURS[i % len(_MORE_COLOURS)] for i, name in enumerate(spare)}
-    return {name: _COLOURS.get(name) or more[name] for name in classes}
+    spare = [name for name in classes if name not in _COLORS]
+    more = {name: _MORE_COLORS[i % len(_MORE_COLORS)] for i, name in enumerate(spare)}
+    return {name: _COLORS.get(name) or more[name] for name in classes}
 
 
 def _add_maps(report: Report, design: Design) -> None:
     report.section("Maps", "A pixel has the colour of the class that most cells in it have.")
     canvas = _canvas(design)
-    colours = colours_of(design.classes) | {"no land cover": _NO_COVER}
-    palette = np.array(list(colours.values()), np.uint8)
+    colors = colors_of(design.classes) | {"no land cover": _NO_COVER}
+    palette = np.array(list(colors.values()), np.uint8)
     shape = canvas.height * canvas.width, len(palette)
     everywhere = np.zeros(shape, np.int64)
     for path in design.cells:
         table, _ = read_block(path)
         cell, cover = table["cell"].to_numpy(), table["cover"].to_numpy()
         kind = np.where(cover == NO_CLASS, len(design.classes), cover)
-        np.add.at(everywhere, (canvas.index(*design.survey.grid.centre(cell)), kind), 1)
+        np.add.at(everywhere, (canvas.index(*design.survey.grid.center(cell)), kind), 1)
     drawn = np.zeros(shape, np.int64)
-    pixel = canvas.index(*design.survey.grid.centre(design.drawn.cell))
+    pixel = canvas.index(*design.survey.grid.center(design.drawn.cell))
     np.add.at(drawn, (pixel, design.strata.cover[design.drawn.stratum]), 1)
     ground = canvas.paint(everywhere, palette)
     dots = _dots(canvas, drawn, palette, ground)
-    report.legend(colours)
+    report.legend(colors)
     share = f"{100 * len(design.drawn.cell) / design.tally.cells.total():.2f} % of all cells"
     report.pictures(
         [
@@ -114,10 +114,10 @@ def _canvas(design: Design) -> Canvas:
     for path in design.cells:
         cell = read_block(path)[0]["cell"].to_numpy()
         if len(cell):
-            ends = design.survey.grid.centre(cell[:: max(1, len(cell) // 500)])
+            ends = design.survey.grid.center(cell[:: max(1, len(cell) // 500)])
             lon.append(ends[0])
             lat.append(ends[1])
-    cell_height = design.survey.grid.side / METRES_A_DEGREE
+    cell_height = design.survey.grid.side / METERS_PER_DEGREE
     return fit(np.concatenate(lon), np.concatenate(lat), cell_height)
 
 
@@ -145,7 +145,7 @@ def _add_classes(report: Report, design: Design) -> None:
     for index, name in enumerate(design.classes):
         own = design.strata.cover == index
         cells, quota = int(design.strata.cells[own].sum()), int(design.strata.quota[own].sum())
-        exact = design.wish.total * shares[index]
+        exact = design.plan.num_places * shares[index]
         of_cells = 100 * cells / design.tally.cells.total()
         of_draw = 100 * quota / len(design.drawn.cell)
         rate = 100 * quota / cells if cells else float("nan")
@@ -172,14 +172,14 @@ def _shares(design: Design) -> list[float]:
 
 def _add_bands(report: Report, design: Design) -> None:
     report.section("Elevation", "Cells and places by the lower edge of their elevation band.")
-    strata, height = design.strata, design.wish.band_height
+    strata, height = design.strata, design.plan.elevation_step
     known = strata.band != NO_BAND
     if not known.any():
         return
     bands = np.arange(strata.band[known].min(), strata.band[known].max() + 1)
-    found = colours_of(design.classes)
-    colours = {name: "#" + bytes(colour).hex() for name, colour in found.items()}
-    charts = {}
+    found = colors_of(design.classes)
+    colors = {name: "#" + bytes(color).hex() for name, color in found.items()}
+    elevations = {}
     for caption, number in (
         ("Cells with land cover", strata.cells),
         ("Places drawn", strata.quota),
@@ -191,9 +191,9 @@ def _add_bands(report: Report, design: Design) -> None:
                 of_band = strata.band[own] - bands[0]
                 sums = np.bincount(of_band, number[own], minlength=len(bands))
                 lines[name] = ((bands * height).tolist(), sums.tolist())
-        of_lines = [colours[name] for name in lines]
-        charts[caption] = panels.curves(lines, "metres above the sea", colours=of_lines)
-    report.charts(charts)
+        of_lines = [colors[name] for name in lines]
+        elevations[caption] = charts.curves(lines, "metres above the sea", colors=of_lines)
+    report.charts(elevations)
 
 
 def _add_strata(report: Report, design: Design, path: Path) -> None:

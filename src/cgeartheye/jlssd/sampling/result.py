@@ -6,22 +6,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from cgeartheye.jlssd.sampling.cells import Survey, Tally
+from cgeartheye.jlssd.sampling.cells import Counts, Survey
 from cgeartheye.jlssd.sampling.strata import NO_BAND, Draw, Strata
 
 
 @dataclass(frozen=True)
-class Wish:
+class SamplingPlan:
     """What is drawn from the cells.
 
     Attributes:
-        total: cells in all, M of the formula.
-        band_height: metres.
+        num_places: cells in all, M of the formula.
+        elevation_step: metres.
         seed: decides which cells of a stratum are drawn.
     """
 
-    total: int
-    band_height: float = 200.0
+    num_places: int
+    elevation_step: float = 200.0
     seed: int = 0
 
 
@@ -31,7 +31,7 @@ class Design:
 
     Attributes:
         survey: what its cells are made of.
-        wish: what was asked for.
+        plan: what was asked for.
         tally: what was counted beside the cells.
         strata: with their quotas.
         drawn: cells.
@@ -39,8 +39,8 @@ class Design:
     """
 
     survey: Survey
-    wish: Wish
-    tally: Tally
+    plan: SamplingPlan
+    tally: Counts
     strata: Strata
     drawn: Draw
     cells: tuple[Path, ...]
@@ -74,8 +74,8 @@ def strata_table(design: Design) -> pa.Table:
     strata = design.strata
     regions = [design.regions[i] for i in strata.region.tolist()]
     classes = [design.classes[i] for i in strata.cover.tolist()]
-    bands = band_names(strata.band, design.wish.band_height)
-    low = strata.band * design.wish.band_height
+    bands = band_names(strata.band, design.plan.elevation_step)
+    low = strata.band * design.plan.elevation_step
     return pa.table(
         {
             "stratum": ["/".join(name) for name in zip(regions, classes, bands, strict=True)],

@@ -110,18 +110,18 @@ def bands_of(elevation: Floats, height: float) -> Ints:
     return np.where(known, bands, NO_BAND)
 
 
-def find_strata(read: Read, shares: Ints, band_height: float, total: int) -> Strata:
+def find_strata(read: Read, shares: Ints, elevation_step: float, total: int) -> Strata:
     """Count the cells of every stratum and apply the formula.
 
     Args:
         read: the cells.
         shares: of each class in all cells, summed, in parts of `WHOLE` (see `Tally.shares`).
-        band_height: metres.
+        elevation_step: metres.
         total: M.
     """
     counts: dict[int, int] = {}
     for cells in read():
-        keys, number = np.unique(_keys(cells, len(shares), band_height), return_counts=True)
+        keys, number = np.unique(_keys(cells, len(shares), elevation_step), return_counts=True)
         for key, count in zip(keys.tolist(), number.tolist(), strict=True):
             counts[key] = counts.get(key, 0) + count
     keys = np.array(sorted(counts), np.int64)
@@ -145,25 +145,25 @@ def find_strata(read: Read, shares: Ints, band_height: float, total: int) -> Str
     )
 
 
-def draw(read: Read, strata: Strata, classes: int, band_height: float, seed: int) -> Draw:
+def draw(read: Read, strata: Strata, classes: int, elevation_step: float, seed: int) -> Draw:
     """Draw the quota of every stratum.
 
     Args:
         read: the same cells.
         strata: of them.
         classes: their number.
-        band_height: metres, the same.
+        elevation_step: metres, the same.
         seed: decides which cells are drawn.
     """
     # In a pass over the cells, those are kept whose hash is so low that they are almost surely
     # enough; a stratum that is short of them gets another pass without a limit.
     margin = strata.quota + _MARGIN * np.sqrt(strata.quota) + _MARGIN**2
     limits = np.minimum(margin / np.maximum(strata.cells, 1), 1.0) * float(2**64)
-    found = _pass(read, strata, classes, band_height, seed, limits)
+    found = _pass(read, strata, classes, elevation_step, seed, limits)
     short = np.bincount(found.stratum, minlength=len(strata.keys)) < strata.quota
     if short.any():
         limits = np.where(short, np.inf, limits)
-        found = _pass(read, strata, classes, band_height, seed, limits)
+        found = _pass(read, strata, classes, elevation_step, seed, limits)
     order = np.lexsort((hashes(found.cell, seed), found.stratum))
     stratum = found.stratum[order]
     rank = np.arange(len(order)) - np.searchsorted(stratum, stratum)
@@ -179,11 +179,11 @@ def hashes(cell: Ints, seed: int) -> Hashes:
 
 
 def _pass(
-    read: Read, strata: Strata, classes: int, band_height: float, seed: int, limits: Floats
+    read: Read, strata: Strata, classes: int, elevation_step: float, seed: int, limits: Floats
 ) -> Draw:
     kept: list[Draw] = []
     for cells in read():
-        stratum = np.searchsorted(strata.keys, _keys(cells, classes, band_height))
+        stratum = np.searchsorted(strata.keys, _keys(cells, classes, elevation_step))
         low = hashes(cells.cell, seed).astype(np.float64) <= limits[stratum]
         kept.append(Draw(cells.cell[low], stratum[low], cells.elevation[low]))
     return Draw(*(np.concatenate(column) for column in zip(*map(_columns, kept), strict=True)))
@@ -193,8 +193,8 @@ def _columns(draw: Draw) -> tuple[Ints, Ints, Floats]:
     return draw.cell, draw.stratum, draw.elevation
 
 
-def _keys(cells: Cells, classes: int, band_height: float) -> Ints:
-    band = bands_of(cells.elevation, band_height)
+def _keys(cells: Cells, classes: int, elevation_step: float) -> Ints:
+    band = bands_of(cells.elevation, elevation_step)
     band = np.where(band == NO_BAND, _SHIFT - 1, band)
     assert abs(band).max(initial=0) < _SHIFT
     return (cells.region * np.int64(classes) + cells.cover) * _BANDS + band + _SHIFT

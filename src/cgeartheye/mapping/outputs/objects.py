@@ -11,7 +11,7 @@ from cgeartheye.boxes import Detections
 from cgeartheye.geo.pair import AnyScene
 from cgeartheye.geo.vector_writer import write_vectors
 from cgeartheye.inference.windows import Grid
-from cgeartheye.mapping.geotiff import RGB, Plane
+from cgeartheye.mapping.geotiff import RGB, RawRaster
 from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.measure import corners_on_scene, frame_of, measure
 from cgeartheye.mapping.outputs.pixels import FACTS, PREVIEW, facts_of, pictures
@@ -23,7 +23,7 @@ SHOWN = 20_000
 """Objects that the preview shows, the best."""
 
 
-class Tally:
+class Counts:
     """Counts objects that pass by, and remembers the best."""
 
     def __init__(self, classes: int):
@@ -42,13 +42,13 @@ class Tally:
 
 def finish_objects(
     out: Path,
-    picture: Plane,
+    picture: RawRaster,
     scene: AnyScene,
     grid: Grid,
     ledger: Ledger,
     oriented: bool,
     names: Sequence[str],
-    colours: Sequence[RGB],
+    colors: Sequence[RGB],
     vectors: Sequence[str],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def finish_objects(
         ledger: that all was noted in.
         oriented: whether boxes are.
         names: of the classes.
-        colours: of the classes.
+        colors: of the classes.
         vectors: endings of the files; none: GeoPackage.
         settings: all that the map depends on.
 
@@ -72,7 +72,7 @@ def finish_objects(
     Raises:
         UserError: a file cannot be written.
     """
-    tally = Tally(len(names))
+    tally = Counts(len(names))
     for number, ending in enumerate(vectors or ("gpkg",)):
         chunks = merged(ledger, grid, oriented)
         if number == 0:
@@ -81,7 +81,7 @@ def finish_objects(
         write_vectors(frames, out / f"map.{ending}", picture.path.parent)
     assert tally.best is not None
     counts = tally.counts.tolist()
-    classes = list(zip(names, colours, counts, strict=False))
+    classes = list(zip(names, colors, counts, strict=False))
     on_scene = corners_on_scene(tally.best, grid)
     write_object_preview(
         out / PREVIEW, scene, pictures(picture)[0], classes, on_scene, tally.best,
@@ -91,12 +91,12 @@ def finish_objects(
         **facts_of(scene, grid, settings),
         "kind": "objects",
         "oriented": oriented,
-        "overlap_m": grid.window * grid.overlap * min(grid.metres(scene.ground)),
+        "overlap_m": grid.window * grid.overlap * min(grid.meters(scene.ground)),
         "mapped_pixels": ledger.finished()[1],
         "objects": sum(counts),
         "classes": [
-            {"value": value, "name": name, "colour": colour, "objects": count}
-            for value, (name, colour, count) in enumerate(classes)
+            {"value": value, "name": name, "colour": color, "objects": count}
+            for value, (name, color, count) in enumerate(classes)
         ],
     }
     write_text(out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))

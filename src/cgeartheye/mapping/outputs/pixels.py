@@ -19,7 +19,7 @@ from cgeartheye.geo.vector_writer import write_vectors
 from cgeartheye.inference.windows import Grid
 from cgeartheye.mapping import polygonize
 from cgeartheye.mapping.blending import NODATA
-from cgeartheye.mapping.geotiff import RGB, Look, Plane, write_geotiff
+from cgeartheye.mapping.geotiff import RGB, RasterStyle, RawRaster, write_geotiff
 from cgeartheye.mapping.preview.pixels import Entry, write_preview
 from cgeartheye.mapping.sinks.writer import PREVIEW_SIDE
 from cgeartheye.utils.io import write_text
@@ -27,7 +27,7 @@ from cgeartheye.utils.io import write_text
 MAP, PROBABILITIES, PREVIEW, FACTS = "map.tif", "probabilities.tif", "preview.html", "map.json"
 
 # Colours that differ in hue and in lightness, for classes that have none of their own.
-_COLOURS: tuple[RGB, ...] = (
+_COLORS: tuple[RGB, ...] = (
     (66, 133, 244),
     (46, 125, 50),
     (251, 192, 45),
@@ -46,24 +46,24 @@ _COLOURS: tuple[RGB, ...] = (
 _UNCHANGED: RGB = (189, 189, 189)
 
 
-def colours_of(count: int, change: bool = False) -> list[RGB]:
+def colors_of(count: int, change: bool = False) -> list[RGB]:
     """Return so many distinct colours; for change grey, red and then others."""
     if change:
-        return [_UNCHANGED, *colours_of(count + 2)[3:]]
-    colours = list(_COLOURS[:count])
-    for n in range(count - len(colours)):
+        return [_UNCHANGED, *colors_of(count + 2)[3:]]
+    colors = list(_COLORS[:count])
+    for n in range(count - len(colors)):
         red, green, blue = colorsys.hsv_to_rgb(n * 0.618 % 1, 0.75, 0.8)
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return colours
+        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return colors
 
 
 def finish(
     out: Path,
-    planes: Mapping[str, Plane],
+    planes: Mapping[str, RawRaster],
     scene: AnyScene,
     grid: Grid,
     names: Sequence[str],
-    colours: Sequence[RGB],
+    colors: Sequence[RGB],
     vectors: Sequence[str],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def finish(
         scene: that was mapped.
         grid: it was mapped with.
         names: of the classes.
-        colours: of the classes.
+        colors: of the classes.
         vectors: endings of the files of polygons.
         settings: all that the map depends on.
 
@@ -90,7 +90,7 @@ def finish(
     transform = scene.transform @ Affine.scale(cell[1], cell[0])
     classes = planes["classes"]
     tags = {"GENERATOR": f"CGEarthEye {__version__}"}
-    look = Look(transform, scene.crs, names, colours, tags)
+    look = RasterStyle(transform, scene.crs, names, colors, tags)
     write_geotiff(classes, out / MAP, look)
     if "probabilities" in planes:
         write_geotiff(planes["probabilities"], out / PROBABILITIES, look)
@@ -100,8 +100,8 @@ def finish(
     pixel = scene.ground[0] * scene.ground[1] * cell[0] * cell[1]
     mapped = int(counts[: len(names)].sum())
     legend = [
-        Entry(name, colour, 100 * count / max(mapped, 1), count * pixel / 1e6)
-        for name, colour, count in zip(names, colours, counts.tolist(), strict=False)
+        Entry(name, color, 100 * count / max(mapped, 1), count * pixel / 1e6)
+        for name, color, count in zip(names, colors, counts.tolist(), strict=False)
     ]
     place = (scene.transform, scene.crs.to_string()) if scene.crs else None
     write_preview(
@@ -121,7 +121,7 @@ def finish(
         "nodata": NODATA,
         "mapped_pixels": mapped,
         "classes": [
-            {"value": value, "name": e.name, "colour": e.colour, "pixels": count, "km2": e.area}
+            {"value": value, "name": e.name, "colour": e.color, "pixels": count, "km2": e.area}
             for value, (e, count) in enumerate(zip(legend, counts.tolist(), strict=False))
         ],
     }
@@ -147,7 +147,7 @@ def facts_of(scene: AnyScene, grid: Grid, settings: Mapping[str, Any]) -> dict[s
             "rows": grid.rows.model,
             "columns": grid.columns.model,
             "resampled": grid.resampled,
-            "metres_a_pixel": grid.metres(scene.ground),
+            "metres_a_pixel": grid.meters(scene.ground),
             "windows": len(grid.starts) * sum(len(band.starts) for band in grid.bands),
         },
     }
@@ -155,7 +155,7 @@ def facts_of(scene: AnyScene, grid: Grid, settings: Mapping[str, Any]) -> dict[s
 
 def _write_polygons(
     out: Path,
-    planes: Mapping[str, Plane],
+    planes: Mapping[str, RawRaster],
     scene: AnyScene,
     grid: Grid,
     names: Sequence[str],
@@ -164,7 +164,7 @@ def _write_polygons(
     classes, confidence = planes["classes"], planes["confidence"]
     left_out = (NODATA, 0) if scene.dates else (NODATA,)  # 0: nothing has changed
     if grid.dense:
-        found = polygonize.polygonise(classes, confidence, left_out)
+        found = polygonize.polygonize(classes, confidence, left_out)
     else:
         shape = scene.height, scene.width
         found = polygonize.cells(classes, confidence, shape, grid.cell, left_out)
@@ -176,7 +176,7 @@ def _write_polygons(
         write_vectors([frame], out / f"map.{ending}", classes.path.parent)
 
 
-def _count(classes: Plane) -> npt.NDArray[np.int64]:
+def _count(classes: RawRaster) -> npt.NDArray[np.int64]:
     """How many pixels each value has, `[256]`."""
     step = max(1, 2**24 // classes.width)
     total = np.zeros(256, np.int64)
@@ -186,7 +186,7 @@ def _count(classes: Plane) -> npt.NDArray[np.int64]:
     return total
 
 
-def pictures(scene: Plane) -> list[Bytes]:
+def pictures(scene: RawRaster) -> list[Bytes]:
     """Return the small picture of each date, `[H, W, 3]`."""
     bands = [scene.read((0, scene.height), band) for band in range(scene.bands)]
     return [np.stack(bands[i : i + 3], axis=-1) for i in range(0, len(bands), 3)]

@@ -20,7 +20,7 @@ def write_object_preview(
     picture: Bytes,
     classes: Sequence[tuple[str, RGB, int]],
     corners: Reals,
-    found: Detections,
+    preds: Detections,
     size: Size,
     score: float,
 ) -> None:
@@ -32,7 +32,7 @@ def write_object_preview(
         picture: of it, uint8 `[H, W, 3]`.
         classes: name and colour by label, and how many objects the map has of it.
         corners: of the objects that are shown, in pixels of the scene, `[n, 4, 2]`.
-        found: their scores and labels.
+        preds: their scores and labels.
         size: theirs, on the ground.
         score: from which on they are shown at first.
 
@@ -40,11 +40,11 @@ def write_object_preview(
         UserError: it cannot be written.
     """
     place = (scene.transform, scene.crs.to_string()) if scene.crs else None
-    oriented = found.boxes.shape[1] == 5
+    oriented = preds.boxes.shape[1] == 5
     objects = {
         "corners": corners.round(1).ravel().tolist(),
-        "labels": found.labels.tolist(),
-        "scores": found.scores.double().numpy().round(3).tolist(),
+        "labels": preds.labels.tolist(),
+        "scores": preds.scores.double().numpy().round(3).tolist(),
         "lengths": size.length.round(2).tolist(),
         "widths": size.width.round(2).tolist(),
         "headings": None
@@ -52,9 +52,9 @@ def write_object_preview(
         else size.heading.round(1).tolist(),
     }
     legend = "".join(
-        f'<tr title="click: show only this class"><td><i style="background: rgb{colour}"></i></td>'
+        f'<tr title="click: show only this class"><td><i style="background: rgb{color}"></i></td>'
         f"<td>{html.escape(name)}</td><td>{count:,}</td></tr>"
-        for name, colour, count in classes
+        for name, color, count in classes
     )
     facts = {
         **place_facts(place, (scene.height, scene.width)),

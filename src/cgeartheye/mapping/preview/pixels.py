@@ -31,13 +31,13 @@ class Entry(NamedTuple):
 
     Attributes:
         name: of the class.
-        colour: of the class.
+        color: of the class.
         share: of the mapped area, percent.
         area: km².
     """
 
     name: str
-    colour: RGB
+    color: RGB
     share: float
     area: float
 
@@ -69,12 +69,12 @@ def write_preview(
     Raises:
         UserError: it cannot be written.
     """
-    colours = np.zeros((256, 4), np.uint8)
+    colors = np.zeros((256, 4), np.uint8)
     for value, entry in enumerate(legend):
-        colours[value] = (*entry.colour, 255)
+        colors[value] = (*entry.color, 255)
     rows = "".join(
         f'<tr data-value="{value}" title="click: show only this class"><td>'
-        f'<i style="background: rgb{entry.colour}"></i></td>'
+        f'<i style="background: rgb{entry.color}"></i></td>'
         f"<td>{html.escape(entry.name)}</td><td>{entry.share:.1f} %</td>"
         f"<td>{_area(entry.area)}</td></tr>"
         for value, entry in enumerate(legend)
@@ -85,7 +85,7 @@ def write_preview(
         "mapHeight": extent[0],
         "clear": [0] if dates else [],
     }
-    script = {"MAP": embed(_palette_png(classes, colours), "PNG", optimize=True)}
+    script = {"MAP": embed(_palette_png(classes, colors), "PNG", optimize=True)}
     parts = {
         "LEGEND": rows,
         "LAYER": PIXELS_LAYER,
@@ -153,9 +153,9 @@ def fill(text: str, parts: Mapping[str, str]) -> str:
     return re.sub("@([A-Z]+)@", lambda found: parts[found[1]], text)
 
 
-def _palette_png(classes: Bytes, colours: Bytes) -> Image.Image:
+def _palette_png(classes: Bytes, colors: Bytes) -> Image.Image:
     image = Image.frombytes("P", classes.shape[::-1], classes.tobytes())
-    image.putpalette(colours.tobytes(), "RGBA")
+    image.putpalette(colors.tobytes(), "RGBA")
     return image
 
 

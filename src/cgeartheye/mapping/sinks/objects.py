@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cgeartheye.boxes import Detections, areas_of, suppress
+from cgeartheye.boxes import Detections, areas_of, nms
 from cgeartheye.geo.reader import Bytes
 from cgeartheye.inference.merge_boxes import Merger, Tiling
 from cgeartheye.inference.windows import Axis, Grid
@@ -23,7 +23,7 @@ _CHUNK = 50_000  # objects that are handed on at a time, or those of a row of wi
 
 
 @dataclass(frozen=True)
-class WantedHere:
+class WindowMask:
     """Which pixels of a part of the scene are to be mapped.
 
     Attributes:
@@ -46,7 +46,7 @@ class WantedHere:
 
 
 @dataclass(frozen=True)
-class Sieve:
+class DetectionFilter:
     """Keeps what belongs to the map.
 
     Attributes:
@@ -65,7 +65,7 @@ class Sieve:
     classes: int
     scene: str
 
-    def keep(self, found: Detections, row: int, column: int, wanted: WantedHere | None) -> bytes:
+    def keep(self, preds: Detections, row: int, column: int, mask: WindowMask | None) -> bytes:
         """Return a window's finds as they are stored, empty if there are none.
 
         Horizontal boxes are cut at the scene's borders. Kept is what has an area and a sufficient
@@ -73,29 +73,29 @@ class Sieve:
         on a pixel that is to be mapped.
 
         Args:
-            found: in pixels of the window.
+            preds: in pixels of the window.
             row: number of the window.
             column: likewise.
-            wanted: none: all of the scene.
+            mask: none: all of the scene.
 
         Raises:
             UserError: a box or a score is not finite.
         """
-        assert found.boxes.shape == (len(found), 5 if self.oriented else 4), found.boxes.shape
-        if not (found.boxes.isfinite().all() and found.scores.isfinite().all()):
+        assert preds.boxes.shape == (len(preds), 5 if self.oriented else 4), preds.boxes.shape
+        if not (preds.boxes.isfinite().all() and preds.scores.isfinite().all()):
             tiling = self.tiling
             raise UserError(
                 f"the model gives boxes that are not finite in the window at row "
                 f"{tiling.tops[row]}, column {tiling.lefts[column]} of its grid over {self.scene}: "
                 "map in single precision"
             )
-        assert ((found.labels >= 0) & (found.labels < self.classes)).all()
+        assert ((preds.labels >= 0) & (preds.labels < self.classes)).all()
         if not self.oriented:
-            found = Detections(self._cut(found.boxes, row, column), found.scores, found.labels)
-        found = found[(found.scores >= self.score) & (areas_of(found.boxes) > 0)]
-        found = suppress(found, TWICE["oriented" if self.oriented else "horizontal"])
-        found = self.tiling.candidates(row, column, found)
-        return pack(found[self._on_map(found, row, column, wanted)])
+            preds = Detections(self._cut(preds.boxes, row, column), preds.scores, preds.labels)
+        preds = preds[(preds.scores >= self.score) & (areas_of(preds.boxes) > 0)]
+        preds = nms(preds, TWICE["oriented" if self.oriented else "horizontal"])
+        preds = self.tiling.candidates(row, column, preds)
+        return pack(preds[self._on_map(preds, row, column, mask)])
 
     def _cut(self, boxes: Tensor, row: int, column: int) -> Tensor:
         """Cut horizontal boxes at the scene's borders: a window may reach beyond them."""
@@ -104,14 +104,12 @@ class Sieve:
         high = boxes.new_tensor([self.grid.columns.model - left, self.grid.rows.model - top] * 2)
         return boxes.clamp(low, high)
 
-    def _on_map(
-        self, found: Detections, row: int, column: int, wanted: WantedHere | None
-    ) -> Tensor:
-        middle = Detections(found.boxes.double(), found.scores, found.labels).middles.numpy()
+    def _on_map(self, preds: Detections, row: int, column: int, mask: WindowMask | None) -> Tensor:
+        middle = Detections(preds.boxes.double(), preds.scores, preds.labels).centers.numpy()
         x, columns = _pixels(middle[:, 0] + self.tiling.lefts[column], self.grid.columns)
         y, rows = _pixels(middle[:, 1] + self.tiling.tops[row], self.grid.rows)
         inside = torch.from_numpy(x & y)
-        return inside if wanted is None else inside & wanted.at(rows, columns)
+        return inside if mask is None else inside & mask.at(rows, columns)
 
 
 def tiling_of(grid: Grid) -> Tiling:
@@ -120,9 +118,9 @@ def tiling_of(grid: Grid) -> Tiling:
     return Tiling(grid.starts, lefts, grid.window)
 
 
-def pack(found: Detections) -> bytes:
+def pack(preds: Detections) -> bytes:
     """Return detections as bytes: float32 boxes, score and label of each."""
-    numbers = [found.boxes, found.scores[:, None], found.labels[:, None]]
+    numbers = [preds.boxes, preds.scores[:, None], preds.labels[:, None]]
     return torch.cat([each.float() for each in numbers], dim=1).numpy().tobytes()
 
 

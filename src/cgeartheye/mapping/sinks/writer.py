@@ -12,7 +12,7 @@ import numpy as np
 from cgeartheye.geo.reader import Bools, Bytes, Span
 from cgeartheye.inference.windows import Grid
 from cgeartheye.mapping.blending import NODATA, Finished
-from cgeartheye.mapping.geotiff import Plane
+from cgeartheye.mapping.geotiff import RawRaster
 from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.utils.errors import UserError
 
@@ -23,7 +23,7 @@ _QUEUE = 4  # pieces that wait to be written
 _SECONDS_BETWEEN_NOTES = 2.0  # each waits for the disk
 
 
-class Wanted(NamedTuple):
+class PackedMask(NamedTuple):
     """Which pixels of some rows are to be mapped.
 
     Attributes:
@@ -42,7 +42,7 @@ class Wanted(NamedTuple):
 
 def open_planes(
     folder: Path, grid: Grid, channels: int, classes: int, confidence: bool, probabilities: bool
-) -> dict[str, Plane]:
+) -> dict[str, RawRaster]:
     """Open, or make, the files of an unfinished map.
 
     Args:
@@ -61,18 +61,18 @@ def open_planes(
     """
     bands = {"classes": 1, "confidence": int(confidence), "probabilities": classes * probabilities}
     planes = {
-        name: Plane(folder / f"{name}.raw", count, *grid.shape)
+        name: RawRaster(folder / f"{name}.raw", count, *grid.shape)
         for name, count in bands.items()
         if count
     }
     return {**planes, "scene": open_picture(folder, grid, channels)}
 
 
-def open_picture(folder: Path, grid: Grid, channels: int) -> Plane:
+def open_picture(folder: Path, grid: Grid, channels: int) -> RawRaster:
     """Open, or make, the file of a small picture of the scene; see `open_planes`."""
     step = thumbnail_step(grid)
     small = -(-grid.rows.model // step), -(-grid.columns.model // step)
-    return Plane(folder / "scene.raw", channels, *small)
+    return RawRaster(folder / "scene.raw", channels, *small)
 
 
 def thumbnail_step(grid: Grid) -> int:
@@ -86,7 +86,7 @@ class Writer:
     What fails in the thread is raised where the next piece is handed over, or at the end.
     """
 
-    def __init__(self, planes: Mapping[str, Plane], ledger: Ledger, grid: Grid, scene: str):
+    def __init__(self, planes: Mapping[str, RawRaster], ledger: Ledger, grid: Grid, scene: str):
         """Begin.
 
         Args:
@@ -114,25 +114,25 @@ class Writer:
         finally:
             self._pool.shutdown(cancel_futures=True)
 
-    def rows(self, finished: Finished, column: int, wanted: Wanted | None) -> None:
-        """Write rows of the map, the first of whose columns is `column`; no `wanted`: all.
+    def rows(self, finished: Finished, column: int, mask: PackedMask | None) -> None:
+        """Write rows of the map, the first of whose columns is `column`; no `mask`: all.
 
         Raises:
             UserError: the model has no finite prediction for a pixel that is wanted.
         """
-        self._hand_over(self._write, finished, column, wanted)
+        self._hand_over(self._write, finished, column, mask)
 
     def objects(
-        self, found: list[tuple[int, int, bytes]], area: int, wanted: Wanted | None
+        self, found: list[tuple[int, int, bytes]], area: int, mask: PackedMask | None
     ) -> None:
         """Keep what was found in a row of windows, which is noted when the row ends.
 
         Args:
             found: see `Ledger.note`.
             area: pixels of the scene that the row is for.
-            wanted: which of them are to be mapped; none: all.
+            mask: which of them are to be mapped; none: all.
         """
-        self._hand_over(self._keep, found, area, wanted)
+        self._hand_over(self._keep, found, area, mask)
 
     def thumbnail(self, strip: Bytes, rows: Span, columns: Span, left: int) -> None:
         """Write these rows and columns of the model's grid, part of a strip, to the small picture.
@@ -154,13 +154,13 @@ class Writer:
         while len(self._waiting) > _QUEUE:
             self._waiting.popleft().result()
 
-    def _write(self, finished: Finished, column: int, wanted: Wanted | None) -> None:
+    def _write(self, finished: Finished, column: int, mask: PackedMask | None) -> None:
         classes = finished.classes.cpu().numpy()
         unknown = classes == NODATA
-        if wanted is None:
+        if mask is None:
             self._pixels += classes.size
         else:
-            inside = wanted.unpack()
+            inside = mask.unpack()
             unknown &= inside
             classes = np.where(inside, classes, np.uint8(NODATA))
             self._pixels += int(inside.sum())
@@ -178,9 +178,11 @@ class Writer:
             percent[:, classes == NODATA] = NODATA
             self._planes["probabilities"].write(finished.rows, column, percent)
 
-    def _keep(self, found: list[tuple[int, int, bytes]], area: int, wanted: Wanted | None) -> None:
+    def _keep(
+        self, found: list[tuple[int, int, bytes]], area: int, mask: PackedMask | None
+    ) -> None:
         self._found += found
-        self._pixels += area if wanted is None else int(wanted.unpack().sum())
+        self._pixels += area if mask is None else int(mask.unpack().sum())
 
     def _write_thumbnail(self, strip: Bytes, rows: Span, columns: Span, left: int) -> None:
         """Each pixel is the mean of up to 4 x 4 at its place: single ones would be noise."""

@@ -3,7 +3,7 @@
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 
-from cgeartheye.metrics.detection.ragged import TestedBoxes
+from cgeartheye.metrics.detection.ragged import RaggedDetections
 
 Array = np.ndarray
 
@@ -12,7 +12,7 @@ _OVERLAPS = 10
 _LARGEST_NUMBER = 100  # boxes of a class in an image that count, the best ones
 
 
-def coco_precision(tested: TestedBoxes, classes: int) -> tuple[Array, Array]:
+def coco_precision(tested: RaggedDetections, classes: int) -> tuple[Array, Array]:
     """Measure horizontal boxes; ignored true ones are crowds.
 
     Args:

@@ -126,15 +126,15 @@ def find_errors(metrics: DetectionMetrics) -> BoxErrors:
     missed[partners[partners != NOBODY]] = False
 
     false = np.flatnonzero(kinds == Kind.BACKGROUND)
-    for those in np.split(false, np.flatnonzero(np.diff(tested.found_images[false])) + 1):
-        if not len(those):
+    for rows in np.split(false, np.flatnonzero(np.diff(tested.found_images[false])) + 1):
+        if not len(rows):
             continue
-        true = tested.true_of(int(tested.found_images[those[0]]))
+        true = tested.true_of(int(tested.found_images[rows[0]]))
         if true.start == true.stop:
             continue
-        boxes = (torch.from_numpy(x) for x in (tested.boxes[those], tested.true_boxes[true]))
+        boxes = (torch.from_numpy(x) for x in (tested.boxes[rows], tested.true_boxes[true]))
         overlaps = overlap(*boxes).numpy()
-        alike = tested.labels[those, None] == tested.true_labels[true]
+        alike = tested.labels[rows, None] == tested.true_labels[true]
         rules = (
             # The last that holds decides.
             (Kind.PLACE, alike, FAR),
@@ -144,6 +144,6 @@ def find_errors(metrics: DetectionMetrics) -> BoxErrors:
         for kind, which, least in rules:
             best = np.where(which, overlaps, -1.0)
             holds = best.max(1) >= least
-            kinds[those[holds]] = kind
-            partners[those[holds]] = true.start + best.argmax(1)[holds]
+            kinds[rows[holds]] = kind
+            partners[rows[holds]] = true.start + best.argmax(1)[holds]
     return BoxErrors(metrics, kinds, partners, missed)

@@ -16,7 +16,7 @@ from cgeartheye.metrics.detection.average_precision import (
 )
 from cgeartheye.metrics.detection.coco import SIZES, coco_precision
 from cgeartheye.metrics.detection.matching import NOBODY, RIGHT, WRONG, match
-from cgeartheye.metrics.detection.ragged import TestedBoxes
+from cgeartheye.metrics.detection.ragged import RaggedDetections
 from cgeartheye.utils.errors import UserError
 
 Array = np.ndarray
@@ -58,16 +58,16 @@ class DetectionMetrics:
 
     def __init__(self, classes: int, oriented: bool):
         self.classes, self.oriented = classes, oriented
-        self._parts = [TestedBoxes.nothing(5 if oriented else 4)]
+        self._parts = [RaggedDetections.nothing(5 if oriented else 4)]
 
     def update(
-        self, index: int, found: Detections, boxes: Tensor, labels: Tensor, ignored: Tensor
+        self, index: int, preds: Detections, boxes: Tensor, labels: Tensor, ignored: Tensor
     ) -> None:
         """Add an image.
 
         Args:
             index: its number in the data set, which no other image has.
-            found: in pixels of the image on disk, in any order; of equal scores the earlier box
+            preds: in pixels of the image on disk, in any order; of equal scores the earlier box
                 counts as better.
             boxes: the true ones, `[m, 4]` or `[m, 5]`.
             labels: int `[m]`, 0..K-1.
@@ -78,28 +78,28 @@ class DetectionMetrics:
             UserError: scores or boxes found that are not finite.
             ValueError: a label outside 0..K-1.
         """
-        found = found.cpu()
-        if not (found.scores.isfinite().all() and found.boxes.isfinite().all()):
+        preds = preds.cpu()
+        if not (preds.scores.isfinite().all() and preds.boxes.isfinite().all()):
             raise UserError(
                 "the boxes found are not finite: the training has diverged; lower training.lr, set "
                 "training.clip_norm=0.1 or training.precision=fp32"
             )
-        found = found[found.scores.argsort(descending=True, stable=True)]
+        preds = preds[preds.scores.argsort(descending=True, stable=True)]
         boxes, labels, ignored = boxes.detach().cpu().float(), labels.cpu(), ignored.cpu().bool()
-        for name, values in (("true", labels), ("predicted", found.labels)):
+        for name, values in (("true", labels), ("predicted", preds.labels)):
             if len(values) and not 0 <= int(values.min()) <= int(values.max()) < self.classes:
                 raise ValueError(f"{name} classes are not all within 0..{self.classes - 1}")
-        found = Detections(found.boxes.detach().float(), found.scores.detach(), found.labels)
-        rows, columns, overlaps = self._pairs(found, boxes, labels, ignored)
+        preds = Detections(preds.boxes.detach().float(), preds.scores.detach(), preds.labels)
+        rows, columns, overlaps = self._pairs(preds, boxes, labels, ignored)
         self._parts.append(
-            TestedBoxes(
+            RaggedDetections(
                 images=np.array([index]),
-                found_counts=np.array([len(found)]),
+                found_counts=np.array([len(preds)]),
                 true_counts=np.array([len(boxes)]),
                 pair_counts=np.array([len(overlaps)]),
-                boxes=found.boxes.numpy(),
-                scores=found.scores.float().numpy(),
-                labels=found.labels.int().numpy(),
+                boxes=preds.boxes.numpy(),
+                scores=preds.scores.float().numpy(),
+                labels=preds.labels.int().numpy(),
                 true_boxes=boxes.numpy(),
                 true_labels=labels.int().numpy(),
                 ignored=ignored.numpy(),
@@ -110,18 +110,18 @@ class DetectionMetrics:
         )
         self._forget()
 
-    def state(self) -> TestedBoxes:
+    def state(self) -> RaggedDetections:
         """Return all images."""
-        self._parts = [TestedBoxes.concatenate(self._parts)]
+        self._parts = [RaggedDetections.concatenate(self._parts)]
         return self._parts[0]
 
-    def load_states(self, states: Sequence[TestedBoxes]) -> None:
+    def load_states(self, states: Sequence[RaggedDetections]) -> None:
         """Replace the images, by those of all processes."""
         self._parts = list(states)
         self._forget()
 
     @cached_property
-    def tested(self) -> TestedBoxes:
+    def tested(self) -> RaggedDetections:
         """All images, by their number: the same whoever measured them, and in whatever order."""
         return self.state().by_image()
 
@@ -232,16 +232,16 @@ class DetectionMetrics:
         return rows
 
     def _pairs(
-        self, found: Detections, true: Tensor, labels: Tensor, ignored: Tensor
+        self, preds: Detections, true: Tensor, labels: Tensor, ignored: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the boxes of a class that overlap enough, and by how much."""
-        overlaps = overlap(found.boxes, true)
+        overlaps = overlap(preds.boxes, true)
         if not self.oriented and ignored.any():
             # Of a crowd no box can be more than a part.
             rows, columns = (overlaps * ignored > 0).nonzero(as_tuple=True)
-            boxes = found.boxes[rows]
+            boxes = preds.boxes[rows]
             overlaps[rows, columns] = paired_intersection(boxes, true[columns]) / areas_of(boxes)
-        pairs = (found.labels[:, None] == labels) & (overlaps >= THRESHOLDS[0])
+        pairs = (preds.labels[:, None] == labels) & (overlaps >= THRESHOLDS[0])
         if not self.oriented:
             # What is on an object in a crowd is about that object.
             pairs &= ~(ignored & (pairs & ~ignored).any(dim=1, keepdim=True))

@@ -14,7 +14,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class TestedBoxes:
+class RaggedDetections:
     """Boxes of I images, one image behind the other: N found, M true, and P pairs of them.
 
     Attributes:
@@ -50,10 +50,10 @@ class TestedBoxes:
     pair_overlaps: Array
 
     @classmethod
-    def nothing(cls, numbers: int) -> Self:
+    def nothing(cls, box_dim: int) -> Self:
         """Return no images, of boxes with 4 or 5 numbers."""
         images, labels = np.zeros(0, np.int64), np.zeros(0, np.int32)
-        boxes = np.zeros((0, numbers), np.float32)
+        boxes = np.zeros((0, box_dim), np.float32)
         return cls(
             images=images,
             found_counts=images,
@@ -71,7 +71,7 @@ class TestedBoxes:
         )
 
     @classmethod
-    def concatenate(cls, parts: Sequence["TestedBoxes"]) -> Self:
+    def concatenate(cls, parts: Sequence["RaggedDetections"]) -> Self:
         """Put several one behind the other; at least one."""
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))

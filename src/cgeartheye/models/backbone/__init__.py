@@ -1,17 +1,17 @@
 """The network that turns images into features, its weights, and how far they are tuned."""
 
-from cgeartheye.models.backbone.build import Built, Model, build, weights_file
-from cgeartheye.models.backbone.checkpoint_io import Facts, convert, inspect
+from cgeartheye.models.backbone.build import BackboneBundle, Model, build, weights_file
+from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, convert, inspect
 from cgeartheye.models.backbone.variants import SIZES, Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 
 __all__ = [
     "SIZES",
-    "Built",
-    "Facts",
+    "BackboneBundle",
     "Model",
     "Size",
     "VisionTransformer",
+    "WeightsMetadata",
     "build",
     "convert",
     "inspect",

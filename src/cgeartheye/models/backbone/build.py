@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import torch
 
-from cgeartheye.config import Backbone, Network, Normalisation
+from cgeartheye.config import Backbone, Network, Normalization
 from cgeartheye.models.backbone.checkpoint_io import (
-    Facts,
     Weights,
+    WeightsMetadata,
     fingerprint,
     load_into,
     read_weights,
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Built:
+class BackboneBundle:
     """A backbone and what is known of it.
 
     Attributes:
         module: the network, on the CPU; only what is tuned requires gradients.
-        normalisation: of the pixel values that go in.
+        normalization: of the pixel values that go in.
         gsd: metres a pixel of the weights; none for random weights.
         registers: number of register tokens; none for a timm backbone.
         fingerprint: of the weights.
@@ -39,7 +39,7 @@ class Built:
     """
 
     module: Model
-    normalisation: Normalisation
+    normalization: Normalization
     gsd: float | None
     registers: int | None
     fingerprint: str
@@ -57,7 +57,7 @@ def weights_file(config: Network) -> Path | None:
     return None if config.weights == "random" else config.weights
 
 
-def build(config: Backbone, image_size: int) -> Built:
+def build(config: Backbone, image_size: int) -> BackboneBundle:
     """Build a backbone, load its weights, and get it ready for its tuning.
 
     Random weights come from torch's generator.
@@ -81,21 +81,21 @@ def build(config: Backbone, image_size: int) -> Built:
             f"backbone.name: '{config.name}' is none of {choices} or timm/<model>"
             f"{nearest(config.name, list(SIZES))}"
         )
-    normalisation, gsd = _conditions(config, path, facts, notes)
+    normalization, gsd = _conditions(config, path, facts, notes)
     if path is None and config.tuning != "full":
         notes.append(
             f"backbone.weights is {config.weights or 'not set'} and tuning is {config.tuning}: "
             "the backbone is random and stays so"
         )
     registers = module.registers if isinstance(module, VisionTransformer) else None
-    built = Built(module, normalisation, gsd, registers, weights_fingerprint, tuple(notes))
+    built = BackboneBundle(module, normalization, gsd, registers, weights_fingerprint, tuple(notes))
     _tune(module, config)
     return built
 
 
 def _own(
     config: Backbone, path: Path | None, image_size: int
-) -> tuple[Model, Facts, str, list[str]]:
+) -> tuple[Model, WeightsMetadata, str, list[str]]:
     _check_divides(image_size, PATCH)
     weights = read_weights(path) if path else None
     registers = config.registers
@@ -112,7 +112,7 @@ def _own(
             layer_scale=config.layer_scale,
         )
     if weights is None:
-        return vit, Facts(), fingerprint(vit.state_dict()), []
+        return vit, WeightsMetadata(), fingerprint(vit.state_dict()), []
     return (
         vit,
         weights.facts,
@@ -123,7 +123,7 @@ def _own(
 
 def _foreign(
     config: Backbone, path: Path | None, image_size: int
-) -> tuple[Model, Facts, str, list[str]]:
+) -> tuple[Model, WeightsMetadata, str, list[str]]:
     if config.registers is not None:
         raise UserError("backbone.registers is for our own backbones: leave it out for timm/ ones")
     model = TimmBackbone(
@@ -134,20 +134,20 @@ def _foreign(
     )
     _check_divides(image_size, model.patch_size)
     if path is None:
-        return model, Facts(), fingerprint(model.state_dict()), []
+        return model, WeightsMetadata(), fingerprint(model.state_dict()), []
     facts, weights_fingerprint = model.load(path)
     return model, facts, weights_fingerprint, [f"weights {path}"]
 
 
 def _conditions(
-    config: Backbone, path: Path | None, facts: Facts, notes: list[str]
-) -> tuple[Normalisation, float | None]:
+    config: Backbone, path: Path | None, facts: WeightsMetadata, notes: list[str]
+) -> tuple[Normalization, float | None]:
     """Return normalisation and GSD, and note where they come from."""
     if path is None:
-        return config.normalisation or Normalisation(), config.gsd
-    in_file = Normalisation(mean=facts.mean, std=facts.std) if facts.mean and facts.std else None
-    normalisation = _chosen("normalisation", config.normalisation, in_file, path, notes)
-    return normalisation, _chosen("gsd", config.gsd, facts.gsd, path, notes)
+        return config.normalization or Normalization(), config.gsd
+    in_file = Normalization(mean=facts.mean, std=facts.std) if facts.mean and facts.std else None
+    normalization = _chosen("normalization", config.normalization, in_file, path, notes)
+    return normalization, _chosen("gsd", config.gsd, facts.gsd, path, notes)
 
 
 def _chosen(name: str, given: T | None, in_file: T | None, path: Path, notes: list[str]) -> T:

@@ -33,7 +33,7 @@ Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Facts:
+class WeightsMetadata:
     """What weights were trained with, where their file says it.
 
     Attributes:
@@ -95,7 +95,7 @@ class Weights:
     path: Path
     naming: str
     state: dict[str, Tensor]
-    facts: Facts
+    facts: WeightsMetadata
     card: dict[str, str]
     ignored: list[str]
     foreign: list[str]
@@ -147,18 +147,20 @@ def _read(path: Path) -> Weights:
         naming, state, ignored = to_timm(tensors)
     else:
         naming, state, ignored = to_native(tensors, metadata, path)
-    facts = Facts.from_metadata(metadata, path)
-    card = {label: text for label, text in metadata.items() if label not in Facts.labels()}
+    facts = WeightsMetadata.from_metadata(metadata, path)
+    card = {
+        label: text for label, text in metadata.items() if label not in WeightsMetadata.labels()
+    }
     return Weights(path, naming, state, facts, card, ignored, foreign)
 
 
-def read_facts(path: Path) -> Facts:
+def read_weights_metadata(path: Path) -> WeightsMetadata:
     """Read what a weights file of any network says of itself.
 
     Raises:
         UserError: see `read_tensors`, `Facts.from_metadata`.
     """
-    return Facts.from_metadata(read_tensors(path)[1], path)
+    return WeightsMetadata.from_metadata(read_tensors(path)[1], path)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
@@ -282,7 +284,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 def convert(
     source: Path,
     target: Path,
-    facts: Facts | None = None,
+    facts: WeightsMetadata | None = None,
     card: Mapping[str, str] | None = None,
     half: bool = False,
 ) -> Weights:
@@ -310,10 +312,10 @@ def convert(
     known = {
         **({"image_size": weights.grid * PATCH} if weights.is_vit else {}),
         **_known(weights.facts),
-        **_known(facts or Facts()),
+        **_known(facts or WeightsMetadata()),
     }
     card = weights.card | dict(card or {})
-    for label in sorted(Facts.labels() & card.keys()):
+    for label in sorted(WeightsMetadata.labels() & card.keys()):
         raise UserError(f"a model card cannot have the label {label}: choose another")
     state = (
         {name: tensor.half() for name, tensor in weights.state.items()} if half else weights.state
@@ -321,7 +323,7 @@ def convert(
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise UserError(f"{source}: {name} is not finite{' in half precision' * half}")
-    save_tensors(target, state, card | Facts(**known).to_metadata())
+    save_tensors(target, state, card | WeightsMetadata(**known).to_metadata())
     return _read(target)
 
 
@@ -346,7 +348,7 @@ def inspect(source: Path) -> dict[str, str]:
         "parameters": f"{count:,}",
         **(_describe_vit(weights) if weights.is_vit else describe(weights.state)),
         "precision": ", ".join(kinds),
-        **{label: facts.get(label, "not in the file") for label in asdict(Facts())},
+        **{label: facts.get(label, "not in the file") for label in asdict(WeightsMetadata())},
         "beside the backbone": _listed(weights.ignored) or "nothing",
         "foreign objects (not loaded)": ", ".join(weights.foreign) or "none",
         "fingerprint": fingerprint(weights.state),
@@ -407,7 +409,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"{n} ({c} times)" if c > 1 else n for n, c in sorted(counts.items()))
 
 
-def _known(facts: Facts) -> dict[str, Any]:
+def _known(facts: WeightsMetadata) -> dict[str, Any]:
     return {name: value for name, value in asdict(facts).items() if value is not None}
 
 

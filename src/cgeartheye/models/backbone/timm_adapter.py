@@ -6,7 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cgeartheye.models.backbone.checkpoint_io import Facts, check_fit, fingerprint, read_tensors
+from cgeartheye.models.backbone.checkpoint_io import (
+    WeightsMetadata,
+    check_fit,
+    fingerprint,
+    read_tensors,
+)
 from cgeartheye.models.backbone.efficientnet import is_efficientnet, to_timm
 from cgeartheye.models.backbone.vit import resolve_layers
 from cgeartheye.utils.errors import UserError, nearest
@@ -71,11 +76,11 @@ class TimmBackbone(nn.Module):
             The features before the classifier `[B, C]`, and for each of `layers` a map
             `[B, channels, H / reduction, W / reduction]`; a transformer's last is normalised.
         """
-        wanted = resolve_layers(layers, self.depth)
-        if not wanted:
+        indices = resolve_layers(layers, self.depth)
+        if not indices:
             features = self.model.forward_features(images)
             return self.model.forward_head(features, pre_logits=True), []
-        order = sorted(set(wanted))
+        order = sorted(set(indices))
         features, found = self.model.forward_intermediates(images, indices=order)
         maps: dict[int, Tensor] = dict(zip(order, found, strict=True))
         last = self.depth - 1
@@ -83,9 +88,9 @@ class TimmBackbone(nn.Module):
             patches = features[:, self.model.num_prefix_tokens :]
             maps[last] = patches.transpose(1, 2).unflatten(2, maps[last].shape[-2:])
         pooled = self.model.forward_head(features, pre_logits=True)
-        return pooled, [maps[index] for index in wanted]
+        return pooled, [maps[index] for index in indices]
 
-    def load(self, path: Path) -> tuple[Facts, str]:
+    def load(self, path: Path) -> tuple[WeightsMetadata, str]:
         """Load weights with timm's names, or an EfficientNet's with those of its first port.
 
         Returns:
@@ -106,7 +111,7 @@ class TimmBackbone(nn.Module):
         }
         check_fit(self.model.state_dict(), state, path)
         self.model.load_state_dict(state)
-        return Facts.from_metadata(metadata, path), fingerprint(state)
+        return WeightsMetadata.from_metadata(metadata, path), fingerprint(state)
 
 
 def _create(name: str, image_size: int, drop_path: float) -> Any:

@@ -89,18 +89,18 @@ class VisionTransformer(nn.Module):
         Raises:
             UserError: a side that is no multiple of 14, or a layer that does not exist.
         """
-        wanted = resolve_layers(layers, self.depth)
+        indices = resolve_layers(layers, self.depth)
         embedded, grid = self._embed(images, mask)
         shape = embedded.shape[:2]
         maps: dict[int, Tensor] = {}
         # Without a map of the last layer only the class token is needed of it.
-        class_only = self.depth - 1 not in wanted
+        class_only = self.depth - 1 not in indices
         for index, tokens_TC in enumerate(self._layers([embedded], class_only)):
-            if index in wanted:
+            if index in indices:
                 tokens = tokens_TC.unflatten(0, shape)[:, 1 + self.registers :]
                 maps[index] = tokens.transpose(1, 2).unflatten(2, grid)
         cls = tokens_TC.unflatten(0, (len(images), -1))[:, 0]
-        return cls, [maps[index] for index in wanted]
+        return cls, [maps[index] for index in indices]
 
     def forward_crops(
         self,

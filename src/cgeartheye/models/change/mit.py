@@ -61,7 +61,7 @@ class MixTransformer(nn.Module):
             layers.append(nn.ModuleList([Embedding(inputs, stage), nn.ModuleList(blocks), norm]))
             inputs = stage.channels
         self.layers = nn.ModuleList(layers)
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     def stage(self, number: int, x: Tensor) -> Tensor:
         """Map images `[B, 3, H, W]`, or the map of the stage before, to this stage's map."""
@@ -185,7 +185,7 @@ class MixFFN(nn.Module):
         return self.layers(x)  # type: ignore[no-any-return]
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

@@ -4,16 +4,16 @@ from cgeartheye.models.detection.box_coder import coder_of
 from cgeartheye.models.detection.criterion import set_losses
 from cgeartheye.models.detection.dino_detr import DINO
 from cgeartheye.models.detection.light import LightDetector
-from cgeartheye.models.detection.matcher import Truth, gather_truth
+from cgeartheye.models.detection.matcher import Targets, pad_targets
 from cgeartheye.models.detection.task_alignment import aligned_losses, assign
 
 __all__ = [
     "DINO",
     "LightDetector",
-    "Truth",
+    "Targets",
     "aligned_losses",
     "assign",
     "coder_of",
-    "gather_truth",
+    "pad_targets",
     "set_losses",
 ]

@@ -24,13 +24,13 @@ class BoxCoder(Protocol):
     """A kind of boxes: how they are told, refined, compared.
 
     Attributes:
-        numbers: of a box.
+        box_dim: of a box.
         num_offsets: numbers that place a box at a point.
         nms_threshold: intersection over union above which two boxes are of one object. Horizontal
             boxes of neighbors that lie at an angle overlap more.
     """
 
-    numbers: int
+    box_dim: int
     num_offsets: int
     nms_threshold: float
 
@@ -83,7 +83,7 @@ class BoxCoder(Protocol):
 class HorizontalBoxes:
     """DINO's boxes (Zhang et al. 2022): L1 and generalised IoU, with weights 5 and 2."""
 
-    numbers = 4
+    box_dim = 4
     num_offsets = 4
     nms_threshold = 0.5
 
@@ -140,7 +140,7 @@ class OrientedBoxes:
     sides swapped and a quarter turn, so that a square is not torn between the two.
     """
 
-    numbers = 5
+    box_dim = 5
     num_offsets = 5
     nms_threshold = 0.3
 
@@ -190,13 +190,13 @@ class OrientedBoxes:
 
     def losses(self, found: Tensor, truth: Tensor) -> dict[str, Tensor]:
         """See `BoxCoder`."""
-        centre = (found[..., :2] - truth[..., :2]).abs().sum(-1)
+        center = (found[..., :2] - truth[..., :2]).abs().sum(-1)
         other = truth[..., 4] + math.pi / 2
         shape = torch.minimum(
             (found[..., 2:4] - truth[..., 2:4]).abs().sum(-1) + _turn(found[..., 4], truth[..., 4]),
             (found[..., 2:4] - truth[..., [3, 2]]).abs().sum(-1) + _turn(found[..., 4], other),
         )
-        return {"l1": 5 * (centre + shape), "kld": self.overlap_loss(found, truth)}
+        return {"l1": 5 * (center + shape), "kld": self.overlap_loss(found, truth)}
 
     def overlap_loss(self, found: Tensor, truth: Tensor) -> Tensor:
         """See `BoxCoder`; a square may lie in any direction."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cgeartheye.models.detection.box_coder import BoxCoder
 from cgeartheye.models.detection.denoising import Noised
-from cgeartheye.models.detection.matcher import ALPHA, GAMMA, Truth, match
+from cgeartheye.models.detection.matcher import ALPHA, GAMMA, Targets, match
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Outputs:
 
 
 def set_losses(
-    outputs: Outputs, truth: Truth, coder: BoxCoder, objects: float, noised: float
+    outputs: Outputs, truth: Targets, coder: BoxCoder, objects: float, noised: float
 ) -> dict[str, Tensor]:
     """Return the weighted losses by name, summed over layers, each a mean over objects.
 
@@ -43,11 +43,11 @@ def set_losses(
         noised: likewise, noised positives.
     """
     pairs = match(outputs.logits, outputs.boxes, truth, coder)
-    wanted = torch.zeros_like(outputs.logits, dtype=torch.float32)
+    targets = torch.zeros_like(outputs.logits, dtype=torch.float32)
     labels = truth.labels[pairs.image, pairs.object]
-    wanted[pairs.layer, pairs.image, pairs.query, labels] = 1
+    targets[pairs.layer, pairs.image, pairs.query, labels] = 1
     boxes = outputs.boxes[pairs.layer, pairs.image, pairs.query].float()
-    losses = {"class": focal(outputs.logits, wanted).sum() / objects}
+    losses = {"class": focal(outputs.logits, targets).sum() / objects}
     for name, loss in coder.losses(boxes, truth.boxes[pairs.image, pairs.object]).items():
         losses[name] = loss.sum() / objects
     if outputs.noised is not None:
@@ -56,15 +56,15 @@ def set_losses(
 
 
 def _noised_losses(
-    outputs: Outputs, noised: Noised, truth: Truth, coder: BoxCoder, positives: float
+    outputs: Outputs, noised: Noised, truth: Targets, coder: BoxCoder, positives: float
 ) -> dict[str, Tensor]:
     layer, image, query = noised.positive.expand(len(outputs.noised_logits), -1, -1).nonzero(
         as_tuple=True
     )
     objects = noised.object[image, query]
-    wanted = torch.zeros_like(outputs.noised_logits, dtype=torch.float32)
-    wanted[layer, image, query, truth.labels[image, objects]] = 1
-    classes = focal(outputs.noised_logits, wanted) * noised.real[..., None]
+    targets = torch.zeros_like(outputs.noised_logits, dtype=torch.float32)
+    targets[layer, image, query, truth.labels[image, objects]] = 1
+    classes = focal(outputs.noised_logits, targets) * noised.real[..., None]
     losses = {"noised_class": classes.sum() / positives}
     boxes = outputs.noised_boxes[layer, image, query].float()
     for name, loss in coder.losses(boxes, truth.boxes[image, objects]).items():
@@ -72,16 +72,16 @@ def _noised_losses(
     return losses
 
 
-def focal(logits: Tensor, wanted: Tensor) -> Tensor:
+def focal(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the focal loss (Lin et al. 2017) of each number, float32.
 
     Args:
         logits: of any shape.
-        wanted: 0 or 1, of the same shape.
+        targets: 0 or 1, of the same shape.
     """
     logits = logits.float()
-    loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     chances = logits.sigmoid()
-    wrong = chances + wanted - 2 * chances * wanted
-    balance = 1 - ALPHA + (2 * ALPHA - 1) * wanted
+    wrong = chances + targets - 2 * chances * targets
+    balance = 1 - ALPHA + (2 * ALPHA - 1) * targets
     return balance * wrong**GAMMA * loss

@@ -20,25 +20,25 @@ Shapes = Sequence[tuple[int, int]]
 class DeformableAttention(nn.Module):
     """Attention of queries to points near their reference boxes; module names are mmcv's."""
 
-    def __init__(self, channels: int, heads: int, levels: int, points: int):
+    def __init__(self, channels: int, heads: int, levels: int, num_points: int):
         """Build with the weights of the paper: each head looks in a direction of its own.
 
         Args:
             channels: C, a multiple of `heads`.
             heads: of the attention.
             levels: of the values.
-            points: that a head looks at in each level.
+            num_points: that a head looks at in each level.
         """
         super().__init__()
-        self.heads, self.levels, self.points = heads, levels, points
-        self.sampling_offsets = nn.Linear(channels, heads * levels * points * 2)
-        self.attention_weights = nn.Linear(channels, heads * levels * points)
+        self.heads, self.levels, self.num_points = heads, levels, num_points
+        self.sampling_offsets = nn.Linear(channels, heads * levels * num_points * 2)
+        self.attention_weights = nn.Linear(channels, heads * levels * num_points)
         self.value_proj = nn.Linear(channels, channels)
         self.output_proj = nn.Linear(channels, channels)
         angles = torch.arange(heads) * (2 * math.pi / heads)
         rays = torch.stack([angles.cos(), angles.sin()], -1)
         rays = rays / rays.abs().amax(-1, keepdim=True)
-        steps = torch.arange(1, points + 1)
+        steps = torch.arange(1, num_points + 1)
         offsets = rays[:, None, None] * steps[:, None]
         with torch.no_grad():
             self.sampling_offsets.weight.zero_()
@@ -64,7 +64,7 @@ class DeformableAttention(nn.Module):
             `[B, Q, C]`.
         """
         batch, count = queries.shape[:2]
-        form = batch, count, self.heads, self.levels, self.points
+        form = batch, count, self.heads, self.levels, self.num_points
         offsets = self.sampling_offsets(queries).view(*form, 2).float()
         weights = self.attention_weights(queries).view(*form[:3], -1).softmax(-1, torch.float32)
         places = self._places(reference[:, :, None, None, None].float(), offsets, shapes)
@@ -77,7 +77,7 @@ class DeformableAttention(nn.Module):
         if reference.shape[-1] == 2:
             sizes = offsets.new_tensor([(columns, rows) for rows, columns in shapes])
             return reference + offsets / sizes[:, None]
-        offsets = offsets * reference[..., 2:4] * (0.5 / self.points)
+        offsets = offsets * reference[..., 2:4] * (0.5 / self.num_points)
         if reference.shape[-1] == 5:
             cos, sin = reference[..., 4].cos(), reference[..., 4].sin()
             x, y = offsets.unbind(-1)

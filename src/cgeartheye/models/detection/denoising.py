@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cgeartheye.models.detection.matcher import Truth
+from cgeartheye.models.detection.matcher import Targets
 
 _TURN = math.pi / 12  # by which a positive is turned at most, for a box noise of 1
 
@@ -22,7 +22,7 @@ class Noised(NamedTuple):
     Attributes:
         queries: `[B, D, C]`.
         boxes: `[B, D, numbers]`.
-        hidden: which query must not see which, bool `[D + Q, D + Q]`.
+        attn_mask: which query must not see which, bool `[D + Q, D + Q]`.
         object: int64 `[B, D]`, the object that each was made of.
         positive: bool `[B, D]`.
         real: bool `[B, D]`; the others are padding.
@@ -30,7 +30,7 @@ class Noised(NamedTuple):
 
     queries: Tensor
     boxes: Tensor
-    hidden: Tensor
+    attn_mask: Tensor
     object: Tensor
     positive: Tensor
     real: Tensor
@@ -40,7 +40,7 @@ class Denoising(nn.Module):
     """Makes noised queries; module names are mmdetection's."""
 
     def __init__(
-        self, classes: int, channels: int, count: int, label_noise: float, box_noise: float
+        self, classes: int, channels: int, count: int, label_noise: float, box_noise_scale: float
     ):
         """Build with random weights.
 
@@ -49,14 +49,14 @@ class Denoising(nn.Module):
             channels: C, of a query.
             count: positives of an image, at most; there are as many negatives.
             label_noise: share of the labels that are drawn anew.
-            box_noise: by how many half sides the sides of a positive are moved at most; those of a
+            box_noise_scale: by how many half sides the sides of a positive are moved at most; those of a
                 negative by once to twice as many.
         """
         super().__init__()
-        self.count, self.label_noise, self.box_noise = count, label_noise, box_noise
+        self.count, self.label_noise, self.box_noise_scale = count, label_noise, box_noise_scale
         self.label_embedding = nn.Embedding(classes, channels)
 
-    def forward(self, truth: Truth, queries: int) -> Noised:
+    def forward(self, truth: Targets, queries: int) -> Noised:
         """Draw the noise from torch's generator.
 
         Args:
@@ -74,8 +74,8 @@ class Denoising(nn.Module):
         positive = (slot // pair % 2 == 0) & present
         if truth.labels.shape[1]:
             labels = truth.labels.gather(1, picked)
-            numbers = truth.boxes.shape[-1]
-            boxes = truth.boxes.gather(1, picked[..., None].expand(-1, -1, numbers))
+            box_dim = truth.boxes.shape[-1]
+            boxes = truth.boxes.gather(1, picked[..., None].expand(-1, -1, box_dim))
         else:
             labels = picked
             boxes = truth.boxes.new_zeros(batch, 2 * self.count, truth.boxes.shape[-1])
@@ -83,13 +83,13 @@ class Denoising(nn.Module):
         drawn = torch.randint_like(labels, self.label_embedding.num_embeddings)
         content = self.label_embedding(torch.where(anew, drawn, labels))
         group = slot // (2 * pair)
-        hidden = torch.zeros(len(slot) + queries, len(slot) + queries, dtype=torch.bool)
-        hidden = hidden.to(slot.device)
-        hidden[: len(slot), : len(slot)] = group[:, None] != group
-        hidden[len(slot) :, : len(slot)] = True
-        return Noised(content, self._move(boxes, ~positive), hidden, picked, positive, present)
+        attn_mask = torch.zeros(len(slot) + queries, len(slot) + queries, dtype=torch.bool)
+        attn_mask = attn_mask.to(slot.device)
+        attn_mask[: len(slot), : len(slot)] = group[:, None] != group
+        attn_mask[len(slot) :, : len(slot)] = True
+        return Noised(content, self._move(boxes, ~positive), attn_mask, picked, positive, present)
 
-    def _choose(self, truth: Truth) -> tuple[Tensor, Tensor]:
+    def _choose(self, truth: Targets) -> tuple[Tensor, Tensor]:
         """Indices of objects `[B, n]`, drawn where there are too many, and which are real."""
         present = truth.present
         if present.shape[1] <= self.count:
@@ -104,7 +104,7 @@ class Denoising(nn.Module):
         far = torch.rand(sign.shape, device=boxes.device) + further[..., None]
         half = boxes[..., 2:4] / 2
         left, top, right, bottom = (
-            ((sign * far * self.box_noise).unflatten(-1, (2, 2)) * half[..., None, :])
+            ((sign * far * self.box_noise_scale).unflatten(-1, (2, 2)) * half[..., None, :])
             .flatten(-2)
             .unbind(-1)
         )
@@ -117,7 +117,7 @@ class Denoising(nn.Module):
             moved = torch.stack([across * cos - down * sin, across * sin + down * cos], -1)
             spin = 2 * torch.rand_like(angle) - 1
             spin = spin + spin.sign() * further
-            turned = torch.remainder(angle + spin * self.box_noise * _TURN, math.pi)
+            turned = torch.remainder(angle + spin * self.box_noise_scale * _TURN, math.pi)
             parts = [boxes[..., :2] + moved, sides, turned[..., None]]
         noised = torch.cat(parts, -1)
         return torch.cat([noised[..., :4].clamp(0, 1), noised[..., 4:]], -1)

@@ -21,7 +21,7 @@ from cgeartheye.models.detection.box_coder import BoxCoder
 from cgeartheye.models.detection.criterion import Outputs
 from cgeartheye.models.detection.deformable_attention import DeformableAttention, Shapes
 from cgeartheye.models.detection.denoising import Denoising
-from cgeartheye.models.detection.matcher import Truth
+from cgeartheye.models.detection.matcher import Targets
 from cgeartheye.models.detection.neck import LEVELS, ChannelMapper
 from cgeartheye.models.detection.position_encoding import (
     box_channels,
@@ -45,11 +45,11 @@ class DINO(nn.Module):
         queries: int = 900,
         layers: tuple[int, int] = (6, 6),
         heads: int = 8,
-        points: int = 4,
-        hidden: int = 2048,
-        denoising: int = 100,
+        num_points: int = 4,
+        ffn_dim: int = 2048,
+        num_dn_queries: int = 100,
         label_noise: float = 0.25,
-        box_noise: float = 1.0,
+        box_noise_scale: float = 1.0,
     ):
         """Build a detector with random weights.
 
@@ -61,16 +61,16 @@ class DINO(nn.Module):
             queries: Q, boxes that are proposed.
             layers: of the encoder and of the decoder.
             heads: of all attention.
-            points: that a head of deformable attention looks at in each level.
-            hidden: channels inside the feed-forward layers.
-            denoising: noised positives of a training image; 0: none.
+            num_points: that a head of deformable attention looks at in each level.
+            ffn_dim: channels inside the feed-forward layers.
+            num_dn_queries: noised positives of a training image; 0: none.
             label_noise: see `Denoising`.
-            box_noise: see `Denoising`.
+            box_noise_scale: see `Denoising`.
         """
         super().__init__()
         self.coder, self.queries = coder, queries
         self.neck = ChannelMapper(embed_dim, channels)
-        shape = channels, heads, points, hidden
+        shape = channels, heads, num_points, ffn_dim
         # Only the encoder is told of levels: without it DDP would wait for a gradient in vain.
         self.level_embed = nn.Parameter(torch.randn(LEVELS, channels)) if layers[0] else None
         self.encoder = Encoder(layers[0], *shape)
@@ -78,9 +78,11 @@ class DINO(nn.Module):
         self.memory_trans_norm = nn.LayerNorm(channels)
         self.query_embedding = nn.Embedding(queries, channels)
         self.decoder = Decoder(layers[1], coder, *shape)
-        self.bbox_head = BoxHead(classes, coder.numbers, channels, layers[1] + 1)
+        self.bbox_head = BoxHead(classes, coder.box_dim, channels, layers[1] + 1)
         self.dn_query_generator = (
-            Denoising(classes, channels, denoising, label_noise, box_noise) if denoising else None
+            Denoising(classes, channels, num_dn_queries, label_noise, box_noise_scale)
+            if num_dn_queries
+            else None
         )
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -95,11 +97,11 @@ class DINO(nn.Module):
         outputs = self._run(maps, None)
         return outputs.logits[-1].float(), outputs.boxes[-1]
 
-    def training_outputs(self, maps: Sequence[Tensor], truth: Truth) -> Outputs:
+    def training_outputs(self, maps: Sequence[Tensor], truth: Targets) -> Outputs:
         """Return what the losses are taken of; draws from torch's generator."""
         return self._run(maps, truth)
 
-    def _run(self, maps: Sequence[Tensor], truth: Truth | None) -> Outputs:
+    def _run(self, maps: Sequence[Tensor], truth: Targets | None) -> Outputs:
         levels = self.neck(maps)
         shapes = [(level.shape[2], level.shape[3]) for level in levels]
         memory = _flat(levels)
@@ -110,14 +112,14 @@ class DINO(nn.Module):
         count = start.shape[1]
         queries = self.query_embedding.weight[:count].expand(len(memory), -1, -1)
         noised = None
-        hidden = None
+        attn_mask = None
         if truth is not None and self.dn_query_generator is not None:
             noised = self.dn_query_generator(truth, count)
             queries = torch.cat([noised.queries.to(queries.dtype), queries], 1)
             start = torch.cat([noised.boxes, start], 1)
-            hidden = noised.hidden
+            attn_mask = noised.attn_mask
         states, references = self.decoder(
-            queries, start, memory, shapes, hidden, self.bbox_head.reg_branches
+            queries, start, memory, shapes, attn_mask, self.bbox_head.reg_branches
         )
         head = self.bbox_head
         all_logits = [head.cls_branches[n](state) for n, state in enumerate(states)]
@@ -141,7 +143,7 @@ class DINO(nn.Module):
         logits = head.cls_branches[-1](states)
         count = min(self.queries, logits.shape[1])
         best = logits.amax(-1).topk(count, dim=1).indices[..., None]
-        anchors = _anchors(shapes, self.coder.numbers, memory.device).expand(len(memory), -1, -1)
+        anchors = _anchors(shapes, self.coder.box_dim, memory.device).expand(len(memory), -1, -1)
         anchors = anchors.gather(1, best.expand(-1, -1, anchors.shape[-1]))
         # Only the best are refined: their changes are a 20th of all.
         change = head.reg_branches[-1](states.gather(1, best.expand(-1, -1, states.shape[-1])))
@@ -152,32 +154,32 @@ class DINO(nn.Module):
 class Encoder(nn.Module):
     """Lets the pixels of all levels look at each other."""
 
-    def __init__(self, count: int, channels: int, heads: int, points: int, hidden: int):
+    def __init__(self, count: int, channels: int, heads: int, num_points: int, ffn_dim: int):
         super().__init__()
         self.layers = nn.ModuleList(
-            EncoderLayer(channels, heads, points, hidden) for _ in range(count)
+            EncoderLayer(channels, heads, num_points, ffn_dim) for _ in range(count)
         )
 
     def forward(self, x: Tensor, positions: Tensor, shapes: Shapes) -> Tensor:
         """Map pixels `[B, S, C]` at their positions `[S, C]` to `[B, S, C]`."""
-        centres = _anchors(shapes, 4, x.device)[None, :, :2].expand(len(x), -1, -1)
+        centers = _anchors(shapes, 4, x.device)[None, :, :2].expand(len(x), -1, -1)
         for layer in self.layers:
-            x = layer(x, positions, centres, shapes)
+            x = layer(x, positions, centers, shapes)
         return x
 
 
 class EncoderLayer(nn.Module):
     """Deformable attention and a feed-forward layer, each followed by its norm."""
 
-    def __init__(self, channels: int, heads: int, points: int, hidden: int):
+    def __init__(self, channels: int, heads: int, num_points: int, ffn_dim: int):
         super().__init__()
-        self.self_attn = DeformableAttention(channels, heads, LEVELS, points)
-        self.ffn = FeedForward(channels, hidden)
+        self.self_attn = DeformableAttention(channels, heads, LEVELS, num_points)
+        self.ffn = FeedForward(channels, ffn_dim)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
 
-    def forward(self, x: Tensor, positions: Tensor, centres: Tensor, shapes: Shapes) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, centers: Tensor, shapes: Shapes) -> Tensor:
         """Map pixels `[B, S, C]` to `[B, S, C]`."""
-        x = self.norms[0](x + self.self_attn(x + positions, centres, x, shapes))
+        x = self.norms[0](x + self.self_attn(x + positions, centers, x, shapes))
         out: Tensor = self.norms[1](x + self.ffn(x))
         return out
 
@@ -186,14 +188,14 @@ class Decoder(nn.Module):
     """Refines boxes layer by layer."""
 
     def __init__(
-        self, count: int, coder: BoxCoder, channels: int, heads: int, points: int, hidden: int
+        self, count: int, coder: BoxCoder, channels: int, heads: int, num_points: int, ffn_dim: int
     ):
         super().__init__()
         self.coder, self.channels = coder, channels
         self.layers = nn.ModuleList(
-            DecoderLayer(channels, heads, points, hidden) for _ in range(count)
+            DecoderLayer(channels, heads, num_points, ffn_dim) for _ in range(count)
         )
-        self.ref_point_head = Perceptron(box_channels(coder.numbers, channels), channels, channels)
+        self.ref_point_head = MLP(box_channels(coder.box_dim, channels), channels, channels)
         self.norm = nn.LayerNorm(channels)
 
     def forward(
@@ -202,7 +204,7 @@ class Decoder(nn.Module):
         boxes: Tensor,
         memory: Tensor,
         shapes: Shapes,
-        hidden: Tensor | None,
+        attn_mask: Tensor | None,
         refinements: nn.ModuleList,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Refine.
@@ -212,7 +214,7 @@ class Decoder(nn.Module):
             boxes: that they begin with `[B, Q, numbers]`.
             memory: the encoder's pixels `[B, S, C]`.
             shapes: of the levels.
-            hidden: which query must not see which, bool `[Q, Q]`.
+            attn_mask: which query must not see which, bool `[Q, Q]`.
             refinements: of each layer, from a query to a change of its box.
 
         Returns:
@@ -222,7 +224,7 @@ class Decoder(nn.Module):
         states, references = [], [boxes]
         for layer, refinement in zip(self.layers, refinements, strict=False):
             positions = self.ref_point_head(box_positions(boxes, self.channels).to(x.dtype))
-            x = layer(x, positions, boxes, memory, shapes, hidden)
+            x = layer(x, positions, boxes, memory, shapes, attn_mask)
             refined = self.coder.refine(boxes, refinement(x).float())
             boxes = refined.detach()
             states.append(self.norm(x))
@@ -233,11 +235,11 @@ class Decoder(nn.Module):
 class DecoderLayer(nn.Module):
     """Attention among the queries, deformable attention to the pixels, a feed-forward layer."""
 
-    def __init__(self, channels: int, heads: int, points: int, hidden: int):
+    def __init__(self, channels: int, heads: int, num_points: int, ffn_dim: int):
         super().__init__()
         self.self_attn = SelfAttention(channels, heads)
-        self.cross_attn = DeformableAttention(channels, heads, LEVELS, points)
-        self.ffn = FeedForward(channels, hidden)
+        self.cross_attn = DeformableAttention(channels, heads, LEVELS, num_points)
+        self.ffn = FeedForward(channels, ffn_dim)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
 
     def forward(
@@ -247,10 +249,10 @@ class DecoderLayer(nn.Module):
         boxes: Tensor,
         memory: Tensor,
         shapes: Shapes,
-        hidden: Tensor | None,
+        attn_mask: Tensor | None,
     ) -> Tensor:
         """Map queries `[B, Q, C]` to `[B, Q, C]`."""
-        x = self.norms[0](x + self.self_attn(x, positions, hidden))
+        x = self.norms[0](x + self.self_attn(x, positions, attn_mask))
         x = self.norms[1](x + self.cross_attn(x + positions, boxes, memory, shapes))
         out: Tensor = self.norms[2](x + self.ffn(x))
         return out
@@ -263,19 +265,19 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.attn = nn.MultiheadAttention(channels, heads, batch_first=True)
 
-    def forward(self, x: Tensor, positions: Tensor, hidden: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor, attn_mask: Tensor | None) -> Tensor:
         """Map queries `[B, Q, C]` with their positions to `[B, Q, C]`."""
         placed = x + positions
-        out: Tensor = self.attn(placed, placed, x, attn_mask=hidden, need_weights=False)[0]
+        out: Tensor = self.attn(placed, placed, x, attn_mask=attn_mask, need_weights=False)[0]
         return out
 
 
 class FeedForward(nn.Module):
     """Two linear layers; named as mmcv nests them."""
 
-    def __init__(self, channels: int, hidden: int):
+    def __init__(self, channels: int, ffn_dim: int):
         super().__init__()
-        linear = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        linear = nn.Linear(channels, ffn_dim), nn.Linear(ffn_dim, channels)
         for each in linear:
             nn.init.xavier_uniform_(each.weight)
         self.layers = nn.ModuleList([nn.Sequential(linear[0], nn.ReLU()), linear[1]])
@@ -286,12 +288,12 @@ class FeedForward(nn.Module):
         return out
 
 
-class Perceptron(nn.Module):
+class MLP(nn.Module):
     """Two linear layers with a ReLU between them."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int):
+    def __init__(self, inputs: int, hidden_dim: int, outputs: int):
         super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(inputs, hidden), nn.Linear(hidden, outputs)])
+        self.layers = nn.ModuleList([nn.Linear(inputs, hidden_dim), nn.Linear(hidden_dim, outputs)])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., inputs]` to `[..., outputs]`."""
@@ -302,11 +304,11 @@ class Perceptron(nn.Module):
 class BoxHead(nn.Module):
     """From queries to classes and changes of boxes: for each layer, and last for the proposals."""
 
-    def __init__(self, classes: int, numbers: int, channels: int, count: int):
+    def __init__(self, classes: int, box_dim: int, channels: int, count: int):
         super().__init__()
         classify = nn.Linear(channels, classes)
         nn.init.constant_(classify.bias, -math.log(1 / _PRIOR - 1))
-        last = nn.Linear(channels, numbers)
+        last = nn.Linear(channels, box_dim)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.cls_branches = nn.ModuleList(copy.deepcopy(classify) for _ in range(count))
@@ -332,13 +334,13 @@ def _positions(shapes: Shapes, level_embed: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _anchors(shapes: Shapes, numbers: int, device: torch.device) -> Tensor:
+def _anchors(shapes: Shapes, box_dim: int, device: torch.device) -> Tensor:
     """A box at each pixel of all levels, `[S, numbers]`, in shares of the image."""
     levels = []
     for number, (rows, columns) in enumerate(shapes):
         y = (torch.arange(rows, device=device) + 0.5) / rows
         x = (torch.arange(columns, device=device) + 0.5) / columns
-        level = torch.zeros(rows, columns, numbers, device=device)
+        level = torch.zeros(rows, columns, box_dim, device=device)
         level[..., 0], level[..., 1] = x, y[:, None]
         level[..., 2:4] = _FIRST_SIDE * 2**number
         levels.append(level.flatten(0, 1))

@@ -13,7 +13,7 @@ ALPHA, GAMMA = 0.25, 2.0  # of the focal loss (Lin et al. 2017)
 _CLASS_COST = 2.0
 
 
-class Truth(NamedTuple):
+class Targets(NamedTuple):
     """The objects of a batch of images, padded to as many as any of them has.
 
     Attributes:
@@ -42,7 +42,7 @@ class Pairs(NamedTuple):
     object: Tensor
 
 
-def gather_truth(boxes: list[Tensor], labels: list[Tensor], coder: BoxCoder, side: int) -> Truth:
+def pad_targets(boxes: list[Tensor], labels: list[Tensor], coder: BoxCoder, side: int) -> Targets:
     """Pad the annotated objects of a batch.
 
     Args:
@@ -53,16 +53,16 @@ def gather_truth(boxes: list[Tensor], labels: list[Tensor], coder: BoxCoder, sid
     """
     counts = [len(part) for part in labels]
     device, most = labels[0].device, max(counts)
-    padded = torch.zeros(len(counts), most, coder.numbers, device=device)
+    padded = torch.zeros(len(counts), most, coder.box_dim, device=device)
     classes = torch.zeros(len(counts), most, dtype=torch.int64, device=device)
     for number, (box, label) in enumerate(zip(boxes, labels, strict=True)):
         padded[number, : len(label)] = coder.encode(box.float(), side)
         classes[number, : len(label)] = label
-    return Truth(padded, classes, counts)
+    return Targets(padded, classes, counts)
 
 
 @torch.no_grad()
-def match(logits: Tensor, boxes: Tensor, truth: Truth, coder: BoxCoder) -> Pairs:
+def match(logits: Tensor, boxes: Tensor, truth: Targets, coder: BoxCoder) -> Pairs:
     """Assign a query to each object, in each layer on its own.
 
     Of more objects than queries those are left out that would cost most.
@@ -90,7 +90,7 @@ def match(logits: Tensor, boxes: Tensor, truth: Truth, coder: BoxCoder) -> Pairs
     return Pairs(*torch.from_numpy(indices).to(logits.device))
 
 
-def _costs(logits: Tensor, boxes: Tensor, truth: Truth, coder: BoxCoder) -> Tensor:
+def _costs(logits: Tensor, boxes: Tensor, truth: Targets, coder: BoxCoder) -> Tensor:
     """`[L, B, Q, N]`: of the class as the focal loss has it, and of the box."""
     chances = logits.sigmoid()
     positive = ALPHA * (1 - chances) ** GAMMA * -(chances + 1e-8).log()

@@ -40,9 +40,9 @@ def box_positions(boxes: Tensor, channels: int) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def box_channels(numbers: int, channels: int) -> int:
+def box_channels(box_dim: int, channels: int) -> int:
     """Return how many channels `box_positions` gives boxes of 4 or 5 numbers."""
-    return 4 * (channels // 2) + (2 * _HARMONICS if numbers == 5 else 0)
+    return 4 * (channels // 2) + (2 * _HARMONICS if box_dim == 5 else 0)
 
 
 def _waves(shares: Tensor, channels: int, temperature: float) -> Tensor:

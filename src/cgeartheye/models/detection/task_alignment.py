@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cgeartheye.models.detection.box_coder import BoxCoder
 from cgeartheye.models.detection.light import Points
-from cgeartheye.models.detection.matcher import Truth
+from cgeartheye.models.detection.matcher import Targets
 
 ALPHA, BETA = 1.0, 4.0  # powers of score and overlap; TOOD has 6, which learns later
 TOP = 13  # points that an object has at most
@@ -39,7 +39,7 @@ class Assigned(NamedTuple):
 
 @torch.no_grad()
 def assign(
-    logits: Tensor, boxes: Tensor, points: Points, truth: Truth, coder: BoxCoder
+    logits: Tensor, boxes: Tensor, points: Points, truth: Targets, coder: BoxCoder
 ) -> Assigned:
     """Assign points to the objects of a batch.
 
@@ -85,7 +85,7 @@ def assign(
 
 
 def aligned_losses(
-    logits: Tensor, boxes: Tensor, assigned: Assigned, truth: Truth, coder: BoxCoder, total: float
+    logits: Tensor, boxes: Tensor, assigned: Assigned, truth: Targets, coder: BoxCoder, total: float
 ) -> dict[str, Tensor]:
     """Return the losses by name: of the scores of all points and of the boxes of those assigned.
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NOT_LABELLED = 255  # in a mask
+NOT_LABELED = 255  # in a mask
 _ALMOST_NOTHING = 1e-6
 
 
@@ -19,13 +19,13 @@ def cross_entropy(logits: Tensor, mask: Tensor, class_weights: Tensor | None = N
     Returns:
         A scalar, float32.
     """
-    truth, labelled = mask.long(), mask != NOT_LABELLED
+    truth, labeled = mask.long(), mask != NOT_LABELED
     total = F.cross_entropy(
-        logits.float(), truth, weight=class_weights, ignore_index=NOT_LABELLED, reduction="sum"
+        logits.float(), truth, weight=class_weights, ignore_index=NOT_LABELED, reduction="sum"
     )
     if class_weights is None:
-        return total / labelled.sum().clamp_min(1)
-    weight = (class_weights[truth * labelled] * labelled).sum()
+        return total / labeled.sum().clamp_min(1)
+    weight = (class_weights[truth * labeled] * labeled).sum()
     return total / weight.clamp_min(_ALMOST_NOTHING)
 
 
@@ -43,13 +43,13 @@ def dice(logits: Tensor, mask: Tensor) -> Tensor:
     Returns:
         A scalar, float32, 0..1; 0 where nothing is labelled.
     """
-    labelled = mask != NOT_LABELLED
-    truth = mask.long() * labelled
-    probabilities = logits.softmax(1, dtype=torch.float32) * labelled[:, None]
+    labeled = mask != NOT_LABELED
+    truth = mask.long() * labeled
+    probabilities = logits.softmax(1, dtype=torch.float32) * labeled[:, None]
     hits = probabilities.gather(1, truth[:, None]).flatten()
     none = hits.new_zeros(logits.shape[1])
     shared = none.index_add(0, truth.flatten(), hits)
-    support = none.index_add(0, truth.flatten(), labelled.flatten().to(hits.dtype))
+    support = none.index_add(0, truth.flatten(), labeled.flatten().to(hits.dtype))
     sizes = probabilities.sum((0, 2, 3)) + support
     losses = 1 - 2 * shared / sizes.clamp_min(_ALMOST_NOTHING)
     present = support > 0

@@ -26,10 +26,10 @@ from rasterio.windows import Window
 
 from cgeartheye.data import images_below
 from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
-METRES_A_DEGREE = 111_320.0
+METERS_PER_DEGREE = 111_320.0
 LEAST_VALID = 0.95  # of a chip's pixels; others are left out
 SAMPLE = 1024  # pixels a side on which a scene's stretch is measured
 
@@ -93,12 +93,12 @@ class Settings:
             they are, the rest becomes JPEG of quality 95.
     """
 
-    chip: int | None = None
+    chip_size: int | None = None
     gsd: float | None = None
     bands: tuple[int, int, int] = (1, 2, 3)
     season: str | None = None
     max_side: int | None = None
-    quality: int | None = None
+    jpeg_quality: int | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class TableItems:
             reason = str(error).splitlines()[0]
             raise UserError(f"{source} cannot be read as a table: {reason}") from error
         if self._count < rows:
-            say(f"note: {rows - self._count:,} rows of {source} are not ok and are left out")
+            log_info(f"note: {rows - self._count:,} rows of {source} are not ok and are left out")
 
     def __len__(self) -> int:
         return self._count
@@ -198,13 +198,13 @@ def find_items(source: Path, settings: Settings) -> list[Item] | TableItems:
         UserError: no such source, no images in it, a table without its columns, or with a column
             that the store calls its own.
     """
-    if settings.gsd and not settings.chip:
-        raise UserError("--gsd is of chips: name their size with --chip")
+    if settings.gsd and not settings.chip_size:
+        raise UserError("--gsd is of chips: name their size with --chip-size")
     if not source.exists():
         raise UserError(f"no image, folder or table {source}")
     if source.suffix.lower() in {".csv", ".parquet"}:
         table = TableItems(source, settings.season)
-        if len(table) and not settings.chip:
+        if len(table) and not settings.chip_size:
             return table
         items = list(table)
     else:
@@ -214,10 +214,10 @@ def find_items(source: Path, settings: Settings) -> list[Item] | TableItems:
             name = path.relative_to(root.parent).as_posix()
             row = {"place": _alone(path), "season": settings.season or ""}
             items.append(Item(path, name, row))
-    if settings.chip:
+    if settings.chip_size:
         items = list(_cut(items, settings))
     if not items:
-        size = f" in which a chip of {settings.chip} pixels fits" if settings.chip else ""
+        size = f" in which a chip of {settings.chip_size} pixels fits" if settings.chip_size else ""
         raise UserError(f"{source} holds no images{size} ({', '.join(sorted(SUFFIXES))})")
     return items
 
@@ -237,7 +237,7 @@ def _encode_file(item: Item, settings: Settings) -> Encoded:
     pixels = read_image(item.path, settings.bands).permute(1, 2, 0).numpy()
     height, width = pixels.shape[:2]
     too_long = settings.max_side is not None and max(height, width) > settings.max_side
-    if not too_long and settings.quality is None and _is_plain(item.path):
+    if not too_long and settings.jpeg_quality is None and _is_plain(item.path):
         return Encoded(item, item.path.read_bytes(), height, width, item.row)
     return _encoded(item, pixels, settings, item.row)
 
@@ -257,7 +257,7 @@ def _encoded(item: Item, pixels: np.ndarray, settings: Settings, row: Row) -> En
     if settings.max_side:
         image.thumbnail((settings.max_side, settings.max_side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=settings.quality or 95)
+    image.save(stream, "JPEG", quality=settings.jpeg_quality or 95)
     return Encoded(item, stream.getvalue(), image.height, image.width, row)
 
 
@@ -268,7 +268,7 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
     corner of all rasters of the system together, so that the same ground on several dates makes
     chips of one place.
     """
-    assert settings.chip
+    assert settings.chip_size
     corners: dict[str, tuple[float, float]] = {}
     readable = []
     for item in items:
@@ -286,14 +286,14 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
     for item in readable:
         raster = _opened(item.path, settings.gsd)
         sides = sorted((raster.width, raster.height))
-        if sides[0] < settings.chip or sides[1] == settings.chip:
+        if sides[0] < settings.chip_size or sides[1] == settings.chip_size:
             yield item
             continue
         season = settings.season or item.row["season"] or item.path.stem
         where = raster.crs.to_string() if _is_north_up(raster) else _alone(item.path)
-        for chip in _cells(raster, settings.chip, corners.get(where)):
+        for chip in _cells(raster, settings.chip_size, corners.get(where)):
             left, top = corners.get(where, (0.0, 0.0))
-            grid = f"{where}/{raster.res[0]:.6g}/{settings.chip}/{left:.10g}_{top:.10g}"
+            grid = f"{where}/{raster.res[0]:.6g}/{settings.chip_size}/{left:.10g}_{top:.10g}"
             place = f"{grid}/{chip.row}_{chip.column}"
             name = f"{item.name}#{chip.row}_{chip.column}"
             yield Item(item.path, name, item.row | {"place": place, "season": season}, chip)
@@ -326,7 +326,7 @@ def _range(start: float, length: int, side: int) -> range:
 
 
 def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
-    raster, side = _opened(item.path, settings.gsd), settings.chip
+    raster, side = _opened(item.path, settings.gsd), settings.chip_size
     count = raster.src_dataset.count if isinstance(raster, WarpedVRT) else raster.count
     bands = settings.bands if count >= 3 else (1, 1, 1)
     if max(bands) > count:
@@ -413,5 +413,7 @@ def _location(raster: DatasetReader, chip: Chip) -> Row:
     column, row, width, height = chip.window
     lon, lat = _lon_lat(raster, column + width / 2, row + height / 2)
     step = math.hypot(raster.transform.a, raster.transform.d)
-    gsd = step if raster.crs.is_projected else step * METRES_A_DEGREE * math.cos(math.radians(lat))
+    gsd = (
+        step if raster.crs.is_projected else step * METERS_PER_DEGREE * math.cos(math.radians(lat))
+    )
     return {"lon": lon, "lat": lat, "gsd": gsd}

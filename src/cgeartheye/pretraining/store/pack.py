@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from cgeartheye.pretraining.store.inputs import Encoded, Item, Settings, encode, find_items
 from cgeartheye.pretraining.store.reader import INDEX, Store, digest
 from cgeartheye.pretraining.store.writer import Writer
-from cgeartheye.utils.console import bar, say
+from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, replacing
 
@@ -169,7 +169,7 @@ def _write_skipped(folder: Path, tried: Iterable[Item], skipped: dict[str, str])
         writer = csv.writer(file)
         writer.writerow(["image", "problem"])
         writer.writerows(skipped.items())
-    say(f"note: {len(skipped)} damaged images left out, see {path}")
+    log_info(f"note: {len(skipped)} damaged images left out, see {path}")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from cgeartheye.utils.console import bar
 from cgeartheye.utils.errors import UserError
 
 
-class Held:
+class PreloadedStore:
     """All images as one tensor of pixels, which worker processes share.
 
     Attributes:
@@ -94,7 +94,7 @@ def _check_room(needed: int, device: torch.device) -> None:
     if needed > free:
         raise UserError(
             f"the decoded images take {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
-            f"{where}: set data.hold=disk, or pack fewer images"
+            f"{where}: set data.preload=disk, or pack fewer images"
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from cgeartheye.pretraining.store.pack import Packed
-from cgeartheye.utils.console import console, say
+from cgeartheye.utils.console import console, log_info
 
 SHOWN = 20
 
@@ -38,8 +38,8 @@ def show_problems(store: Path, problems: list[str]) -> bool:
         Whether nothing is.
     """
     for problem in problems[:SHOWN]:
-        say(problem)
+        log_info(problem)
     if len(problems) > SHOWN:
-        say(f"... and {len(problems) - SHOWN} more")
-    say(f"{store}: {len(problems)} images are wrong" if problems else f"{store}: all is well")
+        log_info(f"... and {len(problems) - SHOWN} more")
+    log_info(f"{store}: {len(problems)} images are wrong" if problems else f"{store}: all is well")
     return not problems

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from cgeartheye.config import Normalisation
+from cgeartheye.config import Normalization
 
-_GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision has it
+_GRAY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision has it
 
 
-def augment(crops: Tensor, jitter: Tensor, normalisation: Normalisation) -> Tensor:
+def augment(crops: Tensor, jitter: Tensor, normalization: Normalization) -> Tensor:
     """Jitter colours as torchvision's ColorJitter, in fixed order, then normalise.
 
     Brightness multiplies; contrast blends with the mean grey of the crop, saturation with the grey
@@ -17,18 +17,18 @@ def augment(crops: Tensor, jitter: Tensor, normalisation: Normalisation) -> Tens
     Args:
         crops: uint8 or float `[N, 3, S, S]`, values 0..255.
         jitter: float `[N, 3]`, factors of brightness, contrast and saturation; 1 changes nothing.
-        normalisation: what the network expects.
+        normalization: what the network expects.
 
     Returns:
         float32 `[N, 3, S, S]`, on the device of the crops.
     """
     # Copied without waiting for the accelerator.
-    constants = torch.tensor((_GREY, normalisation.mean, normalisation.std))
-    grey, mean, std = constants.to(crops.device, non_blocking=True)[:, :, None].unbind()
+    constants = torch.tensor((_GRAY, normalization.mean, normalization.std))
+    gray, mean, std = constants.to(crops.device, non_blocking=True)[:, :, None].unbind()
     brightness, contrast, saturation = jitter[:, :, None, None].unbind(dim=1)
     # In place from here on: on a CPU, memory is the limit.
     pixels = (crops * brightness[..., None]).clamp_(max=255).flatten(2)
-    average = (grey.T @ pixels).mean(dim=2, keepdim=True)
+    average = (gray.T @ pixels).mean(dim=2, keepdim=True)
     torch.lerp(average, pixels, contrast, out=pixels).clamp_(0, 255)
-    torch.lerp(grey.T @ pixels, pixels, saturation, out=pixels).clamp_(0, 255)
+    torch.lerp(gray.T @ pixels, pixels, saturation, out=pixels).clamp_(0, 255)
     return pixels.sub_(mean).div_(std).view(crops.shape)

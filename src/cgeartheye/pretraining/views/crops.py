@@ -153,8 +153,8 @@ def _resampling(lengths: Tensor, window: int, size: int, reverse: Tensor) -> Ten
     places = torch.arange(size, device=lengths.device)
     places = torch.where(reverse[:, None], size - 1 - places, places)
     scale = (lengths / size)[:, None]
-    centres = (places + 0.5) * scale
+    centers = (places + 0.5) * scale
     pixels = torch.arange(window, device=lengths.device) + 0.5
-    distance = (pixels - centres[:, :, None]).abs() / scale.clamp(min=1)[:, :, None]
+    distance = (pixels - centers[:, :, None]).abs() / scale.clamp(min=1)[:, :, None]
     weights = (1 - distance).clamp(min=0) * (pixels < lengths[:, None, None])
     return weights / weights.sum(dim=2, keepdim=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cgeartheye.config import ChangeDetection, Normalisation
+from cgeartheye.config import ChangeDetection, Normalization
 from cgeartheye.metrics.classification import ChangeMetrics
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.change import BAN, DifferenceDecoder
@@ -28,13 +28,13 @@ class ChangeTask(DenseTask):
     def __init__(
         self,
         backbone: Model,
-        normalisation: Normalisation,
+        normalization: Normalization,
         classes: tuple[str, ...],
         config: ChangeDetection,
         tta: bool = False,
     ):
         """Put a decoder on a backbone; see `DenseTask`."""
-        super().__init__(backbone, normalisation, classes, config, tta)
+        super().__init__(backbone, normalization, classes, config, tta)
         decoder, inputs, outputs = config.decoder, self.channels, len(classes)
         self.symmetric = decoder.symmetric
         self.backbone_size = decoder.backbone_size
@@ -48,7 +48,7 @@ class ChangeTask(DenseTask):
             maps, channels = len(self.layers), 2 * decoder.channels
             self.decoder = DifferenceDecoder(inputs, maps, outputs, channels, decoder.symmetric)
 
-    def pictures(self, batch: Batch) -> Tensor | list[Tensor]:
+    def image_stacks(self, batch: Batch) -> Tensor | list[Tensor]:
         """Return the pairs of a batch."""
         before, after = batch["image1"], batch["image2"]
         if isinstance(before, Tensor):
@@ -61,9 +61,9 @@ class ChangeTask(DenseTask):
         grid = self.side // self.stride
         return 2, len(self.layers), self.channels, grid, grid
 
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, image_stacks: Tensor) -> Tensor:
         """Map pairs `[B, 6, H, W]` to feature maps `[B, 2, layers, C, h, w]`."""
-        dates = pictures.unflatten(1, (2, 3))
+        dates = image_stacks.unflatten(1, (2, 3))
         if self.symmetric:
             return torch.stack([self.maps(images) for images in dates.unbind(1)], dim=1)
         maps: Tensor = self.maps(dates.flatten(0, 1)).unflatten(0, (-1, 2))
@@ -83,7 +83,7 @@ class ChangeTask(DenseTask):
         # Without low-pass, as the published weights were learned with it.
         small = F.interpolate(windows.float(), (side, side), mode="bilinear")
         before, after = self.encode(small).unbind(1)
-        images = [self.normalise(date) for date in windows.split(3, dim=1)]
+        images = [self.normalize(date) for date in windows.split(3, dim=1)]
         logits: Tensor = self.decoder(before.unbind(1), after.unbind(1), *images, size)
         return logits
 
@@ -93,7 +93,7 @@ class ChangeTask(DenseTask):
         size = mask.shape[-2:]
         if "features" in batch:
             return self.losses(self.decode(batch["features"], size), mask)
-        pairs = self.pictures(batch)
+        pairs = self.image_stacks(batch)
         assert isinstance(pairs, Tensor)
         return self.losses(self.logits(pairs, size), mask)
 

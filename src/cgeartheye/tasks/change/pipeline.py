@@ -9,22 +9,22 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cgeartheye.config import ChangeData, ChangeDetection, Normalisation
+from cgeartheye.config import ChangeData, ChangeDetection, Normalization
 from cgeartheye.data import ChangeParts, Legend, load_change_parts, read_pair
 from cgeartheye.data.checks.change import check_pairs
 from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.formats.masks import change_legend
 from cgeartheye.metrics.classification import ConfusionMatrix, changed_iou
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.change import change_panels, change_report
 from cgeartheye.reports.examples import Example
 from cgeartheye.tasks.change.module import ChangeTask
-from cgeartheye.tasks.dense.pipeline import DenseRecipe, Files
+from cgeartheye.tasks.dense.pipeline import DensePipeline, Files
 from cgeartheye.tasks.encoding import find_images
 from cgeartheye.utils.errors import UserError
 
 
-class ChangeRecipe(DenseRecipe):
+class ChangePipeline(DensePipeline):
     """See `registry.Recipe`."""
 
     config: ChangeDetection
@@ -43,9 +43,9 @@ class ChangeRecipe(DenseRecipe):
         """The classes, and how masks say them."""
         return change_legend(self.config.data)
 
-    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> ChangeTask:
+    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> ChangeTask:
         """Put a new decoder on a backbone."""
-        return ChangeTask(built.module, built.normalisation, classes, self.config, tta)
+        return ChangeTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -87,7 +87,7 @@ class ChangeRecipe(DenseRecipe):
             raise UserError(f"{alone} has no image of its name in {inputs[0]}: add it")
         return pairs
 
-    def unlabelled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
+    def unlabeled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
         """Return pairs without masks."""
         return _Pairs(files, self.config.data)
 
@@ -104,9 +104,9 @@ class ChangeRecipe(DenseRecipe):
         """What writes `report.html`."""
         return change_report
 
-    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+    def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""
-        return check_pairs(self.config.data, normalisation, progress)
+        return check_pairs(self.config.data, normalization, progress)
 
 
 class _Pairs(Dataset[dict[str, Any]]):

@@ -34,7 +34,7 @@ def encode_windows(
     with bar("encoding windows", len(order), "images") as progress:
         for batch in source.load(order):
             number = ends[int(batch["index"][0])]
-            windows = cut_windows(task.pictures(batch)[0], task.side, config.window.overlap)
+            windows = cut_windows(task.image_stacks(batch)[0], task.side, config.window.overlap)
             for some in windows.split(config.cache.batch_size):
                 with autocast(device_of(task), config.training.precision):
                     features = task.encode(some)

@@ -5,11 +5,11 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from cgeartheye.config import ChangeDetection, Normalisation, SemanticSegmentation
+from cgeartheye.config import ChangeDetection, Normalization, SemanticSegmentation
 from cgeartheye.inference.sliding_window import slide
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.segmentation import cross_entropy, dice
-from cgeartheye.tasks.base import MapsTask
+from cgeartheye.tasks.base import FeatureMapTask
 from cgeartheye.training.loaders import Batch
 from cgeartheye.utils.errors import UserError
 
@@ -18,7 +18,7 @@ DenseConfig = SemanticSegmentation | ChangeDetection
 MAPS = 4  # where the config names no layers
 
 
-class DenseTask(MapsTask):
+class DenseTask(FeatureMapTask):
     """A backbone and a decoder; see `training.trainer.Task`.
 
     What is predicted at once, an image or the images of two dates, is one tensor `[C, H, W]`: a
@@ -37,7 +37,7 @@ class DenseTask(MapsTask):
     def __init__(
         self,
         backbone: Model,
-        normalisation: Normalisation,
+        normalization: Normalization,
         classes: tuple[str, ...],
         config: DenseConfig,
         tta: bool,
@@ -46,15 +46,15 @@ class DenseTask(MapsTask):
 
         Args:
             backbone: built by `cgeartheye.models.backbone.build`.
-            normalisation: of the backbone's weights.
+            normalization: of the backbone's weights.
             classes: names by index.
             config: decoder, losses, windows.
             tta: average over the flips and scales that `config.window` names.
 
         Raises:
-            UserError: see `MapsTask`; or class weights that are not as many as classes.
+            UserError: see `FeatureMapTask`; or class weights that are not as many as classes.
         """
-        super().__init__(backbone, normalisation, config, MAPS)
+        super().__init__(backbone, normalization, config, MAPS)
         self.classes = classes
         self.tta = tta
         self.side = config.data.image_size
@@ -71,7 +71,7 @@ class DenseTask(MapsTask):
         )
 
     @abstractmethod
-    def pictures(self, batch: Batch) -> Tensor | list[Tensor]:
+    def image_stacks(self, batch: Batch) -> Tensor | list[Tensor]:
         """Return the pictures of a batch: stacked where they have one size, else a list."""
 
     @property
@@ -80,7 +80,7 @@ class DenseTask(MapsTask):
         """Shape of what `encode` returns for a window."""
 
     @abstractmethod
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, image_stacks: Tensor) -> Tensor:
         """Map pictures `[B, C, H, W]`, uint8 or float, to feature maps `[B, ...]`."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class DenseTask(MapsTask):
         """
         encoded = "encoded" in batch
         maps = slide(
-            batch["encoded"] if encoded else self.pictures(batch),
+            batch["encoded"] if encoded else self.image_stacks(batch),
             self.decode if encoded else self.logits,
             self.side,
             self.window.overlap,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 from torchvision import tv_tensors
 
-from cgeartheye.config import Colour, to_yaml
+from cgeartheye.config import Color, to_yaml
 from cgeartheye.data import ChangeParts, Legend, MaskedChips, SegmentationParts, fingerprint_masks
 from cgeartheye.data.datasets.segmentation import refuse_sizes
 from cgeartheye.data.image_io import read_header
@@ -22,20 +22,20 @@ from cgeartheye.data.transforms.image import seeded
 from cgeartheye.geo.georeference import pixel_size
 from cgeartheye.inference.sliding_window import count_windows
 from cgeartheye.metrics.classification import ConfusionMatrix
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.examples import Example
 from cgeartheye.tasks.base import half_when_frozen
 from cgeartheye.tasks.dense.cached_windows import WindowSource, encode_windows
 from cgeartheye.tasks.dense.module import DenseConfig, DenseTask
 from cgeartheye.tasks.dense.writer import check_names, write_mask
 from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode
-from cgeartheye.tasks.model_io import Tested, device_of, predictions
+from cgeartheye.tasks.model_io import TestResult, device_of, predictions
 from cgeartheye.training import distributed
 from cgeartheye.training.feature_cache import cached
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image
 
@@ -44,7 +44,7 @@ Files = tuple[Path, ...]
 """Those of a picture: an image, or the image of each date."""
 
 
-class DenseRecipe(ABC):
+class DensePipeline(ABC):
     """See `registry.Recipe`; what differs between the tasks is at the top.
 
     Attributes:
@@ -65,7 +65,7 @@ class DenseRecipe(ABC):
         """The classes of the data, and how its masks say them."""
 
     @abstractmethod
-    def unlabelled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
+    def unlabeled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
         """Return pictures without masks, named as those of the data."""
 
     @abstractmethod
@@ -87,9 +87,9 @@ class DenseRecipe(ABC):
         return self.legend.classes
 
     @property
-    def colours(self) -> tuple[Colour, ...]:
+    def colors(self) -> tuple[Color, ...]:
         """Of the data."""
-        return self.legend.colours
+        return self.legend.colors
 
     def gsd(self) -> float | None:
         """Metres a pixel of the images."""
@@ -99,7 +99,7 @@ class DenseRecipe(ABC):
         """Nothing else is needed."""
         return {}
 
-    def data(self, task: DenseTask, built: Built) -> Data:
+    def data(self, task: DenseTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
         config = self.config
         return Data(
@@ -115,8 +115,8 @@ class DenseRecipe(ABC):
             raise UserError(f"{out}: masks go into a folder, one for each image: name one")
 
     def test(
-        self, task: DenseTask, built: Built, out: Path | None, show_dir: Path | None
-    ) -> Tested:
+        self, task: DenseTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
+    ) -> TestResult:
         """Test; see `Recipe`."""
         started = time.monotonic()
         config, chips, device = self.config, self.parts.test, device_of(task)
@@ -171,13 +171,13 @@ class DenseRecipe(ABC):
                 },
             )
 
-        return Tested(metrics.compute(), report)
+        return TestResult(metrics.compute(), report)
 
     def predict(self, task: DenseTask, found: Mapping[Files, str], out: Path) -> None:
         """Write a mask for each picture; see `write_mask`."""
         config, legend, files = self.config, self.legend, list(found)
         check_names({some[0]: name for some, name in found.items()})
-        pictures = self.unlabelled(files)
+        pictures = self.unlabeled(files)
         source = FileSource(pictures, config.data.workers, device_of(task), self.images)
         pixels: Counter[str] = Counter()
         for prediction, batch in predictions(task, source, config):
@@ -187,13 +187,13 @@ class DenseRecipe(ABC):
                 counts = np.bincount(labels.ravel(), minlength=len(task.classes)).tolist()
                 pixels.update(dict(zip(task.classes, counts, strict=True)))
         shares = [f"{n / pixels.total():.1%} {name}" for name, n in pixels.most_common(8) if n]
-        say(f"{len(files)} predicted: {', '.join(shares)}")
+        log_info(f"{len(files)} predicted: {', '.join(shares)}")
 
-    def _training_source(self, task: DenseTask, built: Built) -> Source:
+    def _training_source(self, task: DenseTask, built: BackboneBundle) -> Source:
         """Return where training batches come from: the cache, or files."""
         config, chips, device = self.config, self.parts.train, device_of(task)
         if self._caches(task):
-            drawn = {"image_size", "scale", "largest_class", "distortion", "rotation"}
+            drawn = {"image_size", "scale", "max_class_ratio", "color_jitter", "rotation"}
             drawn |= {"bands", "stretch"}
             crops = {
                 "crops": config.data.model_dump(mode="json", include=drawn),
@@ -221,7 +221,7 @@ class DenseRecipe(ABC):
                 return FeatureSource({"features": features, "mask": masks}, device)
         return FileSource(chips, config.data.workers, device)
 
-    def _validation_source(self, task: DenseTask, built: Built) -> Source:
+    def _validation_source(self, task: DenseTask, built: BackboneBundle) -> Source:
         """Return where validation images come from: the cache of their windows, or files."""
         config, chips, device = self.config, self.parts.val, device_of(task)
         source = FileSource(chips, config.data.workers, device, (*self.images, "mask"))
@@ -266,7 +266,7 @@ class _Crops:
 
     def __call__(self, index: int, seeds: list[int]) -> Tensor:
         chips = self.chips
-        image = tv_tensors.Image(chips.load_picture(index))
+        image = tv_tensors.Image(chips.load_image_stack(index))
         mask = tv_tensors.Mask(chips.load_mask(index))
         refuse_sizes(chips.paths[index], image, chips.mask_paths[index], mask)
         crops = []
@@ -278,6 +278,6 @@ class _Crops:
 
 
 def _example(chips: MaskedChips, index: int, predicted: np.ndarray) -> Example:
-    picture = chips.load_picture(index).permute(1, 2, 0).numpy()
+    picture = chips.load_image_stack(index).permute(1, 2, 0).numpy()
     images = tuple(picture[..., band : band + 3] for band in range(0, picture.shape[2], 3))
     return Example(images, chips.load_mask(index).numpy(), predicted)

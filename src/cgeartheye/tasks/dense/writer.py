@@ -52,7 +52,7 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
     path = (folder / name).with_suffix(".tif" if place else ".png")
     if place is None:
         picture = Image.fromarray(classes)
-        picture.putpalette([level for colour in legend.colours for level in colour])
+        picture.putpalette([level for color in legend.colors for level in color])
         write_image(path, picture, optimize=True)
         return path
     height, width = classes.shape
@@ -72,7 +72,7 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
         ) as target,
     ):
         target.write(classes, 1)
-        target.write_colormap(1, dict(enumerate(legend.colours)))
+        target.write_colormap(1, dict(enumerate(legend.colors)))
         target.update_tags(**{f"CLASS_{n}": name for n, name in enumerate(legend.classes)})
     return path
 

@@ -8,24 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from cgeartheye.boxes import Detections, oriented_of, suppress
-from cgeartheye.config import DetectionDecoder, Normalisation, ObjectDetection
+from cgeartheye.boxes import Detections, nms, oriented_of
+from cgeartheye.config import DetectionDecoder, Normalization, ObjectDetection
 from cgeartheye.data.transforms.boxes import eval_scale
 from cgeartheye.inference.merge_boxes import merge_windows
-from cgeartheye.inference.windows import starts
+from cgeartheye.inference.windows import window_offsets
 from cgeartheye.metrics.detection.metrics import DetectionMetrics
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.detection import (
     DINO,
     LightDetector,
-    Truth,
+    Targets,
     aligned_losses,
     assign,
     coder_of,
-    gather_truth,
+    pad_targets,
     set_losses,
 )
-from cgeartheye.tasks.base import MapsTask
+from cgeartheye.tasks.base import FeatureMapTask
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch
 from cgeartheye.utils.errors import UserError
@@ -37,7 +37,7 @@ _LEAST_SCORE = 0.01  # of what a point tells, before suppression
 _MOST = 1000  # likewise: the best of an image
 
 
-class DetectionTask(MapsTask):
+class DetectionTask(FeatureMapTask):
     """A backbone and a detector, of queries or dense; see `training.trainer.Task`.
 
     Training batches hold `boxes`, `labels` and `ignored`, a tensor for each image, or `objects` as
@@ -55,7 +55,7 @@ class DetectionTask(MapsTask):
     def __init__(
         self,
         backbone: Model,
-        normalisation: Normalisation,
+        normalization: Normalization,
         classes: tuple[str, ...],
         config: ObjectDetection,
         tta: bool = False,
@@ -64,21 +64,21 @@ class DetectionTask(MapsTask):
 
         Args:
             backbone: built by `cgeartheye.models.backbone.build`.
-            normalisation: of the backbone's weights.
+            normalization: of the backbone's weights.
             classes: names by index.
             config: detector and data.
             tta: look at an image and its mirror image, and suppress what both show.
 
         Raises:
-            UserError: see `MapsTask`.
+            UserError: see `FeatureMapTask`.
         """
-        super().__init__(backbone, normalisation, config, MAPS[config.decoder.kind])
+        super().__init__(backbone, normalization, config, MAPS[config.decoder.kind])
         self.classes = classes
         self.oriented = config.data.boxes == "oriented"
         self.side = config.data.image_size
         self.whole = config.data.resize
         self.window = config.window
-        self.detections = config.detections
+        self.max_detections = config.max_detections
         self.tta = tta
         self.coder = coder_of(self.oriented)
         self.decoder = self._detector(config.decoder)
@@ -100,11 +100,11 @@ class DetectionTask(MapsTask):
             asked.queries,
             (asked.encoder_layers, asked.decoder_layers),
             asked.heads,
-            asked.points,
-            asked.hidden,
-            asked.denoising,
+            asked.num_points,
+            asked.ffn_dim,
+            asked.num_dn_queries,
             asked.label_noise,
-            asked.box_noise,
+            asked.box_noise_scale,
         )
 
     @property
@@ -121,7 +121,7 @@ class DetectionTask(MapsTask):
         """Return the losses of what is found, by name."""
         features = batch["features"] if "features" in batch else self.encode(batch["image"])
         boxes, labels = unpack(batch["objects"]) if "objects" in batch else _wanted(batch)
-        truth = gather_truth(boxes, labels, self.coder, self.side)
+        truth = pad_targets(boxes, labels, self.coder, self.side)
         if isinstance(self.decoder, LightDetector):
             return self._aligned_losses(self.decoder, features, truth)
         outputs = self.decoder.training_outputs(features.unbind(1), truth)
@@ -131,7 +131,7 @@ class DetectionTask(MapsTask):
         return set_losses(outputs, truth, self.coder, max(objects, 1.0), max(positives, 1.0))
 
     def _aligned_losses(
-        self, decoder: LightDetector, features: Tensor, truth: Truth
+        self, decoder: LightDetector, features: Tensor, truth: Targets
     ) -> dict[str, Tensor]:
         logits, boxes, points = decoder(features.unbind(1))
         assigned = assign(logits, boxes, points, truth, self.coder)
@@ -145,27 +145,27 @@ class DetectionTask(MapsTask):
         beyond the image is left out. Horizontal boxes are cut to it, as annotations are.
         """
         if "features" in batch:
-            found = self._decode(batch["features"])
+            preds = self._decode(batch["features"])
         elif self.whole:
-            found = self.predict_windows(batch["image"])
+            preds = self.predict_windows(batch["image"])
         else:
-            found = [self._slide(image) for image in batch["image"]]
+            preds = [self._slide(image) for image in batch["image"]]
         return [
             self._on_disk(each, height, width)
-            for each, (height, width) in zip(found, batch["size"].tolist(), strict=True)
+            for each, (height, width) in zip(preds, batch["size"].tolist(), strict=True)
         ]
 
     def predict_windows(self, images: Tensor) -> list[Detections]:
         """Return what is found in images uint8 `[B, 3, S, S]`, in their pixels."""
-        found = self._decode(self.encode(images))
+        preds = self._decode(self.encode(images))
         if not self.tta:
-            return found
+            return preds
         mirrored = self._decode(self.encode(images.flip(-1)))
         both = (
             Detections.concatenate([plain, _mirrored(other, self.side)])
-            for plain, other in zip(found, mirrored, strict=True)
+            for plain, other in zip(preds, mirrored, strict=True)
         )
-        return [suppress(each, _SAME)[: self.detections] for each in both]
+        return [nms(each, _SAME)[: self.max_detections] for each in both]
 
     def metrics(self) -> DetectionMetrics:
         """Return new, empty metrics."""
@@ -176,28 +176,28 @@ class DetectionTask(MapsTask):
     ) -> None:
         """Add a batch to the metrics."""
         fields = (batch[name] for name in ("boxes", "labels", "ignored"))
-        for index, found, boxes, labels, ignored in zip(
+        for index, preds, boxes, labels, ignored in zip(
             batch["index"].tolist(), prediction, *fields, strict=True
         ):
             truth = oriented_of(boxes.unflatten(-1, (4, 2))) if self.oriented else boxes
-            metrics.update(index, found.cpu(), truth.cpu(), labels.cpu(), ignored.cpu())
+            metrics.update(index, preds.cpu(), truth.cpu(), labels.cpu(), ignored.cpu())
 
-    def _on_disk(self, found: Detections, height: int, width: int) -> Detections:
+    def _on_disk(self, preds: Detections, height: int, width: int) -> Detections:
         scale = eval_scale(height, width, self.side, self.whole)
-        boxes = found.boxes.clone()
+        boxes = preds.boxes.clone()
         boxes[:, :4] /= scale
-        middles = found.middles / scale
-        inside = ((middles >= 0) & (middles <= boxes.new_tensor([width, height]))).all(1)
+        centers = preds.centers / scale
+        inside = ((centers >= 0) & (centers <= boxes.new_tensor([width, height]))).all(1)
         if not self.oriented:
             boxes = clip_boxes_to_image(boxes, (height, width))
-        return Detections(boxes, found.scores, found.labels)[inside]
+        return Detections(boxes, preds.scores, preds.labels)[inside]
 
     def _decode(self, features: Tensor) -> list[Detections]:
         """Return the best boxes of each image, in pixels of the network's input."""
         maps = features.to(next(self.parameters()).device).float()
         logits, boxes = self.decoder(maps.unbind(1))[:2]
         dense = isinstance(self.decoder, LightDetector)
-        most = _MOST if dense else self.detections
+        most = _MOST if dense else self.max_detections
         scores, best = logits.sigmoid().flatten(1).topk(min(most, logits[0].numel()))
         if not scores.isfinite().all():
             raise UserError(
@@ -207,28 +207,30 @@ class DetectionTask(MapsTask):
         query, label = best // len(self.classes), best % len(self.classes)
         chosen = boxes.gather(1, query[..., None].expand(-1, -1, boxes.shape[-1]))
         pixels = self.coder.decode(chosen.float(), self.side)
-        found = [Detections(*each) for each in zip(pixels, scores, label, strict=True)]
-        return [self._told_once(each) for each in found] if dense else found
+        preds = [Detections(*each) for each in zip(pixels, scores, label, strict=True)]
+        return [self._told_once(each) for each in preds] if dense else preds
 
-    def _told_once(self, found: Detections) -> Detections:
+    def _told_once(self, preds: Detections) -> Detections:
         """Drop what other points have told, and what is next to nothing."""
-        told = found[found.scores >= _LEAST_SCORE]
-        return suppress(told, self.coder.nms_threshold)[: self.detections]
+        told = preds[preds.scores >= _LEAST_SCORE]
+        return nms(told, self.coder.nms_threshold)[: self.max_detections]
 
     def _slide(self, image: Tensor) -> Detections:
         """Return what is found in an image uint8 `[3, H, W]` of any size, window by window."""
         height, width = image.shape[1:]
-        tops, lefts = (starts(length, self.side, self.window.overlap) for length in (height, width))
+        tops, lefts = (
+            window_offsets(length, self.side, self.window.overlap) for length in (height, width)
+        )
         right, below = max(0, self.side - width), max(0, self.side - height)
         padded = F.pad(image, (0, right, 0, below))
         places = [(left, top) for top in tops for left in lefts]
-        found: list[tuple[int, int, Detections]] = []
+        preds: list[tuple[int, int, Detections]] = []
         for first in range(0, len(places), self.window.batch_size):
             some = places[first : first + self.window.batch_size]
             windows = [padded[:, y : y + self.side, x : x + self.side] for x, y in some]
             parts = self.predict_windows(torch.stack(windows))
-            found += [(x, y, part.cpu()) for (x, y), part in zip(some, parts, strict=True)]
-        return merge_windows(found, self.side)
+            preds += [(x, y, part.cpu()) for (x, y), part in zip(some, parts, strict=True)]
+        return merge_windows(preds, self.side)
 
 
 def pack(boxes: Tensor, labels: Tensor, most: int) -> Tensor:
@@ -260,13 +262,13 @@ def _wanted(batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
     return boxes, labels
 
 
-def _mirrored(found: Detections, side: int) -> Detections:
+def _mirrored(preds: Detections, side: int) -> Detections:
     """What was found in the mirror image, in the image."""
-    boxes = found.boxes
+    boxes = preds.boxes
     if boxes.shape[1] == 4:
         x0, y0, x1, y1 = boxes.unbind(1)
         turned = torch.stack([side - x1, y0, side - x0, y1], 1)
     else:
         x, y, w, h, angle = boxes.unbind(1)
         turned = torch.stack([side - x, y, w, h, torch.remainder(-angle, math.pi)], 1)
-    return Detections(turned, found.scores, found.labels)
+    return Detections(turned, preds.scores, preds.labels)

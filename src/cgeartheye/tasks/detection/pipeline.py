@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgeartheye.boxes import Detections
-from cgeartheye.config import DetectionData, Normalisation, ObjectDetection, to_yaml
+from cgeartheye.config import DetectionData, Normalization, ObjectDetection, to_yaml
 from cgeartheye.data import (
     BoxChips,
     DetectionParts,
@@ -28,27 +28,27 @@ from cgeartheye.data.image_io import read_header
 from cgeartheye.data.transforms.boxes import eval_view
 from cgeartheye.data.transforms.image import seeded
 from cgeartheye.geo.georeference import pixel_size
-from cgeartheye.inference.merge_boxes import share_of
-from cgeartheye.models.backbone import Built
+from cgeartheye.inference.merge_boxes import required_overlap
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.detection import detection_report
 from cgeartheye.reports.draw_boxes import draw_found
 from cgeartheye.tasks.base import half_when_frozen
 from cgeartheye.tasks.detection import writer
 from cgeartheye.tasks.detection.module import DetectionTask, pack
 from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode, find_images
-from cgeartheye.tasks.model_io import Tested, device_of, predictions
+from cgeartheye.tasks.model_io import TestResult, device_of, predictions
 from cgeartheye.training.feature_cache import cached
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image
 
 _OBJECTS = ("boxes", "labels", "ignored")  # of a sample; as many as the image has
 
 
-class DetectionRecipe:
+class DetectionPipeline:
     """See `registry.Recipe`."""
 
     def __init__(self, config: ObjectDetection):
@@ -65,7 +65,7 @@ class DetectionRecipe:
         return self.parts.classes
 
     @property
-    def colours(self) -> None:
+    def colors(self) -> None:
         """Boxes have no colours of their own."""
 
     def gsd(self) -> float | None:
@@ -81,9 +81,9 @@ class DetectionRecipe:
         """What mapping needs to know of the data: how far the largest object reaches, pixels."""
         return {"largest": self.parts.train.largest_side()}
 
-    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> DetectionTask:
+    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> DetectionTask:
         """Put a new detector on a backbone."""
-        return DetectionTask(built.module, built.normalisation, classes, self.config, tta)
+        return DetectionTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -100,7 +100,7 @@ class DetectionRecipe:
             "dn_query_generator.",
         )
         state = {name: tensor for name, tensor in tensors.items() if name.startswith(parts)}
-        if not self.config.decoder.denoising:
+        if not self.config.decoder.num_dn_queries:
             state.pop("dn_query_generator.label_embedding.weight", None)
         last = state.get("bbox_head.cls_branches.0.weight")
         if last is None or self.config.decoder.kind != "dino":
@@ -115,7 +115,7 @@ class DetectionRecipe:
             )
         return state
 
-    def data(self, task: DetectionTask, built: Built) -> Data:
+    def data(self, task: DetectionTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
         if not self.parts.train.most_boxes:
             raise UserError(
@@ -137,8 +137,8 @@ class DetectionRecipe:
         writer.check_ending(out, tested)
 
     def test(
-        self, task: DetectionTask, built: Built, out: Path | None, show_dir: Path | None
-    ) -> Tested:
+        self, task: DetectionTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
+    ) -> TestResult:
         """Test; see `Recipe`."""
         started = time.monotonic()
         config, chips, device = self.config, self.parts.test, device_of(task)
@@ -151,7 +151,7 @@ class DetectionRecipe:
         }
 
         def load_image(index: int) -> np.ndarray:
-            return chips.load_picture(index).permute(1, 2, 0).numpy()
+            return chips.load_image_stack(index).permute(1, 2, 0).numpy()
 
         def report(path: Path) -> None:
             if out:
@@ -179,7 +179,7 @@ class DetectionRecipe:
             )
 
         facts = {"score": threshold} if threshold < 1 else {}  # 1: nothing that is right was found
-        return Tested(metrics.compute(), report, facts)
+        return TestResult(metrics.compute(), report, facts)
 
     def find(self, inputs: list[Path]) -> dict[Path, str]:
         """Return images and their names."""
@@ -199,20 +199,20 @@ class DetectionRecipe:
                 counts.update(task.classes[label] for label in sure.tolist())
         writer.write_boxes(out, rows, task.classes)
         said = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
-        say(f"{len(rows)} images: {said or 'nothing found'}")
+        log_info(f"{len(rows)} images: {said or 'nothing found'}")
 
-    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+    def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""
-        return check_boxes(self.config.data, normalisation, progress)
+        return check_boxes(self.config.data, normalization, progress)
 
     def _say_what_is_cut(self) -> None:
         """Warn where windows would cut the largest objects."""
         config, largest = self.config, self.parts.train.largest_side()
         if config.data.resize or largest is None:
             return
-        needed = share_of(largest, config.data.image_size)
+        needed = required_overlap(largest, config.data.image_size)
         if needed > config.window.overlap:
-            say(
+            log_info(
                 f"note: the largest object reaches over {largest:.0f} pixels, which windows that "
                 f"overlap by {config.window.overlap:.0%} cut: set window.overlap={needed:.2f} or "
                 "a larger data.image_size"
@@ -220,15 +220,15 @@ class DetectionRecipe:
 
     def _say_what_is_too_many(self) -> None:
         """Warn where an image has more objects than can be learnt or told."""
-        queries, told = self.config.decoder.queries, self.config.detections
+        queries, told = self.config.decoder.queries, self.config.max_detections
         learnt, tested = self.parts.train.most_boxes, self.parts.val.most_boxes
         if learnt > queries and self.config.decoder.kind == "dino":
-            say(
+            log_info(
                 f"note: an image has {learnt} objects, of which decoder.queries={queries} can find "
                 "no more than that, in training too: set it to twice as many, or cut the images"
             )
         if tested > told and self.config.data.resize:
-            say(
+            log_info(
                 f"note: an image has {tested} objects, of which detections={told} are told: set it "
                 "to twice as many"
             )
@@ -237,28 +237,28 @@ class DetectionRecipe:
         """Fields of tests whose tensors differ in size."""
         return _OBJECTS if self.config.data.resize else (*_OBJECTS, "image")
 
-    def _training_source(self, task: DetectionTask, built: Built) -> Source:
+    def _training_source(self, task: DetectionTask, built: BackboneBundle) -> Source:
         """Return where training batches come from: the cache, or files."""
         config, chips, device = self.config, self.parts.train, device_of(task)
         if not self._caches():
             return FileSource(chips, config.data.workers, device, _OBJECTS)
-        drawn = {"scale", "flips", "distortion", "visible", "smallest"}
+        drawn = {"scale", "flips", "color_jitter", "min_visibility", "min_box_size"}
         facts = self._facts(task, chips, drawn)
         samples = self._views(_Crops(chips, "image"))
         features = self._features(task, built, samples, len(chips), facts)
         if features is None:
             return FileSource(chips, config.data.workers, device, _OBJECTS)
-        numbers = (8 if task.oriented else 4) + 1
+        box_dim = (8 if task.oriented else 4) + 1
         objects = cached(
             cache_folder(config),
             {"objects": True, **samples.facts, **facts},
-            (len(chips), samples.views, max(chips.most_boxes, 1), numbers),
+            (len(chips), samples.views, max(chips.most_boxes, 1), box_dim),
             lambda: encode(config, device, self._views(_Crops(chips, "objects")), torch.clone),
             np.float32,
         )
         return FeatureSource({"features": features, "objects": objects}, device)
 
-    def _test_source(self, task: DetectionTask, built: Built, chips: BoxChips) -> Source:
+    def _test_source(self, task: DetectionTask, built: BackboneBundle, chips: BoxChips) -> Source:
         """Return where test images come from: the cache, or files."""
         config, device = self.config, device_of(task)
         source = FileSource(chips, config.data.workers, device, self._listed())
@@ -284,7 +284,7 @@ class DetectionRecipe:
     def _features(
         self,
         task: DetectionTask,
-        built: Built,
+        built: BackboneBundle,
         samples: Views,
         count: int,
         facts: Mapping[str, Any],
@@ -306,7 +306,7 @@ class DetectionRecipe:
         self, folder: Path, chips: BoxChips, found: Mapping[int, Detections], threshold: float
     ) -> None:
         for index, boxes in found.items():
-            picture = chips.load_picture(index).permute(1, 2, 0).numpy()
+            picture = chips.load_image_stack(index).permute(1, 2, 0).numpy()
             drawn = draw_found(picture, boxes[boxes.scores >= threshold], chips.classes)
             path = (folder / chips.names[index]).with_suffix(".jpg")
             write_image(path, Image.fromarray(drawn), quality=90)
@@ -340,7 +340,7 @@ class _TestViews:
 
     def __call__(self, index: int, seeds: list[int]) -> Tensor:
         chips = self._chips
-        view = eval_view(chips.load_picture(index), chips.image_size, chips.resize)
+        view = eval_view(chips.load_image_stack(index), chips.image_size, chips.resize)
         return torch.stack([view.as_subclass(Tensor)])
 
 

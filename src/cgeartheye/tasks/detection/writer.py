@@ -32,13 +32,13 @@ class Row:
     Attributes:
         path: of the image.
         name: as the user knows it.
-        found: in pixels of the image.
+        preds: in pixels of the image.
         image_id: in a COCO file.
     """
 
     path: Path
     name: str
-    found: Detections
+    preds: Detections
     image_id: Id | None = None
 
 
@@ -98,7 +98,7 @@ def write_boxes(
                     for number, _, one in _each(rows)
                     if one.label == label
                 ]
-                task = 2 if rows and rows[0].found.boxes.shape[1] == 4 else 1
+                task = 2 if rows and rows[0].preds.boxes.shape[1] == 4 else 1
                 file = f"Task{task}_{name}.txt".replace("/", "_")
                 write_text(out / file, "".join(lines))
 
@@ -125,22 +125,22 @@ class _Box:
 
 def _each(rows: Sequence[Row]) -> Iterator[tuple[int, Row, _Box]]:
     for number, row in enumerate(rows):
-        found = row.found[row.found.scores >= LEAST_SCORE]
+        preds = row.preds[row.preds.scores >= LEAST_SCORE]
         for label, score, numbers, corners in zip(
-            found.labels.tolist(),
-            found.scores.tolist(),
-            found.boxes.tolist(),
-            _corners(found).tolist(),
+            preds.labels.tolist(),
+            preds.scores.tolist(),
+            preds.boxes.tolist(),
+            _corners(preds).tolist(),
             strict=True,
         ):
             yield number, row, _Box(label, score, numbers, [round(at, 3) for at in corners])
 
 
-def _corners(found: Detections) -> torch.Tensor:
+def _corners(preds: Detections) -> torch.Tensor:
     """Corners `[n, 8]`, from the upper left one on."""
-    if found.boxes.shape[1] == 5:
-        return corners_of(found.boxes).flatten(1)
-    return found.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+    if preds.boxes.shape[1] == 5:
+        return corners_of(preds.boxes).flatten(1)
+    return preds.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
 
 
 def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:

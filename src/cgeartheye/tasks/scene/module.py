@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cgeartheye.config import Normalisation, SceneClassification
-from cgeartheye.data.transforms.image import Normalise
+from cgeartheye.config import Normalization, SceneClassification
+from cgeartheye.data.transforms.image import Normalize
 from cgeartheye.metrics.classification import ClassificationMetrics
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.linear import LinearClassifier
@@ -41,7 +41,7 @@ class SceneTask(nn.Module):
     def __init__(
         self,
         backbone: Model,
-        normalisation: Normalisation,
+        normalization: Normalization,
         classes: tuple[str, ...],
         config: SceneClassification,
         tta: bool = False,
@@ -50,7 +50,7 @@ class SceneTask(nn.Module):
 
         Args:
             backbone: built by `cgeartheye.models.backbone.build`.
-            normalisation: of the backbone's weights.
+            normalization: of the backbone's weights.
             classes: names by index.
             config: tuning and label smoothing.
             tta: average the probabilities of an image and its mirror image.
@@ -58,7 +58,7 @@ class SceneTask(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.decoder = LinearClassifier(backbone.embed_dim, len(classes))
-        self.normalise = Normalise(normalisation.mean, normalisation.std)
+        self.normalize = Normalize(normalization.mean, normalization.std)
         self.classes = classes
         self.frozen = config.backbone.tuning == "frozen"
         self.label_smoothing = config.label_smoothing
@@ -74,7 +74,7 @@ class SceneTask(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Map images uint8 `[B, 3, H, W]` to class tokens `[B, C]`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            cls: Tensor = self.backbone(self.normalise(images))[0]
+            cls: Tensor = self.backbone(self.normalize(images))[0]
         return cls
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

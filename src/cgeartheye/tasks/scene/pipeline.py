@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 
-from cgeartheye.config import Normalisation, SceneClassification, SceneData
+from cgeartheye.config import Normalization, SceneClassification, SceneData
 from cgeartheye.data import (
     SceneChips,
     SceneParts,
@@ -25,22 +25,22 @@ from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.checks.scene import check_scenes
 from cgeartheye.data.image_io import read_header
 from cgeartheye.geo.georeference import pixel_size
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.tasks.encoding import Views, cached_features, encode, find_images
-from cgeartheye.tasks.model_io import Tested, device_of, predictions
+from cgeartheye.tasks.model_io import TestResult, device_of, predictions
 from cgeartheye.tasks.scene import writer
 from cgeartheye.tasks.scene.module import ScenePrediction, SceneTask
 from cgeartheye.tasks.scene.report import save_pictures, write_report
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.trainer import Data, evaluate
-from cgeartheye.utils.console import say
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 Piece = tuple[np.ndarray, ...]
 
 
-class SceneRecipe:
+class ScenePipeline:
     """See `registry.Recipe`."""
 
     def __init__(self, config: SceneClassification):
@@ -57,7 +57,7 @@ class SceneRecipe:
         return self.parts.classes
 
     @property
-    def colours(self) -> None:
+    def colors(self) -> None:
         """Scenes have no colours of their own."""
 
     def gsd(self) -> float | None:
@@ -71,9 +71,9 @@ class SceneRecipe:
         """Nothing else is needed."""
         return {}
 
-    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> SceneTask:
+    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> SceneTask:
         """Put a new classifier on a backbone."""
-        return SceneTask(built.module, built.normalisation, classes, self.config, tta)
+        return SceneTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -93,7 +93,7 @@ class SceneRecipe:
             )
         return {"weight": weight, "bias": bias}
 
-    def data(self, task: SceneTask, built: Built) -> Data:
+    def data(self, task: SceneTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
         batch = self.config.data.batch_size
         return Data(
@@ -108,8 +108,8 @@ class SceneRecipe:
         writer.check_ending(out, writer.ENDINGS[:2] if tested else writer.ENDINGS)
 
     def test(
-        self, task: SceneTask, built: Built, out: Path | None, show_dir: Path | None
-    ) -> Tested:
+        self, task: SceneTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
+    ) -> TestResult:
         """Test; see `Recipe`."""
         started = time.monotonic()
         config, chips = self.config, self.parts.test
@@ -136,7 +136,7 @@ class SceneRecipe:
                 save_pictures(show_dir, chips, probabilities)
             write_report(path, config, task, chips, metrics, probabilities, features, started)
 
-        return Tested(metrics.compute(), report)
+        return TestResult(metrics.compute(), report)
 
     def find(self, inputs: list[Path]) -> dict[Path, str]:
         """Return images and their names."""
@@ -156,13 +156,17 @@ class SceneRecipe:
             ]
         writer.write_rows(out, rows, task.classes)
         counts = Counter(task.classes[int(row.probabilities.argmax())] for row in rows)
-        say(f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}")
+        log_info(
+            f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}"
+        )
 
-    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+    def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""
-        return check_scenes(self.config, normalisation, progress)
+        return check_scenes(self.config, normalization, progress)
 
-    def _source(self, built: Built, task: SceneTask, chips: SceneChips, views: int) -> Source:
+    def _source(
+        self, built: BackboneBundle, task: SceneTask, chips: SceneChips, views: int
+    ) -> Source:
         """Return where batches of chips come from: the cache, or files.
 
         Args:

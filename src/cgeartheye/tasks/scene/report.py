@@ -48,7 +48,7 @@ def write_report(
     views = torch.stack([chips[int(index)]["image"] for index in indices])
     device = next(task.parameters()).device
     with torch.no_grad():
-        _, (maps,) = task.backbone(task.normalise(views.to(device)), layers=[-1])
+        _, (maps,) = task.backbone(task.normalize(views.to(device)), layers=[-1])
     scene_report(
         path,
         title=config.work_dir.name,
@@ -58,7 +58,7 @@ def write_report(
         probabilities=probabilities,
         labels=np.array(chips.labels),
         names=chips.names,
-        load_image=lambda index: chips.load_picture(index).permute(1, 2, 0).numpy(),
+        load_image=lambda index: chips.load_image_stack(index).permute(1, 2, 0).numpy(),
         embedding=features,
         feature_views=views.permute(0, 2, 3, 1).numpy(),
         feature_maps=maps.float().cpu().numpy(),
@@ -76,7 +76,7 @@ def save_pictures(folder: Path, chips: SceneChips, probabilities: np.ndarray) ->
     with bar("saving pictures", len(chips), "images") as progress:
         for index, (name, scores) in enumerate(zip(chips.names, probabilities, strict=True)):
             best, truth = int(scores.argmax()), chips.labels[index]
-            picture = Image.fromarray(chips.load_picture(index).permute(1, 2, 0).numpy())
+            picture = Image.fromarray(chips.load_image_stack(index).permute(1, 2, 0).numpy())
             text = f"{shown[best]} {scores[best]:.0%}"
             if best != truth:
                 text += f", not {shown[truth]}"
@@ -84,7 +84,7 @@ def save_pictures(folder: Path, chips: SceneChips, probabilities: np.ndarray) ->
             width = max(picture.width, round(font.getlength(text)) + 8)
             canvas = Image.new("RGB", (width, picture.height + CAPTION), "white")
             canvas.paste(picture, (0, 0))
-            colour = "darkgreen" if best == truth else "firebrick"
-            ImageDraw.Draw(canvas).text((4, picture.height + 2), text, colour, font)
+            color = "darkgreen" if best == truth else "firebrick"
+            ImageDraw.Draw(canvas).text((4, picture.height + 2), text, color, font)
             write_image((folder / name).with_suffix(".jpg"), canvas, quality=90)
             progress.advance()

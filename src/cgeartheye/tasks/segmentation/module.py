@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from cgeartheye.config import Normalisation, SegmentationDecoder, SemanticSegmentation
+from cgeartheye.config import Normalization, SegmentationDecoder, SemanticSegmentation
 from cgeartheye.metrics.classification import SegmentationMetrics
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.segmentation import LightDecoder, UPerNet, cross_entropy
@@ -21,17 +21,17 @@ class SegmentationTask(DenseTask):
     def __init__(
         self,
         backbone: Model,
-        normalisation: Normalisation,
+        normalization: Normalization,
         classes: tuple[str, ...],
         config: SemanticSegmentation,
         tta: bool = False,
     ):
         """Put a decoder on a backbone; see `DenseTask`."""
-        super().__init__(backbone, normalisation, classes, config, tta)
+        super().__init__(backbone, normalization, classes, config, tta)
         self.auxiliary = config.decoder.auxiliary
         self.decoder = _decoder(self.channels, len(self.layers), len(classes), config.decoder)
 
-    def pictures(self, batch: Batch) -> Tensor | list[Tensor]:
+    def image_stacks(self, batch: Batch) -> Tensor | list[Tensor]:
         """Return the images of a batch."""
         images: Tensor | list[Tensor] = batch["image"]
         return images
@@ -42,9 +42,9 @@ class SegmentationTask(DenseTask):
         grid = self.side // self.stride
         return len(self.layers), self.channels, grid, grid
 
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, image_stacks: Tensor) -> Tensor:
         """Map images `[B, 3, H, W]`, uint8 or float, to feature maps `[B, layers, C, h, w]`."""
-        return self.maps(pictures)
+        return self.maps(image_stacks)
 
     def _decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         logits: Tensor = self.decoder(features.unbind(1), size)

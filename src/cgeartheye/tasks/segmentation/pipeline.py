@@ -9,22 +9,22 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cgeartheye.config import Normalisation, SegmentationData, SemanticSegmentation
+from cgeartheye.config import Normalization, SegmentationData, SemanticSegmentation
 from cgeartheye.data import Legend, SegmentationParts, load_segmentation_parts, read_image
 from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.checks.segmentation import check_masks
 from cgeartheye.data.formats.masks import make_legend
 from cgeartheye.metrics.classification import ConfusionMatrix
-from cgeartheye.models.backbone import Built
+from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.examples import Example
 from cgeartheye.reports.segmentation import four_panels, segmentation_report
-from cgeartheye.tasks.dense.pipeline import DenseRecipe, Files
+from cgeartheye.tasks.dense.pipeline import DensePipeline, Files
 from cgeartheye.tasks.encoding import find_images
 from cgeartheye.tasks.segmentation.module import SegmentationTask
 from cgeartheye.utils.errors import UserError
 
 
-class SegmentationRecipe(DenseRecipe):
+class SegmentationPipeline(DensePipeline):
     """See `registry.Recipe`."""
 
     config: SemanticSegmentation
@@ -43,9 +43,9 @@ class SegmentationRecipe(DenseRecipe):
         """The classes of the data, and how its masks say them."""
         return make_legend(self.config.data)
 
-    def task(self, built: Built, classes: tuple[str, ...], tta: bool) -> SegmentationTask:
+    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> SegmentationTask:
         """Put a new decoder on a backbone."""
-        return SegmentationTask(built.module, built.normalisation, classes, self.config, tta)
+        return SegmentationTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -72,13 +72,13 @@ class SegmentationRecipe(DenseRecipe):
         """Return images and their names."""
         return {(path,): name for path, name in find_images(inputs).items()}
 
-    def unlabelled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
+    def unlabeled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
         """Return images without masks."""
         return _Images(files, self.config.data)
 
     def panels(self, example: Example) -> np.ndarray:
         """Draw image, truth, prediction and errors side by side."""
-        return four_panels(example, self.legend.colours)
+        return four_panels(example, self.legend.colors)
 
     def score(self, confusion: ConfusionMatrix) -> float:
         """Return the mean IoU of an image."""
@@ -87,11 +87,11 @@ class SegmentationRecipe(DenseRecipe):
     @property
     def write_report(self) -> Callable[..., None]:
         """What writes `report.html`."""
-        return partial(segmentation_report, colours=self.legend.colours)
+        return partial(segmentation_report, colors=self.legend.colors)
 
-    def check(self, normalisation: Normalisation, progress: Any) -> CheckResult:
+    def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""
-        return check_masks(self.config.data, normalisation, progress)
+        return check_masks(self.config.data, normalization, progress)
 
 
 class _Images(Dataset[dict[str, Any]]):
