@@ -1,18 +1,22 @@
 # make demo    build .venv, install, run the main job
 # make test    the same for the tests
 # make check   lint, types, and the tests
+# make notebooks  run the notebooks of the docs and keep what they show
 # make country a pre-training set from maps and mosaics, made by code: runs/country
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo country test check lint clean
+.PHONY: demo country test check lint clean notebooks
 
 demo: $(VENV)/.installed
 	$(BIN)/cgeartheye demo
 
 country: $(VENV)/.installed
 	$(BIN)/python tools/jlssd_country.py runs/country
+
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python tools/run_notebooks.py
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto

@@ -253,7 +253,7 @@ def on_maps(worlds: Sequence[World], out: Path, run: Path) -> list[Picture]:
         scene = folder / "images" / f"{DATES[0]}_{SEASON}.tif"
         into = out / f"map{world.seed}"
         shutil.rmtree(into, ignore_errors=True)
-        map_scenes(run, [scene], into, {"aoi": area, "score": LEAST_SCORE}, [])
+        map_scenes(run, [scene], into, {"aoi": area, "score_threshold": LEAST_SCORE}, [])
         objects = objects_of(world, DATES[0])
         centers = objects.corners.mean(1)
         known = objects.select(shapely.contains_xy(north, centers[:, 0], centers[:, 1]))

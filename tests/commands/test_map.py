@@ -149,8 +149,8 @@ def test_a_detector_maps_what_it_finds_in_a_large_image(
     command("map", run, scene, "--out", out, "--score-threshold", 0, "--set", wide)
     facts = json.loads((out / "map.json").read_text())
     assert facts["kind"] == "objects"
-    assert facts["settings"]["score"] == 0
-    assert facts["settings"]["model_largest"] == model_io.read_model(run).max_object_size
+    assert facts["settings"]["score_threshold"] == 0
+    assert facts["settings"]["model_max_object_size"] == model_io.read_model(run).max_object_size
     assert facts["overlap_m"] == pytest.approx(0.7 * 112 * 0.75, rel=1e-3)
     found = geopandas.read_file(out / "map.gpkg")
     config = load(run / "config.yaml", ["data.resize=false", wide])

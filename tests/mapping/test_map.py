@@ -384,7 +384,7 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
     for wrong, told in (
         ({"overlap": 1.0}, "--overlap 1.0"),
         ({"gsd": -1.0}, "--gsd -1.0"),
-        ({"vector": ("shp",)}, "--vector-format shp: it is one of gpkg"),
+        ({"vector_format": ("shp",)}, "--vector-format shp: it is one of gpkg"),
     ):
         with pytest.raises(UserError, match=told):
             run_toy(scene, tmp_path / "map", **wrong)

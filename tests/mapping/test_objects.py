@@ -333,8 +333,8 @@ def test_the_least_score(
         (None, {}, 0, False),
         (20, {}, 20 + 256 / 16, False),
         (500, {}, 128, True),
-        (500, {"largest": 30.0}, 40 + 256 / 16, False),  # 40 pixels of 0.75 m
-        (20, {"largest": 1000.0}, 192, True),
+        (500, {"max_object_size": 30.0}, 40 + 256 / 16, False),  # 40 pixels of 0.75 m
+        (20, {"max_object_size": 1000.0}, 192, True),
         (20, {"gsd": 0.375}, 40 + 256 / 16, False),
         (20, {"overlap": 0.4}, 0.4 * 256, False),
     ],

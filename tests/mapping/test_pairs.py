@@ -285,7 +285,7 @@ def test_options_of_any_map(tmp_path: Path, gsd: float | None) -> None:
 def test_vectors_are_of_change_alone(tmp_path: Path) -> None:
     a = first(tmp_path / "a.tif")
     b = second(tmp_path / "b.tif", "degrees")
-    options: dict[str, Any] = {"vector": ("gpkg",), "dates": ("2018-05", "2021-06")}
+    options: dict[str, Any] = {"vector_format": ("gpkg",), "date_labels": ("2018-05", "2021-06")}
     facts = run_toy(a, tmp_path / "map", after=b, **options)
     frame = geopandas.read_file(tmp_path / "map/map.gpkg")
     assert len(frame) == len(HOUSES)
@@ -415,7 +415,7 @@ def test_killed_the_map_of_change_has_the_same_bytes(tmp_path: Path) -> None:
     program = str(Path(__file__).with_name("toy_map.py"))
 
     command = [sys.executable, program, str(a), str(tmp_path / "killed"), str(b)]
-    options: dict[str, Any] = {"register": True, "probabilities": True, "batch_size": 4}
+    options: dict[str, Any] = {"coregister": True, "probabilities": True, "batch_size": 4}
     run_toy(a, tmp_path / "whole", ToyChange(gsd=0.47), after=b, **options)
     written = tmp_path / "killed/unfinished/probabilities.raw"
     process = subprocess.Popen(command)
@@ -437,7 +437,7 @@ def test_stopped_after_every_row_the_map_is_the_same(
 ) -> None:
     monkeypatch.setattr(writer, "_SECONDS_BETWEEN_NOTES", -1)
     a, b = first(tmp_path / "a.tif"), second(tmp_path / "b.tif", "degrees", (3.2, 2.1))
-    options: dict[str, Any] = {"after": b, "register": True, "probabilities": True}
+    options: dict[str, Any] = {"after": b, "coregister": True, "probabilities": True}
     run_toy(a, tmp_path / "whole", **options)
     note = Ledger.note
 
@@ -470,9 +470,9 @@ def test_other_dates_are_other_settings(tmp_path: Path) -> None:
     run_toy(a, tmp_path / "map", toy, after=b, date_labels=("a", "b"), resume=True)
     assert toy.calls == 0
     for other, words in (
-        ({"after": a, "dates": ("a", "b")}, "begun with after"),
-        ({"after": b, "dates": ("x", "y")}, "begun with dates"),
-        ({"after": b, "dates": ("a", "b"), "register": True}, "begun with register"),
+        ({"after": a, "date_labels": ("a", "b")}, "begun with after"),
+        ({"after": b, "date_labels": ("x", "y")}, "begun with date_labels"),
+        ({"after": b, "date_labels": ("a", "b"), "coregister": True}, "begun with coregister"),
     ):
         with pytest.raises(UserError, match=words):
             run_toy(a, tmp_path / "map", resume=True, **other)
@@ -496,13 +496,13 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
         (far, b, {}, r"far.tif and .*b.tif do not overlap"),
         (a, nowhere, {}, r"nowhere.tif has no reference system: name it with --crs EPSG:CODE"),
         (nowhere, b, {}, r"nowhere.tif has no reference system"),
-        (a, nowhere, {"scene_gsd": 1.0}, r"nowhere.tif is on no map but .*a.tif is: name its"),
+        (a, nowhere, {"input_gsd": 1.0}, r"nowhere.tif is on no map but .*a.tif is: name its"),
         (a, beyond, {}, r"beyond.tif"),
         (a, tmp_path / "gone.tif", {}, "no scene .*gone.tif"),
         (a, b, {"bands": (1, 2, 4)}, "a.tif has 3 bands, so no band 4"),
-        (*plain, {"scene_gsd": 1.0}, r"40.tif has 50 x 40 pixels and .*44.tif 50 x 44: on no map"),
-        (a, None, {"register": True}, "--coregister and --date-labels are for two dates"),
-        (a, None, {"dates": ("x", "y")}, "--coregister and --date-labels are for two dates"),
+        (*plain, {"input_gsd": 1.0}, r"40.tif has 50 x 40 pixels and .*44.tif 50 x 44: on no map"),
+        (a, None, {"coregister": True}, "--coregister and --date-labels are for two dates"),
+        (a, None, {"date_labels": ("x", "y")}, "--coregister and --date-labels are for two dates"),
     ):
         with pytest.raises(UserError, match=words) as caught:
             run_toy(before, tmp_path / "map", ToyChange(), after=after, **options)

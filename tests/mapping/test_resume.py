@@ -97,7 +97,7 @@ def test_stopped_while_finishing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     scene = write_scene(tmp_path / "scene.tif", picture(60, 40))
-    options = {"vector": ("gpkg",), "probabilities": True}
+    options = {"vector_format": ("gpkg",), "probabilities": True}
     run_toy(scene, tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
         patch.setattr(pixels, step, lambda *_: 1 / 0)

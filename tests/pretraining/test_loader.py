@@ -125,8 +125,8 @@ def test_shapes_and_kinds() -> None:
 
 
 def test_without_local_crops() -> None:
-    for preload in ("disk", "device"):
-        batch = next(loader(preload=preload, local_crops=0, seasons="off").batches(0, 1))
+    for place in ("disk", "device"):
+        batch = next(loader(preload=place, local_crops=0, seasons="off").batches(0, 1))
         assert batch.locals.shape == (0, 3, 28, 28)
         assert batch.seasonal.shape == (0,)
 

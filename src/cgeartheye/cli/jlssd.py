@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cgeartheye.cli.renamed import with_old_options
 from cgeartheye.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ jlssd_app = typer.Typer(
 _WORKERS = 2
 
 
-@jlssd_app.command("design")
+@jlssd_app.command("design", cls=with_old_options("jlssd design"))
 def design(
     regions: Annotated[Path, typer.Option(help="A vector file of polygons, in any system.")],
     landcover: Annotated[
@@ -29,11 +30,13 @@ def design(
         ),
     ],
     elevation: Annotated[list[str], typer.Option(help="Elevation in metres, likewise.")],
-    total: Annotated[int, typer.Option(min=1, help="Places wanted in all, M of the formula.")],
+    num_places: Annotated[int, typer.Option(min=1, help="Places wanted in all, M of the formula.")],
     out: Annotated[
         Path, typer.Option(help="The table of places; strata and a report go beside it.")
     ] = Path("design.parquet"),
-    cells: Annotated[int, typer.Option(help="Metres a side of the cells, of equal area.")] = 1000,
+    cell_size: Annotated[
+        int, typer.Option(help="Metres a side of the cells, of equal area.")
+    ] = 1000,
     elevation_step: Annotated[float, typer.Option(help="Metres of an elevation band.")] = 200.0,
     region_column: Annotated[
         str | None, typer.Option(help="Names the regions [name, else the rows' numbers].")
@@ -50,7 +53,7 @@ def design(
     from cgeartheye.jlssd.sampling.result import SamplingPlan
 
     inputs = Inputs(regions, tuple(landcover), tuple(elevation), region_column, classes)
-    make_design(inputs, SamplingPlan(total, elevation_step, seed), out, cells, workers)
+    make_design(inputs, SamplingPlan(num_places, elevation_step, seed), out, cell_size, workers)
 
 
 @jlssd_app.command("cut")
@@ -130,13 +133,13 @@ def quality(
     print(f"{out}, and what each rule drops in {out.with_suffix('.jpg')}")
 
 
-@jlssd_app.command("curate")
+@jlssd_app.command("curate", cls=with_old_options("jlssd curate"))
 def curate(
     chips: Annotated[Path, typer.Argument(help="The table that jlssd quality or cut wrote.")],
     backbone: Annotated[
         Path, typer.Option(help="A config whose backbone it is, weights, or tiny: those that ship.")
     ],
-    keep: Annotated[int, typer.Option(min=1, help="Places; their seasons stay together.")],
+    num_places: Annotated[int, typer.Option(min=1, help="Places; their seasons stay together.")],
     out: Annotated[
         Path, typer.Option(help="The table with clusters; its report goes beside it.")
     ] = Path("curated.parquet"),
@@ -157,7 +160,7 @@ def curate(
     from cgeartheye.jlssd.curation.curate import curate
 
     network = read_network(backbone).model_dump(exclude_unset=True)
-    settings = section(Curation, {"backbone": network, "keep": keep}, set_)
+    settings = section(Curation, {"backbone": network, "num_places": num_places}, set_)
     if curate(chips, out, settings, seed, workers) is not None:
         print(f"{out}, and clusters and balance in {out.with_suffix('.html')}")
 
@@ -182,7 +185,7 @@ def build(
 def _build(path: Path, overrides: list[str] | None = None) -> "Jlssd":
     from cgeartheye.config import Jlssd, load
 
-    config = load(path, overrides)
+    config = load(path, overrides or ())
     if not isinstance(config, Jlssd):
         raise UserError(f"{path} is no config of a build: it must say task: jlssd")
     return config

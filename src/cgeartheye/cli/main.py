@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cgeartheye.cli.jlssd import jlssd_app
+from cgeartheye.cli.renamed import with_old_options
 from cgeartheye.utils.errors import UserError
 
 app = typer.Typer(
@@ -142,7 +143,7 @@ def predict(
     tasks.predict(run, inputs, out, set_ or [])
 
 
-@app.command("map")
+@app.command("map", cls=with_old_options("map"))
 def map_(
     run: RunOrModel,
     out: Annotated[Path, typer.Option(help="A folder for the map alone.")],
@@ -157,29 +158,29 @@ def map_(
     after: Annotated[
         list[Path] | None, typer.Option(help="That of the second date, on any grid of its own.")
     ] = None,
-    dates: Annotated[
+    date_labels: Annotated[
         tuple[str, str] | None,
         typer.Option(help="What to call the two dates [their tag of date, or file name]."),
     ] = None,
-    register: Annotated[
+    coregister: Annotated[
         bool,
-        typer.Option("--register", help="Find how the second date is displaced; move it back."),
+        typer.Option("--coregister", help="Find how the second date is displaced; move it back."),
     ] = False,
-    vector: Annotated[
+    vector_format: Annotated[
         list[str] | None,
         typer.Option(
             help="Polygons too: gpkg, parquet, geojson or fgb; of objects gpkg if "
             "none is named. Repeat for several."
         ),
     ] = None,
-    largest: Annotated[
+    max_object_size: Annotated[
         float | None,
         typer.Option(
             help="For a detector, metres that the largest object reaches, its diagonal: windows "
             "overlap by as much (as in its training)."
         ),
     ] = None,
-    score: Annotated[
+    score_threshold: Annotated[
         float | None,
         typer.Option(help="For a detector, the least of an object (what its test found, or 0.3)."),
     ] = None,
@@ -208,7 +209,7 @@ def map_(
     crs: Annotated[
         str | None, typer.Option(help="Of a scene that names none, e.g. EPSG:32650.")
     ] = None,
-    scene_gsd: Annotated[
+    input_gsd: Annotated[
         float | None, typer.Option(help="Metres a pixel of a scene that is on no map.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
@@ -229,7 +230,7 @@ def map_(
         raise UserError(f"one date is missing: name its scene with {missing}")
 
     given = {
-        "vector": tuple(vector) if vector else None,
+        "vector_format": tuple(vector_format) if vector_format else None,
         "gsd": gsd,
         "aoi": aoi,
         "overlap": overlap,
@@ -237,11 +238,11 @@ def map_(
         "bands": bands,
         "stretch": stretch,
         "crs": crs,
-        "scene_gsd": scene_gsd,
-        "dates": dates,
-        "register": register or None,
-        "largest": largest,
-        "score": score,
+        "input_gsd": input_gsd,
+        "date_labels": date_labels,
+        "coregister": coregister or None,
+        "max_object_size": max_object_size,
+        "score_threshold": score_threshold,
     }
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
@@ -305,7 +306,7 @@ def pretrain_run(
     pretrain(read, resume, resume_from)
 
 
-@pretrain_app.command("pack")
+@pretrain_app.command("pack", cls=with_old_options("pretrain pack"))
 def pretrain_pack(
     source: Annotated[
         Path | None,
@@ -317,7 +318,7 @@ def pretrain_pack(
     out: Annotated[Path, typer.Option(help="The store; images are added to one that exists.")] = (
         Path("store")
     ),
-    chip: Annotated[
+    chip_size: Annotated[
         int | None, typer.Option(min=14, help="Cut rasters into chips of so many pixels a side.")
     ] = None,
     gsd: Annotated[
@@ -332,7 +333,7 @@ def pretrain_pack(
     max_side: Annotated[int | None, typer.Option(min=14, help="Make longer images smaller.")] = (
         None
     ),
-    quality: Annotated[
+    jpeg_quality: Annotated[
         int | None, typer.Option(min=1, max=100, help="Encode every image anew, as JPEG.")
     ] = None,
     skip_damaged: Annotated[
@@ -351,7 +352,7 @@ def pretrain_pack(
     if source is None and not verify:
         raise UserError("name a folder, a table or a raster to pack, or --verify a store")
     if source is not None:
-        settings = Settings(chip, gsd, bands, season, max_side, quality)
+        settings = Settings(chip_size, gsd, bands, season, max_side, jpeg_quality)
         show_packed(out, pack.pack(source, out, settings, skip_damaged, workers))
     if verify and not show_problems(out, pack.verify(out)):
         raise typer.Exit(1)
@@ -444,9 +445,6 @@ def _read(path: Path, overrides: list[str] | None, work_dir: Path | None):  # ty
 
 def _load(path: Path, overrides: list[str] | None, work_dir: Path | None):  # type: ignore[no-untyped-def]
     """Read the config of a task."""
-    config = _read(path, overrides, work_dir)
-    if config.task == "pretraining":
-        raise UserError(f"{path} is the config of a pre-training: cgeartheye pretrain {path}")
-    if config.task == "jlssd":
-        raise UserError(f"{path} is the config of a data set: cgeartheye jlssd build {path}")
-    return config
+    from cgeartheye.commands.tasks import refuse_other_kinds
+
+    return refuse_other_kinds(_read(path, overrides, work_dir), str(path))

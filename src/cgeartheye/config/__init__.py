@@ -1,5 +1,7 @@
 """The schema of a run and the files it is read from."""
 
+from typing import Any
+
 from cgeartheye.config.base import Color, Triple
 from cgeartheye.config.data import (
     ChangeData,
@@ -9,7 +11,7 @@ from cgeartheye.config.data import (
     SegmentationData,
 )
 from cgeartheye.config.jlssd import ChipCutting, ChipQuality, Curation, Jlssd, PlaceDesign
-from cgeartheye.config.loader import load, section, to_yaml
+from cgeartheye.config.loader import load, make, section, to_yaml
 from cgeartheye.config.model import Backbone, Lora, Network, Normalization
 from cgeartheye.config.pretraining import (
     Heads,
@@ -21,6 +23,7 @@ from cgeartheye.config.pretraining import (
     Teacher,
     Views,
 )
+from cgeartheye.config.renamed import CLASSES, note
 from cgeartheye.config.schema import Config
 from cgeartheye.config.tasks import (
     ChangeDecoder,
@@ -72,6 +75,15 @@ __all__ = [
     "Triple",
     "Views",
     "load",
+    "make",
     "section",
     "to_yaml",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a class that a config file imports under its old name."""
+    if name not in CLASSES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    note(name, CLASSES[name])
+    return globals()[CLASSES[name]]

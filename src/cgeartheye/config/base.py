@@ -1,8 +1,10 @@
-"""What all sections of a config are made of."""
+"""Base class and types of all sections of a config."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from cgeartheye.config.renamed import modernize
 
 Triple = tuple[float, float, float]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -38,3 +40,8 @@ class Section(BaseModel):
     """A part of a config: immutable, and an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        return modernize(cls, values) if isinstance(values, dict) else values

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,13 +12,18 @@ from pydantic import BaseModel, ValidationError
 from cgeartheye.config.base import Section
 from cgeartheye.config.jlssd import Jlssd
 from cgeartheye.config.pretraining import Pretraining
+from cgeartheye.config.renamed import modernize
 from cgeartheye.config.schema import KINDS, Config
 from cgeartheye.utils.errors import UserError, nearest
 
 Part = TypeVar("Part", bound=Section)
 
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Texts `field.subfield=value` with the value in YAML; or values by `field.subfield`, where a
+mapping changes the fields that it names."""
 
-def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining | Jlssd:
+
+def load(path: Path, overrides: Overrides = ()) -> Config | Pretraining | Jlssd:
     """Read a config file and apply overrides.
 
     A file that names no `task` is one of scene classification.
@@ -25,7 +31,8 @@ def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining
     Args:
         path: a `.py` file that binds the name `config` (it is run), or `.yaml` / `.yml` (no code
             is run).
-        overrides: `field.subfield=value`, the value in YAML (`true`, `1e-4`, `[1, 2]`, `null`).
+        overrides: texts `field.subfield=value`, the value in YAML (`true`, `1e-4`, `[1, 2]`,
+            `null`), or values by `field.subfield`.
 
     Returns:
         The config; its `work_dir` is always set, to `runs/<file stem>` where the file does not.
@@ -37,17 +44,37 @@ def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining
     if not path.is_file():
         raise UserError(f"no config file {path}")
     values = _read_python(path) if path.suffix == ".py" else _read_yaml(path)
-    for text in overrides or []:
-        _apply(values, text)
+    values = _overridden(values, overrides, KINDS.get(_task_of(values)), str(path))
     values["work_dir"] = values.get("work_dir") or Path("runs") / path.stem
     return _validated(values, str(path))
 
 
-def override(config: Config, overrides: list[str]) -> Config:
+def make(
+    fields: Section | Mapping[str, Any], overrides: Overrides = ()
+) -> Config | Pretraining | Jlssd:
+    """Make a config from one, or from its fields, and apply overrides.
+
+    Args:
+        fields: a config, or its fields as a file has them; the keys may be `field.subfield`.
+        overrides: see `load`.
+
+    Returns:
+        The config; its `work_dir` is `runs/<task>` where nothing sets it.
+
+    Raises:
+        UserError: an unknown field (with the nearest name), or a value that does not fit.
+    """
+    given = _set_fields(fields) if isinstance(fields, BaseModel) else dict(fields)
+    task = _task_of(given)
+    values = _overridden({}, given, KINDS.get(task), "the config")
+    values = _overridden(values, overrides, KINDS.get(task), "the config")
+    values["work_dir"] = values.get("work_dir") or Path("runs") / task
+    return _validated(values, "the config")
+
+
+def override(config: Config, overrides: Overrides) -> Config:
     """Return a config with some fields changed; see `load`."""
-    values = config.model_dump(exclude_unset=True)
-    for text in overrides:
-        _apply(values, text)
+    values = _overridden(config.model_dump(exclude_unset=True), overrides, type(config), "--set")
     changed = _validated(values | {"task": config.task}, "--set")
     assert isinstance(changed, Config)
     return changed
@@ -59,9 +86,7 @@ def section(kind: type[Part], values: dict[str, Any], overrides: list[str] | Non
     Raises:
         UserError: an unknown field, or a value that does not fit.
     """
-    values = dict(values)
-    for text in overrides or []:
-        _apply(values, text)
+    values = _overridden(values, overrides, kind, "--set")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -85,7 +110,11 @@ def _read_python(path: Path) -> dict[str, Any]:
             f"{path} must bind the name 'config' to a config object, "
             "for example config = SceneClassification(...)"
         )
-    # Only what the file says: defaults are filled in after the overrides.
+    return _set_fields(config)
+
+
+def _set_fields(config: BaseModel) -> dict[str, Any]:
+    """What somebody set; defaults are filled in after the overrides."""
     return config.model_dump(exclude_unset=True) | {"task": getattr(config, "task", None)}
 
 
@@ -100,7 +129,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jlssd:
-    task = values.get("task") or "scene_classification"
+    task = _task_of(values)
     if task not in KINDS:
         raise UserError(
             f"{source}: task: '{task}' is none of {', '.join(KINDS)}"
@@ -112,20 +141,75 @@ def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jl
         raise UserError(_sentence(source, error)) from error
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise UserError(f"an override is written field.subfield=value, not '{override}'")
+def _task_of(values: dict[str, Any]) -> str:
+    return str(values.get("task") or "scene_classification")
+
+
+def _overridden(
+    values: dict[str, Any],
+    overrides: Overrides | None,
+    kind: type[BaseModel] | None,
+    source: str,
+) -> dict[str, Any]:
+    """Apply overrides to values; old names of fields are replaced in both before they meet."""
+    values = _modernized(kind, values, source)
+    for text, value in _parsed(overrides or ()):
+        for part in reversed(text.partition("=")[0].split(".")):
+            value = {part: value}
+        values = _merged(values, _modernized(kind, value, "--set"), text)
+    return values
+
+
+def _parsed(overrides: Overrides) -> Iterator[tuple[str, Any]]:
+    """Yield texts that begin with the dotted name of a field, and the field's value."""
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            if isinstance(value, Mapping):
+                yield from _parsed({f"{key}.{name}": inner for name, inner in value.items()})
+            elif isinstance(value, Section):
+                yield key, value.model_dump(exclude_unset=True)
+            else:
+                yield key, value
+        return
+    for text in overrides:
+        key, separator, yaml_value = text.partition("=")
+        if not separator or not key:
+            raise UserError(f"an override is written field.subfield=value, not '{text}'")
+        try:
+            yield text, yaml.load(yaml_value, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise UserError(f"the value of '{text}' is not YAML") from error
+
+
+def _merged(
+    values: dict[str, Any], override: dict[str, Any], text: str, level: int = 0
+) -> dict[str, Any]:
+    """Follow the single path of an override, of which `text` is the source, and set its value."""
+    ((name, value),) = override.items()
+    if level < text.partition("=")[0].count("."):
+        inner = values.get(name, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"'{text}': {name} is a single value, it has no fields")
+        value = _merged(inner, value, text, level + 1)
+    return values | {name: value}
+
+
+def _modernized(
+    kind: type[BaseModel] | None, values: dict[str, Any], source: str
+) -> dict[str, Any]:
+    """Replace old names of fields in all sections."""
+    if kind is None:
+        return dict(values)
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"the value of '{override}' is not YAML") from error
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise UserError(f"'{override}': {parent} is a single value, it has no fields")
-    values[last] = value
+        values = modernize(kind, values)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
+    return {
+        name: _modernized(_section_of(kind, name), value, source)
+        if isinstance(value, dict)
+        else value
+        for name, value in values.items()
+    }
 
 
 def _sentence(source: str, error: ValidationError) -> str:
@@ -152,14 +236,19 @@ def _section_named(name: str) -> type[Section]:
 def _fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:
     """Names of the fields of the section that `place` leads to."""
     for part in place:
-        field = model.model_fields.get(part)
-        annotation = field.annotation if field else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
+        inner = _section_of(model, part)
+        if inner is None:
             return []
-        model = inner[0]
+        model = inner
     return list(model.model_fields)
+
+
+def _section_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """Return the section that a field holds, if it holds one."""
+    field = model.model_fields.get(name)
+    annotation = field.annotation if field else None
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
 
 
 class _Loader(yaml.SafeLoader):

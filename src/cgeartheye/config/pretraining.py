@@ -107,6 +107,11 @@ class Teacher(Section):
         None, description="leading principal components that are kept, with whiten; none: all"
     )
     loss: Literal["smooth_l1", "cosine", "both"] = Field("both", description="both: their sum")
+    class_target: Literal["image", "crop"] = Field(
+        "image",
+        description="image: a class token learns the teacher's features of the whole image; crop: "
+        "the mean over its crop of what a convolutional teacher pools, with view=image",
+    )
     class_weight: float = Field(1.0, ge=0, description="of the loss of class tokens")
     patch_weight: float = Field(1.0, ge=0, description="of the loss of patch tokens")
     mixup: float = Field(
@@ -135,7 +140,10 @@ class PretrainingSchedule(Section):
     steps: Positive = 125_000
     lr: float = Field(2e-3, gt=0)
     base_batch_size: Positive | None = Field(
-        1024, description="global batch that lr is meant for; scaled by the root of the ratio"
+        1024, description="global batch that lr is meant for; none: any, lr is not scaled"
+    )
+    lr_scaling: Literal["linear", "sqrt"] = Field(
+        "sqrt", description="of lr by the ratio of the global batch to base_batch_size"
     )
     lr_end: float = Field(1e-6, ge=0)
     warmup: Share = Field(0.1, description="share of the steps in which lr rises from 0")

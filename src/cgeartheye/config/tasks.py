@@ -149,11 +149,14 @@ class Training(Section):
     steps: Positive | None = Field(None, description="optimiser steps, in place of epochs")
     lr: float = Field(1e-4, gt=0)
     decoder_lr_mult: float = Field(10.0, gt=0, description="factor of lr for all but the backbone")
-    schedule: Literal["cosine", "poly"] = Field(
-        "cosine", description="how lr falls to 0 after the warm-up; poly: in a straight line"
+    schedule: Literal["cosine", "linear"] = Field(
+        "cosine", description="how lr falls to 0 after the warm-up"
     )
     base_batch_size: Positive | None = Field(
-        None, description="global batch that lr is meant for; lr is scaled to the one in use"
+        None, description="global batch that lr is meant for; none: any, lr is not scaled"
+    )
+    lr_scaling: Literal["linear", "sqrt"] = Field(
+        "linear", description="of lr by the ratio of the global batch to base_batch_size"
     )
     weight_decay: float = Field(0.05, ge=0, description="none on norms, biases and tokens")
     betas: tuple[float, float] = (0.9, 0.999)

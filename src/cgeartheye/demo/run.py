@@ -183,7 +183,7 @@ def learn_cover(world: World, folder: Path, report: Report) -> None:
     )
     add_figures(report, figures)
     scene = folder / "world" / "images" / f"1_{SEASON}.tif"
-    options = {"vector": ("gpkg",), "aoi": folder / "world" / "north.gpkg"}
+    options = {"vector_format": ("gpkg",), "aoi": folder / "world" / "north.gpkg"}
     map_scenes(folder / SEGMENTER, [scene], folder / MAP, options, [])
     report.section("Map", f"All of the north of {scene.name}, and the same measured on it.")
     _show_map(world, folder / MAP / "map.tif", report)
@@ -220,7 +220,11 @@ def learn_change(world: World, folder: Path, report: Report) -> None:
     images = folder / "world" / "images"
     first = images / f"1_{TWICE_SEEN}.tif"
     later = deliver(images / f"2_{TWICE_SEEN}.tif", folder / "world" / "later.tif")
-    options = {"vector": ("gpkg",), "register": True, "aoi": folder / "world" / "north.gpkg"}
+    options = {
+        "vector_format": ("gpkg",),
+        "coregister": True,
+        "aoi": folder / "world" / "north.gpkg",
+    }
     map_scenes(folder / DETECTOR, [first], folder / CHANGE_MAP, options, [], after=[later])
     crs, gsd, shift = LATER
     report.section(
@@ -269,7 +273,7 @@ def learn_objects(world: World, folder: Path, report: Report) -> None:
     )
     add_figures(report, figures)
     scene = folder / "world" / "images" / f"1_{TWICE_SEEN}.tif"
-    options = {"aoi": folder / "world" / "north.gpkg", "score": MAPPED_SCORE}
+    options = {"aoi": folder / "world" / "north.gpkg", "score_threshold": MAPPED_SCORE}
     map_scenes(folder / FINDER, [scene], folder / OBJECT_MAP, options, [])
     report.section("Map of objects", f"All of the north of {scene.name}, measured on it.")
     _show_objects(world, folder / OBJECT_MAP / "map.gpkg", report)

@@ -45,7 +45,7 @@ def required_overlap(largest: float, side: int) -> float:
 
 
 def largest_object(share: float, side: int) -> float:
-    """Return how far objects may reach that are never cut with an overlap; see `required_overlap`."""
+    """Return the size of the largest object that an overlap never cuts; see `required_overlap`."""
     return (share - MARGIN) * side
 
 

@@ -108,7 +108,8 @@ def losses(config: Jlssd, folder: Path, store: Store) -> list[Dropped]:
     why = {rule.status: str(rule) for rule in rules_of(config.quality)}
     why |= {
         UNREADABLE: "the chip cannot be read",
-        DUPLICATE: f"cosine similarity of {config.curation.dedup_threshold:g} or more to another place",
+        DUPLICATE: f"cosine similarity of {config.curation.dedup_threshold:g} or more to another "
+        "place",
         REDUNDANT: "its cluster is common and has as many places as its share",
     }
     of_cut = {

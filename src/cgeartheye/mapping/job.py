@@ -164,7 +164,7 @@ def _find(
     sieve = DetectionFilter(
         grid,
         tiling_of(grid),
-        settings["score"],
+        settings["score_threshold"],
         detector.oriented,
         len(detector.classes),
         scene.name,
@@ -236,11 +236,13 @@ def _settings(
     aoi = options.aoi
     if isinstance(predictor, Detector):
         own = _SCORE if predictor.score_threshold is None else predictor.score_threshold
-        asked["score"] = own if options.score_threshold is None else options.score_threshold
+        asked["score_threshold"] = (
+            own if options.score_threshold is None else options.score_threshold
+        )
         asked |= {
             "oriented": predictor.oriented,
-            "model_largest": predictor.max_object_size,
-            "model_score": own,
+            "model_max_object_size": predictor.max_object_size,
+            "model_score_threshold": own,
         }
     return {
         "model": dict(model),

@@ -26,9 +26,10 @@ class Options:
         batch_size: windows at a time, at most.
         coregister: of two dates: measure how the second is displaced, and move it back.
         date_labels: of two dates: what to call them.
-        max_object_size: of a detector: metres that the largest object reaches, its diagonal; none: what
-            its training knew, or, if that is not known, `overlap` alone.
-        score_threshold: of a detector: the least of an object; none: the detector's own, or 0.3.
+        max_object_size: of a detector: diagonal of the largest object in metres; none: that of its
+            training set, or, if that is not known, `overlap` alone.
+        score_threshold: of a detector: lowest score of an object, 0..1; none: the detector's own,
+            or 0.3.
     """
 
     gsd: float | None = None

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cgeartheye.config import Objective, PretrainingSchedule
-from cgeartheye.training.optimizer import decays
+from cgeartheye.training.optimizer import decays, peak_lr
 
 
 class Schedule:
@@ -15,11 +15,7 @@ class Schedule:
 
     def __init__(self, objective: Objective, training: PretrainingSchedule, global_batch: int):
         self._objective, self._training = objective, training
-        # Noise of the gradient falls with the root of the batch.
-        scale = (
-            math.sqrt(global_batch / training.base_batch_size) if training.base_batch_size else 1.0
-        )
-        self._peak = training.lr * scale
+        self._peak = peak_lr(training, global_batch)
 
     def lr(self, step: int) -> float:
         """Learning rate: linear warm-up, then a cosine to `lr_end`."""

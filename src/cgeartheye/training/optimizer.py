@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cgeartheye.config import Training
+from cgeartheye.config import PretrainingSchedule, Training
 
 
 def adamw(model: nn.Module, config: Training) -> torch.optim.AdamW:
@@ -38,10 +38,10 @@ def learning_rate(step: int, steps_an_epoch: int, global_batch: int, config: Tra
     Args:
         step: steps done before this one.
         steps_an_epoch: optimiser steps an epoch.
-        global_batch: samples a step; the rate grows in proportion (Goyal et al. 2017).
+        global_batch: samples a step.
         config: the warm-up is cut to half of a run that is shorter than twice as long.
     """
-    peak = config.lr * (global_batch / config.base_batch_size if config.base_batch_size else 1.0)
+    peak = peak_lr(config, global_batch)
     total = total_steps(steps_an_epoch, config)
     warmup = config.warmup_epochs * steps_an_epoch
     if config.warmup_steps is not None:
@@ -50,7 +50,25 @@ def learning_rate(step: int, steps_an_epoch: int, global_batch: int, config: Tra
     if step < warmup:
         return peak * (config.warmup_from + (1 - config.warmup_from) * step / warmup)
     done = (step - warmup) / (total - warmup)
-    return peak * (1 - done if config.schedule == "poly" else 0.5 * (1 + math.cos(math.pi * done)))
+    return peak * (
+        1 - done if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    )
+
+
+def peak_lr(config: Training | PretrainingSchedule, global_batch: int) -> float:
+    """Return the learning rate after the warm-up, scaled to the batch that is in use.
+
+    In proportion to the batch (Goyal et al. 2017), or to its root, with which the noise of the
+    gradient falls.
+
+    Args:
+        config: `lr` is meant for `base_batch_size` samples a step, or for any if that is None.
+        global_batch: samples a step.
+    """
+    if config.base_batch_size is None:
+        return config.lr
+    ratio = global_batch / config.base_batch_size
+    return config.lr * (math.sqrt(ratio) if config.lr_scaling == "sqrt" else ratio)
 
 
 def total_steps(steps_an_epoch: int, config: Training) -> int:

@@ -49,7 +49,7 @@ class TrainingOrder:
         return -(-self.count // self.step_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """Yield `grad_accum_steps` micro-batches a step: lists of (sample, seed of its augmentation)."""
+        """Yield `grad_accum_steps` micro-batches a step: lists of (sample, augmentation seed)."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
         order = torch.randperm(self.count, generator=generator).tolist()
         for step in range(first_step, self.steps):

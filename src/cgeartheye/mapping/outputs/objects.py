@@ -85,7 +85,7 @@ def finish_objects(
     on_scene = corners_on_scene(tally.best, grid)
     write_object_preview(
         out / PREVIEW, scene, pictures(picture)[0], classes, on_scene, tally.best,
-        measure(on_scene, scene), settings["model_score"],
+        measure(on_scene, scene), settings["model_score_threshold"],
     )  # fmt: skip
     facts = {
         **facts_of(scene, grid, settings),

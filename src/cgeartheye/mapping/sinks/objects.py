@@ -60,7 +60,7 @@ class DetectionFilter:
 
     grid: Grid
     tiling: Tiling
-    score: float
+    score_threshold: float
     oriented: bool
     classes: int
     scene: str
@@ -92,7 +92,7 @@ class DetectionFilter:
         assert ((preds.labels >= 0) & (preds.labels < self.classes)).all()
         if not self.oriented:
             preds = Detections(self._cut(preds.boxes, row, column), preds.scores, preds.labels)
-        preds = preds[(preds.scores >= self.score) & (areas_of(preds.boxes) > 0)]
+        preds = preds[(preds.scores >= self.score_threshold) & (areas_of(preds.boxes) > 0)]
         preds = nms(preds, TWICE["oriented" if self.oriented else "horizontal"])
         preds = self.tiling.candidates(row, column, preds)
         return pack(preds[self._on_map(preds, row, column, mask)])

@@ -49,8 +49,8 @@ class Denoising(nn.Module):
             channels: C, of a query.
             count: positives of an image, at most; there are as many negatives.
             label_noise: share of the labels that are drawn anew.
-            box_noise_scale: by how many half sides the sides of a positive are moved at most; those of a
-                negative by once to twice as many.
+            box_noise_scale: half sides by which the sides of a positive are moved at most; those of
+                a negative are moved by once to twice as much.
         """
         super().__init__()
         self.count, self.label_noise, self.box_noise_scale = count, label_noise, box_noise_scale
