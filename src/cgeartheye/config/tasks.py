@@ -72,12 +72,17 @@ class ChangeDecoder(Section):
 
 
 class DetectionDecoder(Section):
-    """The query detector that turns feature maps into boxes: DINO (Zhang et al. 2022)."""
+    """What turns feature maps into boxes: a query detector, DINO (Zhang et al. 2022), or a dense
+    one that learns from few images in minutes, to which only the first three fields matter.
+    """
 
+    kind: Literal["dino", "light"] = "dino"
     layers: tuple[int, ...] | None = Field(
-        None, description="of the backbone; none: three, evenly spaced, the last among them"
+        None,
+        description="of the backbone; none: evenly spaced, the last among them: three for dino, "
+        "four for light",
     )
-    channels: Positive = 256
+    channels: Positive = Field(256, description="inside DINO; the light head uses half")
     queries: Positive = Field(900, description="boxes that are proposed for an image")
     encoder_layers: int = Field(6, ge=0)
     decoder_layers: Positive = 6
@@ -96,8 +101,16 @@ class DetectionDecoder(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "DetectionDecoder":
+        if self.layers is not None and not self.layers:
+            raise ValueError("layers must name one at least")
+        if self.kind == "light":
+            if self.channels % 32:
+                raise ValueError(
+                    f"channels of the light head must be a multiple of 32: {self.channels}"
+                )
+            return self
         if self.layers is not None and len(self.layers) != 3:
-            raise ValueError(f"the detector takes 3 layers, not {len(self.layers)}")
+            raise ValueError(f"the query detector takes 3 layers, not {len(self.layers)}")
         if self.channels % self.heads or self.channels % 4:
             raise ValueError(
                 f"channels must be a multiple of 4 and of heads: {self.channels} of {self.heads}"

@@ -97,10 +97,10 @@ class DetectionPipeline(TaskPipeline):
         if not self.config.decoder.num_dn_queries:
             state.pop("dn_query_generator.label_embedding.weight", None)
         last = state.get("bbox_head.cls_branches.0.weight")
-        if last is None:
+        if last is None or self.config.decoder.kind != "dino":
             raise UserError(
-                f"{path} holds no DINO (neck, encoder, decoder, bbox_head): name a run directory, "
-                "or train with backbone.weights set to this file"
+                f"{path} holds no DINO (neck, encoder, decoder, bbox_head) for decoder.kind=dino: "
+                "name a run directory, or train with backbone.weights set to this file"
             )
         if len(last) != classes:
             raise UserError(
@@ -233,7 +233,7 @@ class DetectionPipeline(TaskPipeline):
         """Warn where an image has more objects than can be learnt or told."""
         queries, told = self.config.decoder.queries, self.config.max_detections
         learnt, tested = self.parts.train.most_boxes, self.parts.val.most_boxes
-        if learnt > queries:
+        if learnt > queries and self.config.decoder.kind == "dino":
             log_info(
                 f"note: an image has {learnt} objects, of which decoder.queries={queries} can find "
                 "no more than that, in training too: set it to twice as many, or cut the images"
