@@ -62,19 +62,19 @@ def add_training(report: Report, history: Sequence[Record], watched: Mapping[str
         lines = {label: (epochs, [r[name] for r in records]) for name, label in names.items()}
         return charts.curves(lines, "epoch", smooth)
 
-    charts = {}
+    figures: dict[str, str] = {}
     if train:
-        charts["Training loss"] = draw(train, {"loss": "loss"}, smooth=True)
+        figures["Training loss"] = draw(train, {"loss": "loss"}, smooth=True)
     if val:
         first, label = next(iter(watched.items()))
         best = max(val, key=lambda record: record[first])
         caption = f"Validation: best {label} {best[first]:.2f} % after epoch {best['epoch']}"
-        charts[caption] = draw(val, {name: f"{label} %" for name, label in watched.items()})
+        figures[caption] = draw(val, {name: f"{label} %" for name, label in watched.items()})
     if train:
-        charts["Learning rate"] = draw(train, {"lr": "learning rate"})
-        charts["Speed"] = draw(train, {"images_per_s": "images/s"}, smooth=True)
+        figures["Learning rate"] = draw(train, {"lr": "learning rate"})
+        figures["Speed"] = draw(train, {"images_per_s": "images/s"}, smooth=True)
     report.section("Training")
-    report.charts(charts)
+    report.charts(figures)
 
 
 def add_classes(
