@@ -107,6 +107,11 @@ class Teacher(Section):
         None, description="leading principal components that are kept, with whiten; none: all"
     )
     loss: Literal["smooth_l1", "cosine", "both"] = Field("both", description="both: their sum")
+    class_target: Literal["image", "crop"] = Field(
+        "image",
+        description="image: a class token learns the teacher's features of the whole image; crop: "
+        "the mean over its crop of what a convolutional teacher pools, with view=image",
+    )
     class_weight: float = Field(1.0, ge=0, description="of the loss of class tokens")
     patch_weight: float = Field(1.0, ge=0, description="of the loss of patch tokens")
     mixup: float = Field(

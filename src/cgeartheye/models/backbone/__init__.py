@@ -2,6 +2,7 @@
 
 from cgeartheye.models.backbone.build import BackboneBundle, Model, build, weights_file
 from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, convert, inspect
+from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.variants import SIZES, Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 
@@ -10,6 +11,7 @@ __all__ = [
     "BackboneBundle",
     "Model",
     "Size",
+    "TimmBackbone",
     "VisionTransformer",
     "WeightsMetadata",
     "build",
