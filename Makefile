@@ -2,12 +2,13 @@
 # make test    the same for the tests
 # make check   lint, types, and the tests
 # make docs    build the site of docs/: site/index.html
+# make notebooks  run the notebooks of the docs and keep what they show
 # make country a pre-training set from maps and mosaics, made by code: runs/country
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo docs country test check lint clean
+.PHONY: demo docs country notebooks test check lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/cgeartheye demo
@@ -17,6 +18,9 @@ country: $(VENV)/.installed
 
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+notebooks: $(VENV)/.installed-dev
+	$(BIN)/python tools/run_notebooks.py
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto

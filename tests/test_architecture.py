@@ -31,9 +31,10 @@ ROOMS["commands"] = set(ROOMS) - {"weights", "synthetic"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}
 ROOMS["demo"] |= {"metrics", "boxes"}
-ROOMS["cli"] = set(ROOMS)
+ROOMS["api"] = set(ROOMS) - {"demo"}
+ROOMS["cli"] = set(ROOMS) - {"api"}
 ROOMS["__main__"] = {"cli"}
-ROOMS["__init__"] = set(ROOMS)  # the Python API, imported lazily
+ROOMS["__init__"] = {"api", "config", "utils"}  # the Python API, imported lazily
 
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -43,15 +43,28 @@ def _command(command: Any, name: str, parent: Any) -> Iterator[str]:
         records = [(param, param.get_help_record(context)) for param in command.params]
         shown = [(param, record) for param, record in records if record and not param.hidden]
         words = [
-            param.metavar or record[0] if param.param_type_name == "argument" else record[0]
+            _name(param) if param.param_type_name == "argument" else record[0]
             for param, record in shown
             if param.required or param.param_type_name == "argument"
         ]
         yield from ("```text", " ".join([name, *words, "[OPTIONS]"]), "```", "")
-        rows = [(f"`{record[0]}`", _text(record[1].strip())) for _, record in shown]
+        rows = [
+            (
+                f"`{_name(param) if param.param_type_name == 'argument' else record[0]}`",
+                _text(record[1].strip()),
+            )
+            for param, record in shown
+        ]
         yield from _table(("argument or option", "meaning"), rows)
     for key, found in inner.items():
         yield from _command(found, f"{name} {key}", context)
+
+
+def _name(argument: Any) -> str:
+    """Return what the usage calls an argument, in brackets where it may be left out."""
+    name: str = argument.metavar or argument.name.upper()
+    name += "..." if argument.nargs == -1 and "..." not in name else ""
+    return name if argument.required else f"[{name}]"
 
 
 def config() -> str:
@@ -151,9 +164,7 @@ def _table(head: tuple[str, ...], rows: list[Any]) -> Iterator[str]:
     if rows:
         yield "| " + " | ".join(head) + " |"
         yield "| " + " | ".join("---" for _ in head) + " |"
-        yield from (
-            "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows
-        )
+        yield from ("| " + " | ".join(row) + " |" for row in rows)
         yield ""
 
 
@@ -161,6 +172,7 @@ def _text(text: str) -> str:
     """Return text in which nothing is markup but code in backticks."""
     pieces = text.split("`")
     for number in range(0, len(pieces), 2):
-        for sign in "*[]<_":
+        for sign in "*[]_":
             pieces[number] = pieces[number].replace(sign, "\\" + sign)
+        pieces[number] = pieces[number].replace("<", "&lt;")
     return "`".join(pieces)

@@ -99,4 +99,5 @@ def _run(command: str) -> None:
                 patch.syspath_prepend(str(ROOT / "tools"))
                 runpy.run_path(str(ROOT / words[1]), run_name="__main__")
     except SystemExit as ended:
-        assert not ended.code, f"exit code {ended.code}: {command}"
+        if ended.code:
+            raise AssertionError(f"exit code {ended.code}: {command}") from ended

@@ -1,6 +1,7 @@
 """What every page claims holds: its links, its commands, its configs."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -48,14 +49,12 @@ def test_commands_are_those_of_the_command_line(page: Path) -> None:
 
 
 def _parse(command: str) -> None:
-    import shlex
-
     words = shlex.split(command, comments=True)
     if "cgeartheye" in words:  # also behind torchrun -m, or a loop's do
         words = words[words.index("cgeartheye") + 1 :]
         for stop in ("|", "||", "&&", ";", "done"):
             words = words[: words.index(stop)] if stop in words else words
-        group, parent = get_command(app), None
+        group, name, parent = get_command(app), "cgeartheye", None
         while hasattr(group, "commands"):
             parent = group.make_context("cgeartheye", words, parent)
             words = [*parent.protected_args, *parent.args]

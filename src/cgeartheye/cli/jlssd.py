@@ -185,7 +185,7 @@ def build(
 def _build(path: Path, overrides: list[str] | None = None) -> "Jlssd":
     from cgeartheye.config import Jlssd, load
 
-    config = load(path, overrides)
+    config = load(path, overrides or ())
     if not isinstance(config, Jlssd):
         raise UserError(f"{path} is no config of a build: it must say task: jlssd")
     return config

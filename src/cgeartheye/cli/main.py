@@ -445,9 +445,6 @@ def _read(path: Path, overrides: list[str] | None, work_dir: Path | None):  # ty
 
 def _load(path: Path, overrides: list[str] | None, work_dir: Path | None):  # type: ignore[no-untyped-def]
     """Read the config of a task."""
-    config = _read(path, overrides, work_dir)
-    if config.task == "pretraining":
-        raise UserError(f"{path} is the config of a pre-training: cgeartheye pretrain {path}")
-    if config.task == "jlssd":
-        raise UserError(f"{path} is the config of a data set: cgeartheye jlssd build {path}")
-    return config
+    from cgeartheye.commands.tasks import refuse_other_kinds
+
+    return refuse_other_kinds(_read(path, overrides, work_dir), str(path))

@@ -1,27 +1,47 @@
 """What the commands do with a model of any task: train, test, predict, check."""
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cgeartheye.config import Config, Normalization
-from cgeartheye.config.loader import override
+from cgeartheye.config import Config, Jlssd, Normalization, Pretraining
+from cgeartheye.config.loader import Overrides, override
 from cgeartheye.data.checks import findings
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.models.backbone.checkpoint_io import check_fit, read_tensors, read_weights_metadata
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.registry import TaskPipeline, pipeline_for
 from cgeartheye.tasks.scene import writer
 from cgeartheye.training import distributed
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
-from cgeartheye.utils.console import bar, console, log_info
+from cgeartheye.utils.console import bar, log_info, show
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
+
+
+def refuse_other_kinds(config: Config | Pretraining | Jlssd, source: str) -> Config:
+    """Return a config of a task as it is.
+
+    Args:
+        config: of any kind.
+        source: where it comes from, for the message.
+
+    Raises:
+        UserError: it is of no task.
+    """
+    if config.task == "pretraining":
+        raise UserError(f"{source} is the config of a pre-training: cgeartheye pretrain {source}")
+    if config.task == "jlssd":
+        raise UserError(f"{source} is the config of a data set: cgeartheye jlssd build {source}")
+    return config
 
 
 def train(config: Config, resume: bool = False, checkpoint: Path | None = None) -> dict[str, float]:
@@ -170,7 +190,7 @@ def test(
             )
         tested = pipeline.test(task, built, out, show_dir)
         if distributed.is_main():
-            console.print(summary_table(tested.figures))
+            show(summary_table(tested.figures))
             write_text(folder / "test.json", json.dumps(tested.figures, indent=1))
             report = folder / "report.html"
             tested.report(report)
@@ -179,6 +199,51 @@ def test(
                 model_io.update_metadata(folder, tested.facts)
         distributed.barrier()
     return tested.figures
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model, ready to predict.
+
+    Attributes:
+        files: what was read of it.
+        config: that it was built with.
+        task: on its device.
+    """
+
+    files: model_io.Model
+    config: Config
+    task: Any
+
+    def predict(self, inputs: Sequence[Input]) -> Iterator[Any]:
+        """Yield predictions; see `registry.Recipe.predict`."""
+        return pipeline_for(self.config).predict(self.task, inputs)
+
+    def write(self, inputs: Sequence[Input], predictions: Sequence[Any], out: Path) -> str:
+        """Write predictions; see `registry.Recipe.write`."""
+        pipeline = pipeline_for(self.config)
+        pipeline.check_out(out, tested=False)
+        return pipeline.write(self.task.classes, inputs, predictions, out)
+
+
+def load_model(
+    run: Path, overrides: Overrides, device: torch.device, tta: bool = False
+) -> LoadedModel:
+    """Load a trained model.
+
+    Args:
+        run: a run directory or its `model.safetensors`.
+        overrides: of the model's config; see `config.load`.
+        device: where to.
+        tta: average over changed views of an image.
+
+    Raises:
+        UserError: see `load`.
+    """
+    files = model_io.read_model(run)
+    config = override(files.config, overrides)
+    task, _ = load(config, run, device, tta)
+    return LoadedModel(files, config, task.eval())
 
 
 def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> None:
@@ -201,7 +266,7 @@ def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> N
     pipeline.check_out(out, tested=False)
     with distributed.process_group(config.training.device) as device:
         task, _ = load(config, run, device)
-        pipeline.predict(task, found, out)
+        log_info(pipeline.write(task.classes, found, pipeline.predict(task, found), out))
     log_info(f"predictions: {out}")
 
 
@@ -221,7 +286,7 @@ def check(config: Config) -> bool:
     with bar("examining", 1, "images") as progress:
         result = pipeline_for(config).check(normalization or Normalization(), progress.reach)
     for part in findings.render(result).renderables:
-        console.print(part, soft_wrap=True)
+        show(part, soft_wrap=True)
     findings.write(result, config.work_dir / "check")
     log_info(f"contact sheet and every example: {config.work_dir / 'check'}")
     return result.ok

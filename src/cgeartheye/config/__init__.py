@@ -11,7 +11,7 @@ from cgeartheye.config.data import (
     SegmentationData,
 )
 from cgeartheye.config.jlssd import ChipCutting, ChipQuality, Curation, Jlssd, PlaceDesign
-from cgeartheye.config.loader import load, section, to_yaml
+from cgeartheye.config.loader import load, make, section, to_yaml
 from cgeartheye.config.model import Backbone, Lora, Network, Normalization
 from cgeartheye.config.pretraining import (
     Heads,
@@ -75,6 +75,7 @@ __all__ = [
     "Triple",
     "Views",
     "load",
+    "make",
     "section",
     "to_yaml",
 ]

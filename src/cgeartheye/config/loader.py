@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +18,12 @@ from cgeartheye.utils.errors import UserError, nearest
 
 Part = TypeVar("Part", bound=Section)
 
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Texts `field.subfield=value` with the value in YAML; or values by `field.subfield`, where a
+mapping changes the fields that it names."""
 
-def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining | Jlssd:
+
+def load(path: Path, overrides: Overrides = ()) -> Config | Pretraining | Jlssd:
     """Read a config file and apply overrides.
 
     A file that names no `task` is one of scene classification.
@@ -26,7 +31,8 @@ def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining
     Args:
         path: a `.py` file that binds the name `config` (it is run), or `.yaml` / `.yml` (no code
             is run).
-        overrides: `field.subfield=value`, the value in YAML (`true`, `1e-4`, `[1, 2]`, `null`).
+        overrides: texts `field.subfield=value`, the value in YAML (`true`, `1e-4`, `[1, 2]`,
+            `null`), or values by `field.subfield`.
 
     Returns:
         The config; its `work_dir` is always set, to `runs/<file stem>` where the file does not.
@@ -43,7 +49,30 @@ def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining
     return _validated(values, str(path))
 
 
-def override(config: Config, overrides: list[str]) -> Config:
+def make(
+    fields: Section | Mapping[str, Any], overrides: Overrides = ()
+) -> Config | Pretraining | Jlssd:
+    """Make a config from one, or from its fields, and apply overrides.
+
+    Args:
+        fields: a config, or its fields as a file has them; the keys may be `field.subfield`.
+        overrides: see `load`.
+
+    Returns:
+        The config; its `work_dir` is `runs/<task>` where nothing sets it.
+
+    Raises:
+        UserError: an unknown field (with the nearest name), or a value that does not fit.
+    """
+    given = _set_fields(fields) if isinstance(fields, BaseModel) else dict(fields)
+    task = _task_of(given)
+    values = _overridden({}, given, KINDS.get(task), "the config")
+    values = _overridden(values, overrides, KINDS.get(task), "the config")
+    values["work_dir"] = values.get("work_dir") or Path("runs") / task
+    return _validated(values, "the config")
+
+
+def override(config: Config, overrides: Overrides) -> Config:
     """Return a config with some fields changed; see `load`."""
     values = _overridden(config.model_dump(exclude_unset=True), overrides, type(config), "--set")
     changed = _validated(values | {"task": config.task}, "--set")
@@ -81,7 +110,11 @@ def _read_python(path: Path) -> dict[str, Any]:
             f"{path} must bind the name 'config' to a config object, "
             "for example config = SceneClassification(...)"
         )
-    # Only what the file says: defaults are filled in after the overrides.
+    return _set_fields(config)
+
+
+def _set_fields(config: BaseModel) -> dict[str, Any]:
+    """What somebody set; defaults are filled in after the overrides."""
     return config.model_dump(exclude_unset=True) | {"task": getattr(config, "task", None)}
 
 
@@ -114,28 +147,38 @@ def _task_of(values: dict[str, Any]) -> str:
 
 def _overridden(
     values: dict[str, Any],
-    overrides: list[str] | None,
+    overrides: Overrides | None,
     kind: type[BaseModel] | None,
     source: str,
 ) -> dict[str, Any]:
     """Apply overrides to values; old names of fields are replaced in both before they meet."""
     values = _modernized(kind, values, source)
-    for text in overrides or []:
-        values = _merged(values, _modernized(kind, _parsed(text), "--set"), text)
+    for text, value in _parsed(overrides or ()):
+        for part in reversed(text.partition("=")[0].split(".")):
+            value = {part: value}
+        values = _merged(values, _modernized(kind, value, "--set"), text)
     return values
 
 
-def _parsed(override: str) -> dict[str, Any]:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise UserError(f"an override is written field.subfield=value, not '{override}'")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"the value of '{override}' is not YAML") from error
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
+def _parsed(overrides: Overrides) -> Iterator[tuple[str, Any]]:
+    """Yield texts that begin with the dotted name of a field, and the field's value."""
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            if isinstance(value, Mapping):
+                yield from _parsed({f"{key}.{name}": inner for name, inner in value.items()})
+            elif isinstance(value, Section):
+                yield key, value.model_dump(exclude_unset=True)
+            else:
+                yield key, value
+        return
+    for text in overrides:
+        key, separator, yaml_value = text.partition("=")
+        if not separator or not key:
+            raise UserError(f"an override is written field.subfield=value, not '{text}'")
+        try:
+            yield text, yaml.load(yaml_value, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise UserError(f"the value of '{text}' is not YAML") from error
 
 
 def _merged(

@@ -83,7 +83,7 @@ def read_image(
         with Image.open(path, formats=PILLOW_FORMATS) as image:
             refuse_bomb(path, image.width, image.height)
             gray = image.mode in ("1", "L", "LA")
-            pixels = torch.from_numpy(_pillow_pixels(image)).permute(2, 0, 1)
+            pixels = torch.from_numpy(pillow_pixels(image)).permute(2, 0, 1)
     if gray or bands == (1, 2, 3):
         return pixels[:3]
     return pixels[_zero_based(path, bands, pixels.shape[0])]
@@ -217,7 +217,7 @@ def _zero_based(path: Path, bands: tuple[int, int, int], count: int) -> list[int
     return [band - 1 for band in bands]
 
 
-def _pillow_pixels(image: Image.Image) -> _Array:
+def pillow_pixels(image: Image.Image) -> _Array:
     """Decode to uint8 `[H, W, 3]`, or `[H, W, 4]` where the image has an alpha band."""
     if image.has_transparency_data:
         pixels = np.array(image.convert("RGBA"))
@@ -245,7 +245,7 @@ def _read_gdal(
         return pixels if valid.all() else pixels * valid
     if np.iscomplexobj(pixels):
         raise UserError(f"{path} holds complex values: convert it to amplitudes")
-    return _to_8_bits(pixels.astype(np.float32), valid, stretch)
+    return to_8_bits(pixels.astype(np.float32), valid, stretch)
 
 
 def resolve_palette(indices: _Array, colors: dict[int, tuple[int, int, int, int]]) -> _Array:
@@ -256,7 +256,7 @@ def resolve_palette(indices: _Array, colors: dict[int, tuple[int, int, int, int]
     return table[indices].transpose(2, 0, 1)
 
 
-def _to_8_bits(pixels: _Array, valid: _Array, stretch: tuple[float, float] | None) -> _Array:
+def to_8_bits(pixels: _Array, valid: _Array, stretch: tuple[float, float] | None) -> _Array:
     """Map `stretch` to 0..255 and everything invalid to 0.
 
     Args:

@@ -62,19 +62,19 @@ def add_training(report: Report, history: Sequence[Record], watched: Mapping[str
         lines = {label: (epochs, [r[name] for r in records]) for name, label in names.items()}
         return charts.curves(lines, "epoch", smooth)
 
-    figures: dict[str, str] = {}
+    drawn = {}
     if train:
-        figures["Training loss"] = draw(train, {"loss": "loss"}, smooth=True)
+        drawn["Training loss"] = draw(train, {"loss": "loss"}, smooth=True)
     if val:
         first, label = next(iter(watched.items()))
         best = max(val, key=lambda record: record[first])
         caption = f"Validation: best {label} {best[first]:.2f} % after epoch {best['epoch']}"
-        figures[caption] = draw(val, {name: f"{label} %" for name, label in watched.items()})
+        drawn[caption] = draw(val, {name: f"{label} %" for name, label in watched.items()})
     if train:
-        figures["Learning rate"] = draw(train, {"lr": "learning rate"})
-        figures["Speed"] = draw(train, {"images_per_s": "images/s"}, smooth=True)
+        drawn["Learning rate"] = draw(train, {"lr": "learning rate"})
+        drawn["Speed"] = draw(train, {"images_per_s": "images/s"}, smooth=True)
     report.section("Training")
-    report.charts(figures)
+    report.charts(drawn)
 
 
 def add_classes(

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgeartheye.config import Config
-from cgeartheye.data import images_below
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.training import distributed
 from cgeartheye.training.feature_cache import Encoder, cached
@@ -19,7 +18,6 @@ from cgeartheye.training.loaders import FileSource
 from cgeartheye.training.samplers import derive_seed, test_order
 from cgeartheye.training.trainer import autocast
 from cgeartheye.utils.console import bar, log_info
-from cgeartheye.utils.errors import UserError
 
 
 class Views(Dataset[dict[str, Any]]):
@@ -119,24 +117,3 @@ def cache_folder(config: Config) -> Path:
     """Return where features are kept."""
     assert config.work_dir is not None
     return config.cache.folder or config.work_dir.parent / "features"
-
-
-def find_images(inputs: list[Path]) -> dict[Path, str]:
-    """Return images, and the images in folders and their subfolders.
-
-    Returns:
-        By their paths: those below the given folder, or the names of files that are given.
-
-    Raises:
-        UserError: a path does not exist, or a folder has no image.
-    """
-    found: dict[Path, str] = {}
-    for path in inputs:
-        if not path.exists():
-            raise UserError(f"no image or folder {path}")
-        images = images_below(path) if path.is_dir() else [path]
-        if not images:
-            raise UserError(f"{path} holds no JPEG, PNG, TIFF or BMP image")
-        top = path if path.is_dir() else path.parent
-        found |= {image: image.relative_to(top).as_posix() for image in images}
-    return found

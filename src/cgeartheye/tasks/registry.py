@@ -1,6 +1,6 @@
 """What differs between tasks, behind one contract."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.tasks.change.pipeline import ChangePipeline
 from cgeartheye.tasks.detection.pipeline import DetectionPipeline
+from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.model_io import TestResult
 from cgeartheye.tasks.scene.pipeline import ScenePipeline
 from cgeartheye.tasks.segmentation.pipeline import SegmentationPipeline
@@ -92,8 +93,8 @@ class TaskPipeline(Protocol):
             show_dir: a folder for a picture of every prediction.
         """
 
-    def find(self, inputs: list[Path]) -> Mapping[Any, str]:
-        """Return the names of what is to be predicted, by its path, or paths.
+    def find(self, inputs: list[Path]) -> list[Input]:
+        """Return what is to be predicted.
 
         Args:
             inputs: images or folders of them; of two dates, those of one and of the other.
@@ -102,13 +103,41 @@ class TaskPipeline(Protocol):
             UserError: a path that does not exist, no images, or images without a partner.
         """
 
-    def predict(self, task: Any, found: Mapping[Any, str], out: Path) -> None:
-        """Predict what was found.
+    def predict(self, task: Any, inputs: Sequence[Input]) -> Iterator[Any]:
+        """Yield the prediction for each input, in order.
 
         Args:
             task: on its device.
-            found: see `find`.
+            inputs: see `find`.
+
+        Yields:
+            Of a scene the probabilities float32 `[classes]`, of pixels their classes uint8
+            `[H, W]`, of objects `Detections` in pixels of the image.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
+
+    def write(
+        self,
+        classes: tuple[str, ...],
+        inputs: Sequence[Input],
+        predictions: Iterable[Any],
+        out: Path,
+    ) -> str:
+        """Write predictions.
+
+        Args:
+            classes: names by index.
+            inputs: what was predicted.
+            predictions: for each of them, as `predict` yields them.
             out: a table, or a folder of masks.
+
+        Returns:
+            A line on what was predicted, for the console.
+
+        Raises:
+            UserError: a file cannot be written, or GeoJSON of images that have no place on Earth.
         """
 
     def check(

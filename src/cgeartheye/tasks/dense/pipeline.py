@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,17 @@ from cgeartheye.tasks.dense.cached_windows import WindowSource, encode_windows
 from cgeartheye.tasks.dense.module import DenseConfig, DenseTask
 from cgeartheye.tasks.dense.writer import check_names, write_mask
 from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode
+from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.model_io import TestResult, device_of, predictions
 from cgeartheye.training import distributed
 from cgeartheye.training.feature_cache import cached
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
-from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image
 
 Parts = SegmentationParts | ChangeParts
-Files = tuple[Path, ...]
-"""Those of a picture: an image, or the image of each date."""
 
 
 class DensePipeline(ABC):
@@ -65,7 +63,7 @@ class DensePipeline(ABC):
         """The classes of the data, and how its masks say them."""
 
     @abstractmethod
-    def unlabeled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
+    def unlabeled(self, inputs: Sequence[Input]) -> Dataset[dict[str, Any]]:
         """Return pictures without masks, named as those of the data."""
 
     @abstractmethod
@@ -122,7 +120,7 @@ class DensePipeline(ABC):
         config, chips, device = self.config, self.parts.test, device_of(task)
         whole = (*self.images, "mask")  # they differ in size from sample to sample
         if out:
-            check_names(dict(zip(chips.paths, chips.names, strict=True)))
+            check_names(zip(map(str, chips.paths), chips.names, strict=True))
         found: list[tuple[int, float]] = []
 
         def keep(prediction: list[Tensor], batch: Batch) -> None:
@@ -173,21 +171,31 @@ class DensePipeline(ABC):
 
         return TestResult(metrics.compute(), report)
 
-    def predict(self, task: DenseTask, found: Mapping[Files, str], out: Path) -> None:
-        """Write a mask for each picture; see `write_mask`."""
-        config, legend, files = self.config, self.legend, list(found)
-        check_names({some[0]: name for some, name in found.items()})
-        pictures = self.unlabeled(files)
+    def predict(self, task: DenseTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
+        """Yield the class of every pixel uint8 `[H, W]` of each picture."""
+        config = self.config
+        pictures = self.unlabeled(inputs)
         source = FileSource(pictures, config.data.workers, device_of(task), self.images)
+        for prediction, _ in predictions(task, source, config):
+            for classes in prediction:
+                yield classes.cpu().numpy()
+
+    def write(
+        self,
+        classes: tuple[str, ...],
+        inputs: Sequence[Input],
+        predictions: Iterable[np.ndarray],
+        out: Path,
+    ) -> str:
+        """Write a mask for each picture; see `write_mask`."""
+        check_names((one.image_names[0], one.name) for one in inputs)
         pixels: Counter[str] = Counter()
-        for prediction, batch in predictions(task, source, config):
-            for index, classes in zip(batch["index"].tolist(), prediction, strict=True):
-                labels = classes.cpu().numpy()
-                write_mask(out, found[files[index]], labels, legend, files[index][0])
-                counts = np.bincount(labels.ravel(), minlength=len(task.classes)).tolist()
-                pixels.update(dict(zip(task.classes, counts, strict=True)))
+        for one, labels in zip(inputs, predictions, strict=True):
+            write_mask(out, one.name, labels, self.legend, one.path)
+            counts = np.bincount(labels.ravel(), minlength=len(classes)).tolist()
+            pixels.update(dict(zip(classes, counts, strict=True)))
         shares = [f"{n / pixels.total():.1%} {name}" for name, n in pixels.most_common(8) if n]
-        log_info(f"{len(files)} predicted: {', '.join(shares)}")
+        return f"{len(inputs)} predicted: {', '.join(shares)}"
 
     def _training_source(self, task: DenseTask, built: BackboneBundle) -> Source:
         """Return where training batches come from: the cache, or files."""

@@ -1,5 +1,6 @@
 """Predicted masks as files."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,17 @@ from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing, write_image
 
 
-def check_names(names: dict[Path, str]) -> None:
+def check_names(images: Iterable[tuple[str, str]]) -> None:
     """Refuse images whose masks would have the same name, before any work is done.
 
     Args:
-        names: by path.
+        images: path and name of each.
 
     Raises:
         UserError: naming two of them.
     """
-    taken: dict[str, Path] = {}
-    for path, name in names.items():
+    taken: dict[str, str] = {}
+    for path, name in images:
         other = taken.setdefault(str(Path(name).with_suffix("")), path)
         if other != path:
             raise UserError(
@@ -31,7 +32,9 @@ def check_names(names: dict[Path, str]) -> None:
             )
 
 
-def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, image: Path) -> Path:
+def write_mask(
+    folder: Path, name: str, classes: np.ndarray, legend: Legend, image: Path | None
+) -> Path:
     """Write the class of every pixel, with the classes' colours as the file's palette.
 
     Args:
@@ -39,8 +42,8 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
         name: of the image, below the folder; the mask has another ending.
         classes: uint8 `[H, W]`, indices from 0.
         legend: the classes and their colours.
-        image: that was predicted. Where it lies somewhere on Earth the mask is a GeoTIFF that lies
-            there too, else a PNG.
+        image: file of what was predicted. Where it lies somewhere on Earth the mask is a GeoTIFF
+            that lies there too, else a PNG.
 
     Returns:
         The file.
@@ -48,7 +51,7 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
     Raises:
         UserError: it cannot be written.
     """
-    place = _place(image)
+    place = _place(image) if image else None
     path = (folder / name).with_suffix(".tif" if place else ".png")
     if place is None:
         picture = Image.fromarray(classes)

@@ -20,7 +20,6 @@ from cgeartheye.data import (
     DetectionParts,
     box_fingerprint,
     load_detection_parts,
-    read_image,
 )
 from cgeartheye.data.checks.detection import check_boxes
 from cgeartheye.data.checks.findings import CheckResult
@@ -35,7 +34,8 @@ from cgeartheye.reports.draw_boxes import draw_found
 from cgeartheye.tasks.base import half_when_frozen
 from cgeartheye.tasks.detection import writer
 from cgeartheye.tasks.detection.module import DetectionTask, pack
-from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode, find_images
+from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode
+from cgeartheye.tasks.inputs import Input, find_inputs, load_image
 from cgeartheye.tasks.model_io import TestResult, device_of, predictions
 from cgeartheye.training.feature_cache import cached
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
@@ -181,25 +181,38 @@ class DetectionPipeline:
         facts = {"score": threshold} if threshold < 1 else {}  # 1: nothing that is right was found
         return TestResult(metrics.compute(), report, facts)
 
-    def find(self, inputs: list[Path]) -> dict[Path, str]:
-        """Return images and their names."""
-        return find_images(inputs)
+    def find(self, inputs: list[Path]) -> list[Input]:
+        """Return images."""
+        return find_inputs(inputs)
 
-    def predict(self, task: DetectionTask, found: Mapping[Path, str], out: Path) -> None:
-        """Find objects and write a table; see `box_tables` for the formats."""
-        config, paths = self.config, list(found)
-        images = _Images(paths, config.data)
+    def predict(self, task: DetectionTask, inputs: Sequence[Input]) -> Iterator[Detections]:
+        """Yield the objects in each image, in pixels of the image."""
+        config = self.config
+        images = _Images(inputs, config.data)
         source = FileSource(images, config.data.workers, device_of(task), self._listed())
-        rows = []
+        for prediction, _ in predictions(task, source, config):
+            for found in prediction:
+                yield found.cpu()
+
+    def write(
+        self,
+        classes: tuple[str, ...],
+        inputs: Sequence[Input],
+        predictions: Iterable[Detections],
+        out: Path,
+    ) -> str:
+        """Write a table; see `writer.write_boxes` for the formats."""
+        rows = [
+            writer.Row(one.path, one.name, found)
+            for one, found in zip(inputs, predictions, strict=True)
+        ]
+        writer.write_boxes(out, rows, classes)
         counts: Counter[str] = Counter()
-        for prediction, batch in predictions(task, source, config):
-            for index, boxes in zip(batch["index"].tolist(), prediction, strict=True):
-                rows.append(writer.Row(paths[index], found[paths[index]], boxes.cpu()))
-                sure = boxes.labels[boxes.scores >= writer.LEAST_SCORE]
-                counts.update(task.classes[label] for label in sure.tolist())
-        writer.write_boxes(out, rows, task.classes)
+        for row in rows:
+            sure = row.preds.labels[row.preds.scores >= writer.LEAST_SCORE]
+            counts.update(classes[label] for label in sure.tolist())
         said = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
-        log_info(f"{len(rows)} images: {said or 'nothing found'}")
+        return f"{len(rows)} images: {said or 'nothing found'}"
 
     def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""
@@ -375,14 +388,15 @@ class _EncodedChips:
 class _Images(Dataset[dict[str, Any]]):
     """Images without boxes, as a test sees them."""
 
-    def __init__(self, paths: list[Path], data: DetectionData):
-        self._paths, self._data = paths, data
+    def __init__(self, inputs: Sequence[Input], data: DetectionData):
+        self._inputs, self._data = inputs, data
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._inputs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         data = self._data
-        image = read_image(self._paths[index], data.bands, data.stretch)
+        (file,) = self._inputs[index].images
+        image = load_image(file, data.bands, data.stretch)
         view = eval_view(image, data.image_size, data.resize)
         return {"image": view, "size": torch.tensor(image.shape[1:]), "index": index}

@@ -30,13 +30,13 @@ class Row:
     """What was found in an image.
 
     Attributes:
-        path: of the image.
+        path: of the image's file, for where on Earth it is.
         name: as the user knows it.
         preds: in pixels of the image.
         image_id: in a COCO file.
     """
 
-    path: Path
+    path: Path | None
     name: str
     preds: Detections
     image_id: Id | None = None
@@ -171,11 +171,11 @@ def _coco(
 
 
 def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
-    places = [place_of(row.path) for row in rows]
+    places = [place_of(row.path) if row.path else None for row in rows]
     if not any(places):
         raise UserError(
-            f"{rows[0].path} and the images after it have no reference system, so GeoJSON cannot "
-            "place them: write .csv or .json"
+            f"{rows[0].path or rows[0].name} and the images after it have no reference system, so "
+            "GeoJSON cannot place them: write .csv or .json"
         )
     features = []
     for number, row, one in _each(rows):

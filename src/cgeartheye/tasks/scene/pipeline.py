@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from cgeartheye.data import (
     eval_transform,
     fingerprint,
     load_parts,
-    read_image,
 )
 from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.checks.scene import check_scenes
 from cgeartheye.data.image_io import read_header
 from cgeartheye.geo.georeference import pixel_size
 from cgeartheye.models.backbone import BackboneBundle
-from cgeartheye.tasks.encoding import Views, cached_features, encode, find_images
+from cgeartheye.tasks.encoding import Views, cached_features, encode
+from cgeartheye.tasks.inputs import Input, find_inputs, load_image
 from cgeartheye.tasks.model_io import TestResult, device_of, predictions
 from cgeartheye.tasks.scene import writer
 from cgeartheye.tasks.scene.module import ScenePrediction, SceneTask
@@ -34,7 +34,6 @@ from cgeartheye.tasks.scene.report import save_pictures, write_report
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.trainer import Data, evaluate
-from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 Piece = tuple[np.ndarray, ...]
@@ -138,25 +137,32 @@ class ScenePipeline:
 
         return TestResult(metrics.compute(), report)
 
-    def find(self, inputs: list[Path]) -> dict[Path, str]:
-        """Return images and their names."""
-        return find_images(inputs)
+    def find(self, inputs: list[Path]) -> list[Input]:
+        """Return images."""
+        return find_inputs(inputs)
 
-    def predict(self, task: SceneTask, found: Mapping[Path, str], out: Path) -> None:
-        """Classify images and write a table; see `writer.write_rows` for the formats."""
-        config, paths = self.config, list(found)
-        source = FileSource(_Images(paths, config.data), config.data.workers, device_of(task))
-        rows = []
-        for prediction, batch in predictions(task, source, config):
-            rows += [
-                writer.Row(paths[index], scores)
-                for index, scores in zip(
-                    batch["index"].tolist(), prediction.probabilities.cpu().numpy(), strict=True
-                )
-            ]
-        writer.write_rows(out, rows, task.classes)
-        counts = Counter(task.classes[int(row.probabilities.argmax())] for row in rows)
-        log_info(
+    def predict(self, task: SceneTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
+        """Yield the probabilities float32 `[classes]` of each image."""
+        config = self.config
+        source = FileSource(_Images(inputs, config.data), config.data.workers, device_of(task))
+        for prediction, _ in predictions(task, source, config):
+            yield from prediction.probabilities.cpu().numpy()
+
+    def write(
+        self,
+        classes: tuple[str, ...],
+        inputs: Sequence[Input],
+        predictions: Iterable[np.ndarray],
+        out: Path,
+    ) -> str:
+        """Write a table; see `writer.write_rows` for the formats."""
+        rows = [
+            writer.Row(str(one.path or one.name), scores, path=one.path)
+            for one, scores in zip(inputs, predictions, strict=True)
+        ]
+        writer.write_rows(out, rows, classes)
+        counts = Counter(classes[int(row.probabilities.argmax())] for row in rows)
+        return (
             f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}"
         )
 
@@ -207,20 +213,21 @@ def chip_views(config: SceneClassification, chips: SceneChips, views: int) -> Vi
 class _Images(Dataset[dict[str, Any]]):
     """Images without labels, as a test sees them."""
 
-    def __init__(self, paths: list[Path], data: SceneData):
-        self.paths, self._data = paths, data
+    def __init__(self, inputs: Sequence[Input], data: SceneData):
+        self._inputs, self._data = inputs, data
         self._transform = eval_transform(data.image_size, data.resize_to)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._inputs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = read_image(self.paths[index], self._data.bands, self._data.stretch)
+        (file,) = self._inputs[index].images
+        image = load_image(file, self._data.bands, self._data.stretch)
         return {"image": self._transform(tv_tensors.Image(image)), "index": index}
 
 
 def _rows(chips: SceneChips, probabilities: np.ndarray) -> list[writer.Row]:
     return [
-        writer.Row(Path(name), scores, chips.classes[label])
+        writer.Row(name, scores, chips.classes[label])
         for name, scores, label in zip(chips.names, probabilities, chips.labels, strict=True)
     ]

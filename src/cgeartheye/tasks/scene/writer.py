@@ -21,14 +21,16 @@ class Row:
     """The prediction for one image.
 
     Attributes:
-        path: as the user named it.
+        name: the image's path as the user knows it, or a name.
         probabilities: `[classes]`, sum 1.
         truth: its class, where that is known.
+        path: of the image's file, for where on Earth it is.
     """
 
-    path: Path
+    name: str
     probabilities: np.ndarray
     truth: str | None = None
+    path: Path | None = None
 
 
 def check_ending(path: Path, allowed: Sequence[str]) -> None:
@@ -67,22 +69,22 @@ def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
     writer.writerow(["path", "class", "score", *(["truth"] if truths else [])])
     for row in rows:
         best = _best(row, classes)
-        writer.writerow([row.path, best["class"], best["score"], *([row.truth] if truths else [])])
+        writer.writerow([row.name, best["class"], best["score"], *([row.truth] if truths else [])])
     return text.getvalue()
 
 
 def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
-    places = [read_georeference(row.path) for row in rows]
+    places = [read_georeference(row.path) if row.path else None for row in rows]
     if not any(places):
         raise UserError(
-            f"{rows[0].path} and the images after it have no reference system, so GeoJSON cannot "
+            f"{rows[0].name} and the images after it have no reference system, so GeoJSON cannot "
             "place them: write .csv or .json"
         )
     features = [
         {
             "type": "Feature",
             "geometry": place.geometry if place else None,
-            "properties": {"path": str(row.path), **_best(row, classes)},
+            "properties": {"path": row.name, **_best(row, classes)},
         }
         for row, place in zip(rows, places, strict=True)
     ]
@@ -99,4 +101,4 @@ def _full(row: Row, classes: Sequence[str]) -> dict[str, object]:
         name: round(float(p), 6) for name, p in zip(classes, row.probabilities, strict=True)
     }
     truth = {} if row.truth is None else {"truth": row.truth}
-    return {"path": str(row.path), **_best(row, classes), **truth, "probabilities": probabilities}
+    return {"path": row.name, **_best(row, classes), **truth, "probabilities": probabilities}
