@@ -60,7 +60,7 @@ def main() -> None:
     """Write, build, pre-train."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--kilometres", type=float, default=60.0)
+    parser.add_argument("--kilometers", type=float, default=60.0)
     parser.add_argument("--tiles", type=int, default=6, help="worlds of 1.5 km a side")
     parser.add_argument("--total", type=int, default=3000, help="places wanted")
     parser.add_argument("--keep", type=int, default=50, help="places kept")
