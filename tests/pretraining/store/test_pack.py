@@ -353,7 +353,7 @@ def test_no_store(tmp_path: Path) -> None:
 
 
 def test_smaller_and_re_encoded(folder: Path, tmp_path: Path) -> None:
-    pack(folder, tmp_path / "store", Settings(max_side=12, quality=50), workers=0)
+    pack(folder, tmp_path / "store", Settings(max_side=12, jpeg_quality=50), workers=0)
     store = Store(tmp_path / "store")
     assert {store.size(i) for i in range(len(store))} == {(12, 12)}
     assert all(store.read(i).startswith(b"\xff\xd8") for i in range(len(store)))

@@ -73,7 +73,7 @@ def make_design(
     """
     if plan.num_places < 1 or not LOWEST_BAND <= plan.elevation_step < math.inf:
         raise UserError(
-            f"--total must be 1 or more, and --band-height {LOWEST_BAND:g} metres or more"
+            f"--num-places must be 1 or more, and --elevation-step {LOWEST_BAND:g} metres or more"
         )
     with claim(out):
         design = _make(inputs, plan, out.parent, side, workers)
