@@ -68,7 +68,10 @@ def main() -> None:
         first = train(given, random, folder / "random", seed)
         network = Network(name="tiny", gsd=GSD, weights=first)
         settings = Curation(
-            backbone=network, num_places=given.num_places, image_size=98, clusters=tuple(given.clusters)
+            backbone=network,
+            num_places=given.num_places,
+            image_size=98,
+            clusters=tuple(given.clusters),
         )
         curate(pool, folder / "curated.parquet", settings, seed, workers=1)
         second = train(given, folder / "curated.parquet", folder / "curated", seed)
@@ -259,7 +262,8 @@ def measure(weights: Path | None, test: Path, folder: Path, seed: int) -> dict[s
 def show(given: argparse.Namespace, rows: list[dict[str, object]]) -> None:
     """Print means over the seeds, and their range."""
     title = (
-        f"tiny on {given.num_places:,} of {given.pool:,} chips, {given.steps:,} steps of {given.batch}, "
+        f"tiny on {given.num_places:,} of {given.pool:,} chips, {given.steps:,} steps of "
+        f"{given.batch}, "
         f"{given.seeds} seeds; top-1 % on {given.test.name}"
     )
     figures = [name for name in rows[0] if name not in ("seed", "pre-trained on")]

@@ -7,7 +7,7 @@ const boxes = labels.map((label, n) => {
     south: Math.max(...y)};
 });
 const names = rows.map(row => row.children[1].textContent);
-const paints = colours.map(colour => `rgb(${colour})`);
+const paints = colors.map(color => `rgb(${color})`);
 let chosen = null;
 const visible = box => scores[box.n] * 100 >= slider.value && (only === null || only === box.label);
 const trace = box => {

@@ -2,7 +2,7 @@ const byId = id => document.getElementById(id);
 const view = byId("view"), sheet = byId("sheet");
 let scale = 1, left = 0, top_ = 0, only = null, moved = 0;
 const rows = [...document.querySelectorAll("tr")];
-const colours = rows.map(row => getComputedStyle(row.querySelector("i")).backgroundColor
+const colors = rows.map(row => getComputedStyle(row.querySelector("i")).backgroundColor
   .match(/\d+/g).map(Number));
 sheet.style.width = facts.width + "px";
 sheet.style.height = facts.height + "px";

@@ -12,7 +12,7 @@ const show = () => {
   const context = canvas.getContext("2d");
   const shown = new ImageData(new Uint8ClampedArray(pixels.data), pixels.width, pixels.height);
   const off = rows.map((_, value) => only === null ? facts.clear.includes(value) : only !== value);
-  const gone = new Set(colours.filter((colour, value) => off[value]).map(String));
+  const gone = new Set(colors.filter((color, value) => off[value]).map(String));
   const data = shown.data;
   if (gone.size) for (let i = 0; i < data.length; i += 4)
     if (gone.has(`${data[i]},${data[i + 1]},${data[i + 2]}`)) data[i + 3] = 0;
