@@ -19,6 +19,7 @@ from cgeartheye.commands import tasks
 from cgeartheye.config import load
 from cgeartheye.inference.sliding_window import slide
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.registry import pipeline_for
 
 NORTH_UP = Affine(0.75, 0, 500_000, 0, -0.75, 4_400_000)
 
