@@ -55,9 +55,8 @@ def judge_pixels(confusion: ConfusionMatrix, classes: Sequence[str], change: boo
     barely = (confusion.iou < BARELY) & (predicted > 0) & (support > 0)
     sentences = _never(predicted, support, classes)
     if barely.any():
-        named = _named(
-            [f"{classes[n]} {confusion.iou[n]:.1%}" for n in np.flatnonzero(barely).tolist()]
-        )
+        labels = np.flatnonzero(barely).tolist()
+        named = _named([f"{classes[n]} {confusion.iou[n]:.1%}" for n in labels])
         sentences.append(f"barely found, by their IoU: {named}")
     return sentences
 
