@@ -167,7 +167,7 @@ def update_metadata(folder: Path, facts: Mapping[str, float]) -> None:
     if facts and distributed.is_main():
         path = folder / FACTS
         known = _read_facts(path)
-        write_text(path, json.dumps(known | facts, indent=1, ensure_ascii=False))
+        write_text(path, json.dumps(known | dict(facts), indent=1, ensure_ascii=False))
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

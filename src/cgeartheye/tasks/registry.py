@@ -32,6 +32,10 @@ class TaskPipeline(Protocol):
     """
 
     @property
+    def parts(self) -> Any:
+        """The data sets that are trained on, `train`, and evaluated on, `val` and `test`."""
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Of the data, by index."""
 

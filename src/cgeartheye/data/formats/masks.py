@@ -240,8 +240,8 @@ def _decode(path: Path, keep_indices: bool) -> tuple[_Array, bool]:
 
 def _decode_tiff(path: Path, keep_indices: bool) -> tuple[_Array, bool]:
     with quiet(), rasterio.open(path, driver="GTiff") as source:
-        bands = 3 if source.count >= 3 else 1
-        refuse_raster(path, source, bands * np.dtype(source.dtypes[0]).itemsize + 1)
+        count = 3 if source.count >= 3 else 1
+        refuse_raster(path, source, count * np.dtype(source.dtypes[0]).itemsize + 1)
         lossy = source.profile.get("compress") == "jpeg"
         bands = source.read([1, 2, 3]) if source.count >= 3 else source.read([1])
         if source.colorinterp[0] == ColorInterp.palette and not keep_indices:
