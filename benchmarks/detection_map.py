@@ -210,7 +210,7 @@ def configure(out: Path, kind: str, weights: Path | None, epochs: int) -> Object
         cache=FeatureCache(views=1 if light else 3),
         training=Training(
             epochs=epochs,
-            lr=3e-3 if light else 1e-3,
+            lr=1e-3,
             decoder_lr_mult=1.0,
             weight_decay=1e-2 if light else 1e-4,
             clip_norm=5.0,

@@ -30,7 +30,7 @@ config = ObjectDetection(
         val="test",
         image_size=448,
         scale=(0.7, 1.5),
-        batch_size=4,
+        batch_size=2,
         workers=0,
     ),
     decoder=DetectionDecoder(kind="light"),
