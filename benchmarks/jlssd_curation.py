@@ -45,7 +45,7 @@ from cgeartheye.jlssd.curation.embeddings import encode_chips
 from cgeartheye.jlssd.resumable import OK, read_chips, write_table
 from cgeartheye.metrics.probes import few_per_class, knn_predict, linear_probe
 from cgeartheye.models.backbone import build
-from cgeartheye.pretraining.store.inputs import Settings
+from cgeartheye.pretraining.store.items import Settings
 from cgeartheye.pretraining.store.pack import pack
 from cgeartheye.pretraining.trainer import pretrain
 from cgeartheye.synthetic import SCENES, SEASONS, make_world

@@ -20,7 +20,7 @@ config = Pretraining(
     data=PretrainingData(store="store", batch_size=64, workers=0, preload="memory"),
     views=Views(
         global_size=98,
-        global_area=(0.3, 1.0),
+        global_area=(0.12, 1.0),
         local_crops=0,
         seasons="off",
         brightness=0.2,
@@ -32,6 +32,8 @@ config = Pretraining(
         backbone=Network(name="timm/tf_efficientnet_lite0", weights="teacher.safetensors"),
         image_size=224,
         layers=(-2, -1),
+        class_target="crop",
+        mixup=0.3,
         kept_patches=0.5,
         cache=FeatureCache(views=1),
     ),

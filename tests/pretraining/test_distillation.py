@@ -22,11 +22,16 @@ from toy_pretraining import SIZE, ToyStore, pretrain_toy, toy_config, toy_traine
 
 from cgeartheye.config import Network, Pretraining, Teacher
 from cgeartheye.models.backbone import SIZES, VisionTransformer
-from cgeartheye.pretraining import checkpoint
-from cgeartheye.pretraining.distillation import Distillation, Standardizer, cut_maps
+from cgeartheye.pretraining.distillation import (
+    Distillation,
+    Standardizer,
+    cut_maps,
+    mean_of_regions,
+)
 from cgeartheye.pretraining.loader import mix
 from cgeartheye.pretraining.teacher import FrozenTeacher
 from cgeartheye.pretraining.views.crops import crop
+from cgeartheye.training import checkpoint
 from cgeartheye.training.run_dir import Run, read_history
 from cgeartheye.utils.errors import UserError
 
@@ -67,7 +72,8 @@ def toy(folder: Path, weights: Path | None, name: str = "tiny", **changes: Any) 
 
 
 def frozen(weights: Path, name: str, **settings: Any) -> FrozenTeacher:
-    config = Teacher(backbone=Network(name=name, weights=weights), image_size=64, **settings)
+    settings = {"image_size": 64} | settings
+    config = Teacher(backbone=Network(name=name, weights=weights), **settings)
     return FrozenTeacher(config, ToyStore(), "fp32", 0, CPU)
 
 
@@ -120,6 +126,25 @@ def test_a_whole_image_has_the_features_that_the_teacher_has_of_it(conv_file: Pa
     few = teacher.encode_few(100)
     assert len(few.images) == len(store)
     torch.testing.assert_close(few.images[3:4], found.images)
+
+
+def test_features_of_a_crop_are_the_mean_of_what_is_pooled_there(conv_file: Path) -> None:
+    teacher = frozen(conv_file, "timm/test_efficientnet", class_target="crop")
+    teacher.see_images("toy", conv_file.parent / "features")
+    pooled = teacher.recall(np.array([0, 3])).images  # [2, D, 2, 2]
+    whole = frozen(conv_file, "timm/test_efficientnet")
+    whole.see_images("toy", conv_file.parent / "whole")
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.5, 0.0, 1.0, 0.5], [0.0, 0.5, 1.0, 1.0]])
+    found = mean_of_regions(pooled, torch.tensor([1, 1, 0]), boxes)
+    torch.testing.assert_close(found[:1], whole.recall(np.array([3])).images, rtol=2e-3, atol=1e-3)
+    # A crop of one pixel of the map; RoIAlign is exact in the middle of pixels.
+    torch.testing.assert_close(found[1], pooled[1, :, 0, 1])
+    torch.testing.assert_close(found[2], pooled[0, :, 1].mean(1))
+
+
+def test_a_teacher_that_pools_no_map_has_no_features_of_crops(vit_file: Path) -> None:
+    with pytest.raises(UserError, match="class_target=crop needs a network that pools a map"):
+        frozen(vit_file, "tiny", class_target="crop", image_size=42)
 
 
 def test_whitening_is_that_of_scikit_learn() -> None:

@@ -1,10 +1,13 @@
+import itertools
 import subprocess
 import sys
 
 import pytest
 import torch.distributed as dist
+from IPython.display import HTML
 
-from cgeartheye.utils.console import bar, log_info
+from cgeartheye.utils import console
+from cgeartheye.utils.console import bar, log_info, muted
 
 
 @pytest.mark.parametrize(("rank", "told"), [(0, True), (1, False)])
@@ -34,3 +37,39 @@ def test_a_bar_counts_on(
     with bar("work", 4, "parts", done=1) as progress:
         progress.advance()
     assert "work: 2/4" in capsys.readouterr().out
+
+
+def test_a_notebook_shows_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, drawn: HTML) -> None:
+            shown.append(drawn.data)
+
+    def display(drawn: HTML, display_id: bool) -> Handle:
+        shown.append(drawn.data)
+        return Handle()
+
+    clock = itertools.count(0.0, 0.01)
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(console.console, "is_jupyter", True)
+    monkeypatch.setattr("IPython.display.display", display)
+    with bar("quick", 5, "parts") as progress:
+        progress.advance(5)
+    assert not shown  # what is over at once leaves nothing in a notebook
+    with bar("work <1>", 1000, "parts") as progress:
+        for _ in range(1000):
+            progress.advance()
+    assert 20 < len(shown) < 200  # a notebook keeps all that it was sent
+    assert 'value="1000" max="1000"' in shown[-1]
+    assert "work &lt;1&gt;" in shown[-1]
+
+
+def test_what_is_muted_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with muted():
+        log_info("one")
+        with muted(False):
+            log_info("two")
+    with muted(False):
+        log_info("three")
+    assert capsys.readouterr().out.split() == ["three"]

@@ -167,7 +167,13 @@ def curate(
 
 @jlssd_app.command("build")
 def build(
-    config: Annotated[Path, typer.Argument(help="A config file, .py or .yaml.", metavar="CONFIG")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="A config file: .yaml, or .py, which is run as a program, so trust its author.",
+            metavar="CONFIG",
+        ),
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Override a field. Repeat."),
@@ -185,7 +191,7 @@ def build(
 def _build(path: Path, overrides: list[str] | None = None) -> "Jlssd":
     from cgeartheye.config import Jlssd, load
 
-    config = load(path, overrides)
+    config = load(path, overrides or ())
     if not isinstance(config, Jlssd):
         raise UserError(f"{path} is no config of a build: it must say task: jlssd")
     return config

@@ -11,9 +11,9 @@ from cgeartheye.boxes import Detections
 from cgeartheye.commands import tasks
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
-from cgeartheye.mapping.job import map_scene
 from cgeartheye.mapping.options import Options
-from cgeartheye.mapping.pipeline import Detector, Predictor
+from cgeartheye.mapping.predictor import Detector, Predictor
+from cgeartheye.mapping.run import map_scene
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training import distributed
@@ -83,7 +83,7 @@ def map_scenes(
     resume: bool = False,
     after: list[Path] | None = None,
 ) -> dict[str, Any]:
-    """Map a scene, or what changed between two, with a trained model; see `mapping.job.map_scene`.
+    """Map a scene, or what changed between two, with a trained model; see `mapping.run.map_scene`.
 
     Args:
         run: a run directory or its `model.safetensors`.
@@ -102,12 +102,26 @@ def map_scenes(
         UserError: no model, a model of change without a second date or another with one, or what
             `map_scene` raises.
     """
-    model = model_io.read_model(run)
-    config = override(model.config, overrides)
-    if config.task == "change_detection" and after is None:
-        raise UserError(f"{run} detects change between two dates: name --before and --after")
-    if config.task != "change_detection" and after is not None:
-        raise UserError(f"{run} sees one date, not two: name its scene without --before, --after")
+    files = model_io.read_model(run)
+    pipeline = pipeline_for(override(files.config, overrides))
+    _refuse_dates(pipeline.config, run, after)
+    with distributed.process_group(pipeline.config.training.device) as device:
+        task, _ = tasks.restore(pipeline.config, files, device)
+        model = tasks.LoadedModel(files, pipeline, task)
+        return map_with(model, scenes, out, options, resume, after)
+
+
+def map_with(
+    model: tasks.LoadedModel,
+    scenes: list[Path],
+    out: Path,
+    options: dict[str, Any],
+    resume: bool = False,
+    after: list[Path] | None = None,
+) -> dict[str, Any]:
+    """Map with a model that is loaded; see `map_scenes`."""
+    files, config = model.files, model.config
+    _refuse_dates(config, files.path, after)
     own: dict[str, Any] = {
         "bands": config.data.bands,
         "stretch": config.data.stretch,
@@ -116,25 +130,30 @@ def map_scenes(
     if config.task != "scene_classification":
         own |= {"overlap": config.window.overlap, "batch_size": config.window.batch_size}
     asked = Options(**own | options)
-    with distributed.process_group(config.training.device) as device:
-        task, _ = tasks.load(config, run, device)
-        if model.gsd is None and asked.gsd is None:
-            log_info(
-                "note: the model's metres a pixel are not known: the scene is mapped as it is; "
-                "--gsd tells them"
-            )
-        with model.path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-        facts = {
-            "path": str(model.path.resolve()),
-            "sha256": digest,
-            "backbone": model.backbone_fingerprint,
-            "precision": config.training.precision,
-        }
-        predictor: Predictor | Detector
-        if config.task == "object_detection":
-            predictor = TaskDetector(task, config, model)
-        else:
-            predictor = TaskPredictor(task, config, model.gsd)
-        colors = pipeline_for(config).colors
-        return map_scene(predictor, scenes, out, facts, asked, colors, resume, after)
+    if files.gsd is None and asked.gsd is None:
+        log_info(
+            "note: the model's metres a pixel are not known: the scene is mapped as it is; "
+            "--gsd tells them"
+        )
+    with files.path.open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
+    facts = {
+        "path": str(files.path.resolve()),
+        "sha256": digest,
+        "backbone": files.backbone_fingerprint,
+        "precision": config.training.precision,
+    }
+    predictor: Predictor | Detector
+    if config.task == "object_detection":
+        predictor = TaskDetector(model.task, config, files)
+    else:
+        predictor = TaskPredictor(model.task, config, files.gsd)
+    colors = model.pipeline.colors
+    return map_scene(predictor, scenes, out, facts, asked, colors, resume, after)
+
+
+def _refuse_dates(config: Config, run: Path, after: list[Path] | None) -> None:
+    if config.task == "change_detection" and after is None:
+        raise UserError(f"{run} detects change between two dates: name --before and --after")
+    if config.task != "change_detection" and after is not None:
+        raise UserError(f"{run} sees one date, not two: name its scene without --before, --after")

@@ -11,7 +11,7 @@ from cgeartheye.config.data import (
     SegmentationData,
 )
 from cgeartheye.config.jlssd import ChipCutting, ChipQuality, Curation, Jlssd, PlaceDesign
-from cgeartheye.config.loader import load, section, to_yaml
+from cgeartheye.config.loader import load, make, section, to_yaml
 from cgeartheye.config.model import Backbone, Lora, Network, Normalization
 from cgeartheye.config.pretraining import (
     Heads,
@@ -19,7 +19,6 @@ from cgeartheye.config.pretraining import (
     OnlineKnn,
     Pretraining,
     PretrainingData,
-    PretrainingSchedule,
     Teacher,
     Views,
 )
@@ -35,8 +34,8 @@ from cgeartheye.config.tasks import (
     SegmentationDecoder,
     SemanticSegmentation,
     SlidingWindow,
-    Training,
 )
+from cgeartheye.config.training import Optimization, PretrainingSchedule, Training
 
 __all__ = [
     "Backbone",
@@ -60,6 +59,7 @@ __all__ = [
     "ObjectDetection",
     "Objective",
     "OnlineKnn",
+    "Optimization",
     "PlaceDesign",
     "Pretraining",
     "PretrainingData",
@@ -75,6 +75,7 @@ __all__ = [
     "Triple",
     "Views",
     "load",
+    "make",
     "section",
     "to_yaml",
 ]

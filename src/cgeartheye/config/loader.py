@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,8 +18,15 @@ from cgeartheye.utils.errors import UserError, nearest
 
 Part = TypeVar("Part", bound=Section)
 
+Overrides = Sequence[str] | Mapping[str, Any]
+"""Texts `field.subfield=value` with the value in YAML; or values by `field.subfield`, where a
+mapping changes the fields that it names."""
 
-def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining | Jlssd:
+# What PyYAML raises, of impossible dates, numbers of 5,000 digits or endless nesting besides.
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+
+
+def load(path: Path, overrides: Overrides = ()) -> Config | Pretraining | Jlssd:
     """Read a config file and apply overrides.
 
     A file that names no `task` is one of scene classification.
@@ -26,7 +34,8 @@ def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining
     Args:
         path: a `.py` file that binds the name `config` (it is run), or `.yaml` / `.yml` (no code
             is run).
-        overrides: `field.subfield=value`, the value in YAML (`true`, `1e-4`, `[1, 2]`, `null`).
+        overrides: texts `field.subfield=value`, the value in YAML (`true`, `1e-4`, `[1, 2]`,
+            `null`), or values by `field.subfield`.
 
     Returns:
         The config; its `work_dir` is always set, to `runs/<file stem>` where the file does not.
@@ -43,7 +52,30 @@ def load(path: Path, overrides: list[str] | None = None) -> Config | Pretraining
     return _validated(values, str(path))
 
 
-def override(config: Config, overrides: list[str]) -> Config:
+def make(
+    fields: Section | Mapping[str, Any], overrides: Overrides = ()
+) -> Config | Pretraining | Jlssd:
+    """Make a config from one, or from its fields, and apply overrides.
+
+    Args:
+        fields: a config, or its fields as a file has them; the keys may be `field.subfield`.
+        overrides: see `load`.
+
+    Returns:
+        The config; its `work_dir` is `runs/<task>` where nothing sets it.
+
+    Raises:
+        UserError: an unknown field (with the nearest name), or a value that does not fit.
+    """
+    given = _set_fields(fields) if isinstance(fields, BaseModel) else dict(fields)
+    task = _task_of(given)
+    values = _overridden({}, given, KINDS.get(task), "the config")
+    values = _overridden(values, overrides, KINDS.get(task), "the config")
+    values["work_dir"] = values.get("work_dir") or Path("runs") / task
+    return _validated(values, "the config")
+
+
+def override(config: Config, overrides: Overrides) -> Config:
     """Return a config with some fields changed; see `load`."""
     values = _overridden(config.model_dump(exclude_unset=True), overrides, type(config), "--set")
     changed = _validated(values | {"task": config.task}, "--set")
@@ -81,18 +113,34 @@ def _read_python(path: Path) -> dict[str, Any]:
             f"{path} must bind the name 'config' to a config object, "
             "for example config = SceneClassification(...)"
         )
-    # Only what the file says: defaults are filled in after the overrides.
+    return _set_fields(config)
+
+
+def _set_fields(config: BaseModel) -> dict[str, Any]:
+    """What somebody set; defaults are filled in after the overrides."""
     return config.model_dump(exclude_unset=True) | {"task": getattr(config, "task", None)}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.MarkedYAMLError as error:
+        raise UserError(_yaml_sentence(path, error)) from error
+    except _NO_YAML as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold fields such as 'backbone:' and 'data:'")
     return values
+
+
+def _yaml_sentence(path: Path, error: yaml.MarkedYAMLError) -> str:
+    """Return where a YAML file is wrong, with the line."""
+    mark, problem = error.problem_mark or error.context_mark, error.problem or error.context
+    if mark is None:
+        return f"{path} is not YAML: {problem}"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    line = lines[mark.line].strip()[:100] if mark.line < len(lines) else "the end of the file"
+    return f"{path}:{mark.line + 1}:{mark.column + 1} is not YAML: {problem}: {line}"
 
 
 def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jlssd:
@@ -114,28 +162,38 @@ def _task_of(values: dict[str, Any]) -> str:
 
 def _overridden(
     values: dict[str, Any],
-    overrides: list[str] | None,
+    overrides: Overrides | None,
     kind: type[BaseModel] | None,
     source: str,
 ) -> dict[str, Any]:
     """Apply overrides to values; old names of fields are replaced in both before they meet."""
     values = _modernized(kind, values, source)
-    for text in overrides or []:
-        values = _merged(values, _modernized(kind, _parsed(text), "--set"), text)
+    for text, value in _parsed(overrides or ()):
+        for part in reversed(text.partition("=")[0].split(".")):
+            value = {part: value}
+        values = _merged(values, _modernized(kind, value, "--set"), text)
     return values
 
 
-def _parsed(override: str) -> dict[str, Any]:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise UserError(f"an override is written field.subfield=value, not '{override}'")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"the value of '{override}' is not YAML") from error
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
+def _parsed(overrides: Overrides) -> Iterator[tuple[str, Any]]:
+    """Yield texts that begin with the dotted name of a field, and the field's value."""
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            if isinstance(value, Mapping):
+                yield from _parsed({f"{key}.{name}": inner for name, inner in value.items()})
+            elif isinstance(value, Section):
+                yield key, value.model_dump(exclude_unset=True)
+            else:
+                yield key, value
+        return
+    for text in overrides:
+        key, separator, yaml_value = text.partition("=")
+        if not separator or not key:
+            raise UserError(f"an override is written field.subfield=value, not '{text}'")
+        try:
+            yield text, yaml.load(yaml_value, Loader=_Loader)
+        except _NO_YAML as error:
+            raise UserError(f"the value of '{text:.200}' is not YAML") from error
 
 
 def _merged(
@@ -176,8 +234,12 @@ def _sentence(source: str, error: ValidationError) -> str:
     place = [str(part) for part in first["loc"]]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        fields = _fields_beside(_section_named(error.title), place[:-1])
-        message = f"no such field{nearest(place[-1], fields)}"
+        kind = _section_named(error.title)
+        elsewhere = [path for path in _paths_to(place[-1], kind) if path != ".".join(place)]
+        hint = nearest(place[-1], _fields_beside(kind, place[:-1]))
+        if elsewhere:
+            hint = f" (did you mean {' or '.join(elsewhere[:3])}?)"
+        message = f"no such field{hint}"
     where = ".".join(place) or error.title
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{source}: {where}: {message[:1].lower()}{message[1:]}{more}"
@@ -188,6 +250,16 @@ def _section_named(name: str) -> type[Section]:
     for kind in kinds:  # grows while it is read
         kinds += kind.__subclasses__()
     return next(kind for kind in kinds if kind.__name__ == name)
+
+
+def _paths_to(name: str, kind: type[BaseModel], above: str = "") -> Iterator[str]:
+    """Yield where in a section and those in it a field has a name."""
+    for own, field in kind.model_fields.items():
+        if own == name:
+            yield f"{above}{own}"
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _paths_to(name, inner, f"{above}{own}.")
 
 
 def _fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:

@@ -1,6 +1,12 @@
 """Image files and the data sets made of them."""
 
-from cgeartheye.data.datasets.change import ChangeChips, ChangeParts, load_change_parts, read_pair
+from cgeartheye.data.datasets.change import (
+    ChangeChips,
+    ChangeParts,
+    load_change_parts,
+    read_pair,
+    refuse_other_size,
+)
 from cgeartheye.data.datasets.detection import (
     BoxChips,
     DetectionParts,
@@ -44,4 +50,5 @@ __all__ = [
     "read_georeference",
     "read_image",
     "read_pair",
+    "refuse_other_size",
 ]

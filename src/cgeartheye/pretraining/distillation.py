@@ -81,7 +81,9 @@ class Distillation(nn.Module):
         self._settings = settings
         self._ask = (teacher,)  # not as a part of this module: its weights are in no checkpoint
         features = teacher.encode_few(MEASURED)
-        self.of_images = Standardizer(features.images, settings)
+        whole = features.images
+        pooled = whole.mean((2, 3)) if whole.ndim == 4 else whole
+        self.of_images = Standardizer(pooled, settings)
         measured = []
         for maps in features.maps:
             places = maps.flatten(2).mT
@@ -144,7 +146,10 @@ class Distillation(nn.Module):
             features, own = teacher.recall(images), origins.own
             rows, boxes, symmetry = torch.from_numpy(first), origins.boxes, origins.symmetry
         device = views.globals.device
-        classes = self.of_images(features.images)[rows.to(device)]
+        if features.images.ndim == 4:
+            classes = self.of_images(mean_of_regions(features.images, rows, boxes))
+        else:
+            classes = self.of_images(features.images)[rows.to(device)]
         counts = [len(group) for group in groups]
         patches = []
         for group, which in zip(groups, torch.arange(len(rows)).split(counts), strict=True):
@@ -184,10 +189,7 @@ def cut_maps(maps: Tensor, rows: Tensor, boxes: Tensor, symmetry: Tensor, side: 
     Returns:
         float `[N, D, side, side]`.
     """
-    height, width = maps.shape[2:]
-    scaled = boxes * torch.tensor([width, height, width, height])
-    regions = torch.cat([rows.unsqueeze(1), scaled], dim=1).to(maps.device, maps.dtype)
-    cut: Tensor = roi_align(maps, regions, side, sampling_ratio=2, aligned=True)
+    cut: Tensor = roi_align(maps, _regions(maps, rows, boxes), side, sampling_ratio=2, aligned=True)
     for turn in symmetry.unique().tolist():
         if turn:
             which = (symmetry == turn).to(maps.device)
@@ -195,3 +197,26 @@ def cut_maps(maps: Tensor, rows: Tensor, boxes: Tensor, symmetry: Tensor, side: 
             turned = cut[which].flip(flips)
             cut[which] = turned.mT if turn & TRANSPOSE else turned
     return cut
+
+
+def mean_of_regions(maps: Tensor, rows: Tensor, boxes: Tensor) -> Tensor:
+    """Average maps over crops.
+
+    Args:
+        maps: float `[B, D, h, w]`, each over the whole of an image.
+        rows: int64 `[N]`, whose map is averaged.
+        boxes: float `[N, 4]`, as in `cut_maps`.
+
+    Returns:
+        float `[N, D]`.
+    """
+    # Without a ratio about one sample a pixel of the map is taken: of a whole map, its mean.
+    means: Tensor = roi_align(maps, _regions(maps, rows, boxes), 1, aligned=True)
+    return means.flatten(1)
+
+
+def _regions(maps: Tensor, rows: Tensor, boxes: Tensor) -> Tensor:
+    """Return regions as RoIAlign takes them, `[N, 5]`: row, and corners in pixels of the maps."""
+    height, width = maps.shape[2:]
+    scaled = boxes * torch.tensor([width, height, width, height])
+    return torch.cat([rows.unsqueeze(1), scaled], dim=1).to(maps.device, maps.dtype)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from cgeartheye.config import Backbone, Teacher
 from cgeartheye.models import backbone
-from cgeartheye.models.backbone import Model, weights_file
+from cgeartheye.models.backbone import Model, TimmBackbone, weights_file
 from cgeartheye.pretraining.views.crops import Images
 from cgeartheye.training import distributed
 from cgeartheye.training.feature_cache import cached
@@ -28,7 +28,8 @@ class Features(NamedTuple):
     """What a teacher makes of B images.
 
     Attributes:
-        images: float32 `[B, D]`, pooled features or class tokens.
+        images: float32 `[B, D]`, pooled features or class tokens; `[B, D, h, w]`, what is pooled,
+            where the class tokens learn of their crops.
         maps: float32 `[B, D', h, w]`, one for each of the teacher's layers.
     """
 
@@ -91,7 +92,10 @@ class FrozenTeacher:
             "layers": settings.layers,
         }
         self._rows: npt.NDArray[np.float16] | None = None
-        sample = self.encode(self._images[0]["image"][None].to(device))
+        image = self._images[0]["image"][None].to(device)
+        if settings.class_target == "crop":
+            self._check_pooling(image)
+        sample = self.encode(image)
         self._shapes = [part.shape[1:] for part in (sample.images, *sample.maps)]
 
     @torch.no_grad()
@@ -104,8 +108,25 @@ class FrozenTeacher:
         scaled = (images.float() - self._mean) / self._std
         scaled = scaled.contiguous(memory_format=torch.channels_last)
         with autocast(self._device, self._precision):
-            pooled, maps = self.backbone(scaled, self._settings.layers)
-        return Features(pooled.float(), [features.float() for features in maps])
+            if self._settings.class_target == "image":
+                features, maps = self.backbone(scaled, self._settings.layers)
+            else:
+                assert isinstance(self.backbone, TimmBackbone)  # see `_check_pooling`
+                features, maps = self.backbone.forward_maps(scaled, self._settings.layers)
+        return Features(features.float(), [features.float() for features in maps])
+
+    def _check_pooling(self, image: Tensor) -> None:
+        """Raise a UserError unless the teacher's features are the mean of a map."""
+        if isinstance(self.backbone, TimmBackbone):
+            features, _ = self.backbone.forward_maps(image.float())
+            if features.ndim == 4 and torch.allclose(
+                features.mean((2, 3)), self.backbone(image.float())[0], rtol=1e-3, atol=1e-4
+            ):
+                return
+        raise UserError(
+            f"teacher.class_target=crop needs a network that pools a map, and "
+            f"{self._settings.backbone.name} does not: set it to image"
+        )
 
     def see_images(self, fingerprint: str, folder: Path) -> None:
         """Encode all images of the store, unless they were before; then `recall` knows them.
@@ -126,6 +147,8 @@ class FrozenTeacher:
                 f"teacher.cache.budget_gb={cache.budget_gb:g}: raise it, or set teacher.view=crop"
             )
         facts = {**self._facts, "images": fingerprint}
+        if self._settings.class_target == "crop":
+            facts["class_target"] = "crop"  # older caches do not name it
         self._rows = cached(cache.folder or folder, facts, shape, self._encode_all)
 
     def recall(self, images: npt.NDArray[np.int64]) -> Features:

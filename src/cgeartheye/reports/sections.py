@@ -37,10 +37,23 @@ FIGURES = {
 }
 
 
-def add_figures(report: Report, figures: Mapping[str, float]) -> None:
-    """Add figures in percent by their names in `FIGURES`; what is not defined is left out."""
+def add_figures(
+    report: Report, figures: Mapping[str, float], part: str = "", verdict: Sequence[str] = ()
+) -> None:
+    """Add the figures of a test.
+
+    Args:
+        report: to add to.
+        figures: in percent, by their names in `FIGURES`; what is not defined is left out.
+        part: of the data that they are of.
+        verdict: sentences on what was not learned.
+    """
     known = {FIGURES[name]: f"{value:.2f} %" for name, value in figures.items() if value == value}
     report.figures(known)
+    if part:
+        report.note(f"Measured on the {part}.")
+    for sentence in verdict:
+        report.warning(sentence)
 
 
 def add_training(report: Report, history: Sequence[Record], watched: Mapping[str, str]) -> None:
@@ -62,19 +75,19 @@ def add_training(report: Report, history: Sequence[Record], watched: Mapping[str
         lines = {label: (epochs, [r[name] for r in records]) for name, label in names.items()}
         return charts.curves(lines, "epoch", smooth)
 
-    charts = {}
+    drawn = {}
     if train:
-        charts["Training loss"] = draw(train, {"loss": "loss"}, smooth=True)
+        drawn["Training loss"] = draw(train, {"loss": "loss"}, smooth=True)
     if val:
         first, label = next(iter(watched.items()))
         best = max(val, key=lambda record: record[first])
         caption = f"Validation: best {label} {best[first]:.2f} % after epoch {best['epoch']}"
-        charts[caption] = draw(val, {name: f"{label} %" for name, label in watched.items()})
+        drawn[caption] = draw(val, {name: f"{label} %" for name, label in watched.items()})
     if train:
-        charts["Learning rate"] = draw(train, {"lr": "learning rate"})
-        charts["Speed"] = draw(train, {"images_per_s": "images/s"}, smooth=True)
+        drawn["Learning rate"] = draw(train, {"lr": "learning rate"})
+        drawn["Speed"] = draw(train, {"images_per_s": "images/s"}, smooth=True)
     report.section("Training")
-    report.charts(charts)
+    report.charts(drawn)
 
 
 def add_classes(

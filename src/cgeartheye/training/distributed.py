@@ -27,7 +27,7 @@ def process_group(device: str) -> Iterator[torch.device]:
     Raises:
         UserError: the device does not exist.
     """
-    local = _local_device(device)
+    local = local_device(device)
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
         yield local
         return
@@ -173,7 +173,12 @@ def sync_gradients(model: nn.Module, sync: bool) -> Iterator[None]:
         yield
 
 
-def _local_device(name: str) -> torch.device:
+def local_device(name: str) -> torch.device:
+    """Return the device of a name, for this process; see `process_group`.
+
+    Raises:
+        UserError: it does not exist.
+    """
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator()
         name = accelerator.type if accelerator and torch.accelerator.is_available() else "cpu"

@@ -1,5 +1,6 @@
 """Change data: the images of two dates and the masks of each part, ready for a loader."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cgeartheye.data.formats.masks import Legend
 from cgeartheye.data.image_io import read_image
 from cgeartheye.data.index.scene import refuse
 from cgeartheye.data.index.segmentation import Sample, survey_pairs
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 
@@ -50,6 +52,8 @@ def load_change_parts(data: ChangeData) -> ChangeParts:
     """
     found = survey_pairs(data)
     refuse(found.problems)
+    for note in found.notes:
+        log_info(f"note: {note}")
     chips = {
         part: ChangeChips(found.root, samples, found.legend, data)
         for part, samples in found.parts.items()
@@ -66,10 +70,24 @@ def read_pair(
         UserError: a file cannot be read, or they differ in size.
     """
     images = [read_image(path, bands, stretch) for path in (before, after)]
+    refuse_other_size(str(before), str(after), images)
+    return torch.cat(images)
+
+
+def refuse_other_size(before: str, after: str, images: Sequence[Tensor]) -> None:
+    """Make sure that the images of two dates have one size.
+
+    Args:
+        before: name of the first, for the message.
+        after: likewise of the second.
+        images: both, `[3, H, W]`.
+
+    Raises:
+        UserError: they have not.
+    """
     (height, width), (other_height, other_width) = (image.shape[1:] for image in images)
     if (height, width) != (other_height, other_width):
         raise UserError(
             f"{before} has {width} x {height} pixels, but its other date {after} has "
             f"{other_width} x {other_height}: bring both to the same area and size"
         )
-    return torch.cat(images)

@@ -76,10 +76,20 @@ class TimmBackbone(nn.Module):
             The features before the classifier `[B, C]`, and for each of `layers` a map
             `[B, channels, H / reduction, W / reduction]`; a transformer's last is normalised.
         """
+        features, maps = self.forward_maps(images, layers)
+        return self.model.forward_head(features, pre_logits=True), maps
+
+    def forward_maps(
+        self, images: Tensor, layers: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Encode images as `forward` does, without its pooling.
+
+        Returns:
+            What is pooled, `[B, C, h, w]` (convolutional) or `[B, tokens, C]`, and the maps.
+        """
         indices = resolve_layers(layers, self.depth)
         if not indices:
-            features = self.model.forward_features(images)
-            return self.model.forward_head(features, pre_logits=True), []
+            return self.model.forward_features(images), []
         order = sorted(set(indices))
         features, found = self.model.forward_intermediates(images, indices=order)
         maps: dict[int, Tensor] = dict(zip(order, found, strict=True))
@@ -87,8 +97,7 @@ class TimmBackbone(nn.Module):
         if last in maps and features.ndim == 3:
             patches = features[:, self.model.num_prefix_tokens :]
             maps[last] = patches.transpose(1, 2).unflatten(2, maps[last].shape[-2:])
-        pooled = self.model.forward_head(features, pre_logits=True)
-        return pooled, [maps[index] for index in indices]
+        return features, [maps[index] for index in indices]
 
     def load(self, path: Path) -> tuple[WeightsMetadata, str]:
         """Load weights with timm's names, or an EfficientNet's with those of its first port.

@@ -1,6 +1,6 @@
 """How a detector of change is built, fed, tested and used."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgeartheye.config import ChangeData, ChangeDetection, Normalization
-from cgeartheye.data import ChangeParts, Legend, load_change_parts, read_pair
+from cgeartheye.data import ChangeParts, Legend, load_change_parts, refuse_other_size
 from cgeartheye.data.checks.change import check_pairs
 from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.formats.masks import change_legend
 from cgeartheye.metrics.classification import ConfusionMatrix, changed_iou
-from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.change import change_panels, change_report
 from cgeartheye.reports.examples import Example
-from cgeartheye.tasks.change.module import ChangeTask
-from cgeartheye.tasks.dense.pipeline import DensePipeline, Files
-from cgeartheye.tasks.encoding import find_images
+from cgeartheye.tasks.dense.pipeline import DensePipeline
+from cgeartheye.tasks.inputs import Input, find_images, load_image
 from cgeartheye.utils.errors import UserError
 
 
 class ChangePipeline(DensePipeline):
-    """See `registry.Recipe`."""
+    """See `TaskPipeline`."""
 
     config: ChangeDetection
     images = ("image1", "image2")
@@ -42,10 +40,6 @@ class ChangePipeline(DensePipeline):
     def legend(self) -> Legend:
         """The classes, and how masks say them."""
         return change_legend(self.config.data)
-
-    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> ChangeTask:
-        """Put a new decoder on a backbone."""
-        return ChangeTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -64,8 +58,8 @@ class ChangePipeline(DensePipeline):
             )
         return state
 
-    def find(self, inputs: list[Path]) -> dict[Files, str]:
-        """Return pairs and their names.
+    def find(self, inputs: list[Path]) -> list[Input]:
+        """Return pairs.
 
         Raises:
             UserError: not two inputs, two files of which one is none, or images without a partner.
@@ -74,22 +68,22 @@ class ChangePipeline(DensePipeline):
             raise UserError("change needs two inputs: the image or folder of each date")
         before, after = (find_images([path]) for path in inputs)
         if all(path.is_file() for path in inputs):
-            return {(inputs[0], inputs[1]): inputs[1].name}
+            return [Input((inputs[0], inputs[1]), inputs[1].name)]
         of_stem = {str(Path(name).with_suffix("")): path for path, name in after.items()}
-        pairs: dict[Files, str] = {}
+        pairs = []
         for path, name in before.items():
             partner = of_stem.pop(str(Path(name).with_suffix("")), None)
             if partner is None:
                 raise UserError(f"{path} has no image of its name in {inputs[1]}: add it")
-            pairs[path, partner] = name
+            pairs.append(Input((path, partner), name))
         if of_stem:
             alone = next(iter(of_stem.values()))
             raise UserError(f"{alone} has no image of its name in {inputs[0]}: add it")
         return pairs
 
-    def unlabeled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
+    def unlabeled(self, inputs: Sequence[Input]) -> Dataset[dict[str, Any]]:
         """Return pairs without masks."""
-        return _Pairs(files, self.config.data)
+        return _Pairs(inputs, self.config.data)
 
     def panels(self, example: Example) -> np.ndarray:
         """Draw before, after, truth and prediction side by side."""
@@ -112,13 +106,15 @@ class ChangePipeline(DensePipeline):
 class _Pairs(Dataset[dict[str, Any]]):
     """Pairs without masks."""
 
-    def __init__(self, files: list[Files], data: ChangeData):
-        self._files, self._data = files, data
+    def __init__(self, inputs: Sequence[Input], data: ChangeData):
+        self._inputs, self._data = inputs, data
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._inputs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        before, after = self._files[index]
-        pair = read_pair(before, after, self._data.bands, self._data.stretch)
-        return {"image1": pair[:3], "image2": pair[3:], "index": index}
+        pair, data = self._inputs[index], self._data
+        before, after = (load_image(file, data.bands, data.stretch) for file in pair.images)
+        first, second = pair.image_names
+        refuse_other_size(first, second, (before, after))
+        return {"image1": before, "image2": after, "index": index}

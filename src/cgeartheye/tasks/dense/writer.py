@@ -1,5 +1,6 @@
 """Predicted masks as files."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +9,23 @@ from PIL import Image
 
 from cgeartheye.data import Legend
 from cgeartheye.data.image_io import quiet
+from cgeartheye.geo.georeference import placement_of
+from cgeartheye.geo.raster_writer import replacing_raster
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import replacing, write_image
+from cgeartheye.utils.io import write_image
 
 
-def check_names(names: dict[Path, str]) -> None:
+def check_names(images: Iterable[tuple[str, str]]) -> None:
     """Refuse images whose masks would have the same name, before any work is done.
 
     Args:
-        names: by path.
+        images: path and name of each.
 
     Raises:
         UserError: naming two of them.
     """
-    taken: dict[str, Path] = {}
-    for path, name in names.items():
+    taken: dict[str, str] = {}
+    for path, name in images:
         other = taken.setdefault(str(Path(name).with_suffix("")), path)
         if other != path:
             raise UserError(
@@ -31,7 +34,9 @@ def check_names(names: dict[Path, str]) -> None:
             )
 
 
-def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, image: Path) -> Path:
+def write_mask(
+    folder: Path, name: str, classes: np.ndarray, legend: Legend, image: Path | None
+) -> Path:
     """Write the class of every pixel, with the classes' colours as the file's palette.
 
     Args:
@@ -39,8 +44,8 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
         name: of the image, below the folder; the mask has another ending.
         classes: uint8 `[H, W]`, indices from 0.
         legend: the classes and their colours.
-        image: that was predicted. Where it lies somewhere on Earth the mask is a GeoTIFF that lies
-            there too, else a PNG.
+        image: file of what was predicted. Where it lies somewhere on Earth the mask is a GeoTIFF
+            that lies there too, else a PNG.
 
     Returns:
         The file.
@@ -48,7 +53,10 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
     Raises:
         UserError: it cannot be written.
     """
-    place = _place(image)
+    place = None
+    if image:
+        with quiet(), rasterio.open(image) as source:
+            place = placement_of(source)
     path = (folder / name).with_suffix(".tif" if place else ".png")
     if place is None:
         picture = Image.fromarray(classes)
@@ -57,7 +65,7 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
         return path
     height, width = classes.shape
     with (
-        replacing(path) as temporary,
+        replacing_raster(path) as temporary,
         quiet(),
         rasterio.open(
             temporary,
@@ -75,12 +83,3 @@ def write_mask(folder: Path, name: str, classes: np.ndarray, legend: Legend, ima
         target.write_colormap(1, dict(enumerate(legend.colors)))
         target.update_tags(**{f"CLASS_{n}": name for n, name in enumerate(legend.classes)})
     return path
-
-
-def _place(path: Path) -> dict[str, object] | None:
-    """Return how a raster lies on Earth, in rasterio's terms; none where it does not."""
-    with quiet(), rasterio.open(path) as source:
-        if source.crs and not source.transform.is_identity:
-            return {"crs": source.crs, "transform": source.transform}
-        points, crs = source.gcps
-        return {"crs": crs, "gcps": points} if points else None

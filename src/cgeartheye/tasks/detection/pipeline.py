@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from cgeartheye.data import (
     DetectionParts,
     box_fingerprint,
     load_detection_parts,
-    read_image,
 )
 from cgeartheye.data.checks.detection import check_boxes
 from cgeartheye.data.checks.findings import CheckResult
@@ -32,12 +31,13 @@ from cgeartheye.inference.merge_boxes import required_overlap
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.detection import detection_report
 from cgeartheye.reports.draw_boxes import draw_found
-from cgeartheye.tasks.base import half_when_frozen
 from cgeartheye.tasks.detection import writer
 from cgeartheye.tasks.detection.module import DetectionTask, pack
-from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode, find_images
-from cgeartheye.tasks.model_io import TestResult, device_of, predictions
-from cgeartheye.training.feature_cache import cached
+from cgeartheye.tasks.inputs import Input, load_image
+from cgeartheye.tasks.model_io import TestResult, device_of
+from cgeartheye.tasks.pipeline import TaskPipeline
+from cgeartheye.tasks.sources import SourceFactory, Views
+from cgeartheye.tasks.verdict import judge_boxes
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
@@ -48,8 +48,10 @@ from cgeartheye.utils.io import write_image
 _OBJECTS = ("boxes", "labels", "ignored")  # of a sample; as many as the image has
 
 
-class DetectionPipeline:
-    """See `registry.Recipe`."""
+class DetectionPipeline(TaskPipeline):
+    """See `TaskPipeline`."""
+
+    config: ObjectDetection
 
     def __init__(self, config: ObjectDetection):
         self.config = config
@@ -64,10 +66,6 @@ class DetectionPipeline:
         """Of the data."""
         return self.parts.classes
 
-    @property
-    def colors(self) -> None:
-        """Boxes have no colours of their own."""
-
     def gsd(self) -> float | None:
         """Metres a pixel of test images once they are resized."""
         data, first = self.config.data, self.parts.train.paths[0]
@@ -80,10 +78,6 @@ class DetectionPipeline:
     def facts(self) -> dict[str, float | None]:
         """What mapping needs to know of the data: how far the largest object reaches, pixels."""
         return {"largest": self.parts.train.largest_side()}
-
-    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> DetectionTask:
-        """Put a new detector on a backbone."""
-        return DetectionTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -103,10 +97,10 @@ class DetectionPipeline:
         if not self.config.decoder.num_dn_queries:
             state.pop("dn_query_generator.label_embedding.weight", None)
         last = state.get("bbox_head.cls_branches.0.weight")
-        if last is None:
+        if last is None or self.config.decoder.kind != "dino":
             raise UserError(
-                f"{path} holds no DINO (neck, encoder, decoder, bbox_head): name a run directory, "
-                "or train with backbone.weights set to this file"
+                f"{path} holds no DINO (neck, encoder, decoder, bbox_head) for decoder.kind=dino: "
+                "name a run directory, or train with backbone.weights set to this file"
             )
         if len(last) != classes:
             raise UserError(
@@ -124,13 +118,17 @@ class DetectionPipeline:
             )
         self._say_what_is_cut()
         self._say_what_is_too_many()
-        batch = self.config.data.batch_size
+        batch, sources = self.config.data.batch_size, SourceFactory(self.config, task, built)
         return Data(
-            train=self._training_source(task, built),
+            train=self._training_source(sources, task),
             train_batch=batch,
-            val=self._test_source(task, built, self.parts.val),
+            val=self._test_source(sources, task, self.parts.val),
             val_batch=batch,
         )
+
+    def training_files(self, sources: SourceFactory) -> FileSource:
+        """Return the source of training images in files."""
+        return sources.files(self.parts.train, _OBJECTS)
 
     def check_out(self, out: Path, tested: bool) -> None:
         """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
@@ -139,10 +137,10 @@ class DetectionPipeline:
     def test(
         self, task: DetectionTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
     ) -> TestResult:
-        """Test; see `Recipe`."""
+        """Test; see `TaskPipeline`."""
         started = time.monotonic()
         config, chips, device = self.config, self.parts.test, device_of(task)
-        source = self._test_source(task, built, chips)
+        source = self._test_source(SourceFactory(config, task, built), task, chips)
         metrics = evaluate(task, source, config.data.batch_size, config.training.precision)
         threshold = metrics.score_threshold
         found = {
@@ -176,30 +174,43 @@ class DetectionPipeline:
                     **environment(device),
                     "test": f"{time.monotonic() - started:.1f} s",
                 },
+                part=self.tested_part,
+                verdict=verdict,
             )
 
         facts = {"score": threshold} if threshold < 1 else {}  # 1: nothing that is right was found
-        return TestResult(metrics.compute(), report, facts)
+        support = [outcome.support for outcome in metrics.outcomes]
+        verdict = self.verdict(judge_boxes(metrics, chips.classes), support, chips.classes)
+        return TestResult(metrics.compute(), report, facts, self.tested_part, verdict)
 
-    def find(self, inputs: list[Path]) -> dict[Path, str]:
-        """Return images and their names."""
-        return find_images(inputs)
-
-    def predict(self, task: DetectionTask, found: Mapping[Path, str], out: Path) -> None:
-        """Find objects and write a table; see `box_tables` for the formats."""
-        config, paths = self.config, list(found)
-        images = _Images(paths, config.data)
+    def predict(self, task: DetectionTask, inputs: Sequence[Input]) -> Iterator[Detections]:
+        """Yield the objects in each image, in pixels of the image."""
+        config = self.config
+        images = _Images(inputs, config.data)
         source = FileSource(images, config.data.workers, device_of(task), self._listed())
-        rows = []
+        for prediction in self.predictions(task, source):
+            for found in prediction:
+                yield found.cpu()
+
+    def write(
+        self,
+        classes: tuple[str, ...],
+        inputs: Sequence[Input],
+        predictions: Iterable[Detections],
+        out: Path,
+    ) -> str:
+        """Write a table; see `writer.write_boxes` for the formats."""
+        rows = [
+            writer.Row(one.path, one.name, found)
+            for one, found in zip(inputs, predictions, strict=True)
+        ]
+        writer.write_boxes(out, rows, classes)
         counts: Counter[str] = Counter()
-        for prediction, batch in predictions(task, source, config):
-            for index, boxes in zip(batch["index"].tolist(), prediction, strict=True):
-                rows.append(writer.Row(paths[index], found[paths[index]], boxes.cpu()))
-                sure = boxes.labels[boxes.scores >= writer.LEAST_SCORE]
-                counts.update(task.classes[label] for label in sure.tolist())
-        writer.write_boxes(out, rows, task.classes)
+        for row in rows:
+            sure = row.preds.labels[row.preds.scores >= writer.LEAST_SCORE]
+            counts.update(classes[label] for label in sure.tolist())
         said = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
-        log_info(f"{len(rows)} images: {said or 'nothing found'}")
+        return f"{len(rows)} images: {said or 'nothing found'}"
 
     def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""
@@ -222,7 +233,7 @@ class DetectionPipeline:
         """Warn where an image has more objects than can be learnt or told."""
         queries, told = self.config.decoder.queries, self.config.max_detections
         learnt, tested = self.parts.train.most_boxes, self.parts.val.most_boxes
-        if learnt > queries:
+        if learnt > queries and self.config.decoder.kind == "dino":
             log_info(
                 f"note: an image has {learnt} objects, of which decoder.queries={queries} can find "
                 "no more than that, in training too: set it to twice as many, or cut the images"
@@ -237,67 +248,45 @@ class DetectionPipeline:
         """Fields of tests whose tensors differ in size."""
         return _OBJECTS if self.config.data.resize else (*_OBJECTS, "image")
 
-    def _training_source(self, task: DetectionTask, built: BackboneBundle) -> Source:
+    def _training_source(self, sources: SourceFactory, task: DetectionTask) -> Source:
         """Return where training batches come from: the cache, or files."""
-        config, chips, device = self.config, self.parts.train, device_of(task)
-        if not self._caches():
-            return FileSource(chips, config.data.workers, device, _OBJECTS)
-        drawn = {"scale", "flips", "color_jitter", "min_visibility", "min_box_size"}
-        facts = self._facts(task, chips, drawn)
-        samples = self._views(_Crops(chips, "image"))
-        features = self._features(task, built, samples, len(chips), facts)
-        if features is None:
-            return FileSource(chips, config.data.workers, device, _OBJECTS)
-        box_dim = (8 if task.oriented else 4) + 1
-        objects = cached(
-            cache_folder(config),
-            {"objects": True, **samples.facts, **facts},
-            (len(chips), samples.views, max(chips.most_boxes, 1), box_dim),
-            lambda: encode(config, device, self._views(_Crops(chips, "objects")), torch.clone),
-            np.float32,
-        )
-        return FeatureSource({"features": features, "objects": objects}, device)
+        chips = self.parts.train
 
-    def _test_source(self, task: DetectionTask, built: BackboneBundle, chips: BoxChips) -> Source:
+        @cache
+        def facts() -> dict[str, object]:
+            return self._facts(
+                chips, {"scale", "flips", "color_jitter", "min_visibility", "min_box_size"}
+            )
+
+        def beside_objects(features: np.ndarray) -> Source:
+            views = self._views(_Crops(chips, "objects"))
+            shape = max(chips.most_boxes, 1), (8 if task.oriented else 4) + 1
+            objects = sources.labels_of("objects", views, facts(), shape, np.float32)
+            return FeatureSource({"features": features, "objects": objects}, sources.device)
+
+        views = self._views(_Crops(chips, "image"))
+        return sources.features_of(views, facts, beside_objects, sources.files(chips, _OBJECTS))
+
+    def _test_source(self, sources: SourceFactory, task: DetectionTask, chips: BoxChips) -> Source:
         """Return where test images come from: the cache, or files."""
-        config, device = self.config, device_of(task)
-        source = FileSource(chips, config.data.workers, device, self._listed())
-        if not self._caches() or not config.data.resize or task.tta:
+        source = sources.files(chips, self._listed())
+        # Features of an image do not give those of its mirror image, nor those of its windows.
+        if not self.config.data.resize or task.tta:
             return source
-        samples = Views(len(chips), 0, 0, _TestViews(chips))
-        features = self._features(task, built, samples, len(chips), self._facts(task, chips, set()))
-        return source if features is None else _EncodedChips(features, chips, device)
+        return sources.features_of(
+            Views(len(chips), 0, 0, _TestViews(chips)),
+            lambda: self._facts(chips, set()),
+            lambda features: _EncodedChips(features, chips, sources.device),
+            source,
+        )
 
-    def _caches(self) -> bool:
-        return self.config.backbone.tuning == "frozen" and self.config.cache.enabled
-
-    def _facts(self, task: DetectionTask, chips: BoxChips, drawn: set[str]) -> dict[str, Any]:
-        """All that features depend on beside the backbone and the views."""
+    def _facts(self, chips: BoxChips, drawn: set[str]) -> dict[str, object]:
+        """Return all that views of images depend on."""
         pixels = {"image_size", "resize", "bands", "stretch", "boxes"} | drawn
         return {
             "images": self.config.data.model_dump(mode="json", include=pixels),
-            "layers": task.layers,
-            "half": half_when_frozen(device_of(task)),
             "data": box_fingerprint(chips),
         }
-
-    def _features(
-        self,
-        task: DetectionTask,
-        built: BackboneBundle,
-        samples: Views,
-        count: int,
-        facts: Mapping[str, Any],
-    ) -> np.ndarray | None:
-        task.eval()
-        return cached_features(
-            self.config,
-            built,
-            (count, max(samples.views, 1), *task.encoded_shape),
-            lambda: encode(self.config, device_of(task), samples, task.encode),
-            {**facts, **samples.facts},
-            str(samples),
-        )
 
     def _views(self, load: "_Crops") -> Views:
         return Views(len(load.chips), self.config.cache.views, self.config.training.seed, load)
@@ -375,14 +364,15 @@ class _EncodedChips:
 class _Images(Dataset[dict[str, Any]]):
     """Images without boxes, as a test sees them."""
 
-    def __init__(self, paths: list[Path], data: DetectionData):
-        self._paths, self._data = paths, data
+    def __init__(self, inputs: Sequence[Input], data: DetectionData):
+        self._inputs, self._data = inputs, data
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._inputs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         data = self._data
-        image = read_image(self._paths[index], data.bands, data.stretch)
+        (file,) = self._inputs[index].images
+        image = load_image(file, data.bands, data.stretch)
         view = eval_view(image, data.image_size, data.resize)
         return {"image": view, "size": torch.tensor(image.shape[1:]), "index": index}

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,29 +19,32 @@ from cgeartheye.data import (
     eval_transform,
     fingerprint,
     load_parts,
-    read_image,
 )
 from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.checks.scene import check_scenes
 from cgeartheye.data.image_io import read_header
 from cgeartheye.geo.georeference import pixel_size
 from cgeartheye.models.backbone import BackboneBundle
-from cgeartheye.tasks.encoding import Views, cached_features, encode, find_images
-from cgeartheye.tasks.model_io import TestResult, device_of, predictions
+from cgeartheye.tasks.inputs import Input, load_image
+from cgeartheye.tasks.model_io import TestResult, device_of
+from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.scene import writer
 from cgeartheye.tasks.scene.module import ScenePrediction, SceneTask
 from cgeartheye.tasks.scene.report import save_pictures, write_report
+from cgeartheye.tasks.sources import SourceFactory, Views
+from cgeartheye.tasks.verdict import judge_labels
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.trainer import Data, evaluate
-from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 Piece = tuple[np.ndarray, ...]
 
 
-class ScenePipeline:
-    """See `registry.Recipe`."""
+class ScenePipeline(TaskPipeline):
+    """See `TaskPipeline`."""
+
+    config: SceneClassification
 
     def __init__(self, config: SceneClassification):
         self.config = config
@@ -56,24 +59,12 @@ class ScenePipeline:
         """Of the data."""
         return self.parts.classes
 
-    @property
-    def colors(self) -> None:
-        """Scenes have no colours of their own."""
-
     def gsd(self) -> float | None:
         """Metres a pixel of test images once they are resized."""
         data, first = self.config.data, self.parts.train.paths[0]
         pixel = data.gsd or pixel_size(first)
         header = read_header(first)
         return pixel and pixel * min(header.width, header.height) / data.resize_to
-
-    def facts(self) -> dict[str, float | None]:
-        """Nothing else is needed."""
-        return {}
-
-    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> SceneTask:
-        """Put a new classifier on a backbone."""
-        return SceneTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -95,13 +86,17 @@ class ScenePipeline:
 
     def data(self, task: SceneTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
-        batch = self.config.data.batch_size
+        batch, sources = self.config.data.batch_size, SourceFactory(self.config, task, built)
         return Data(
-            train=self._source(built, task, self.parts.train, self.config.cache.views),
+            train=self._source(sources, self.parts.train, self.config.cache.views),
             train_batch=batch,
-            val=self._source(built, task, self.parts.val, views=0),
+            val=self._source(sources, self.parts.val, views=0),
             val_batch=batch,
         )
+
+    def training_files(self, sources: SourceFactory) -> FileSource:
+        """Return the source of training images in files."""
+        return sources.files(self.parts.train)
 
     def check_out(self, out: Path, tested: bool) -> None:
         """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
@@ -110,13 +105,12 @@ class ScenePipeline:
     def test(
         self, task: SceneTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
     ) -> TestResult:
-        """Test; see `Recipe`."""
+        """Test; see `TaskPipeline`."""
         started = time.monotonic()
         config, chips = self.config, self.parts.test
-        if task.tta:
-            source: Source = FileSource(chips, config.data.workers, device_of(task))
-        else:
-            source = self._source(built, task, chips, views=0)
+        sources = SourceFactory(config, task, built)
+        # Features of an image do not give those of its mirror image.
+        source = sources.files(chips) if task.tta else self._source(sources, chips, views=0)
         pieces: list[Piece] = []
 
         def keep(prediction: ScenePrediction, batch: Batch) -> None:
@@ -134,29 +128,46 @@ class ScenePipeline:
                 writer.write_rows(out, _rows(chips, probabilities), chips.classes)
             if show_dir:
                 save_pictures(show_dir, chips, probabilities)
-            write_report(path, config, task, chips, metrics, probabilities, features, started)
+            write_report(
+                path,
+                config,
+                task,
+                chips,
+                metrics,
+                probabilities,
+                features,
+                started,
+                self.tested_part,
+                verdict,
+            )
 
-        return TestResult(metrics.compute(), report)
+        confusion = metrics.confusion
+        found = judge_labels(confusion, chips.classes)
+        verdict = self.verdict(found, confusion.support.tolist(), chips.classes)
+        return TestResult(metrics.compute(), report, part=self.tested_part, verdict=verdict)
 
-    def find(self, inputs: list[Path]) -> dict[Path, str]:
-        """Return images and their names."""
-        return find_images(inputs)
+    def predict(self, task: SceneTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
+        """Yield the probabilities float32 `[classes]` of each image."""
+        config = self.config
+        source = FileSource(_Images(inputs, config.data), config.data.workers, device_of(task))
+        for prediction in self.predictions(task, source):
+            yield from prediction.probabilities.cpu().numpy()
 
-    def predict(self, task: SceneTask, found: Mapping[Path, str], out: Path) -> None:
-        """Classify images and write a table; see `writer.write_rows` for the formats."""
-        config, paths = self.config, list(found)
-        source = FileSource(_Images(paths, config.data), config.data.workers, device_of(task))
-        rows = []
-        for prediction, batch in predictions(task, source, config):
-            rows += [
-                writer.Row(paths[index], scores)
-                for index, scores in zip(
-                    batch["index"].tolist(), prediction.probabilities.cpu().numpy(), strict=True
-                )
-            ]
-        writer.write_rows(out, rows, task.classes)
-        counts = Counter(task.classes[int(row.probabilities.argmax())] for row in rows)
-        log_info(
+    def write(
+        self,
+        classes: tuple[str, ...],
+        inputs: Sequence[Input],
+        predictions: Iterable[np.ndarray],
+        out: Path,
+    ) -> str:
+        """Write a table; see `writer.write_rows` for the formats."""
+        rows = [
+            writer.Row(str(one.path or one.name), scores, path=one.path)
+            for one, scores in zip(inputs, predictions, strict=True)
+        ]
+        writer.write_rows(out, rows, classes)
+        counts = Counter(classes[int(row.probabilities.argmax())] for row in rows)
+        return (
             f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}"
         )
 
@@ -164,39 +175,26 @@ class ScenePipeline:
         """Examine the data."""
         return check_scenes(self.config, normalization, progress)
 
-    def _source(
-        self, built: BackboneBundle, task: SceneTask, chips: SceneChips, views: int
-    ) -> Source:
+    def _source(self, sources: SourceFactory, chips: SceneChips, views: int) -> Source:
         """Return where batches of chips come from: the cache, or files.
 
         Args:
-            built: facts of the backbone.
-            task: on its device.
+            sources: of the task.
             chips: one part of the data.
             views: augmented views of each chip that the cache keeps; 0: the one that tests see.
         """
-        config, device = self.config, device_of(task)
-        if config.backbone.tuning == "frozen" and config.cache.enabled:
-            pixels = {"image_size", "bands", "stretch"} | ({"crop_area"} if views else set())
-            facts = {
-                "images": config.data.model_dump(mode="json", include=pixels),
-                "resize_to": None if views else config.data.resize_to,
+        data, labels = self.config.data, np.array(chips.labels)[:, None]
+        pixels = {"image_size", "bands", "stretch"} | ({"crop_area"} if views else set())
+        return sources.features_of(
+            chip_views(self.config, chips, views),
+            lambda: {
+                "images": data.model_dump(mode="json", include=pixels),
+                "resize_to": None if views else data.resize_to,
                 "data": fingerprint(chips),
-            }
-            samples = chip_views(config, chips, views)
-            task.eval()
-            features = cached_features(
-                config,
-                built,
-                (len(samples), max(views, 1), task.backbone.embed_dim),
-                lambda: encode(config, device, samples, task.encode),
-                {**facts, **samples.facts},
-                str(samples),
-            )
-            if features is not None:
-                labels = np.array(chips.labels)[:, None]
-                return FeatureSource({"features": features, "label": labels}, device)
-        return FileSource(chips, config.data.workers, device)
+            },
+            lambda features: FeatureSource({"features": features, "label": labels}, sources.device),
+            sources.files(chips),
+        )
 
 
 def chip_views(config: SceneClassification, chips: SceneChips, views: int) -> Views:
@@ -207,20 +205,21 @@ def chip_views(config: SceneClassification, chips: SceneChips, views: int) -> Vi
 class _Images(Dataset[dict[str, Any]]):
     """Images without labels, as a test sees them."""
 
-    def __init__(self, paths: list[Path], data: SceneData):
-        self.paths, self._data = paths, data
+    def __init__(self, inputs: Sequence[Input], data: SceneData):
+        self._inputs, self._data = inputs, data
         self._transform = eval_transform(data.image_size, data.resize_to)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._inputs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = read_image(self.paths[index], self._data.bands, self._data.stretch)
+        (file,) = self._inputs[index].images
+        image = load_image(file, self._data.bands, self._data.stretch)
         return {"image": self._transform(tv_tensors.Image(image)), "index": index}
 
 
 def _rows(chips: SceneChips, probabilities: np.ndarray) -> list[writer.Row]:
     return [
-        writer.Row(Path(name), scores, chips.classes[label])
+        writer.Row(name, scores, chips.classes[label])
         for name, scores, label in zip(chips.names, probabilities, chips.labels, strict=True)
     ]

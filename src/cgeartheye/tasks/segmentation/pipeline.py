@@ -1,6 +1,6 @@
 """How a segmenter is built, fed, tested and used."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cgeartheye.config import Normalization, SegmentationData, SemanticSegmentation
-from cgeartheye.data import Legend, SegmentationParts, load_segmentation_parts, read_image
+from cgeartheye.data import Legend, SegmentationParts, load_segmentation_parts
 from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.checks.segmentation import check_masks
 from cgeartheye.data.formats.masks import make_legend
 from cgeartheye.metrics.classification import ConfusionMatrix
-from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.examples import Example
 from cgeartheye.reports.segmentation import four_panels, segmentation_report
-from cgeartheye.tasks.dense.pipeline import DensePipeline, Files
-from cgeartheye.tasks.encoding import find_images
-from cgeartheye.tasks.segmentation.module import SegmentationTask
+from cgeartheye.tasks.dense.pipeline import DensePipeline
+from cgeartheye.tasks.inputs import Input, find_inputs, load_image
 from cgeartheye.utils.errors import UserError
 
 
 class SegmentationPipeline(DensePipeline):
-    """See `registry.Recipe`."""
+    """See `TaskPipeline`."""
 
     config: SemanticSegmentation
     images = ("image",)
@@ -42,10 +40,6 @@ class SegmentationPipeline(DensePipeline):
     def legend(self) -> Legend:
         """The classes of the data, and how its masks say them."""
         return make_legend(self.config.data)
-
-    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> SegmentationTask:
-        """Put a new decoder on a backbone."""
-        return SegmentationTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -68,13 +62,13 @@ class SegmentationPipeline(DensePipeline):
             )
         return state
 
-    def find(self, inputs: list[Path]) -> dict[Files, str]:
-        """Return images and their names."""
-        return {(path,): name for path, name in find_images(inputs).items()}
+    def find(self, inputs: list[Path]) -> list[Input]:
+        """Return images."""
+        return find_inputs(inputs)
 
-    def unlabeled(self, files: list[Files]) -> Dataset[dict[str, Any]]:
+    def unlabeled(self, inputs: Sequence[Input]) -> Dataset[dict[str, Any]]:
         """Return images without masks."""
-        return _Images(files, self.config.data)
+        return _Images(inputs, self.config.data)
 
     def panels(self, example: Example) -> np.ndarray:
         """Draw image, truth, prediction and errors side by side."""
@@ -97,12 +91,13 @@ class SegmentationPipeline(DensePipeline):
 class _Images(Dataset[dict[str, Any]]):
     """Images without masks."""
 
-    def __init__(self, files: list[Files], data: SegmentationData):
-        self._paths, self._data = [path for (path,) in files], data
+    def __init__(self, inputs: Sequence[Input], data: SegmentationData):
+        self._inputs, self._data = inputs, data
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._inputs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = read_image(self._paths[index], self._data.bands, self._data.stretch)
+        (file,) = self._inputs[index].images
+        image = load_image(file, self._data.bands, self._data.stretch)
         return {"image": image, "index": index}

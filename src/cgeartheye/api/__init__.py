@@ -1,0 +1,1 @@
+"""The Python API: what `import cgeartheye` offers, a file for each concern."""

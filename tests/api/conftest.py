@@ -1,0 +1,183 @@
+"""A folder as a user of the API has it: chips, a config, a trained run, a scene."""
+
+import os
+import random
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+
+import cgeartheye as cge
+
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "commands")]  # the toys
+
+from toy_change import draw_pair
+from toy_land import draw
+from toy_scene import write_scene
+from toy_things import CLASSES as THINGS
+from toy_things import write_things
+
+CLASSES = ("brick", "field", "water", "wood")
+COLORS = ((150, 110, 90), (125, 130, 90), (90, 105, 140), (85, 118, 85))
+TRAINING = {"epochs": 1, "log_every": 1, "device": "cpu", "lr": 1e-2}
+
+
+def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
+    noise = np.random.default_rng([label, seed]).normal(0, 20, (side, side, 3))
+    return (np.array(COLORS[label]) + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples of docstrings and docs name: chips/, mine.yaml, runs/mine, scene.tif."""
+    root = tmp_path_factory.mktemp("workspace")
+    for label, name in enumerate(CLASSES):
+        (root / "chips" / name).mkdir(parents=True)
+        for seed in range(4):
+            Image.fromarray(draw_chip(label, seed)).save(root / "chips" / name / f"{seed}.png")
+    (root / "mine.yaml").write_text(
+        "backbone: {name: tiny}\n"
+        "data: {root: chips, image_size: 28, batch_size: 8, workers: 0, gsd: 0.75,\n"
+        "  train_fraction: 0.5}\n"
+        "training: {epochs: 2, lr: 1e-2, log_every: 1, device: cpu}\n"
+        "cache: {views: 1}\n"
+    )
+    write_scene(root / "scene.tif", draw(5, 112, 168)[0])
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        cge.train("mine.yaml", progress=False)
+    finally:
+        os.chdir(before)
+    return root
+
+
+@pytest.fixture
+def fresh_workspace(workspace: Path, tmp_path: Path) -> Path:
+    """A copy of the workspace, for examples that write into it."""
+    return Path(shutil.copytree(workspace, tmp_path / "workspace"))
+
+
+def _train(fields: dict[str, Any], root: Path) -> Path:
+    shared = {"training": TRAINING, "cache": {"views": 1}, "work_dir": root / "run"}
+    return cge.train({**shared, **fields}, progress=False).path
+
+
+@pytest.fixture(scope="session")
+def land_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained segmenter of three kinds of land."""
+    root = tmp_path_factory.mktemp("land")
+    for part, count in (("train", 4), ("val", 2)):
+        for kind in ("Img", "Label"):
+            (root / part / kind).mkdir(parents=True)
+        for seed in range(count):
+            for kind, picture in zip(("Img", "Label"), draw(seed, 56, 70), strict=True):
+                Image.fromarray(picture).save(root / part / kind / f"{seed}.png")
+    data = {"root": root, "classes": ["wood", "field", "water"], "image_size": 56, "workers": 0}
+    return _train(
+        {
+            "task": "semantic_segmentation",
+            "backbone": {"name": "tiny", "weights": "random"},
+            "data": data,
+            "decoder": {"kind": "light", "channels": 32},
+        },
+        root,
+    )
+
+
+@pytest.fixture(scope="session")
+def change_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained detector of change; its data lie beside it, `val/Image1` and so on."""
+    root = tmp_path_factory.mktemp("pairs")
+    for part, count in (("train", 4), ("val", 2)):
+        for seed in range(count):
+            before, after, mask = draw_pair(seed, 60, 64)
+            pictures = {"Image1": before, "Image2": after, "Label": mask.astype(np.uint8) * 255}
+            for kind, picture in pictures.items():
+                (root / part / kind).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(picture).save(root / part / kind / f"{seed}.png")
+    return _train(
+        {
+            "task": "change_detection",
+            "backbone": {"name": "tiny", "weights": "random", "layer_scale": 0.5},
+            "data": {"root": root, "image_size": 56, "workers": 0},
+            "decoder": {"kind": "light", "channels": 32},
+        },
+        root,
+    )
+
+
+@pytest.fixture(scope="session")
+def things_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained detector of oriented objects; its data lie beside it, `images/val` and so on."""
+    root = tmp_path_factory.mktemp("things")
+    write_things(root, "train", {f"t{n}": (n, 112, 112) for n in range(4)})
+    write_things(root, "val", {"v0": (100, 112, 112), "v1": (101, 80, 112)})
+    return _train(
+        {
+            "task": "object_detection",
+            "backbone": {"name": "tiny", "weights": "random", "layer_scale": 0.5},
+            "data": {
+                "root": root,
+                "boxes": "oriented",
+                "annotations": "Annotations/Oriented Bounding Boxes",
+                "classes": THINGS,
+                "image_size": 112,
+                "workers": 0,
+            },
+            "decoder": {
+                "channels": 32,
+                "queries": 20,
+                "encoder_layers": 1,
+                "decoder_layers": 1,
+                "heads": 4,
+                "ffn_dim": 64,
+            },
+        },
+        root,
+    )
+
+
+def _global_state() -> dict[str, Any]:
+    return {
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002 - that it is left alone
+        "random": random.getstate(),
+        "gradients": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "default type": torch.get_default_dtype(),
+        "folder": os.getcwd(),
+        "environment": {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},
+        "matplotlib": {k: v for k, v in mpl.rcParams.items() if k not in {"backend"}},
+        "GDAL": rasterio.env.hasenv(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def figures_closed() -> Iterator[None]:
+    """Plots of one test are none of the next."""
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Every test of the API ends with the global state that it began with."""
+    before, filters = _global_state(), list(warnings.filters)
+    yield
+    after = _global_state()
+    for name, value in before.items():
+        assert after[name] == value, name
+    assert set(filters) <= set(warnings.filters)  # libraries add theirs as they are imported

@@ -1,0 +1,82 @@
+"""What every page claims holds: its links, its commands, its configs."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+sys.path.append(str(Path(__file__).parent))
+
+from blocks import DOCS, ROOT, Block, blocks_of, commands_of
+
+from cgeartheye.cli.main import app
+from cgeartheye.config.schema import KINDS
+
+PAGES = sorted(DOCS.rglob("*.md"))
+ALL = [ROOT / "README.md", ROOT / "README.zh.md", ROOT / "CONTRIBUTING.md", *PAGES]
+GENERATED = {"reference/commands.md", "reference/config.md", "contributing.md", "changelog.md"}
+LINK = re.compile(r"(?<!`)\]\((?!https?:|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
+ids = {"ids": lambda path: str(path.relative_to(ROOT))}
+
+
+@pytest.mark.parametrize("page", ALL, **ids)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        place = (page.parent / target).resolve()
+        inside = place.is_relative_to(DOCS) and str(place.relative_to(DOCS))
+        assert place.exists() or inside in GENERATED, f"{page.name}: {target}"
+
+
+def test_the_menu_names_every_page() -> None:
+    text = re.sub(r"!!python/\S+", "", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    named = set(re.findall(r"[\w/-]+\.(?:md|ipynb)", str(yaml.safe_load(text)["nav"])))
+    there = {str(page.relative_to(DOCS)) for page in PAGES}
+    assert there <= named
+    assert len(named) == len(set(named))
+
+
+@pytest.mark.parametrize("page", ALL, **ids)
+def test_commands_are_those_of_the_command_line(page: Path) -> None:
+    """Their names, options and numbers of arguments; nothing runs."""
+    for block in blocks_of(page):
+        if block.language == "bash":
+            for command in commands_of(block.text):
+                _parse(command)
+
+
+def _parse(command: str) -> None:
+    words = shlex.split(command, comments=True)
+    if "cgeartheye" in words:  # also behind torchrun -m, or a loop's do
+        words = words[words.index("cgeartheye") + 1 :]
+        for stop in ("|", "||", "&&", ";", "done"):
+            words = words[: words.index(stop)] if stop in words else words
+        command_or_group = get_command(app)
+        while hasattr(command_or_group, "commands"):
+            if words[0].startswith("-"):
+                return
+            known = command_or_group.commands
+            words, name = (words[1:], words[0]) if words[0] in known else (words, "run")
+            command_or_group = known[name]
+        command_or_group.make_context("cgeartheye", words)
+
+
+@pytest.mark.parametrize("page", ALL, **ids)
+def test_configs_are_valid(page: Path) -> None:
+    for block in blocks_of(page):
+        if block.language == "yaml":
+            _validate(block, page)
+
+
+def _validate(block: Block, page: Path) -> None:
+    values = yaml.safe_load(block.text)
+    task = values.get("task", "scene_classification")
+    if {"backbone", "data"} <= set(values) or task in {"jlssd", "pretraining"}:
+        KINDS[task].model_validate(values)
+        return
+    # A part of a config: its sections are those of one kind of run at least.
+    fitting = [kind for kind in KINDS.values() if set(values) <= set(kind.model_fields)]
+    assert fitting, f"{page.name}, line {block.line}"
