@@ -166,7 +166,7 @@ def write_and_note(survey: Survey, task: tuple[Block, Path]) -> None:
 
 
 def notes_of(folder: Path) -> Path:
-    """Where the processes note what they use for the blocks of a folder."""
+    """Return the folder in which processes note their use of resources for the blocks of a folder."""
     return folder.with_suffix(".txt")
 
 

@@ -51,7 +51,7 @@ class MapResult:
 
     @property
     def kind(self) -> str:
-        """What is mapped: `pixels`, `cells` (of a classifier) or `objects`."""
+        """Unit of the map: `pixels`, `cells` (of a classifier) or `objects`."""
         kind: str = self.info["kind"]
         return kind
 
@@ -260,7 +260,7 @@ def _paths(places: Place | Sequence[Place]) -> list[Path]:
 
 
 def _amount(entry: dict[str, Any]) -> float:
-    """How much of a class there is: objects, or square kilometres."""
+    """Amount of a class: objects, or square kilometres."""
     amount: float = entry["objects"] if "objects" in entry else entry["km2"]
     return amount
 

@@ -1,4 +1,4 @@
-"""How images become what a backbone sees, in plain torchvision transforms."""
+"""Preparation of images for a backbone, in plain torchvision transforms."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ _BICUBIC = v2.InterpolationMode.BICUBIC
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a backbone's weights need to know of the images.
+    """Requirements of a backbone's weights on the images.
 
     Attributes:
         mean: of the red, green and blue pixel values on the scale 0..255.

@@ -1,4 +1,4 @@
-"""What tasks learn from and are tested on."""
+"""Data that tasks learn from and are tested on."""
 
 from pathlib import Path
 from typing import Literal
@@ -83,7 +83,7 @@ class SceneData(Section):
 
 
 class MaskedData(Section):
-    """What all data with a mask for each image, or for each pair of images, have in common.
+    """Fields of all data with a mask for each image, or for each pair of images.
 
     A part (`train`, `val`, `test`) is a folder of images and one of masks below `root`, where
     `{part}` stands for its name and `*` for any folder, the same in all. Without `{part}` the

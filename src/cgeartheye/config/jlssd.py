@@ -34,7 +34,7 @@ class PlaceDesign(Section):
 
 
 class ChipCutting(Section):
-    """How chips are cut at the places (see `jlssd/chips/cut.py`)."""
+    """Settings of cutting chips at the places (see `jlssd/chips/cut.py`)."""
 
     mosaics: dict[str, Paths] = Field(
         min_length=1, description="of each season: COG, VRT or folders; any path that GDAL opens"
@@ -77,7 +77,7 @@ class ChipQuality(Section):
 
 
 class Curation(Section):
-    """How redundant places are thinned (see `jlssd/curation/curate.py`)."""
+    """Settings of thinning redundant places (see `jlssd/curation/curate.py`)."""
 
     backbone: Network = Field(description="frozen; its class tokens say what looks alike")
     num_places: Positive = Field(description="places")

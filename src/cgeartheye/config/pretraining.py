@@ -13,7 +13,7 @@ from cgeartheye.config.training import PretrainingSchedule
 
 
 class Views(Section):
-    """What teacher and student see of a sample (see `pretraining/views/sampling.py`)."""
+    """Views of a sample for teacher and student (see `pretraining/views/sampling.py`)."""
 
     global_size: Positive = Field(224, description="pixels a side of the 2 global crops")
     global_area: Shares = Field((0.32, 1.0), description="share of the image that one covers")

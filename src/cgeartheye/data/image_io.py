@@ -37,7 +37,7 @@ _Array = npt.NDArray[Any]
 
 
 class Header(NamedTuple):
-    """What a file says of its image before a pixel is decoded: pixels, and bits a band."""
+    """Header of an image file, read before a pixel is decoded: pixels, and bits a band."""
 
     width: int
     height: int
@@ -45,7 +45,7 @@ class Header(NamedTuple):
 
 
 class Georeference(NamedTuple):
-    """Where on Earth an image lies.
+    """Georeference of an image.
 
     Attributes:
         crs: the file's own reference system, `EPSG:32633` or, where it has no code, WKT.

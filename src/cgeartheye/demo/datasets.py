@@ -1,4 +1,4 @@
-"""What the demo learns from and maps, cut out of its world: chips, patches, pairs, boxes."""
+"""Data of the demo, cut out of its world: chips, patches, pairs, boxes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +49,7 @@ LATER = "EPSG:32651", 0.6, (3.0, -2.0)
 
 
 def north_of(world: World) -> Square:
-    """What is tested and mapped: the third of a world that nothing but chips is learned from."""
+    """Return the tested and mapped part: the third of a world that nothing but chips is learned from."""
     return 0, 0, world.size, world.size - held_out_from(world.size)
 
 

@@ -40,7 +40,7 @@ class Pair(Protocol):
 
 @dataclass(frozen=True)
 class Registration:
-    """What was measured.
+    """Measured shift between two dates.
 
     Attributes:
         rows: pixels of the first date by which the second one lies further down.

@@ -1,4 +1,4 @@
-"""Where a scene lies and how large its pixels are on the ground."""
+"""Position of a scene, and the size of its pixels on the ground."""
 
 import math
 import warnings
@@ -18,7 +18,7 @@ from cgeartheye.utils.errors import UserError
 
 
 class Place(NamedTuple):
-    """Where a scene lies.
+    """Position of a scene.
 
     Attributes:
         transform: from pixels (column, row of their upper left corners) to the map.

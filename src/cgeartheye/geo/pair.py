@@ -24,7 +24,7 @@ from cgeartheye.utils.errors import UserError
 
 @dataclass(frozen=True)
 class PairScene:
-    """What two dates both cover, with the face of a `Scene`.
+    """Area that two dates both cover, with the interface of a `Scene`.
 
     It has data where both dates have, and is 0 in all channels elsewhere.
 
@@ -91,7 +91,7 @@ class PairScene:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells its pixels and dates from others', for JSON."""
+        """Return values that distinguish its pixels and dates from others', for JSON."""
         found = self.registration
         return {
             "before": file_signature(self.before.files),
@@ -102,7 +102,7 @@ class PairScene:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of the dates, for JSON."""
+        """Return the facts of the dates, for JSON."""
         dates = [
             {
                 "date": date,

@@ -77,12 +77,12 @@ class Scene:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells its pixels from others', for JSON."""
+        """Return values that distinguish its pixels from others', for JSON."""
         return {"scenes": file_signature(self.files)}
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of it besides its place, for JSON."""
+        """Return the facts besides its position, for JSON."""
         return {"bands": self.bands, "stretch": self.stretch}
 
     def read(self, rows: Span, columns: Span) -> tuple[Bytes, Bools | None]:

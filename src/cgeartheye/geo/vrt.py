@@ -34,7 +34,7 @@ _GDAL_TYPES = {
 
 @dataclass(frozen=True)
 class _Tile:
-    """What a mosaic must know of one of its files."""
+    """Properties of one file of a mosaic."""
 
     path: Path
     width: int

@@ -28,7 +28,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class InterpWeights(NamedTuple):
-    """Where pixels of one grid lie in another: between `low` and `high`, the share `weight` on."""
+    """Positions of one grid's pixels in another: between `low` and `high`, the share `weight` on."""
 
     low: Ints
     high: Ints
@@ -249,7 +249,7 @@ def _band(columns: Axis, scene: Span, across: tuple[int, ...], window: int) -> C
 
 
 def _cell_starts(length: int, window: int) -> tuple[int, ...]:
-    """Where the windows of cells start; the last is moved in, so that it sees no more than data."""
+    """Return the starts of the windows of cells; the last is moved in, so that it sees only data."""
     return tuple(min(start, max(0, length - window)) for start in range(0, length, window))
 
 

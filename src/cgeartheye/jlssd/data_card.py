@@ -38,7 +38,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Dropped:
-    """What a step drops for one reason.
+    """Chips that a step drops for one reason.
 
     Attributes:
         step: design, cut, quality, curate or pack.

@@ -97,7 +97,7 @@ class RawRaster:
 
 @dataclass(frozen=True)
 class RasterStyle:
-    """What a GeoTIFF of the map says besides its bytes.
+    """Metadata of a GeoTIFF of the map.
 
     Attributes:
         transform: from pixels to the map.

@@ -17,7 +17,7 @@ from cgeartheye.mapping.polygonize import Reals, on_map
 
 
 class Size(NamedTuple):
-    """How large objects are on the ground, and how they lie.
+    """Sizes of objects on the ground, and their headings.
 
     Attributes:
         length: metres along the longer axis, `[n]`.

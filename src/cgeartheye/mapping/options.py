@@ -1,4 +1,4 @@
-"""What a user may ask of a map."""
+"""Options of a map."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from cgeartheye.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """How a scene is mapped.
+    """Options of the mapping of a scene.
 
     Attributes:
         gsd: metres a pixel that the model sees; none: what it was trained with, or, if that is

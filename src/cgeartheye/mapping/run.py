@@ -214,7 +214,7 @@ def _settings(
 
 
 def _finished(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
-    """What `map.json` holds, if the map is there and was made with these settings.
+    """Return the content of `map.json`, if the map is there and was made with these settings.
 
     Raises:
         UserError: the folder holds another map, or one that is not to be gone on with.

@@ -25,7 +25,7 @@ from cgeartheye.utils.errors import UserError
 
 
 class Features(NamedTuple):
-    """What a teacher makes of B images.
+    """Features of B images from a teacher.
 
     Attributes:
         images: float32 `[B, D]`, pooled features or class tokens; `[B, D, h, w]`, what is pooled,

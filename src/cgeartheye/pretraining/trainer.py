@@ -38,7 +38,7 @@ BACKBONE = "model.safetensors"  # the teacher's, in each checkpoint and in the r
 
 @dataclass
 class Position:
-    """How far a pre-training is; see `checkpoint.Position`.
+    """Position of a pre-training; see `checkpoint.Position`.
 
     Attributes:
         store: fingerprint of the images.

@@ -1,4 +1,4 @@
-"""What a run learns from, so that it never goes on with other data than it began with."""
+"""Identity of a run's data, so that it never goes on with other data than it began with."""
 
 import hashlib
 import json

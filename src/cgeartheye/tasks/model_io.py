@@ -58,7 +58,7 @@ class Model:
 
 @dataclass(frozen=True)
 class TestResult:
-    """What a test found.
+    """Result of a test.
 
     Attributes:
         figures: in percent.

@@ -1,4 +1,4 @@
-"""Where the batches of a task come from: files, or features that were encoded once."""
+"""Sources of a task's batches: files, or features that were encoded once."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping

@@ -48,7 +48,7 @@ _SIDE = 160  # pixels of each
 
 @dataclass(frozen=True)
 class MaskStats:
-    """What one mask is.
+    """Statistics of one mask.
 
     Attributes:
         width: in pixels.
@@ -67,7 +67,7 @@ class MaskStats:
 
 @dataclass(frozen=True)
 class Examined:
-    """What the pixels of a survey's files say.
+    """Statistics of the pixels of a survey's files.
 
     Attributes:
         facts: of each image that can be read.

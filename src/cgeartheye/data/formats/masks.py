@@ -1,4 +1,4 @@
-"""What the pixels of a mask mean: mask files of every kind become class indices."""
+"""Meaning of the pixels of a mask: mask files of every kind become class indices."""
 
 from collections import Counter
 from collections.abc import Mapping

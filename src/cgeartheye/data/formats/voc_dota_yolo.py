@@ -1,4 +1,4 @@
-"""What annotations are, and text files of DOTA and YOLO; XML is in `annotation_xml.py`.
+"""Annotations, and text files of DOTA and YOLO; XML is in `annotation_xml.py`.
 
 A mistake does not end the reading: it is noted with its file and line, so that the doctor can tell
 all of them.

@@ -1,4 +1,4 @@
-"""What a config's scene data are, and everything that is wrong with how they are described.
+"""Scene data of a config, and everything that is wrong with their description.
 
 Training stops at the first problem and the doctor lists them all, so this page collects problems
 instead of raising them. It reads lists and folders, never a pixel.
@@ -46,7 +46,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
+    """Result of a survey of scenes.
 
     Attributes:
         root: the folder that holds the images.

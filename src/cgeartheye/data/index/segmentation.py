@@ -30,7 +30,7 @@ class Sample:
 
 
 class Folder(NamedTuple):
-    """Where images or masks are.
+    """Folder of images or masks.
 
     Attributes:
         pattern: a folder below the root, with `{part}` and `*`.
@@ -49,7 +49,7 @@ class Folder(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskSurvey:
-    """What was found.
+    """Result of a survey of masks.
 
     Attributes:
         root: the folder that holds images and masks.

@@ -167,7 +167,7 @@ def _linked(path: str, link: Path) -> Path:
 
 
 def _grid_of(path: Path) -> object:
-    """What files of one layer have in common."""
+    """Return the properties that files of one layer share."""
     try:
         with (
             warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),

@@ -33,7 +33,7 @@ CELLS = "cells"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a design is made from.
+    """Inputs of a design.
 
     Attributes:
         regions: a vector file.

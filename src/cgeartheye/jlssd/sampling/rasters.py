@@ -40,7 +40,7 @@ _PIXELS = 24 * 2**20  # that are held at a time
 
 @dataclass(frozen=True)
 class Source:
-    """What GDAL is asked to open.
+    """Source that GDAL is asked to open.
 
     Attributes:
         name: for messages.
@@ -294,7 +294,7 @@ def _within(low: float, high: float, length: int) -> tuple[int, int]:
 
 
 def _shrinking(north: float, south: float) -> float:
-    """How long a degree along a parallel is, as a share of one at the equator; the longest."""
+    """Return the length of a degree along a parallel as a share of one at the equator; the longest."""
     return math.cos(math.radians(min(abs(north), abs(south)))) if north * south > 0 else 1.0
 
 

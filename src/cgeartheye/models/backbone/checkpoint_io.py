@@ -40,7 +40,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class WeightsMetadata:
-    """What weights were trained with, where their file says it.
+    """Settings that weights were trained with, where their file records them.
 
     Attributes:
         mean: of the red, green and blue pixel values on the scale 0..255.

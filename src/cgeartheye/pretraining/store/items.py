@@ -1,4 +1,4 @@
-"""What is packed, one by one: image files, the rows of a table, the chips of a raster."""
+"""Items to pack, one by one: image files, the rows of a table, the chips of a raster."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are read and written.
+    """Settings of reading and writing images.
 
     Attributes:
         chip_size: pixels a side of the chips that rasters are cut into; none: images stay whole.

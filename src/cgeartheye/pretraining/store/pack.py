@@ -21,7 +21,7 @@ from cgeartheye.utils.tables import read_rows, write_csv
 
 @dataclass
 class Packed:
-    """What packing did, and what the store holds now.
+    """Result of packing, and what the store holds now.
 
     Attributes:
         added: images that are new.

@@ -1,4 +1,4 @@
-"""How a model that gives every pixel a class is built, fed, tested and used."""
+"""Pipeline of a model that gives every pixel a class: it is built, fed, tested and used."""
 
 import time
 from abc import abstractmethod
@@ -78,7 +78,7 @@ class DensePipeline(TaskPipeline):
     @property
     @abstractmethod
     def write_report(self) -> Callable[..., None]:
-        """What writes `report.html`."""
+        """Return the function that writes `report.html`."""
 
     @property
     def classes(self) -> tuple[str, ...]:

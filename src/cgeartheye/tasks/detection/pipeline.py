@@ -1,4 +1,4 @@
-"""How a detector is built, fed, tested and used."""
+"""Pipeline of a detector: it is built, fed, tested and used."""
 
 import time
 from collections import Counter
@@ -76,7 +76,7 @@ class DetectionPipeline(TaskPipeline):
         return pixel
 
     def facts(self) -> dict[str, float | None]:
-        """What mapping needs to know of the data: how far the largest object reaches, pixels."""
+        """Return the facts of the data that mapping needs: the size of the largest object, pixels."""
         return {"largest": self.parts.train.largest_side()}
 
     def published_decoder(

@@ -1,4 +1,4 @@
-"""How a scene classifier is built, fed, tested and used."""
+"""Pipeline of a scene classifier: it is built, fed, tested and used."""
 
 import time
 from collections import Counter
