@@ -166,7 +166,7 @@ def write_and_note(survey: Survey, task: tuple[Block, Path]) -> None:
 
 
 def notes_of(folder: Path) -> Path:
-    """Return the folder in which processes note their use of resources for the blocks of a folder."""
+    """Return the folder of the processes' notes on their use of resources for a folder's blocks."""
     return folder.with_suffix(".txt")
 
 

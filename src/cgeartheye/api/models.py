@@ -75,7 +75,7 @@ class Model:
 
     @property
     def gsd(self) -> float | None:
-        """Metres a pixel of what it saw in training, if known."""
+        """GSD in m/px of what it saw in training, if known."""
         return self.loaded.files.gsd
 
     @property

@@ -19,7 +19,7 @@ class Preprocessing:
     Attributes:
         mean: of the red, green and blue pixel values on the scale 0..255.
         std: their standard deviations.
-        gsd: metres a pixel that the weights were trained at, if known.
+        gsd: m/px that the weights were trained at, if known.
         multiple_of: sides of an image are multiples of so many pixels, the patch size.
 
     Examples:

@@ -113,7 +113,7 @@ def build(
 
 def _log_notes(built: BackboneBundle) -> None:
     for note in built.notes:
-        log_info(f"note: {note}")
+        log_info(f"backbone: {note}")
 
 
 def load(

@@ -168,7 +168,9 @@ class Pretraining(Run):
     @model_validator(mode="after")
     def _gsd_is_known(self) -> "Pretraining":
         if self.backbone.gsd is None:
-            raise ValueError("backbone.gsd is needed: metres a pixel of the images, about")
+            raise ValueError(
+                "backbone.gsd is not set: give the approximate GSD of the images in m/px"
+            )
         return self
 
     @model_validator(mode="after")

@@ -72,7 +72,10 @@ class ChangeDecoder(Section):
 
 
 class DetectionDecoder(Section):
-    """Decoder of feature maps into boxes: a query detector, DINO (Zhang et al. 2022), or a dense one that learns from few images in minutes, to which only the first three fields matter.
+    """Decoder of feature maps into boxes.
+
+    A query detector, DINO (Zhang et al. 2022), or a dense one that learns from few images in
+    minutes, to which only the first three fields matter.
     """
 
     kind: Literal["dino", "light"] = "dino"

@@ -48,7 +48,7 @@ class Georeference(NamedTuple):
     """Georeference of an image.
 
     Attributes:
-        crs: the file's own reference system, `EPSG:32633` or, where it has no code, WKT.
+        crs: the file's own CRS, `EPSG:32633` or, where it has no code, WKT.
         geometry: its outline as a GeoJSON geometry, longitude and latitude (WGS 84), cut at the
             antimeridian.
     """
@@ -111,7 +111,7 @@ def read_georeference(path: Path) -> Georeference | None:
     """Read where an image lies, from its transform or its ground control points.
 
     Returns:
-        None where the file has no reference system.
+        None where the file has no CRS.
 
     Raises:
         UserError: a missing or unreadable file.

@@ -1,4 +1,4 @@
-"""A scene as it is seen on the grid of another, whatever its own grid and reference system."""
+"""A scene as it is seen on the grid of another, whatever its own grid and CRS."""
 
 import functools
 import itertools
@@ -27,7 +27,7 @@ class PixelGrid(NamedTuple):
 
     Attributes:
         transform: from pixels to the map.
-        crs: of the map; none if both scenes are on no map.
+        crs: of the map; none if both scenes are not georeferenced.
     """
 
     transform: Affine
@@ -184,7 +184,7 @@ def footprint(scene: Scene, grid: PixelGrid) -> shapely.Geometry:
     """Return what a scene covers, in a grid's pixels; everything if not all of it has a place.
 
     Raises:
-        pyproj.exceptions.ProjError: no way leads from one reference system to the other.
+        pyproj.exceptions.ProjError: no way leads from one CRS to the other.
     """
     share = np.linspace(0, 1, _BORDER)[:-1]
     none, all_ = np.zeros_like(share), np.ones_like(share)

@@ -101,7 +101,7 @@ class RasterStyle:
 
     Attributes:
         transform: from pixels to the map.
-        crs: none if the scene is on no map.
+        crs: none if the scene is not georeferenced.
         classes: names by value.
         colors: by value.
         tags: any others.

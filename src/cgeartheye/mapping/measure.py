@@ -23,7 +23,7 @@ class Size(NamedTuple):
         length: metres along the longer axis, `[n]`.
         width: metres along the other.
         heading: of the longer axis, degrees clockwise from true north, 0..180; none if the scene
-            is on no map.
+            is not georeferenced.
     """
 
     length: Reals

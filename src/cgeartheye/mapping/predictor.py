@@ -22,7 +22,7 @@ class Model(Protocol):
 
     @property
     def gsd(self) -> float | None:
-        """Metres a pixel that it was trained with, if known."""
+        """GSD in m/px that it was trained with, if known."""
 
     @property
     def device(self) -> torch.device:

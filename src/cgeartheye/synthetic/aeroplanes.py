@@ -74,7 +74,7 @@ def _swept(
     rear_tip: Reals,
     tip: Reals,
 ) -> Reals:
-    """Return about how much of each pixel a pair of wings covers: 1 inside, 0 from half a pixel outside.
+    """Return about the share of each pixel that wings cover: 0 from half a pixel outside.
 
     Args:
         u: `[P]` pixels along the heading.

@@ -12,7 +12,7 @@ from rasterio.features import rasterize
 from cgeartheye.synthetic.materials import LEVEL_OF, Material
 from cgeartheye.synthetic.shapes import Boxes, Floats, Ints, Pixels, pixels_of
 
-GSD = 0.75  # metres a pixel
+GSD = 0.75  # m/px
 
 Reals = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]

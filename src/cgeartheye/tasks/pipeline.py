@@ -51,7 +51,7 @@ class TaskPipeline(ABC):
 
     @abstractmethod
     def gsd(self) -> float | None:
-        """Return metres a pixel of what the network sees, if the images or the config tell."""
+        """Return the GSD in m/px of what the network sees, if images or config have it."""
 
     def facts(self) -> Mapping[str, float | None]:
         """Return what else of the data `model.json` holds, for mapping."""

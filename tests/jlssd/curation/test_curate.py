@@ -193,7 +193,7 @@ def test_more_than_there_are(
     )
     assert done is not None
     assert done.kept.sum() == 62
-    assert "500 places were to be kept, there are 62" in " ".join(capsys.readouterr().out.split())
+    assert "num_places=500 is more than the 62" in " ".join(capsys.readouterr().out.split())
 
 
 def test_backbone_of_a_config_or_of_weights(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The doctor of segmentation data: looks at every image and mask, and says all that is wrong."""
+"""Check of segmentation data: every image and mask is read, and all problems are listed."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -96,7 +96,7 @@ def check_masks(
 
     Raises:
         UserError: there is no root, so nothing can be looked at, or values or colours do not fit
-            the catalogue's classes.
+            the catalog's classes.
     """
     found = survey_masks(data)
     seen = examine_files(found, data, progress)

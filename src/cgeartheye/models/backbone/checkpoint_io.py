@@ -45,7 +45,7 @@ class WeightsMetadata:
     Attributes:
         mean: of the red, green and blue pixel values on the scale 0..255.
         std: their standard deviations.
-        gsd: ground sampling distance, metres a pixel.
+        gsd: ground sampling distance, m/px.
         image_size: pixels a side.
     """
 

@@ -91,7 +91,7 @@ class DensePipeline(TaskPipeline):
         return self.legend.colors
 
     def gsd(self) -> float | None:
-        """Metres a pixel of the images."""
+        """GSD in m/px of the images."""
         return self.config.data.gsd or pixel_size(self.parts.train.paths[0])
 
     def data(self, task: DenseTask, built: BackboneBundle) -> Data:

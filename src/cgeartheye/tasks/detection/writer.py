@@ -73,7 +73,7 @@ def write_boxes(
         category_ids: of the classes in a COCO file.
 
     Raises:
-        UserError: GeoJSON of images of which none has a reference system; no permission.
+        UserError: GeoJSON of images of which none has a CRS; no permission.
     """
     match out.suffix.lower():
         case ".csv":

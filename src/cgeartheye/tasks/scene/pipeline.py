@@ -60,7 +60,7 @@ class ScenePipeline(TaskPipeline):
         return self.parts.classes
 
     def gsd(self) -> float | None:
-        """Metres a pixel of test images once they are resized."""
+        """GSD in m/px of test images once they are resized."""
         data, first = self.config.data, self.parts.train.paths[0]
         pixel = data.gsd or pixel_size(first)
         header = read_header(first)
