@@ -21,7 +21,8 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cgeartheye.models.backbone.checkpoint_io import load_into, read_weights
+from cgeartheye.models.backbone.checkpoint_io import read_weights
+from cgeartheye.models.backbone.load_weights import load_into
 from cgeartheye.models.backbone.variants import SIZES, Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 

@@ -41,9 +41,9 @@ from cgeartheye.config import ChangeDetection, SceneClassification, SemanticSegm
 from cgeartheye.config.loader import load
 from cgeartheye.data.datasets.scene import SceneChips, load_parts
 from cgeartheye.metrics.probes import knn_predict, linear_probe
-from cgeartheye.tasks.encoding import encode
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.tasks.scene.pipeline import chip_views
+from cgeartheye.tasks.sources import SourceFactory
 from cgeartheye.training.loaders import FileSource
 from cgeartheye.training.trainer import evaluate
 from cgeartheye.utils.console import console, log_info
@@ -177,11 +177,12 @@ def encoded(
     config: SceneClassification, parts: tuple[SceneChips, ...]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the name and the features `[C]` of every chip, as `cgeartheye probe` makes them."""
-    task, _ = tasks.build(config, parts[0].classes, CPU)
+    task, built = tasks.build(config, parts[0].classes, CPU)
+    sources = SourceFactory(config, task, built)
     task.eval()
     for chips in parts:
         samples = chip_views(config, chips, views=0)
-        for indices, tokens in encode(config, CPU, samples, task.encode):
+        for indices, tokens in sources.encode(samples, task.encode):
             rows = tokens[:, 0].float().numpy()
             yield from zip([chips.names[index] for index in indices], rows, strict=True)
 

@@ -1,16 +1,17 @@
 """What a map of objects finds of what its detector finds on chips: harbours and airports, drawn.
 
-    python benchmarks/detection_map.py OUT [--weights FILE] [--worlds 4] [--epochs 40]
+    python benchmarks/detection_map.py OUT [--kind light] [--worlds 4] [--epochs 12]
 
 Draws worlds of 2.3 km a side, learns oriented boxes of aeroplanes, ships and tanks from chips of
 their south, tests on chips of their north, which shows other harbours and airports, and maps the
 whole north as scenes. Recall is of all objects at an overlap of 0.5, of the class, by boxes with at
 least some score; the last of the scores is the one that the test found best. An object is found
-twice if two boxes overlap it so. A young query detector tells an object by several boxes, any of
-which may be the right one; a map keeps the best of them. So it is held against chips as the network
-tells them, and shown beside chips of which the best are kept likewise ("once") too. Directions are
-compared for what is at least 1.5 times as long as wide, modulo half a turn. Without `--weights` the
-backbone is tuned with the detector. Run again, it goes on where it was, and maps anew.
+twice if two boxes overlap it so. A query detector (`--kind dino`) tells an object by several boxes,
+any of which may be the right one; a map keeps the best of them. So it is held against chips as the
+network tells them, and shown beside chips of which the best are kept likewise ("once") too.
+Directions are compared for what is at least 1.5 times as long as wide, modulo half a turn. The
+backbone is the one that ships, or `--weights`, and stays frozen. Run again, it goes on where it
+was, and maps anew.
 """
 
 import argparse
@@ -47,7 +48,7 @@ from cgeartheye.demo.datasets import (
     objects_of,
     outline_of,
 )
-from cgeartheye.mapping.sinks.objects import TWICE
+from cgeartheye.mapping.sinks.detection_filter import TWICE
 from cgeartheye.synthetic import (
     DATES,
     GSD,
@@ -91,6 +92,7 @@ class Score:
 
     def __post_init__(self) -> None:
         self.turns: list[float] = []  # degrees, of what is elongated
+        self.classes = torch.zeros(2, len(FOUND_CLASSES))  # objects, and those found
 
     def add(self, picture: Picture, least: float) -> None:
         """Count a picture's boxes with a score."""
@@ -100,6 +102,10 @@ class Score:
         self.objects += len(known.labels)
         self.boxes += len(found.labels)
         self.found += int(hits.any(0).sum())
+        for row, labels in zip(
+            self.classes, (known.labels, known.labels[hits.any(0)]), strict=True
+        ):
+            row += labels.bincount(minlength=len(FOUND_CLASSES))
         self.twice += int((hits.sum(0) > 1).sum())
         for place in hits.any(0).nonzero()[:, 0].tolist():
             box = known.boxes[place]
@@ -120,18 +126,19 @@ def long_side(box: torch.Tensor) -> float:
 
 
 def main() -> int:
-    """Print the table; return 1 if the map finds less, finds twice, or turns too far."""
+    """Print the tables; return 1 if the map finds less, finds twice, or turns too far."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--weights", type=Path, help="of a tiny backbone, which stays frozen")
+    parser.add_argument("--kind", default="light", choices=["light", "dino"], help="of decoder")
+    parser.add_argument("--weights", type=Path, help="of a tiny backbone [those that ship]")
     parser.add_argument("--worlds", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=12)
     given = parser.parse_args()
     out = given.out.resolve()
     worlds = [make_world(SIZE, seed) for seed in range(given.worlds)]
     if not (out / "data").exists():
         write_chips(worlds, out / "data")
-    config = configure(out, given.weights, given.epochs)
+    config = configure(out, given.kind, given.weights, given.epochs)
     figures = tasks.train(config, resume=True)
     chips = out / "chips.csv"
     tasks.test(config, out=chips)
@@ -156,6 +163,10 @@ def main() -> int:
             cells = (f"{least:.2f}", name, *map(str, counts), *(f"{turn:.1f}°" for turn in turns))
             table.add_row(*cells, end_section=name == "map")
     Console().print(table)
+    objects, found = scores["map"].classes.tolist()
+    shares = zip(FOUND_CLASSES, found, objects, strict=True)
+    said = (f"{name} {part:.0f} of {whole:.0f}" for name, part, whole in shares)
+    Console().print(f"found on the map from a score of {best:.2f} on: {', '.join(said)}")
     less = scores["chips"].recall - scores["map"].recall
     turned = float(np.median(scores["map"].turns or [np.nan]))
     return int(less > POINTS or scores["map"].twice > 0 or not turned <= DEGREES)
@@ -174,15 +185,11 @@ def write_chips(worlds: Sequence[World], folder: Path) -> None:
             write_detection_chips(world, folder, part, squares, seasons, dates, FOUND_CLASSES)
 
 
-def configure(out: Path, weights: Path | None, epochs: int) -> ObjectDetection:
-    """The detector of the demo with an encoder, for longer."""
+def configure(out: Path, kind: str, weights: Path | None, epochs: int) -> ObjectDetection:
+    """The detector of the demo, for more worlds."""
+    light = kind == "light"
     return ObjectDetection(
-        backbone=Backbone(
-            name="tiny",
-            weights=weights or "random",
-            gsd=GSD,
-            tuning="frozen" if weights else "full",
-        ),
+        backbone=Backbone(name="tiny", weights=weights, gsd=GSD),
         data=DetectionData(
             root=out / "data",
             boxes="oriented",
@@ -194,19 +201,22 @@ def configure(out: Path, weights: Path | None, epochs: int) -> ObjectDetection:
             batch_size=4,
             workers=1,
         ),
-        decoder=DetectionDecoder(
+        decoder=DetectionDecoder(kind="light", channels=128)
+        if light
+        else DetectionDecoder(
             channels=96, queries=60, encoder_layers=0, decoder_layers=3, heads=4, ffn_dim=192,
             num_dn_queries=60,
         ),
-        cache=FeatureCache(views=3),
+        cache=FeatureCache(views=1 if light else 3),
         training=Training(
             epochs=epochs,
-            lr=1e-3 if weights else 5e-4,
-            decoder_lr_mult=1.0 if weights else 2.0,
-            weight_decay=1e-4,
+            lr=1e-3,
+            decoder_lr_mult=1.0,
+            weight_decay=1e-2 if light else 1e-4,
             clip_norm=5.0,
             warmup_epochs=1,
             evaluate_every=max(1, epochs // 4),
+            precision="bf16" if light else "fp32",
         ),
         work_dir=out / "run",
     )  # fmt: skip

@@ -36,8 +36,9 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 
 from cgeartheye.config import Heads, Pretraining, load
-from cgeartheye.pretraining.schedule import adamw
+from cgeartheye.pretraining.schedule import lr_factors
 from cgeartheye.pretraining.trainer import build_branch
+from cgeartheye.training.optimizer import adamw
 
 CONFIG = Path(__file__).parents[1] / "config/Pretraining/CGEarthEye-Tiny-distilled.py"
 SIDE, PATCHES = 98, 49
@@ -93,7 +94,9 @@ def our_rate(side: "Side", crops_a_step: int, seconds: float) -> float:
     network = config.backbone.model_copy(update={"compile": side.compiled})
     config = config.model_copy(update={"backbone": network, "heads": Heads(prototypes=8)})
     student, _ = build_branch(config, (POOLED, MAPS))
-    optimizer = adamw(student, student.backbone.depth, config.training)
+    optimizer = adamw(
+        student, config.training, lr_factors(student.backbone.depth, config.training), fused=True
+    )
     kept_count = round(side.kept * PATCHES)
     crops = torch.randn(crops_a_step, 3, SIDE, SIDE)
     kept = torch.rand(crops_a_step, PATCHES).argsort(1)[:, :kept_count], torch.zeros(0)

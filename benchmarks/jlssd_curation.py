@@ -11,7 +11,7 @@ pool, a random part and a curation of its own, tell the difference from luck.
 
     python benchmarks/jlssd_curation.py --varied DATA/AID-150 --list train_80per.txt \\
         --common DATA/AID-150/Desert DATA/AID-150/BareLand DATA/AID-150/Farmland \\
-        --test DATA/UCMerced --pool 6000 --keep 900 --steps 1500 --out runs/curation
+        --test DATA/UCMerced --pool 6000 --num-places 900 --steps 1500 --out runs/curation
 """
 
 import argparse
@@ -45,7 +45,7 @@ from cgeartheye.jlssd.curation.embeddings import encode_chips
 from cgeartheye.jlssd.resumable import OK, read_chips, write_table
 from cgeartheye.metrics.probes import few_per_class, knn_predict, linear_probe
 from cgeartheye.models.backbone import build
-from cgeartheye.pretraining.store.inputs import Settings
+from cgeartheye.pretraining.store.items import Settings
 from cgeartheye.pretraining.store.pack import pack
 from cgeartheye.pretraining.trainer import pretrain
 from cgeartheye.synthetic import SCENES, SEASONS, make_world
@@ -64,11 +64,14 @@ def main() -> None:
     for seed in range(given.seeds):
         folder = given.out / f"seed-{seed}"
         pool = make_pool(given, folder / "pool", seed)
-        random = draw_random(pool, folder / "random.parquet", given.keep, seed)
+        random = draw_random(pool, folder / "random.parquet", given.num_places, seed)
         first = train(given, random, folder / "random", seed)
         network = Network(name="tiny", gsd=GSD, weights=first)
         settings = Curation(
-            backbone=network, num_places=given.keep, image_size=98, clusters=tuple(given.clusters)
+            backbone=network,
+            num_places=given.num_places,
+            image_size=98,
+            clusters=tuple(given.clusters),
         )
         curate(pool, folder / "curated.parquet", settings, seed, workers=1)
         second = train(given, folder / "curated.parquet", folder / "curated", seed)
@@ -92,7 +95,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--test", type=Path, required=True, help="class folders, not in the pool")
     parser.add_argument("--worlds", type=int, default=2, help="synthetic ones that add plain chips")
     parser.add_argument("--pool", type=int, default=6000, help="chips")
-    parser.add_argument("--keep", type=int, default=900, help="chips of both parts")
+    parser.add_argument("--num-places", type=int, default=900, help="chips of both parts")
     parser.add_argument("--clusters", type=int, nargs="+", default=[300, 30])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch", type=int, default=64)
@@ -259,7 +262,8 @@ def measure(weights: Path | None, test: Path, folder: Path, seed: int) -> dict[s
 def show(given: argparse.Namespace, rows: list[dict[str, object]]) -> None:
     """Print means over the seeds, and their range."""
     title = (
-        f"tiny on {given.keep:,} of {given.pool:,} chips, {given.steps:,} steps of {given.batch}, "
+        f"tiny on {given.num_places:,} of {given.pool:,} chips, {given.steps:,} steps of "
+        f"{given.batch}, "
         f"{given.seeds} seeds; top-1 % on {given.test.name}"
     )
     figures = [name for name in rows[0] if name not in ("seed", "pre-trained on")]

@@ -39,8 +39,8 @@ from torch import Tensor
 from cgeartheye.commands.map import TaskPredictor
 from cgeartheye.config import Backbone, SegmentationData, SegmentationDecoder, SemanticSegmentation
 from cgeartheye.inference.windows import window_offsets
-from cgeartheye.mapping.job import map_scene
 from cgeartheye.mapping.options import Options
+from cgeartheye.mapping.run import map_scene
 from cgeartheye.models import backbone
 from cgeartheye.synthetic import LAND_COVER, make_world
 from cgeartheye.tasks.registry import pipeline_for

@@ -46,7 +46,7 @@ from cgeartheye.config import (
     Views,
 )
 from cgeartheye.models.backbone import SIZES
-from cgeartheye.pretraining.store.inputs import Settings
+from cgeartheye.pretraining.store.items import Settings
 from cgeartheye.pretraining.store.pack import pack
 from cgeartheye.pretraining.store.reader import Store
 from cgeartheye.pretraining.trainer import Pretrainer

@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 
 from cgeartheye.config import Network, Normalization, Pretraining, PretrainingData, Views
 from cgeartheye.pretraining.loader import Loader, shuffled
-from cgeartheye.pretraining.store.inputs import Settings
+from cgeartheye.pretraining.store.items import Settings
 from cgeartheye.pretraining.store.pack import pack
 from cgeartheye.pretraining.store.reader import Store
 

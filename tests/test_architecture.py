@@ -25,8 +25,9 @@ ROOMS = {
     "mapping": {"geo", "inference", "boxes", "utils"},
 }
 ROOMS["pretraining"] = {"data", "models", "training", "metrics", "reports", "config", "utils"}
-ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "geo", "boxes"}
-ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "geo", "weights"}) - {"metrics"}
+ROOMS["pretraining"] |= {"geo"}  # it packs georeferenced rasters
+ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "boxes"}
+ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "weights"}) - {"metrics"}
 ROOMS["commands"] = set(ROOMS) - {"weights", "synthetic"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}
@@ -82,7 +83,7 @@ def test_no_two_rooms_import_each_other() -> None:
     [
         ("mapping", "from cgeartheye.tasks import registry"),
         ("mapping", "from cgeartheye.config import Config"),
-        ("tasks", "def f():\n    from cgeartheye.mapping.job import map_scene"),
+        ("tasks", "def f():\n    from cgeartheye.mapping.run import map_scene"),
         ("jlssd", "import cgeartheye.mapping.pipeline as pipeline"),
         ("utils", "from cgeartheye import boxes"),
     ],

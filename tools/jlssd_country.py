@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--kilometers", type=float, default=60.0)
     parser.add_argument("--tiles", type=int, default=6, help="worlds of 1.5 km a side")
-    parser.add_argument("--total", type=int, default=3000, help="places wanted")
-    parser.add_argument("--keep", type=int, default=50, help="places kept")
+    parser.add_argument("--num-places", type=int, default=3000, help="places wanted")
+    parser.add_argument("--num-kept", type=int, default=50, help="places kept")
     parser.add_argument("--size", type=int, default=1024, help="pixels of a chip")
     parser.add_argument("--steps", type=int, default=100, help="of pre-training")
     parser.add_argument("--workers", type=int, default=2)
@@ -74,9 +74,9 @@ def main() -> None:
     write_configs(
         out,
         cells=1000,
-        total=given.total,
+        total=given.num_places,
         size=given.size,
-        keep=given.keep,
+        keep=given.num_kept,
         steps=given.steps,
         workers=given.workers,
     )

@@ -1,6 +1,6 @@
 """`python -m cgeartheye`, which is what torchrun starts."""
 
-from cgeartheye.cli import main
+from cgeartheye.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -83,7 +83,7 @@ def test_many_at_once_agree_with_shapely_in_single_precision() -> None:
             assert found[i, j].item() == pytest.approx(iou(a[i], b[j]), abs=1e-9)
 
 
-@pytest.mark.parametrize("numbers", [4, 5])
+@pytest.mark.parametrize("box_dim", [4, 5])
 @pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0), (0, 0)])
 def test_no_boxes(n: int, m: int, box_dim: int) -> None:
     a, b = torch.ones(n, box_dim), torch.ones(m, box_dim)

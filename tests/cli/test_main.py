@@ -1,6 +1,8 @@
 """The command line as a user meets it: help, mistakes, exit codes."""
 
+import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -177,10 +179,12 @@ def test_a_malicious_pickle_does_not_run(
     assert "evil.pth" in fails(capsys, "train", config_file, "--set", f"backbone.weights={path}")
     assert "evil.pth" in fails(capsys, "weights", "inspect", path)
     assert "evil.pth" in fails(capsys, "test", config_file, path)
-    evil_run = tmp_path / "run" / "checkpoints" / "last.pt"
-    evil_run.parent.mkdir(parents=True)
-    evil_run.write_bytes(path.read_bytes())
-    assert "last.pt" in fails(capsys, "train", config_file, "--resume")
+    evil_run = tmp_path / "run" / "checkpoints" / "step-000000001"
+    evil_run.mkdir(parents=True)
+    position = {"samples": 25, "step_size": 8, "step": 1}
+    (evil_run / "position.json").write_text(json.dumps(position))
+    (evil_run / ".metadata").write_bytes(pickle.dumps(Malicious(target)))
+    assert "it was not read" in fails(capsys, "train", config_file, "--resume")
     assert not target.exists()
 
 
@@ -241,3 +245,21 @@ def test_interrupting_is_told_shortly(config_file: Path, tmp_path: Path) -> None
     assert (
         error.strip().splitlines()[-1] == "interrupted: --resume goes on from the last checkpoint"
     )
+
+
+def test_an_error_ends_the_process_whatever_still_runs(tmp_path: Path) -> None:
+    """Threads that wait for ever do not hold it; what is registered for the end is done."""
+    program = (
+        "import atexit, pathlib, sys, threading\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        f"atexit.register(pathlib.Path({str(tmp_path / 'ended')!r}).touch)\n"
+        "sys.argv = ['cgeartheye', 'config', 'show', 'nothing.yaml']\n"
+        "from cgeartheye.cli import run\n"
+        "run()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == "error: no config file nothing.yaml\n"
+    assert (tmp_path / "ended").exists()

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from toy_things import CLASSES, draw_things
 
-from cgeartheye.boxes import Detections, from_horizontal, oriented_of
+from cgeartheye.boxes import Detections, from_horizontal, oriented_of, overlap
 from cgeartheye.commands import tasks
 from cgeartheye.config import ObjectDetection, load
 from cgeartheye.data import load_detection_parts
@@ -25,6 +25,7 @@ from cgeartheye.models.backbone import build
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.detection.module import DetectionTask, pack, unpack
 from cgeartheye.tasks.detection.pipeline import DetectionPipeline
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training.loaders import FeatureSource, FileSource
 from cgeartheye.training.run_dir import read_history
 from cgeartheye.training.samplers import derive_seed
@@ -47,13 +48,14 @@ def train(config_file: Path, *overrides: str) -> tuple[Path, dict[str, float]]:
     return config.work_dir, json.loads((config.work_dir / "test.json").read_text())
 
 
+@pytest.mark.parametrize("kind", ["dino", "light"])
 @pytest.mark.parametrize("boxes", ["horizontal", "oriented"])
 def test_overfits_eight_images(
-    things_config: Path, things: Path, tmp_path: Path, boxes: str
+    things_config: Path, things: Path, tmp_path: Path, boxes: str, kind: str
 ) -> None:
     run, figures = train(
         things_config,
-        *(f"data.boxes={boxes}", "data.val=train", "data.batch_size=8"),
+        *(f"decoder.kind={kind}", f"data.boxes={boxes}", "data.val=train", "data.batch_size=8"),
         *("training.epochs=120", "training.evaluate_every=120", "data.flips=none"),
     )
     assert figures["ap50"] > 95
@@ -167,12 +169,15 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("tuning", ["frozen", "lora"])
+@pytest.mark.parametrize(
+    ("kind", "tuning"), [("dino", "frozen"), ("dino", "lora"), ("light", "frozen")]
+)
 def test_resume_is_bit_identical(
-    things_config: Path, tmp_path: Path, tuning: str, monkeypatch: pytest.MonkeyPatch
+    things_config: Path, tmp_path: Path, kind: str, tuning: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The noise of the queries is drawn anew from the step's number."""
     settings = [f"backbone.tuning={tuning}", "training.checkpoint_minutes=0", "training.steps=5"]
+    settings.append(f"decoder.kind={kind}")
     whole, _ = train(things_config, *settings, f"work_dir={tmp_path / 'whole'}")
     cut = read(things_config, *settings, f"work_dir={tmp_path / 'cut'}")
     original = Trainer._step
@@ -198,11 +203,13 @@ def test_resume_is_bit_identical(
 
 
 @pytest.mark.distributed
-def test_two_processes(things_config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["dino", "light"])
+def test_two_processes(things_config: Path, tmp_path: Path, kind: str) -> None:
     """They train, and test to the figures and boxes of one, though 5 images are 2 batches."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
     run = tmp_path / "run"
     options = ["--cfg-options", "data.batch_size=2", "data.boxes=oriented"]
+    options.append(f"decoder.kind={kind}")
     subprocess.run(
         ["bash", TOOLS / "dist_train_obb.sh", things_config, "2", *options],
         check=True,
@@ -329,7 +336,7 @@ def test_large_images_are_seen_window_by_window(things_config: Path, things: Pat
     parts = load_detection_parts(config.data)
     assert parts.val[1]["image"].shape == (3, 112, 90)
     tasks.test(config)
-    task, _ = tasks.load(config, run, torch.device("cpu"))
+    task, _ = tasks.load(pipeline_for(config), run, torch.device("cpu"))
     task.eval()
     image = torch.from_numpy(draw_things(7, 260, 200)[0]).permute(2, 0, 1)
     batch = {"image": [image], "size": torch.tensor([[260, 200]])}
@@ -370,9 +377,12 @@ def detections(boxes: torch.Tensor, labels: torch.Tensor) -> Detections:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["decoder.layers=[1, 2]"], "3 layers, not 2"),
+        (["decoder.layers=[1, 2]"], "the query detector takes 3 layers, not 2"),
         (["decoder.layers=[1, 2, 40]"], "layer 40 does not exist"),
         (["decoder.heads=5"], "multiple of 4 and of heads"),
+        (["decoder={kind: light, channels: 48}"], "light head must be a multiple of 32: 48"),
+        (["decoder={kind: light, layers: []}"], "must name one at least"),
+        (["decoder={kind: light, layers: [40]}"], "layer 40 does not exist"),
         (["data.image_size=100"], "multiple of the backbone's patch size 14"),
         (["data.image_size=14"], "greater than or equal to 28"),
         (["data.classes=[red, blue]"], "'white'"),
@@ -399,6 +409,22 @@ def test_more_objects_than_queries_are_told_and_trained_on(
     said = " ".join("".join(capsys.readouterr()).split())
     assert "of which decoder.queries=2 can find" in said
     assert "of which max_detections=1 are told" in said
+
+
+def test_the_light_head_tells_every_object_once(things_config: Path) -> None:
+    """As many boxes as are asked for, and no two of a class on one another."""
+    config = read(things_config, "decoder.kind=light", "data.boxes=oriented", "max_detections=50")
+    pipeline = DetectionPipeline(config)
+    task = pipeline.task(build(config.backbone, 112), pipeline.classes, tta=False).eval()
+    image = pipeline.parts.val[0]["image"].as_subclass(torch.Tensor)[None]
+    torch.nn.init.constant_(task.decoder.classify.bias, 0.0)  # type: ignore[union-attr, arg-type]
+    with torch.no_grad():
+        (found,) = task.predict_windows(image)
+    assert 0 < len(found) <= 50
+    assert (found.scores.diff() <= 0).all()
+    for label in range(len(CLASSES)):
+        boxes = found.boxes[found.labels == label]
+        assert overlap(boxes, boxes).triu(1).max() <= task.coder.nms_threshold
 
 
 def test_a_training_part_without_any_object(things_config: Path, things: Path) -> None:

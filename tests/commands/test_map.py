@@ -19,6 +19,7 @@ from cgeartheye.commands import tasks
 from cgeartheye.config import load
 from cgeartheye.inference.sliding_window import slide
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.registry import pipeline_for
 
 NORTH_UP = Affine(0.75, 0, 500_000, 0, -0.75, 4_400_000)
 
@@ -53,7 +54,7 @@ def test_a_segmenter_maps_what_it_predicts_for_chips(land_config: Path, tmp_path
     facts = json.loads((out / "map.json").read_text())
     assert facts["settings"]["model_gsd"] == 0.75
     assert not facts["model_grid"]["resampled"]
-    task, _ = tasks.load(load(run / "config.yaml"), run, torch.device("cpu"))
+    task, _ = tasks.load(pipeline_for(load(run / "config.yaml")), run, torch.device("cpu"))
     image = torch.from_numpy(picture).permute(2, 0, 1)
     (expected,) = slide([image], task.eval().logits, 56, 1 / 3, 8)
     with rasterio.open(out / "map.tif") as file, rasterio.open(out / "probabilities.tif") as deep:
@@ -154,7 +155,7 @@ def test_a_detector_maps_what_it_finds_in_a_large_image(
     assert facts["overlap_m"] == pytest.approx(0.7 * 112 * 0.75, rel=1e-3)
     found = geopandas.read_file(out / "map.gpkg")
     config = load(run / "config.yaml", ["data.resize=false", wide])
-    task, _ = tasks.load(config, run, torch.device("cpu"))
+    task, _ = tasks.load(pipeline_for(config), run, torch.device("cpu"))
     image = torch.from_numpy(picture).permute(2, 0, 1)
     with torch.no_grad():
         (expected,) = task.eval().predict({"image": [image], "size": torch.tensor([[260, 200]])})

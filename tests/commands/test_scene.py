@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +19,13 @@ from safetensors.torch import load_file
 
 from cgeartheye.commands import tasks
 from cgeartheye.commands.probe import probe
-from cgeartheye.config import Backbone, Normalization, load
-from cgeartheye.data import load_parts
+from cgeartheye.config import Backbone, Normalization, SceneData, load
+from cgeartheye.data import SceneParts, load_parts
 from cgeartheye.models.backbone import build
 from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.registry import pipeline_for
+from cgeartheye.training.checkpoint import read_part
 from cgeartheye.training.run_dir import read_history
 from cgeartheye.utils.errors import UserError
 
@@ -182,7 +185,7 @@ def test_tta_averages_mirror_images(trained: Path, tmp_path: Path) -> None:
     config = load(trained / "config.yaml")
     tasks.test(config, None, out=tmp_path / "tta.json", tta=True)
     rows = json.loads((tmp_path / "tta.json").read_text())
-    task, _ = tasks.load(config, trained, torch.device("cpu"))
+    task, _ = tasks.load(pipeline_for(config), trained, torch.device("cpu"))
     task.eval()
     chips = load_parts(config.data).test
     image = chips[0]["image"][None]
@@ -295,8 +298,7 @@ def test_kill_and_resume_is_bit_identical(config_file: Path, tmp_path: Path) -> 
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
     final_a, final_b = (
-        torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
-        for run in (whole, cut)
+        read_part(next((run / "checkpoints").glob("step-*")), "model") for run in (whole, cut)
     )
     assert all(torch.equal(final_a[name], final_b[name]) for name in final_a)
     assert losses(cut) == losses(whole)
@@ -386,3 +388,71 @@ def test_a_timm_backbone_stands_in(config_file: Path, tmp_path: Path, tuning: st
     )
     before = json.loads((run / "test.json").read_text())
     assert tasks.test(load(run / "config.yaml"), run) == before
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.image_size=256", "multiple of 14"),
+        ("backbone.name=tinny", "tinny"),
+        ("training.device=cuda:99", "no device"),
+    ],
+)
+def test_check_refuses_what_a_training_would(config_file: Path, override: str, words: str) -> None:
+    config = load(config_file, [override])
+    assert not tasks.check(config)
+    assert config.work_dir is not None
+    found = json.loads((config.work_dir / "check" / "check.json").read_text())["findings"]
+    errors = [finding["sentence"] for finding in found if finding["severity"] == "error"]
+    assert len(errors) == 1
+    assert words in errors[0]
+
+
+def test_check_takes_a_step_and_leaves_no_run(config_file: Path) -> None:
+    config = load(config_file)
+    assert tasks.check(config)
+    assert config.work_dir is not None
+    assert [path.name for path in config.work_dir.iterdir()] == ["check"]
+    found = json.loads((config.work_dir / "check" / "check.json").read_text())["findings"]
+    assert "takes a step on 8 images" in found[-1]["sentence"]
+
+
+def test_a_collapsed_model_is_told(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rate of next to nothing leaves the classifier as it was drawn."""
+    folder, _ = train(config_file, "training.lr=1e-9", "training.epochs=1", "data.image_size=14")
+    said = capsys.readouterr().out
+    verdicts = [line for line in said.splitlines() if line.startswith("verdict: ")]
+    assert verdicts
+    assert "the tiny backbone is random and frozen" in verdicts[-1]
+    assert "measured on the validation part, on which the best epoch was chosen" in said
+    page = (folder / "report.html").read_text()
+    assert all(verdict.removeprefix("verdict: ") in page for verdict in verdicts)
+
+
+def test_a_training_indexes_the_data_once(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexed = []
+
+    def counted(data: SceneData) -> SceneParts:
+        indexed.append(data)
+        return load_parts(data)
+
+    monkeypatch.setattr("cgeartheye.tasks.scene.pipeline.load_parts", counted)
+    train(config_file)
+    assert len(indexed) == 1
+
+
+def test_a_config_where_a_run_is_needed(config_file: Path) -> None:
+    with pytest.raises(UserError, match="is a config, not a trained model: name its run"):
+        tasks.predict(config_file, [config_file.parent], config_file.parent / "out.csv", [])
+
+
+def test_an_empty_class_folder_is_named(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "copied"
+    shutil.copytree(load(config_file).data.root, root)
+    (root / "snow").mkdir()
+    train(config_file, f"data.root={root}", "training.epochs=1")
+    assert f"{root / 'snow'} holds no image" in capsys.readouterr().out

@@ -24,6 +24,7 @@ from cgeartheye.inference.sliding_window import slide
 from cgeartheye.models.backbone import build
 from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
 from cgeartheye.tasks.dense.cached_windows import WindowSource
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.tasks.segmentation.module import SegmentationTask
 from cgeartheye.tasks.segmentation.pipeline import SegmentationPipeline
 from cgeartheye.training.loaders import FeatureSource, FileSource
@@ -131,7 +132,7 @@ def test_a_convolutional_backbone(config_file: Path, tmp_path: Path, decoder: st
     assert figures["miou"] > 60
     config = read(config_file, *settings)
     assert tasks.test(config)["miou"] == pytest.approx(figures["miou"], abs=0.5)
-    outcome = tasks.load(config, run, torch.device("cpu"))[0].eval()
+    outcome = tasks.load(pipeline_for(config), run, torch.device("cpu"))[0].eval()
     # Stages 1 to 4 of 64, 128, 256 and 512 channels at 1/4 to 1/32.
     assert (outcome.layers, outcome.channels, outcome.stride) == ([1, 2, 3, 4], 1024, 16)
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)

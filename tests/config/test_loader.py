@@ -124,3 +124,30 @@ def test_a_config_cannot_be_changed(config_file: Path) -> None:
     assert isinstance(config, SceneClassification)
     with pytest.raises(ValueError, match="frozen"):
         config.label_smoothing = 0.0
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("epochs=2", "no such field (did you mean training.epochs?)"),
+        ("image_size=98", "no such field (did you mean data.image_size?)"),
+        ("backbone.rank=4", "no such field (did you mean backbone.lora.rank?)"),
+        ("training.epoch=2", "no such field (did you mean 'epochs'?)"),
+    ],
+)
+def test_a_field_in_the_wrong_place_is_led_to_its_own(
+    config_file: Path, override: str, hint: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load(config_file, [override])
+    assert str(caught.value).endswith(hint)
+
+
+def test_an_error_in_yaml_has_its_line_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("backbone: {name: tiny}\ndata:\n  root: [chips\n  batch_size: 4\n")
+    with pytest.raises(UserError) as caught:
+        load(path)
+    place, _, rest = str(caught.value).removeprefix(f"{path}:").partition(" is not YAML: ")
+    assert place == "4:13"
+    assert rest.endswith(": batch_size: 4")

@@ -31,9 +31,8 @@ from toy_detector import ToyDetector
 from toy_map import run_toy
 from cgeartheye.boxes import Detections
 from cgeartheye.mapping.outputs import objects as object_outputs
-from cgeartheye.mapping.sinks import objects
 torch.set_num_threads(1)
-objects._CHUNK, object_outputs.SHOWN = 2000, 1000
+object_outputs._CHUNK, object_outputs.SHOWN = 2000, 1000
 places = torch.cartesian_prod(torch.arange(4, 126, 10), torch.arange(4, 126, 10))
 boxes = torch.cat([places, torch.tensor([6.0, 3.0, 0.5]).expand(len(places), 3)], 1)
 found = Detections(boxes, torch.full((len(boxes),), 0.9), torch.zeros(len(boxes)).long())

@@ -22,7 +22,7 @@ from cgeartheye.boxes import Detections, corners_of
 from cgeartheye.inference import windows
 from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.outputs import objects as objects_output
-from cgeartheye.mapping.sinks import objects, writer
+from cgeartheye.mapping.sinks import writer
 from cgeartheye.utils.errors import UserError
 
 
@@ -58,7 +58,7 @@ def test_every_object_of_a_scene_once_and_whole(
 ) -> None:
     """Over borders of windows, and of bands of columns if they are few."""
     monkeypatch.setattr(windows, "MAX_COLUMNS", columns)
-    monkeypatch.setattr(objects, "_CHUNK", 10)
+    monkeypatch.setattr(objects_output, "_CHUNK", 10)
     boxes, labels = scatter(200, 260, 120, 14, oriented, 5)
     scene = write_scene(tmp_path / "scene.tif", draw(200, 260, boxes, labels))
     toy = ToyDetector(70, oriented, reach(14, oriented), noise)
@@ -357,7 +357,7 @@ def test_windows_overlap_by_the_largest_object(
 
 def test_the_preview_shows_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects_output, "SHOWN", 8)
-    monkeypatch.setattr(objects, "_CHUNK", 5)
+    monkeypatch.setattr(objects_output, "_CHUNK", 5)
     boxes, labels = scatter(150, 150, 40, 14, True, 8)
     scene = write_scene(tmp_path / "scene <b>.tif", draw(150, 150, boxes, labels))
     toy = ToyDetector(70, True, reach(14, True))

@@ -114,7 +114,7 @@ def whole_reads(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
             file.write(np.zeros((3, 20, 30), np.uint8), window=hole)
         for moved in (False, True):
             pair = opened(a, b)
-            pair = pair.moved(0.5, -3.5) if moved else pair
+            pair = pair.shifted(0.5, -3.5) if moved else pair
             pixels, valid = all_of(pair)
             assert valid is not None
             made[grid, moved] = pair, pixels, valid

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from toy_map import Toy, picture, read, run_toy, write_scene
 
-from cgeartheye.mapping.sinks import writer
+from cgeartheye.mapping import thumbnail
 
 
 def embedded(page: str, kind: str) -> Image.Image:
@@ -37,7 +37,7 @@ def test_the_page_shows_scene_and_map_and_needs_no_network(tmp_path: Path) -> No
 
 
 def test_a_large_scene_is_shown_small(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(writer, "PREVIEW_SIDE", 50)
+    monkeypatch.setattr(thumbnail, "PREVIEW_SIDE", 50)
     pixels = np.repeat(np.repeat(picture(40, 60), 4, axis=1), 4, axis=2)
     scene = write_scene(tmp_path / "scene.tif", pixels)
     run_toy(scene, tmp_path / "map", Toy(), overlap=0.2)

@@ -11,7 +11,7 @@ import pytest
 from toy_map import NORTH_UP, Toy, picture, read, run_toy, write_scene
 
 from cgeartheye.mapping.ledger import Ledger
-from cgeartheye.mapping.outputs import pixels
+from cgeartheye.mapping.outputs import rasters as outputs
 from cgeartheye.mapping.sinks import writer
 from cgeartheye.utils.errors import UserError
 
@@ -100,7 +100,7 @@ def test_stopped_while_finishing(
     options = {"vector_format": ("gpkg",), "probabilities": True}
     run_toy(scene, tmp_path / "whole", **options)
     with monkeypatch.context() as patch:
-        patch.setattr(pixels, step, lambda *_: 1 / 0)
+        patch.setattr(outputs, step, lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_toy(scene, tmp_path / "map", **options)
     toy = Toy()

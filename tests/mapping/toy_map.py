@@ -14,8 +14,8 @@ from affine import Affine
 from rasterio.crs import CRS
 from torch import Tensor
 
-from cgeartheye.mapping.job import map_scene
 from cgeartheye.mapping.options import Options
+from cgeartheye.mapping.run import map_scene
 from cgeartheye.mapping.sinks import writer
 
 UTM = CRS.from_epsg(32650)

@@ -22,7 +22,6 @@ from toy_pretraining import SIZE, ToyStore, pretrain_toy, toy_config, toy_traine
 
 from cgeartheye.config import Network, Pretraining, Teacher
 from cgeartheye.models.backbone import SIZES, VisionTransformer
-from cgeartheye.pretraining import checkpoint
 from cgeartheye.pretraining.distillation import (
     Distillation,
     Standardizer,
@@ -32,6 +31,7 @@ from cgeartheye.pretraining.distillation import (
 from cgeartheye.pretraining.loader import mix
 from cgeartheye.pretraining.teacher import FrozenTeacher
 from cgeartheye.pretraining.views.crops import crop
+from cgeartheye.training import checkpoint
 from cgeartheye.training.run_dir import Run, read_history
 from cgeartheye.utils.errors import UserError
 

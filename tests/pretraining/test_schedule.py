@@ -5,7 +5,8 @@ import pytest
 from cgeartheye.config import Heads, Objective, PretrainingSchedule
 from cgeartheye.models.backbone import Size, VisionTransformer
 from cgeartheye.pretraining.model import SSLNetwork
-from cgeartheye.pretraining.schedule import Schedule, adamw
+from cgeartheye.pretraining.schedule import Schedule, lr_factors
+from cgeartheye.training.optimizer import adamw
 
 DEPTH = 3
 
@@ -47,7 +48,7 @@ def test_every_parameter_has_its_rate_and_decay() -> None:
     training = PretrainingSchedule(layer_decay=0.5, patch_embed_lr_mult=0.1)
     of_parameter = {
         id(parameter): group
-        for group in adamw(student, DEPTH, training).param_groups
+        for group in adamw(student, training, lr_factors(DEPTH, training)).param_groups
         for parameter in group["params"]
     }
     found = {name: of_parameter[id(p)] for name, p in student.named_parameters()}

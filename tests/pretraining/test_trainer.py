@@ -19,10 +19,10 @@ from cgeartheye.config import Backbone, load, to_yaml
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import SIZES, VisionTransformer, inspect
 from cgeartheye.models.backbone.vit import PATCH
-from cgeartheye.pretraining import checkpoint
 from cgeartheye.pretraining.model import SSLNetwork
 from cgeartheye.pretraining.monitor import PATIENCE, collapse
 from cgeartheye.pretraining.trainer import continue_from
+from cgeartheye.training import checkpoint
 from cgeartheye.training.run_dir import Run, read_history
 from cgeartheye.utils.errors import UserError
 
@@ -146,7 +146,7 @@ def test_a_checkpoint_of_another_batch_or_no_checkpoint(tmp_path: Path) -> None:
     pretrain_toy(toy_config(tmp_path))
     with pytest.raises(UserError, match="4 samples a step, here 2"):
         pretrain_toy(toy_config(tmp_path, batch=2), last_checkpoint(tmp_path))
-    with pytest.raises(UserError, match="no checkpoint of a pre-training"):
+    with pytest.raises(UserError, match="is no checkpoint"):
         pretrain_toy(toy_config(tmp_path), tmp_path)
     with pytest.raises(UserError, match="of another model"):
         pretrain_toy(toy_config(tmp_path, heads__hidden=8), last_checkpoint(tmp_path))

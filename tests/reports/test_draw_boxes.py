@@ -49,7 +49,7 @@ def test_the_last_layer_lies_on_top_and_dashes_have_gaps() -> None:
     assert near(both, GREEN).sum() > 100
 
 
-@pytest.mark.parametrize("numbers", [4, 5])
+@pytest.mark.parametrize("box_dim", [4, 5])
 def test_drawing_no_boxes_changes_nothing(box_dim: int) -> None:
     np.testing.assert_array_equal(draw_boxes(GRAY, [Drawn(torch.zeros(0, box_dim), [], [])]), GRAY)
     assert (draw_found(GRAY, Detections.none(box_dim), []) == GRAY[0, 0]).all()

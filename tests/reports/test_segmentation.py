@@ -43,7 +43,7 @@ def made(images: int, **others: Any) -> dict[str, Any]:
     return {
         "title": "run <1>",
         "classes": CLASSES,
-        "colours": COLORS,
+        "colors": COLORS,
         "metrics": metrics,
         "history": HISTORY,
         "names": [f"folder/{i}.png" for i in range(images)],

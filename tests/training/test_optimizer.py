@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from cgeartheye.config import Training
-from cgeartheye.training.optimizer import adamw, learning_rate, total_steps
+from cgeartheye.training.optimizer import (
+    adamw,
+    decoder_factor,
+    learning_rate,
+    set_rates,
+    total_steps,
+)
 
 
 def test_schedule_matches_torch_schedulers() -> None:
@@ -47,7 +53,9 @@ def test_only_matrices_decay() -> None:
             self.frozen = nn.Linear(4, 4).requires_grad_(False)
 
     net = Net()
-    optimizer = adamw(net, Training(weight_decay=0.05))
+    config = Training(weight_decay=0.05)
+    optimizer = adamw(net, config, decoder_factor(config))
+    set_rates(optimizer, 1e-3, config.weight_decay)
     decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
     trained = {id(p) for g in optimizer.param_groups for p in g["params"]}
     assert decayed == {id(net.linear.weight)}
@@ -71,7 +79,8 @@ def test_poly_and_steps_match_torch_schedulers() -> None:
 
 def test_the_decoder_has_its_own_rate() -> None:
     net = nn.ModuleDict({"backbone": nn.Linear(2, 2), "decoder": nn.Linear(2, 2)})
-    groups = adamw(nn.ModuleDict({"module": net}), Training(decoder_lr_mult=10.0)).param_groups
+    config = Training(decoder_lr_mult=10.0)
+    groups = adamw(nn.ModuleDict({"module": net}), config, decoder_factor(config)).param_groups
     factors = {id(p): group["lr_factor"] for group in groups for p in group["params"]}
     assert {factors[id(p)] for p in net["backbone"].parameters()} == {1.0}
     assert {factors[id(p)] for p in net["decoder"].parameters()} == {10.0}

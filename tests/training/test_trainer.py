@@ -1,4 +1,6 @@
 import json
+import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +10,12 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from toy import CHIPS, ToySource, ToyTask, toy_config, train_toy
+from toy import CHIPS, Hits, ToySource, ToyTask, toy_config, train_toy
 
-from cgeartheye.training.run_dir import Run
-from cgeartheye.training.trainer import Trainer
+from cgeartheye.training import checkpoint
+from cgeartheye.training.checkpoint import latest, read_part
+from cgeartheye.training.run_dir import Run, read_history
+from cgeartheye.training.trainer import Data, Trainer
 from cgeartheye.utils.errors import UserError
 
 
@@ -60,7 +64,7 @@ def test_resume_is_bit_identical(
     again = ToyTask()
     again.dropout.p = 0.3
     again.head.weight.data.zero_()  # whatever the new process starts with
-    resumed, history = train_toy(config, resume=tmp_path / "cut/checkpoints/last.pt", task=again)
+    resumed, history = train_toy(config, resume=latest(tmp_path / "cut/checkpoints"), task=again)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert losses(history) == losses(expected)
@@ -86,7 +90,7 @@ def test_processes_follow_one_process(tmp_path: Path, sharding: str, grad_accum_
 
     # A checkpoint of two processes goes on in one.
     config = toy_config(folder, clip_norm=0.5)
-    resumed, _ = train_toy(config, resume=folder / "checkpoints" / "last.pt")
+    resumed, _ = train_toy(config, resume=latest(folder / "checkpoints"))
     assert all(torch.equal(resumed[name], together[name]) for name in together)
 
 
@@ -102,10 +106,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path: Path
     with pytest.raises(UserError, match=r"loss became nan by step \d+: .*checkpoints") as caught:
         train_toy(config, train=ToySource(poison=7))
     assert "\n" not in str(caught.value)
-    kept = tmp_path / "checkpoints" / "last.pt"
-    if kept.exists():
-        content = torch.load(kept, weights_only=True)
-        assert all(value.isfinite().all() for value in content["model"].values())
+    kept = latest(tmp_path / "checkpoints")
+    if kept:
+        assert all(value.isfinite().all() for value in read_part(kept, "model").values())
 
 
 def test_early_stop(tmp_path: Path) -> None:
@@ -122,12 +125,16 @@ def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize("file", [".metadata", "position.json", "__0_0.distcp"])
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02cos\nsystem\nq\x00."])
-def test_a_broken_checkpoint_is_one_sentence(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "last.pt"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"not a checkpoint|not read") as caught:
-        train_toy(toy_config(tmp_path / "run"), resume=path)
+def test_a_broken_checkpoint_is_one_sentence(tmp_path: Path, file: str, content: bytes) -> None:
+    config = toy_config(tmp_path, epochs=1)
+    train_toy(config)
+    path = latest(tmp_path / "checkpoints")
+    assert path
+    (path / file).write_bytes(content)
+    with pytest.raises(UserError, match=r"is damaged|no checkpoint") as caught:
+        train_toy(config, resume=path)
     assert "\n" not in str(caught.value)
 
 
@@ -139,7 +146,7 @@ def test_a_run_directory_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_other_steps_is_refused(tmp_path: Path) -> None:
     train_toy(toy_config(tmp_path, epochs=1), batch=12)
-    last = tmp_path / "checkpoints" / "last.pt"
+    last = latest(tmp_path / "checkpoints")
     with pytest.raises(UserError, match=r"53 images, 12 a step, this one has 53 and 6"):
         train_toy(toy_config(tmp_path, epochs=2), batch=6, resume=last)
     train_toy(toy_config(tmp_path, epochs=2, grad_accum_steps=2), batch=6, resume=last)
@@ -171,15 +178,75 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
 ) -> None:
     config = toy_config(tmp_path, epochs=1)
     train_toy(config)
-    last = tmp_path / "checkpoints" / "last.pt"
-    before = last.read_bytes()
+    last = latest(tmp_path / "checkpoints")
+    assert last
+    before = {path.name: path.read_bytes() for path in last.iterdir()}
 
-    def full(content: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise RuntimeError("[enforce fail at inline_container.cc] unexpected pos 64 vs 0")
+    def full(parts: object, checkpoint_id: Path, **others: object) -> None:
+        (checkpoint_id / "half").write_bytes(b"x")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match="disk seems to be full"):
+    monkeypatch.setattr(checkpoint.saving, "save", full)
+    with pytest.raises(UserError, match="No space left on device"):
         train_toy(toy_config(tmp_path, epochs=2), resume=last)
-    assert last.read_bytes() == before
-    assert [path.name for path in last.parent.iterdir()] == ["last.pt"]
+    assert {path.name: path.read_bytes() for path in last.iterdir()} == before
+    assert list(last.parent.iterdir()) == [last]
+
+
+def test_one_checkpoint_stays_and_what_lies_ahead_goes(tmp_path: Path) -> None:
+    """A training that goes on with an earlier checkpoint leaves none of the way that it left."""
+    config = toy_config(tmp_path, epochs=1)
+    train_toy(config)
+    first = latest(tmp_path / "checkpoints")
+    assert first
+    shutil.copytree(first, tmp_path / "first" / first.name)
+    train_toy(toy_config(tmp_path, epochs=3), resume=first)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000000015"]
+    train_toy(toy_config(tmp_path, epochs=2), resume=tmp_path / "first" / first.name)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000000010"]
+
+
+def test_a_line_an_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, history = train_toy(toy_config(tmp_path, epochs=4, evaluate_every=2))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert [line.split()[1] for line in lines] == ["1/4", "2/4", "3/4", "4/4"]
+    assert ["hits" in line for line in lines] == [False, True, False, True]
+    of_epoch = [r["loss"] for r in history if r["kind"] == "train" and 5 < r["step"] <= 10]
+    assert f"loss {sum(of_epoch) / len(of_epoch):.4f}" in lines[1]
+    best = max(f["hits"] for f in figures(history))
+    assert f"best {best:.2f}" in lines[3]
+    assert lines[3].endswith("0:00:00 left")
+
+
+def test_a_figure_that_is_not_defined_is_null_and_never_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F1 of no change, where none is found: the first model is kept until there is a figure."""
+    found = iter([math.nan, 0.5, math.nan, 0.4])
+    monkeypatch.setattr(Hits, "compute", lambda self: {"hits": next(found)})
+    exported: list[int] = []
+    config = toy_config(tmp_path, epochs=4)
+    data = Data(train=ToySource(), train_batch=12, val=ToySource(), val_batch=12)
+    with Run(config, False) as run:
+        trainer = Trainer(
+            task := ToyTask(),
+            task.blocks,
+            data,
+            config.training,
+            run,
+            export=lambda model: exported.append(trainer.position.step),
+        )
+        trainer.train()
+    assert exported == [5, 10]
+    assert trainer.position.best == 0.5
+    last = latest(tmp_path / "checkpoints")
+    assert last
+    texts = [(last / "position.json").read_text()]
+    for text in texts + (tmp_path / "metrics.jsonl").read_text().splitlines():
+        json.loads(text, parse_constant=pytest.fail)
+    assert [math.isnan(f["hits"]) for f in figures(read_history(tmp_path))] == [
+        True,
+        False,
+        True,
+        False,
+    ]

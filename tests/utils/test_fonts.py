@@ -12,7 +12,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from cgeartheye.boxes import Detections
 from cgeartheye.data.checks.contact_sheet import contact_sheet
 from cgeartheye.reports.draw_boxes import draw_found
-from cgeartheye.utils import fonts
+from cgeartheye.utils import fonts as fonts_module
 
 PLANE, SHIP = "飞机", "船"
 GRAY = np.full((500, 500, 3), 90, np.uint8)
@@ -22,12 +22,12 @@ GRAY = np.full((500, 500, 3), 90, np.uint8)
 def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The fonts of the system, to be filled."""
     fonts: list[str] = []
-    monkeypatch.setattr(fonts.font_manager, "findSystemFonts", lambda: fonts)
-    fonts._system_fonts.cache_clear()
-    fonts._font_with.cache_clear()
+    monkeypatch.setattr(fonts_module.font_manager, "findSystemFonts", lambda: fonts)
+    fonts_module._system_fonts.cache_clear()
+    fonts_module._font_with.cache_clear()
     yield fonts
-    fonts._system_fonts.cache_clear()
-    fonts._font_with.cache_clear()
+    fonts_module._system_fonts.cache_clear()
+    fonts_module._font_with.cache_clear()
 
 
 def make_font(path: Path, more: str) -> str:
@@ -58,7 +58,7 @@ def drawn(name: str) -> np.ndarray:
 
 def test_without_a_font_a_number_stands_for_the_name(system: list[str]) -> None:
     names = ["plane", PLANE, "Flughäfen", "самолёт", SHIP]
-    assert fonts.writable(names) == ["plane", "#1", "Flughäfen", "самолёт", "#4"]
+    assert fonts_module.writable(names) == ["plane", "#1", "Flughäfen", "самолёт", "#4"]
     np.testing.assert_array_equal(drawn(PLANE), drawn("#0"))
     assert (drawn("é") != drawn("ö")).any()  # no squares
     row = {"other": [], PLANE: [np.zeros((96, 96, 3), np.uint8)]}
@@ -72,7 +72,7 @@ def test_a_font_of_the_system_writes_what_it_has(system: list[str], tmp_path: Pa
     own = make_font(tmp_path / "Own-Regular.ttf", PLANE)
     bold = make_font(tmp_path / "Bold.ttf", PLANE)
     system += [str(tmp_path / "A damaged.ttf"), bold, last, own]
-    assert fonts.writable(["plane", PLANE, SHIP]) == ["plane", PLANE, "#2"]
-    assert fonts.font_for(f"{PLANE} 0.93", 20).path == own
-    assert fonts.font_for("plane 0.93", 20).path == fonts._OWN
+    assert fonts_module.writable(["plane", PLANE, SHIP]) == ["plane", PLANE, "#2"]
+    assert fonts_module.font_for(f"{PLANE} 0.93", 20).path == own
+    assert fonts_module.font_for("plane 0.93", 20).path == fonts_module._OWN
     assert (drawn(PLANE) != drawn("#0")).any()

@@ -17,7 +17,7 @@ from cgeartheye.api.models import Model, load_model
 from cgeartheye.api.notebook import Pixels, axes_or_new, gallery, swatch
 from cgeartheye.commands.map import map_with
 from cgeartheye.geo.vector_writer import FORMATS
-from cgeartheye.mapping.outputs.pixels import FACTS, MAP, PREVIEW, PROBABILITIES
+from cgeartheye.mapping.job import FACTS, MAP, PREVIEW, PROBABILITIES
 from cgeartheye.utils.console import muted
 from cgeartheye.utils.errors import UserError
 

@@ -24,11 +24,11 @@ from cgeartheye.commands import tasks
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
 from cgeartheye.data.arrays import Stretch
-from cgeartheye.mapping.outputs.pixels import colors_of
 from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.model_io import device_of
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training.distributed import local_device
+from cgeartheye.utils.colors import distinct_colors
 from cgeartheye.utils.console import muted
 from cgeartheye.utils.errors import UserError
 
@@ -142,7 +142,7 @@ class Model:
         if stretch is not None:
             changed["data.stretch"] = stretch
         config = override(self.config, changed)
-        loaded = tasks.LoadedModel(self.loaded.files, config, self.loaded.task)
+        loaded = tasks.LoadedModel(self.loaded.files, pipeline_for(config), self.loaded.task)
         inputs = self._inputs(images, after, stretch)
         small = len(inputs) <= config.data.batch_size
         with own_random_state(), muted(not progress or small):
@@ -207,7 +207,7 @@ class Model:
         ]
 
     def _legend(self, config: Config) -> Legend:
-        colors = pipeline_for(config).colors or colors_of(len(self.classes))
+        colors = pipeline_for(config).colors or distinct_colors(len(self.classes))
         score = self.loaded.files.score_threshold
         return Legend(
             self.classes,

@@ -167,7 +167,13 @@ def curate(
 
 @jlssd_app.command("build")
 def build(
-    config: Annotated[Path, typer.Argument(help="A config file, .py or .yaml.", metavar="CONFIG")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="A config file: .yaml, or .py, which is run as a program, so trust its author.",
+            metavar="CONFIG",
+        ),
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Override a field. Repeat."),

@@ -11,9 +11,9 @@ from cgeartheye.boxes import Detections
 from cgeartheye.commands import tasks
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
-from cgeartheye.mapping.job import map_scene
 from cgeartheye.mapping.options import Options
-from cgeartheye.mapping.pipeline import Detector, Predictor
+from cgeartheye.mapping.predictor import Detector, Predictor
+from cgeartheye.mapping.run import map_scene
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training import distributed
@@ -83,7 +83,7 @@ def map_scenes(
     resume: bool = False,
     after: list[Path] | None = None,
 ) -> dict[str, Any]:
-    """Map a scene, or what changed between two, with a trained model; see `mapping.job.map_scene`.
+    """Map a scene, or what changed between two, with a trained model; see `mapping.run.map_scene`.
 
     Args:
         run: a run directory or its `model.safetensors`.
@@ -103,11 +103,11 @@ def map_scenes(
             `map_scene` raises.
     """
     files = model_io.read_model(run)
-    config = override(files.config, overrides)
-    _refuse_dates(config, run, after)
-    with distributed.process_group(config.training.device) as device:
-        task, _ = tasks.load(config, run, device)
-        model = tasks.LoadedModel(files, config, task)
+    pipeline = pipeline_for(override(files.config, overrides))
+    _refuse_dates(pipeline.config, run, after)
+    with distributed.process_group(pipeline.config.training.device) as device:
+        task, _ = tasks.restore(pipeline.config, files, device)
+        model = tasks.LoadedModel(files, pipeline, task)
         return map_with(model, scenes, out, options, resume, after)
 
 
@@ -148,7 +148,7 @@ def map_with(
         predictor = TaskDetector(model.task, config, files)
     else:
         predictor = TaskPredictor(model.task, config, files.gsd)
-    colors = pipeline_for(config).colors
+    colors = model.pipeline.colors
     return map_scene(predictor, scenes, out, facts, asked, colors, resume, after)
 
 

@@ -1,7 +1,5 @@
 """How good a frozen backbone is by itself: kNN and linear probe."""
 
-import json
-
 import numpy as np
 from rich.table import Table
 
@@ -9,13 +7,12 @@ from cgeartheye.commands.tasks import build
 from cgeartheye.config import SceneClassification
 from cgeartheye.data import SceneChips, load_parts
 from cgeartheye.metrics.probes import few_per_class, knn_predict, linear_probe
-from cgeartheye.tasks.encoding import encode
-from cgeartheye.tasks.model_io import device_of
 from cgeartheye.tasks.scene.module import SceneTask
 from cgeartheye.tasks.scene.pipeline import chip_views
+from cgeartheye.tasks.sources import SourceFactory
 from cgeartheye.training import distributed
 from cgeartheye.utils.console import bar, console, log_info
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
 
 NEIGHBORS = (5, 20)
 LABELS_A_CLASS = (1, 5, 10)
@@ -34,8 +31,9 @@ def probe(config: SceneClassification) -> dict[str, float]:
     assert config.work_dir is not None
     parts = load_parts(config.data)
     with distributed.process_group(config.training.device) as device:
-        task, _ = build(config, parts.classes, device)
-        train, test = (_features(config, task, part) for part in (parts.train, parts.test))
+        task, built = build(config, parts.classes, device)
+        sources = SourceFactory(config, task, built)
+        train, test = (_features(config, task, sources, p) for p in (parts.train, parts.test))
     labels, truth = np.array(parts.train.labels), np.array(parts.test.labels)
     figures = {}
     protocols = [
@@ -61,16 +59,18 @@ def probe(config: SceneClassification) -> dict[str, float]:
     for name, figure in figures.items():
         table.add_row(name, f"{figure:.2f}")
     console.print(table)
-    write_text(config.work_dir / "probe.json", json.dumps(figures, indent=1))
+    write_json(config.work_dir / "probe.json", figures)
     log_info(f"figures: {config.work_dir / 'probe.json'}")
     return figures
 
 
-def _features(config: SceneClassification, task: SceneTask, chips: SceneChips) -> np.ndarray:
+def _features(
+    config: SceneClassification, task: SceneTask, sources: SourceFactory, chips: SceneChips
+) -> np.ndarray:
     """Return float32 `[chips, C]`, encoded anew: half precision would favour some backbones."""
     features = np.empty((len(chips), task.backbone.embed_dim), np.float32)
     task.eval()
     samples = chip_views(config, chips, views=0)
-    for indices, tokens in encode(config, device_of(task), samples, task.encode):
+    for indices, tokens in sources.encode(samples, task.encode):
         features[indices] = tokens[:, 0].float().cpu().numpy()
     return features

@@ -1,8 +1,8 @@
 """What the commands do with a model of any task: train, test, predict, check."""
 
-import json
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,24 @@ import torch
 from cgeartheye.config import Config, Jlssd, Normalization, Pretraining
 from cgeartheye.config.loader import Overrides, override
 from cgeartheye.data.checks import findings
+from cgeartheye.data.checks.findings import Finding
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.models.backbone.checkpoint_io import check_fit, read_tensors, read_weights_metadata
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.data_identity import keep_identity
 from cgeartheye.tasks.inputs import Input
-from cgeartheye.tasks.registry import TaskPipeline, pipeline_for
+from cgeartheye.tasks.pipeline import TaskPipeline
+from cgeartheye.tasks.registry import build_task, pipeline_for
 from cgeartheye.tasks.scene import writer
 from cgeartheye.training import distributed
+from cgeartheye.training.checkpoint import latest
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
 from cgeartheye.utils.console import bar, log_info, show
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
 
 
 def refuse_other_kinds(config: Config | Pretraining | Jlssd, source: str) -> Config:
@@ -57,20 +61,21 @@ def train(config: Config, resume: bool = False, checkpoint: Path | None = None) 
     """
     resume = resume or checkpoint is not None
     with distributed.process_group(config.training.device) as device, Run(config, resume) as run:
-        if checkpoint is None and resume and run.last.exists():
-            checkpoint = run.last
-        _train(config, run, device, checkpoint)
-        return test(config, run.folder)
+        if checkpoint is None and resume:
+            checkpoint = latest(run.checkpoints)
+        pipeline = pipeline_for(config)
+        _train(pipeline, run, device, checkpoint)
+        return _test(pipeline, device)
 
 
-def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | None) -> None:
+def _train(pipeline: TaskPipeline, run: Run, device: torch.device, checkpoint: Path | None) -> None:
     """Train, and let go of the model."""
-    pipeline = pipeline_for(config)
-    classes = pipeline.classes
+    config, classes = pipeline.config, pipeline.classes
     task, built = build(config, classes, device)
     _log_notes(built)
     if checkpoint:
         model_io.refuse_other_weights(run.folder, config, built)
+    keep_identity(run.folder, pipeline.parts, resume=checkpoint is not None)
     data = pipeline.data(task, built)
     gsd = pipeline.gsd() or built.gsd
     model_io.write_metadata(run.folder, config, classes, built, gsd, pipeline.facts())
@@ -89,11 +94,21 @@ def _train(config: Config, run: Run, device: torch.device, checkpoint: Path | No
 def build(
     config: Config, classes: tuple[str, ...], device: torch.device, tta: bool = False
 ) -> tuple[Any, BackboneBundle]:
-    """Build a task with a new decoder, on the device."""
+    """Build a task with a new decoder.
+
+    Args:
+        config: of the run.
+        classes: names by index.
+        device: where to.
+        tta: average predictions over changed views of an image.
+
+    Raises:
+        UserError: weights, or a decoder, that do not fit.
+    """
     # Every process draws the same random weights.
     torch.manual_seed(config.training.seed)
     built = backbone.build(config.backbone, model_io.input_side(config))
-    return pipeline_for(config).task(built, classes, tta).to(device), built
+    return build_task(config, built, classes, tta).to(device), built
 
 
 def _log_notes(built: BackboneBundle) -> None:
@@ -102,13 +117,13 @@ def _log_notes(built: BackboneBundle) -> None:
 
 
 def load(
-    config: Config, path: Path, device: torch.device, tta: bool = False
+    pipeline: TaskPipeline, path: Path, device: torch.device, tta: bool = False
 ) -> tuple[Any, BackboneBundle]:
     """Load a trained model.
 
     Args:
-        config: where the file is a published checkpoint, it says what the backbone is; where a
-            model of ours lies elsewhere than its backbone's weights, it names them.
+        pipeline: its config says what the backbone of a published checkpoint is; where a model of
+            ours lies elsewhere than its backbone's weights, it names them.
         path: a run directory, its `model.safetensors`, or a published `.pth` with the decoder
             beside the backbone.
         device: where to.
@@ -117,39 +132,60 @@ def load(
     Raises:
         UserError: files are missing or do not fit.
     """
-    if path.suffix not in {".pth", ".pt"}:
-        model = model_io.read_model(path)
-        if model.config.task != config.task:
+    if path.suffix in {".pth", ".pt"}:
+        return _load_published(pipeline, path, device, tta)
+    return restore(pipeline.config, model_io.read_model(path), device, tta)
+
+
+def restore(
+    config: Config, model: model_io.Model, device: torch.device, tta: bool = False
+) -> tuple[Any, BackboneBundle]:
+    """Build a trained model from its files.
+
+    Args:
+        config: its data and windows may be others than those of the training.
+        model: the files.
+        device: where to.
+        tta: average over changed views of an image.
+
+    Raises:
+        UserError: a model of another task, or files that do not fit.
+    """
+    if model.config.task != config.task:
+        raise UserError(
+            f"{model.path} is a model of {model.config.task}, the config of {config.task}: name a "
+            "config and a model of the same task"
+        )
+    changed: dict[str, object] = {"data": config.data}
+    if config.task != "scene_classification":
+        changed["window"] = config.window
+    if config.task == "object_detection":
+        assert model.config.task == "object_detection"
+        boxes = model.config.data.boxes
+        if config.data.boxes != boxes:
             raise UserError(
-                f"{path} is a model of {model.config.task}, the config of {config.task}: name a "
-                "config and a model of the same task"
+                f"{model.path} finds {boxes} boxes, the config has {config.data.boxes} ones: set "
+                f"data.boxes={boxes}, or name another model"
             )
-        # The data and the windows may be others than those of the training.
-        changed: dict[str, object] = {"data": config.data}
-        if config.task != "scene_classification":
-            changed["window"] = config.window
-        if config.task == "object_detection":
-            assert model.config.task == "object_detection"
-            boxes = model.config.data.boxes
-            if config.data.boxes != boxes:
-                raise UserError(
-                    f"{path} finds {boxes} boxes, the config has {config.data.boxes} ones: set "
-                    f"data.boxes={boxes}, or name another model"
-                )
-            changed["max_detections"] = config.max_detections
-        weights = config.backbone.weights
-        if model.backbone_fingerprint and isinstance(weights, Path) and weights.exists():
-            changed["backbone"] = model.config.backbone.model_copy(update={"weights": weights})
-        task, built = build(model.config.model_copy(update=changed), model.classes, device, tta)
-        model_io.load_into(task, model, built)
-        return task, built
+        changed["max_detections"] = config.max_detections
+    weights = config.backbone.weights
+    if model.backbone_fingerprint and isinstance(weights, Path) and weights.exists():
+        changed["backbone"] = model.config.backbone.model_copy(update={"weights": weights})
+    task, built = build(model.config.model_copy(update=changed), model.classes, device, tta)
+    model_io.load_into(task, model, built)
+    return task, built
+
+
+def _load_published(
+    pipeline: TaskPipeline, path: Path, device: torch.device, tta: bool
+) -> tuple[Any, BackboneBundle]:
+    config, classes = pipeline.config, pipeline.classes
     tensors, _, _ = read_tensors(path)
-    pipeline: TaskPipeline = pipeline_for(config)
-    decoder = pipeline.published_decoder(path, tensors, len(pipeline.classes))
+    decoder = pipeline.published_decoder(path, tensors, len(classes))
     own = config.model_copy(
         update={"backbone": config.backbone.model_copy(update={"weights": path})}
     )
-    task, built = build(own, pipeline.classes, device, tta)
+    task, built = build(own, classes, device, tta)
     _log_notes(built)
     check_fit(task.decoder.state_dict(), decoder, path, "decoder of the config")
     task.decoder.load_state_dict(decoder)
@@ -176,28 +212,42 @@ def test(
     Returns:
         The figures, in every process.
     """
-    folder = config.work_dir
-    assert folder is not None
     pipeline = pipeline_for(config)
     if out:
         pipeline.check_out(out, tested=True)
     with distributed.process_group(config.training.device) as device:
-        task, built = load(config, checkpoint or folder, device, tta)
-        if pipeline.classes != task.classes:
-            raise UserError(
-                f"the model knows other classes than {config.data.root}, or in another order: "
-                f"{', '.join(task.classes)[:200]}; set data.classes to these"
-            )
-        tested = pipeline.test(task, built, out, show_dir)
-        if distributed.is_main():
-            show(summary_table(tested.figures))
-            write_text(folder / "test.json", json.dumps(tested.figures, indent=1))
-            report = folder / "report.html"
-            tested.report(report)
-            log_info(f"report: {report}")
-            if checkpoint in (None, folder):
-                model_io.update_metadata(folder, tested.facts)
-        distributed.barrier()
+        return _test(pipeline, device, checkpoint, out, show_dir, tta)
+
+
+def _test(
+    pipeline: TaskPipeline,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    out: Path | None = None,
+    show_dir: Path | None = None,
+    tta: bool = False,
+) -> dict[str, float]:
+    config, folder = pipeline.config, pipeline.config.work_dir
+    assert folder is not None
+    task, built = load(pipeline, checkpoint or folder, device, tta)
+    if pipeline.classes != task.classes:
+        raise UserError(
+            f"the model knows other classes than {config.data.root}, or in another order: "
+            f"{', '.join(task.classes)[:200]}; set data.classes to these"
+        )
+    tested = pipeline.test(task, built, out, show_dir)
+    if distributed.is_main():
+        show(summary_table(tested.figures))
+        log_info(f"measured on the {tested.part}")
+        for sentence in tested.verdict:
+            log_info(f"verdict: {sentence}")
+        write_json(folder / "test.json", tested.figures)
+        report = folder / "report.html"
+        tested.report(report)
+        log_info(f"report: {report}")
+        if checkpoint in (None, folder):
+            model_io.update_metadata(folder, tested.facts)
+    distributed.barrier()
     return tested.figures
 
 
@@ -207,23 +257,27 @@ class LoadedModel:
 
     Attributes:
         files: what was read of it.
-        config: that it was built with.
+        pipeline: of its config.
         task: on its device.
     """
 
     files: model_io.Model
-    config: Config
+    pipeline: TaskPipeline
     task: Any
 
+    @property
+    def config(self) -> Config:
+        """What it was built with."""
+        return self.pipeline.config
+
     def predict(self, inputs: Sequence[Input]) -> Iterator[Any]:
-        """Yield predictions; see `registry.Recipe.predict`."""
-        return pipeline_for(self.config).predict(self.task, inputs)
+        """Yield predictions; see `TaskPipeline.predict`."""
+        return self.pipeline.predict(self.task, inputs)
 
     def write(self, inputs: Sequence[Input], predictions: Sequence[Any], out: Path) -> str:
-        """Write predictions; see `registry.Recipe.write`."""
-        pipeline = pipeline_for(self.config)
-        pipeline.check_out(out, tested=False)
-        return pipeline.write(self.task.classes, inputs, predictions, out)
+        """Write predictions; see `TaskPipeline.write`."""
+        self.pipeline.check_out(out, tested=False)
+        return self.pipeline.write(self.task.classes, inputs, predictions, out)
 
 
 def load_model(
@@ -241,9 +295,9 @@ def load_model(
         UserError: see `load`.
     """
     files = model_io.read_model(run)
-    config = override(files.config, overrides)
-    task, _ = load(config, run, device, tta)
-    return LoadedModel(files, config, task.eval())
+    pipeline = pipeline_for(override(files.config, overrides))
+    task, _ = restore(pipeline.config, files, device, tta)
+    return LoadedModel(files, pipeline, task.eval())
 
 
 def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> None:
@@ -260,18 +314,23 @@ def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> N
     """
     if out.suffix:
         writer.check_ending(out, writer.ENDINGS)
-    config = override(model_io.read_model(run).config, overrides)
-    pipeline = pipeline_for(config)
+    files = model_io.read_model(run)
+    pipeline = pipeline_for(override(files.config, overrides))
     found = pipeline.find(inputs)
     pipeline.check_out(out, tested=False)
-    with distributed.process_group(config.training.device) as device:
-        task, _ = load(config, run, device)
+    with distributed.process_group(pipeline.config.training.device) as device:
+        task, _ = restore(pipeline.config, files, device)
         log_info(pipeline.write(task.classes, found, pipeline.predict(task, found), out))
     log_info(f"predictions: {out}")
 
 
 def check(config: Config) -> bool:
-    """Examine a config's data; print what was found and write `check.json` and a contact sheet.
+    """Examine a config: its data, its model, and one step of its training.
+
+    What was found is printed; `check.json` and a contact sheet are written.
+
+    Args:
+        config: of the run.
 
     Returns:
         Whether nothing is wrong.
@@ -283,10 +342,31 @@ def check(config: Config) -> bool:
         facts = read_weights_metadata(path)
         if facts.mean and facts.std:
             normalization = Normalization(mean=facts.mean, std=facts.std)
+    pipeline = pipeline_for(config)
     with bar("examining", 1, "images") as progress:
-        result = pipeline_for(config).check(normalization or Normalization(), progress.reach)
+        result = pipeline.check(normalization or Normalization(), progress.reach)
+    result = replace(result, findings=[*result.findings, _dry_run(pipeline, result.ok)])
     for part in findings.render(result).renderables:
         show(part, soft_wrap=True)
     findings.write(result, config.work_dir / "check")
     log_info(f"contact sheet and every example: {config.work_dir / 'check'}")
     return result.ok
+
+
+def _dry_run(pipeline: TaskPipeline, data_are_right: bool) -> Finding:
+    """Build the model and let it take a step, as far as the data let it."""
+    config = pipeline.config
+    try:
+        with distributed.process_group(config.training.device) as device:
+            if not data_are_right:
+                backbone.build(config.backbone, model_io.input_side(config))
+                return Finding("ok", "the backbone is built; the data must be right for a step")
+            task, built = build(config, pipeline.classes, device)
+            loss, images = pipeline.try_step(task, built)
+    except UserError as error:
+        return Finding("error", f"the model cannot be trained: {error}")
+    count = sum(parameter.numel() for parameter in task.parameters())
+    sentence = f"the model ({count:,} parameters) takes a step on {images} images: loss {loss:.3f}"
+    if not math.isfinite(loss):
+        return Finding("error", f"{sentence}; lower training.lr, or set training.precision=fp32")
+    return Finding("ok", sentence)

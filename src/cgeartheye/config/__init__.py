@@ -19,7 +19,6 @@ from cgeartheye.config.pretraining import (
     OnlineKnn,
     Pretraining,
     PretrainingData,
-    PretrainingSchedule,
     Teacher,
     Views,
 )
@@ -35,8 +34,8 @@ from cgeartheye.config.tasks import (
     SegmentationDecoder,
     SemanticSegmentation,
     SlidingWindow,
-    Training,
 )
+from cgeartheye.config.training import Optimization, PretrainingSchedule, Training
 
 __all__ = [
     "Backbone",
@@ -60,6 +59,7 @@ __all__ = [
     "ObjectDetection",
     "Objective",
     "OnlineKnn",
+    "Optimization",
     "PlaceDesign",
     "Pretraining",
     "PretrainingData",

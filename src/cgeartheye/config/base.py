@@ -1,5 +1,6 @@
 """Base class and types of all sections of a config."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -30,9 +31,20 @@ def _rising_factors(factors: tuple[float, float]) -> tuple[float, float]:
     return factors
 
 
+def _names(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("must have a name at least; leave it out to have the names found")
+    for name in names:
+        # Half of a letter outside of Unicode's first plane can be written to no file.
+        if not name.strip() or name.encode(errors="replace").decode() != name:
+            raise ValueError("has a name without letters, or one that is no text")
+    return names
+
+
 Color = tuple[int, int, int]
 Limits = Annotated[tuple[float, float], AfterValidator(_rising)]
 Factors = Annotated[tuple[float, float], AfterValidator(_rising_factors)]
+Names = Annotated[tuple[str, ...], AfterValidator(_names)]
 Shares = Annotated[tuple[float, float], AfterValidator(_in_order)]
 
 
@@ -45,3 +57,12 @@ class Section(BaseModel):
     @classmethod
     def _old_names(cls, values: Any) -> Any:
         return modernize(cls, values) if isinstance(values, dict) else values
+
+
+class Run(Section):
+    """What every run has, whatever it does."""
+
+    task: str
+    work_dir: Path | None = Field(
+        None, description="where all results go; none: runs/<name of the config file>"
+    )

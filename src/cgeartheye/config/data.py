@@ -10,6 +10,7 @@ from cgeartheye.config.base import (
     Factors,
     Fraction,
     Limits,
+    Names,
     Positive,
     Section,
     Share,
@@ -34,7 +35,7 @@ class SceneData(Section):
     catalog: Literal["AID", "RESISC45"] | None = Field(
         None, description="a published data set: fixes the classes and their order"
     )
-    classes: tuple[str, ...] | None = Field(
+    classes: Names | None = Field(
         None, description="class names by index; none: the catalogue's, or the sorted folder names"
     )
     train: str | None = None
@@ -127,7 +128,7 @@ class SegmentationData(MaskedData):
     catalog: Literal["iSAID", "cropland", "LoveDA", "Potsdam"] | None = Field(
         None, description="a published data set: fixes classes, mask values, colours and layout"
     )
-    classes: tuple[str, ...] | None = Field(
+    classes: Names | None = Field(
         None, description="class names by index, where there is no catalogue entry"
     )
     values: tuple[int, ...] | None = Field(
@@ -224,7 +225,7 @@ class DetectionData(Section):
         description="what is learnt; horizontal ones are drawn around oriented annotations, "
         "oriented ones are fitted to COCO's outlines",
     )
-    classes: tuple[str, ...] | None = Field(
+    classes: Names | None = Field(
         None, description="class names by index; none: the catalogue's, or those of the COCO file"
     )
     images: str | None = Field(None, description="none: the catalogue's, or images/{part}")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cgeartheye.config.base import Positive, Section, Share
+from cgeartheye.config.base import Positive, Run, Section, Share
 from cgeartheye.config.model import Network
 
 Paths = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -111,7 +111,7 @@ class Curation(Section):
         return self
 
 
-class Jlssd(Section):
+class Jlssd(Run):
     """From maps and mosaics to the store of a pre-training: `cgeartheye jlssd build`."""
 
     task: Literal["jlssd"] = "jlssd"
@@ -122,6 +122,3 @@ class Jlssd(Section):
     curation: Curation
     seed: int = 0
     workers: int = Field(2, ge=0, description="processes that read")
-    work_dir: Path | None = Field(
-        None, description="where all tables and the store go; none: runs/<name of the config file>"
-    )

@@ -22,6 +22,9 @@ Overrides = Sequence[str] | Mapping[str, Any]
 """Texts `field.subfield=value` with the value in YAML; or values by `field.subfield`, where a
 mapping changes the fields that it names."""
 
+# What PyYAML raises, of impossible dates, numbers of 5,000 digits or endless nesting besides.
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+
 
 def load(path: Path, overrides: Overrides = ()) -> Config | Pretraining | Jlssd:
     """Read a config file and apply overrides.
@@ -121,11 +124,23 @@ def _set_fields(config: BaseModel) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.MarkedYAMLError as error:
+        raise UserError(_yaml_sentence(path, error)) from error
+    except _NO_YAML as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold fields such as 'backbone:' and 'data:'")
     return values
+
+
+def _yaml_sentence(path: Path, error: yaml.MarkedYAMLError) -> str:
+    """Return where a YAML file is wrong, with the line."""
+    mark, problem = error.problem_mark or error.context_mark, error.problem or error.context
+    if mark is None:
+        return f"{path} is not YAML: {problem}"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    line = lines[mark.line].strip()[:100] if mark.line < len(lines) else "the end of the file"
+    return f"{path}:{mark.line + 1}:{mark.column + 1} is not YAML: {problem}: {line}"
 
 
 def _validated(values: dict[str, Any], source: str) -> Config | Pretraining | Jlssd:
@@ -177,8 +192,8 @@ def _parsed(overrides: Overrides) -> Iterator[tuple[str, Any]]:
             raise UserError(f"an override is written field.subfield=value, not '{text}'")
         try:
             yield text, yaml.load(yaml_value, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise UserError(f"the value of '{text}' is not YAML") from error
+        except _NO_YAML as error:
+            raise UserError(f"the value of '{text:.200}' is not YAML") from error
 
 
 def _merged(
@@ -219,8 +234,12 @@ def _sentence(source: str, error: ValidationError) -> str:
     place = [str(part) for part in first["loc"]]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        fields = _fields_beside(_section_named(error.title), place[:-1])
-        message = f"no such field{nearest(place[-1], fields)}"
+        kind = _section_named(error.title)
+        elsewhere = [path for path in _paths_to(place[-1], kind) if path != ".".join(place)]
+        hint = nearest(place[-1], _fields_beside(kind, place[:-1]))
+        if elsewhere:
+            hint = f" (did you mean {' or '.join(elsewhere[:3])}?)"
+        message = f"no such field{hint}"
     where = ".".join(place) or error.title
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{source}: {where}: {message[:1].lower()}{message[1:]}{more}"
@@ -231,6 +250,16 @@ def _section_named(name: str) -> type[Section]:
     for kind in kinds:  # grows while it is read
         kinds += kind.__subclasses__()
     return next(kind for kind in kinds if kind.__name__ == name)
+
+
+def _paths_to(name: str, kind: type[BaseModel], above: str = "") -> Iterator[str]:
+    """Yield where in a section and those in it a field has a name."""
+    for own, field in kind.model_fields.items():
+        if own == name:
+            yield f"{above}{own}"
+        for inner in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _paths_to(name, inner, f"{above}{own}.")
 
 
 def _fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:

@@ -5,10 +5,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cgeartheye.config.base import Positive, Section, Share, Shares
+from cgeartheye.config.base import Positive, Run, Section, Share, Shares
 from cgeartheye.config.data import SceneData
 from cgeartheye.config.model import Network
 from cgeartheye.config.tasks import FeatureCache
+from cgeartheye.config.training import PretrainingSchedule
 
 
 class Views(Section):
@@ -134,48 +135,6 @@ class Teacher(Section):
     )
 
 
-class PretrainingSchedule(Section):
-    """Optimiser (AdamW), schedule, precision and what is written when."""
-
-    steps: Positive = 125_000
-    lr: float = Field(2e-3, gt=0)
-    base_batch_size: Positive | None = Field(
-        1024, description="global batch that lr is meant for; none: any, lr is not scaled"
-    )
-    lr_scaling: Literal["linear", "sqrt"] = Field(
-        "sqrt", description="of lr by the ratio of the global batch to base_batch_size"
-    )
-    lr_end: float = Field(1e-6, ge=0)
-    warmup: Share = Field(0.1, description="share of the steps in which lr rises from 0")
-    layer_decay: float = Field(
-        0.9, gt=0, le=1, description="of lr from each layer to the one below"
-    )
-    patch_embed_lr_mult: float = Field(
-        0.2, gt=0, description="factor of lr for the patch embedding"
-    )
-    weight_decay: tuple[float, float] = Field((0.04, 0.2), description="at the first and last step")
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip_norm: float | None = Field(3.0, gt=0)
-    freeze_prototypes: Share = Field(
-        0.01, description="share of the steps in which the heads' last layer stays as it is"
-    )
-    freeze_backbone: Share = Field(
-        0.02,
-        description="share of the steps in which only the heads learn, where the backbone has "
-        "weights to begin with",
-    )
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    sharding: Literal["ddp", "fsdp"] = "ddp"
-    log_every: Positive = Field(10, description="steps between two lines of metrics.jsonl")
-    checkpoint_every: Positive = Field(1000, description="steps; the last two are kept")
-    keep_every: Positive | None = Field(
-        None, description="steps; these checkpoints are kept for good"
-    )
-    seed: int = 0
-    tensorboard: bool = False
-
-
 class OnlineKnn(Section):
     """A labelled set on which the teacher's features are measured while it learns."""
 
@@ -183,7 +142,7 @@ class OnlineKnn(Section):
     every: Positive = Field(1000, description="steps")
 
 
-class Pretraining(Section):
+class Pretraining(Run):
     """Learning a backbone without labels: DINO, masked patches (iBOT), seasons, distillation.
 
     Without `backbone.weights` it begins with random ones, never with those that ship.
@@ -205,9 +164,6 @@ class Pretraining(Section):
         "backbone.weights instead starts from a backbone alone, with new heads",
     )
     online_knn: OnlineKnn | None = None
-    work_dir: Path | None = Field(
-        None, description="the run directory; none: runs/<name of the config file>"
-    )
 
     @model_validator(mode="after")
     def _gsd_is_known(self) -> "Pretraining":

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from cgeartheye.config.base import Positive, Section, Share
+from cgeartheye.config.base import Positive, Run, Section, Share
 from cgeartheye.config.data import ChangeData, DetectionData, SceneData, SegmentationData
 from cgeartheye.config.model import Backbone
+from cgeartheye.config.training import Training
 
 
 class SegmentationDecoder(Section):
@@ -71,12 +72,17 @@ class ChangeDecoder(Section):
 
 
 class DetectionDecoder(Section):
-    """The query detector that turns feature maps into boxes: DINO (Zhang et al. 2022)."""
+    """What turns feature maps into boxes: a query detector, DINO (Zhang et al. 2022), or a dense
+    one that learns from few images in minutes, to which only the first three fields matter.
+    """
 
+    kind: Literal["dino", "light"] = "dino"
     layers: tuple[int, ...] | None = Field(
-        None, description="of the backbone; none: three, evenly spaced, the last among them"
+        None,
+        description="of the backbone; none: evenly spaced, the last among them: three for dino, "
+        "four for light",
     )
-    channels: Positive = 256
+    channels: Positive = Field(256, description="inside DINO; the light head uses half")
     queries: Positive = Field(900, description="boxes that are proposed for an image")
     encoder_layers: int = Field(6, ge=0)
     decoder_layers: Positive = 6
@@ -95,8 +101,16 @@ class DetectionDecoder(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "DetectionDecoder":
+        if self.layers is not None and not self.layers:
+            raise ValueError("layers must name one at least")
+        if self.kind == "light":
+            if self.channels % 32:
+                raise ValueError(
+                    f"channels of the light head must be a multiple of 32: {self.channels}"
+                )
+            return self
         if self.layers is not None and len(self.layers) != 3:
-            raise ValueError(f"the detector takes 3 layers, not {len(self.layers)}")
+            raise ValueError(f"the query detector takes 3 layers, not {len(self.layers)}")
         if self.channels % self.heads or self.channels % 4:
             raise ValueError(
                 f"channels must be a multiple of 4 and of heads: {self.channels} of {self.heads}"
@@ -129,103 +143,47 @@ class FeatureCache(Section):
     folder: Path | None = Field(None, description="none: `features` beside the run directory")
 
 
-class Training(Section):
-    """Optimiser (AdamW), schedule, precision and what is written when."""
+class TaskRun(Run):
+    """What the runs of all tasks have."""
 
-    epochs: Positive = 100
-    steps: Positive | None = Field(None, description="optimiser steps, in place of epochs")
-    lr: float = Field(1e-4, gt=0)
-    decoder_lr_mult: float = Field(10.0, gt=0, description="factor of lr for all but the backbone")
-    schedule: Literal["cosine", "linear"] = Field(
-        "cosine", description="how lr falls to 0 after the warm-up"
-    )
-    base_batch_size: Positive | None = Field(
-        None, description="global batch that lr is meant for; none: any, lr is not scaled"
-    )
-    lr_scaling: Literal["linear", "sqrt"] = Field(
-        "linear", description="of lr by the ratio of the global batch to base_batch_size"
-    )
-    weight_decay: float = Field(0.05, ge=0, description="none on norms, biases and tokens")
-    betas: tuple[float, float] = (0.9, 0.999)
-    warmup_epochs: float = Field(5.0, ge=0, description="at most half of the training")
-    warmup_steps: int | None = Field(None, ge=0, description="in place of warmup_epochs")
-    warmup_from: float = Field(0.25, gt=0, le=1, description="share of lr at the first step")
-    clip_norm: float | None = Field(None, gt=0)
-    grad_accum_steps: Positive = Field(1, description="micro-batches a step")
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    sharding: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="fsdp shards weights and optimiser: full tuning of huge and giant"
-    )
-    evaluate_every: Positive = Field(1, description="epochs")
-    patience: Positive | None = Field(
-        None, description="stop after this many evaluations without a better one"
-    )
-    checkpoint_minutes: float = Field(
-        5.0, ge=0, description="at most so much is lost when a training is killed"
-    )
-    log_every: Positive = Field(10, description="steps between two lines of metrics.jsonl")
-    seed: int = 0
-    tensorboard: bool = False
+    backbone: Backbone
+    training: Training = Training()
+    cache: FeatureCache = FeatureCache()
 
 
-class SceneClassification(Section):
+class SceneClassification(TaskRun):
     """Scene classification: a linear layer on the class token."""
 
     task: Literal["scene_classification"] = "scene_classification"
-    backbone: Backbone
     data: SceneData
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    training: Training = Training()
-    cache: FeatureCache = FeatureCache()
-    work_dir: Path | None = Field(
-        None, description="the run directory; none: runs/<name of the config file>"
-    )
 
 
-class SemanticSegmentation(Section):
+class SemanticSegmentation(TaskRun):
     """Semantic segmentation: a decoder on feature maps of several layers."""
 
     task: Literal["semantic_segmentation"] = "semantic_segmentation"
-    backbone: Backbone
     data: SegmentationData
     decoder: SegmentationDecoder = SegmentationDecoder()
     window: SlidingWindow = SlidingWindow()
-    training: Training = Training()
-    cache: FeatureCache = FeatureCache()
-    work_dir: Path | None = Field(
-        None, description="the run directory; none: runs/<name of the config file>"
-    )
 
 
-class ChangeDetection(Section):
+class ChangeDetection(TaskRun):
     """Change detection: a decoder on the feature maps of two dates."""
 
     task: Literal["change_detection"] = "change_detection"
-    backbone: Backbone
     data: ChangeData
     decoder: ChangeDecoder = ChangeDecoder()
     window: SlidingWindow = SlidingWindow()
-    training: Training = Training()
-    cache: FeatureCache = FeatureCache()
-    work_dir: Path | None = Field(
-        None, description="the run directory; none: runs/<name of the config file>"
-    )
 
 
-class ObjectDetection(Section):
+class ObjectDetection(TaskRun):
     """Object detection: boxes, horizontal or oriented, around the objects of some classes."""
 
     task: Literal["object_detection"] = "object_detection"
-    backbone: Backbone
     data: DetectionData
     decoder: DetectionDecoder = DetectionDecoder()
     max_detections: Positive = Field(300, description="boxes of an image that are kept, the best")
     window: SlidingWindow = Field(
         SlidingWindow(batch_size=1), description="how images that are not resized are seen"
-    )
-    training: Training = Training()
-    cache: FeatureCache = FeatureCache()
-    work_dir: Path | None = Field(
-        None, description="the run directory; none: runs/<name of the config file>"
     )

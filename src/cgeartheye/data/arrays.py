@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cgeartheye.data.image_io import pillow_pixels, to_8_bits
+from cgeartheye.data.image_io import pillow_pixels
+from cgeartheye.geo.stretch import percentile_limits, to_8_bits
 from cgeartheye.utils.errors import UserError
 
 Array = npt.NDArray[Any]
@@ -81,7 +82,8 @@ def to_image(
         pixels = pixels * valid
     else:
         limits = _limits(pixels, deep_stretch) if stretch is None else stretch
-        pixels = to_8_bits(pixels.astype(np.float32), valid, limits)
+        valid &= np.isfinite(pixels).all(axis=0)
+        pixels = to_8_bits(pixels, limits or percentile_limits(pixels[:, valid]), valid)
     return torch.from_numpy(np.broadcast_to(pixels, (3, *valid.shape)).copy())
 
 

@@ -14,10 +14,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.transform import from_gcps, xy
+from rasterio.transform import xy
 from rasterio.warp import transform_geom
 from torch import Tensor
 
+from cgeartheye.geo.georeference import georeference_of
+from cgeartheye.geo.stretch import percentile_limits, to_8_bits
+from cgeartheye.geo.validity import valid_pixels
+from cgeartheye.utils.allocation import refuse_allocation, refuse_blocks
 from cgeartheye.utils.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
@@ -113,10 +117,7 @@ def read_georeference(path: Path) -> Georeference | None:
         UserError: a missing or unreadable file.
     """
     with one_sentence(path), quiet(), rasterio.open(path) as source:
-        crs, transform = source.crs, source.transform
-        points, points_crs = source.gcps
-        if crs is None and points:
-            crs, transform = points_crs, from_gcps(points)
+        transform, crs = georeference_of(source)
         if crs is None:
             return None
         rows, columns = (
@@ -198,10 +199,37 @@ def _needs_gdal(path: Path) -> bool:
     return head[:4] in TIFF or (head[:8] == PNG and head[24:] == b"\x10")
 
 
-def refuse_bomb(path: Path, width: int, height: int) -> None:
-    """Raise a `UserError` if an image has more than `MAX_PIXELS`."""
+def refuse_bomb(path: Path, width: int, height: int, bytes_a_pixel: int = 9) -> None:
+    """Refuse an image that would take too much memory.
+
+    Args:
+        path: of the file.
+        width: in pixels.
+        height: likewise.
+        bytes_a_pixel: that decoding takes, copies included; 9: of three bands of 8 bits.
+
+    Raises:
+        UserError: it has more than `MAX_PIXELS`, or far more than its file can hold.
+    """
     if width * height > MAX_PIXELS:
         raise UserError(_too_large(path))
+    needed = width * height * bytes_a_pixel
+    refuse_allocation(path, needed, f"an image of {width:,} x {height:,} pixels")
+
+
+def refuse_raster(path: Path, source: Any, bytes_a_pixel: int) -> None:
+    """Refuse a raster likewise, and blocks that are too large.
+
+    Args:
+        path: of the file.
+        source: the raster, opened by rasterio.
+        bytes_a_pixel: that decoding takes, copies included.
+
+    Raises:
+        UserError: see `refuse_bomb` and `refuse_blocks`.
+    """
+    refuse_bomb(path, source.width, source.height, bytes_a_pixel)
+    refuse_blocks(path, source)
 
 
 def _too_large(path: Path) -> str:
@@ -231,7 +259,10 @@ def _read_gdal(
 ) -> _Array:
     """Decode to uint8 `[3, H, W]`."""
     with quiet(), rasterio.open(path) as source:
-        refuse_bomb(path, source.width, source.height)
+        itemsize = np.dtype(source.dtypes[0]).itemsize
+        # Values of more than 8 bits become float32, are put in order and scaled.
+        of_band = 3 if itemsize == 1 else itemsize + 13
+        refuse_raster(path, source, of_band * (3 if source.count >= 3 else 1))
         if source.colorinterp[0] == ColorInterp.palette:
             colors = resolve_palette(source.read(1), source.colormap(1))
             pixels = colors[_zero_based(path, bands, 3)]
@@ -239,13 +270,12 @@ def _read_gdal(
         else:
             chosen = [index + 1 for index in _zero_based(path, bands, source.count)]
             pixels = source.read(chosen)
-            # Valid where any band is: with nodata 255, a red roof has 255 in its red band.
-            valid = source.read_masks(chosen).any(axis=0)
+            valid = valid_pixels(source, chosen, pixels)
     if pixels.dtype == np.uint8:
         return pixels if valid.all() else pixels * valid
     if np.iscomplexobj(pixels):
         raise UserError(f"{path} holds complex values: convert it to amplitudes")
-    return to_8_bits(pixels.astype(np.float32), valid, stretch)
+    return to_8_bits(pixels, stretch or percentile_limits(pixels[:, valid]), valid)
 
 
 def resolve_palette(indices: _Array, colors: dict[int, tuple[int, int, int, int]]) -> _Array:
@@ -254,24 +284,3 @@ def resolve_palette(indices: _Array, colors: dict[int, tuple[int, int, int, int]
     for index, color in colors.items():
         table[index] = color[:3]
     return table[indices].transpose(2, 0, 1)
-
-
-def to_8_bits(pixels: _Array, valid: _Array, stretch: tuple[float, float] | None) -> _Array:
-    """Map `stretch` to 0..255 and everything invalid to 0.
-
-    Args:
-        pixels: float32 `[3, H, W]`.
-        valid: bool `[H, W]`.
-        stretch: the values that become 0 and 255; none: the 1st and 99th percentile.
-    """
-    usable = np.isfinite(pixels) & valid
-    if not usable.any():
-        return np.zeros(pixels.shape, dtype=np.uint8)
-    if stretch is None:
-        ordered = np.sort(pixels[usable])  # a quarter of the time of np.percentile
-        last = ordered.size - 1
-        stretch = float(ordered[round(0.01 * last)]), float(ordered[round(0.99 * last)])
-    low, high = stretch
-    scale = 255 / (high - low) if high > low else 0.0  # one value everywhere tells nothing
-    scaled = (np.where(usable, pixels, low) - low) * scale
-    return scaled.clip(0, 255).round().astype(np.uint8)

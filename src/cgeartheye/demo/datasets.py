@@ -17,6 +17,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform
 
 from cgeartheye.boxes import Detections, oriented_of
+from cgeartheye.geo.raster_writer import replacing_raster
 from cgeartheye.synthetic import (
     COVER_COLORS,
     DATES,
@@ -178,7 +179,7 @@ def deliver(source: Path, path: Path) -> Path:
                 resampling=Resampling.bilinear,
                 add_alpha=True,
             ) as warped,
-            replacing(path) as temporary,
+            replacing_raster(path) as temporary,
         ):
             rasterio.shutil.copy(warped, temporary, driver="GTiff", tiled=True, compress="deflate")
     return path

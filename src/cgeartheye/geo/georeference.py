@@ -3,21 +3,18 @@
 import math
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import rasterio
 from affine import Affine
-from pyproj import Geod, Transformer
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
 
+from cgeartheye.geo.crs import meters_per_pixel
 from cgeartheye.utils.errors import UserError
-
-_WGS84 = Geod(ellps="WGS84")
-_STEP = 50.0  # pixels to each side of the middle over which the ground is measured
 
 
 class Place(NamedTuple):
@@ -34,6 +31,37 @@ class Place(NamedTuple):
     ground: tuple[float, float]
 
 
+def georeference_of(file: DatasetReader) -> tuple[Affine, CRS | None]:
+    """Return a raster's transform and reference system, or those of its ground control points.
+
+    Args:
+        file: an open raster.
+
+    Returns:
+        From pixels to the map, the identity if nothing is known; and the reference system, if any.
+    """
+    points, crs = file.gcps
+    if file.crs is None and points:
+        return from_gcps(points), crs
+    return file.transform, file.crs
+
+
+def placement_of(file: DatasetReader) -> dict[str, Any] | None:
+    """Return how a raster lies, as rasterio's options for a file that is to lie there too.
+
+    Args:
+        file: an open raster.
+
+    Returns:
+        Its reference system, and its transform or its ground control points as they are; none if
+        it lies nowhere.
+    """
+    points, crs = file.gcps
+    if file.crs and not file.transform.is_identity:
+        return {"crs": file.crs, "transform": file.transform}
+    return {"crs": crs, "gcps": points} if points else None
+
+
 def locate(
     file: DatasetReader, name: str, crs: str | None = None, ground: float | None = None
 ) -> Place:
@@ -48,10 +76,7 @@ def locate(
     Raises:
         UserError: the scene has no reference system and none is given, nor the size of its pixels.
     """
-    own, transform = file.crs, file.transform
-    points, points_crs = file.gcps
-    if own is None and points:
-        own, transform = points_crs, from_gcps(points)
+    transform, own = georeference_of(file)
     if own is None and crs is not None:
         try:
             own = CRS.from_user_input(crs)
@@ -92,18 +117,10 @@ def _measure(
     transform: Affine, crs: CRS, width: int, height: int, name: str
 ) -> tuple[float, float]:
     """Metres along a row and along a column of pixels in the middle of the scene (geodesic)."""
-    x, y = width / 2, height / 2
-    pixels = [(x - _STEP, y), (x + _STEP, y), (x, y - _STEP), (x, y + _STEP)]
-    eastings, northings = zip(*(transform @ pixel for pixel in pixels), strict=True)
     try:
-        to_globe = Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
+        ground = meters_per_pixel(transform, crs, width / 2, height / 2)
     except ProjError as error:
         raise UserError(f"{name}: its reference system has no place on Earth: {error}") from error
-    lon, lat = to_globe.transform(eastings, northings)
-    ground = [0.0, 0.0]
-    if all(math.isfinite(value) for value in (*lon, *lat)):
-        distances = (_WGS84.inv(lon[i], lat[i], lon[i + 1], lat[i + 1])[2] for i in (0, 2))
-        ground = [distance / (2 * _STEP) for distance in distances]
     if not all(math.isfinite(size) and size > 0 for size in ground):
         raise UserError(f"{name} lies beyond the bounds of its reference system {crs.to_string()}")
-    return ground[0], ground[1]
+    return ground

@@ -4,7 +4,6 @@ import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,15 +18,16 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from cgeartheye.geo.georeference import locate
+from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
+from cgeartheye.geo.validity import valid_pixels
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
+from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
 Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 Span = tuple[int, int]
 """First row or column, and the one after the last."""
-
-_SAMPLES, _SAMPLE_SIDE = 16, 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,6 @@ class Scene:
     stretch: tuple[float, float] | None
     _source: str
     _palette: Bytes | None
-    _by_value: bool
     _overviews: tuple[int, ...]
     _level: int | None = None
     _handles: threading.local = field(default_factory=threading.local)
@@ -125,7 +124,9 @@ class Scene:
         try:
             file = self._open()
             values = file.read(self._chosen, window=window)
-            return values, None if self.all_valid else self._valid(file, values, window)
+            return values, None if self.all_valid else valid_pixels(
+                file, self._chosen, values, window
+            )
         except (RasterioError, OSError) as error:
             raise UserError(
                 f"{self.name} cannot be read in rows {rows[0]}-{rows[1] - 1}, columns "
@@ -142,30 +143,12 @@ class Scene:
         file: DatasetReader = self._handles.file
         return file
 
-    def _valid(self, file: DatasetReader, values: npt.NDArray[Any], window: Window) -> Bools:
-        """Where any band has data (a red roof may be 255 in red alone) and none is NaN."""
-        chosen = self._chosen
-        valid = np.ones(values.shape[1:], bool)
-        if self._by_value:
-            nodata = [file.nodatavals[band - 1] for band in chosen]
-            valid = np.any([v != n for v, n in zip(values, nodata, strict=True)], axis=0)
-        elif MaskFlags.all_valid not in file.mask_flag_enums[chosen[0] - 1]:
-            valid = file.read_masks(chosen[0], window=window) > 0
-        if values.dtype.kind == "f":
-            valid &= np.isfinite(values).all(axis=0)
-        return valid
-
     def _to_8_bits(self, values: npt.NDArray[Any], valid: Bools | None) -> Bytes:
         """Stored values as red, green and blue, 0 where there is no data."""
         if self._palette is not None:
             values = self._palette[values[0]].transpose(2, 0, 1)
         elif self.stretch is not None:
-            low, high = self.stretch
-            scale = np.float32(255 / (high - low) if high > low else 0)
-            scaled = values.astype(np.float32) - np.float32(low)
-            if valid is not None:
-                scaled[:, ~valid] = 0  # NaN has no 8-bit value
-            values = (scaled * scale).clip(0, 255).round().astype(np.uint8)
+            values = to_8_bits(values, self.stretch, valid)
         if valid is not None:
             values = values * valid
         if self._palette is None and self._chosen != list(self.bands):
@@ -178,10 +161,9 @@ class Scene:
         At most 256 squares of 256 pixels, evenly spaced: all of a scene below 4,096 pixels a side.
         """
         found = []
-        for rows in _spread(self.height):
-            for columns in _spread(self.width):
-                values, valid = self._load(rows, columns)
-                found.append(values.ravel() if valid is None else values[:, valid].ravel())
+        for rows, columns in sample_squares(self.height, self.width):
+            values, valid = self._load(rows, columns)
+            found.append(values.ravel() if valid is None else values[:, valid].ravel())
         return np.concatenate(found)
 
 
@@ -213,11 +195,12 @@ def open_scene(
         name += f" and {len(paths) - 1} more"
     try:
         with _quiet(), rasterio.open(source) as file:
+            refuse_blocks(str(source), file)
             place = locate(file, name, crs, ground)
             scene = _describe(file, name, paths, bands, place.transform, place.crs, place.ground)
         scene = replace(scene, _source=source)
         if file.dtypes[0] != "uint8":
-            scene = replace(scene, stretch=stretch or _percentiles(scene))
+            scene = replace(scene, stretch=stretch or percentile_limits(scene.sample()))
     except (RasterioError, OSError) as error:
         raise UserError(f"{name} cannot be opened as a raster: {_reason(error)}") from error
     return scene
@@ -247,7 +230,6 @@ def _describe(
         bands = (1, 1, 1)
     flags = file.mask_flag_enums[bands[0] - 1]
     floats = file.dtypes[0].startswith("float")
-    by_value = MaskFlags.nodata in flags and None not in [file.nodatavals[b - 1] for b in bands]
     return Scene(
         name=name,
         files=tuple(paths),
@@ -262,28 +244,8 @@ def _describe(
         stretch=None,
         _source="",
         _palette=palette,
-        _by_value=by_value,
         _overviews=tuple(file.overviews(bands[0])),
     )
-
-
-def _percentiles(scene: Scene) -> tuple[float, float]:
-    values = np.sort(scene.sample())
-    if not values.size:
-        return 0.0, 1.0
-    last = values.size - 1
-    return float(values[round(0.01 * last)]), float(values[round(0.99 * last)])
-
-
-def _spread(length: int) -> list[Span]:
-    """At most 16 spans of 256 pixels, evenly spaced; side by side in a short length."""
-    count = min(_SAMPLES, -(-length // _SAMPLE_SIDE))
-    side = min(_SAMPLE_SIDE, length)
-    if length <= _SAMPLES * _SAMPLE_SIDE:
-        edges = [min(i * _SAMPLE_SIDE, length) for i in range(count + 1)]
-        return list(pairwise(edges))
-    starts = np.linspace(0, length - side, count).round().astype(int)
-    return [(int(start), int(start) + side) for start in starts]
 
 
 def _quiet() -> "warnings.catch_warnings[None]":

@@ -1,9 +1,9 @@
-"""Vector files of any length, written table by table."""
+"""Vector files of any length, written table by table, read back before they have their name."""
 
-import json
-import os
+import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,40 +13,50 @@ import pyarrow
 import pyogrio
 import shapely
 from pyarrow import parquet
-from pyogrio.errors import DataSourceError
+from pyogrio.errors import DataLayerError, DataSourceError
 
-from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import json_text, replacing
 
 FORMATS = {"gpkg": "GPKG", "parquet": "", "geojson": "GeoJSON", "fgb": "FlatGeobuf"}
 """Endings, and the drivers of those that GDAL writes."""
 
+_ERRORS = (DataLayerError, DataSourceError, pyarrow.ArrowException, sqlite3.DatabaseError)
 
-def write_vectors(frames: Iterable[geopandas.GeoDataFrame], path: Path, folder: Path) -> None:
+
+def write_vectors(
+    frames: Iterable[geopandas.GeoDataFrame], path: Path, folder: Path | None = None
+) -> None:
     """Write polygons in the format of the file's ending; whole or not at all.
 
     Args:
-        frames: at least one, of the same columns and reference system; one is held at a time.
+        frames: at least one, of the same columns and reference system; one is held at a time. A
+            geometry may be none.
         path: where to. GeoJSON is in longitude and latitude (RFC 7946).
-        folder: on the same disk, for the unfinished file.
+        folder: on the same disk, for the unfinished file; none: that of `path`.
 
     Raises:
         UserError: it cannot be written.
     """
-    unfinished = folder / path.name
-    unfinished.unlink(missing_ok=True)
     coming = iter(frames)
-    if path.suffix == ".geojson":
+    ending = path.suffix[1:].lower()
+    if ending == "geojson":
         coming = map(_for_geojson, coming)
     first = next(coming)
-    tables = map(_table, chain([first], coming))
-    try:
-        if path.suffix == ".parquet":
-            _write_parquet(first, tables, unfinished)
+    count = 0
+
+    def tables() -> Iterator[pyarrow.Table]:
+        nonlocal count
+        for frame in chain([first], coming):
+            count += len(frame)
+            yield _table(frame)
+
+    with replacing(path, folder, _ERRORS) as unfinished:
+        unfinished.unlink()  # GDAL would look into what it is to write
+        if ending == "parquet":
+            _write_parquet(first, tables(), unfinished)
         else:
-            _write_by_gdal(first, tables, unfinished)
-        os.replace(unfinished, path)
-    except (DataSourceError, OSError) as error:
-        raise UserError(f"cannot write {path}: {error}") from error
+            _write_by_gdal(first, tables(), unfinished, path.stem, FORMATS[ending])
+        _check(unfinished, count)
 
 
 def _for_geojson(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
@@ -74,14 +84,18 @@ def _write_parquet(
     }
     facts = {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
     head = next(tables)
-    schema = head.schema.with_metadata({"geo": json.dumps(facts)})
+    schema = head.schema.with_metadata({"geo": json_text(facts)})
     with parquet.ParquetWriter(path, schema) as file:
         for table in chain([head], tables):
             file.write_table(table.cast(schema))
 
 
 def _write_by_gdal(
-    first: geopandas.GeoDataFrame, tables: Iterator[pyarrow.Table], path: Path
+    first: geopandas.GeoDataFrame,
+    tables: Iterator[pyarrow.Table],
+    path: Path,
+    layer: str,
+    driver: str,
 ) -> None:
     head = next(tables)
     batches = (batch for table in chain([head], tables) for batch in table.to_batches())
@@ -91,9 +105,33 @@ def _write_by_gdal(
         pyogrio.write_arrow(
             pyarrow.RecordBatchReader.from_batches(head.schema, batches),
             path,
-            driver=FORMATS[path.suffix[1:]],
+            layer=layer,
+            driver=driver,
             geometry_name="geometry",
             geometry_type="Polygon" if (first.geom_type == "Polygon").all() else "Unknown",
             crs=crs,
-            **({"layer": "map"} if path.suffix == ".gpkg" else {}),
         )
+
+
+def _check(path: Path, count: int) -> None:
+    """Read a file from end to end: of a disk that is full for a moment some writers say nothing.
+
+    Raises:
+        OSError: it has not all the rows.
+    """
+    if path.suffix == ".parquet":
+        with parquet.ParquetFile(path) as file:
+            found = sum(batch.num_rows for batch in file.iter_batches())
+    else:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            pyogrio.open_arrow(path, use_pyarrow=True) as (_, reader),
+        ):
+            found = sum(batch.num_rows for batch in reader)
+    if path.suffix == ".gpkg":
+        with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as database:
+            (state,) = database.execute("PRAGMA integrity_check").fetchone()
+        if state != "ok":
+            raise OSError(f"what was written is damaged ({state})")
+    if found != count:
+        raise OSError(f"of {count:,} rows {found:,} can be read back")

@@ -1,7 +1,8 @@
 """One file, or many as one mosaic: what GDAL is asked to open."""
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,7 +12,9 @@ import rasterio
 from affine import Affine
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 
+from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
 SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"})
@@ -85,6 +88,7 @@ def _look_at(path: Path) -> _Tile:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as file:
+                refuse_blocks(path, file)
                 return _Tile(
                     path.resolve(),
                     file.width,
@@ -92,11 +96,19 @@ def _look_at(path: Path) -> _Tile:
                     tuple(file.dtypes),
                     file.crs.to_wkt() if file.crs else "",
                     file.transform,
-                    tuple(file.nodatavals),
+                    _nodata(file),
                     file.mask_flag_enums[0] == [MaskFlags.all_valid],
                 )
     except RasterioError as error:
         raise UserError(f"{path} cannot be opened as a raster: {error}") from error
+
+
+def _nodata(file: DatasetReader) -> tuple[float | None, ...]:
+    """Values without data, by band: NaN, if nothing else, of fractions."""
+    floats = file.dtypes[0].startswith("float") and file.mask_flag_enums[0] == [MaskFlags.all_valid]
+    values = (math.nan if floats else value for value in file.nodatavals)
+    # One NaN for all: others would not be equal to it.
+    return tuple(math.nan if value is not None and math.isnan(value) else value for value in values)
 
 
 def _check_like(first: _Tile, other: _Tile) -> None:
@@ -162,11 +174,35 @@ def _virtual(tiles: Sequence[_Tile]) -> str:
             for rectangle in rectangles
         )
         bands += f'<MaskBand><VRTRasterBand dataType="Byte">{masks}</VRTRasterBand></MaskBand>'
-    numbers = ", ".join(repr(float(v)) for v in transform.to_gdal())
-    return (
-        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{escape(first.crs)}</SRS>'
-        f"<GeoTransform>{numbers}</GeoTransform>{bands}</VRTDataset>"
-    )
+    return vrt_dataset(width, height, bands, transform, first.crs)
+
+
+def vrt_dataset(
+    width: int,
+    height: int,
+    bands: str,
+    transform: Affine,
+    crs: str | None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Return the XML of a GDAL virtual raster around its bands.
+
+    Args:
+        width: pixels.
+        height: pixels.
+        bands: their XML.
+        transform: from pixels to the map; the identity: not said.
+        crs: as WKT; none if it is on no map.
+        tags: metadata.
+    """
+    head = f"<SRS>{escape(crs)}</SRS>" if crs else ""
+    if not transform.is_identity:
+        numbers = ", ".join(repr(float(v)) for v in transform.to_gdal())
+        head += f"<GeoTransform>{numbers}</GeoTransform>"
+    if tags:
+        items = (f'<MDI key="{escape(k)}">{escape(v)}</MDI>' for k, v in tags.items())
+        head += f"<Metadata>{''.join(items)}</Metadata>"
+    return f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{head}{bands}</VRTDataset>'
 
 
 def file_signature(paths: Sequence[Path]) -> list[tuple[str, int, int]]:

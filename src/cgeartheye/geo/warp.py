@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from affine import Affine
-from pyproj import Transformer
 from rasterio.crs import CRS
 
+from cgeartheye.geo.crs import WGS84, transformer
 from cgeartheye.geo.reader import Bools, Bytes, Scene, Span
 from cgeartheye.geo.resample import Places, average, between
 
@@ -20,7 +20,6 @@ Ints = npt.NDArray[np.int64]
 _STEP = 32  # pixels of the grid from one whose place is computed to the next
 _TILE = 512  # pixels a side of the grid that are read at a time
 _BORDER = 65  # points of a side of a footprint
-_WGS84 = CRS.from_epsg(4326)
 
 
 class PixelGrid(NamedTuple):
@@ -38,7 +37,9 @@ class PixelGrid(NamedTuple):
         """Return where pixels (column, row, fractions too) lie in another; not finite: nowhere."""
         x, y = _apply(self.transform, x, y)
         if self.crs != other.crs:
-            x, y = _between(self.crs, other.crs).transform(x, y)
+            assert self.crs is not None
+            assert other.crs is not None
+            x, y = transformer(self.crs, other.crs).transform(x, y)
         with np.errstate(invalid="ignore"):
             return _apply(~other.transform, x, y)
 
@@ -49,19 +50,12 @@ def _apply(transform: Affine, x: Places, y: Places) -> tuple[Places, Places]:
 
 
 @functools.lru_cache(maxsize=8)
-def _between(source: CRS | None, target: CRS | None) -> Transformer:
-    assert source is not None
-    assert target is not None
-    return Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
-
-
-@functools.lru_cache(maxsize=8)
 def _around_the_world(crs: CRS | None) -> float:
     """How much x grows on the way around the world along any parallel; 0: the map is no such."""
     if crs is None:
         return 0.0
     lon, lat = np.array([[10.0, 11.0, 100.0, 101.0] * 2, [0.0] * 4 + [50.0] * 4])
-    x = np.reshape(_between(_WGS84, crs).transform(lon, lat)[0], (4, 2))
+    x = np.reshape(transformer(WGS84, crs).transform(lon, lat)[0], (4, 2))
     if not np.isfinite(x).all():
         return 0.0
     steps = abs(x[:, 1] - x[:, 0])

@@ -4,7 +4,6 @@ After Gebru et al. 2021, Datasheets for Datasets: composition, collection, clean
 the JSON beside it say the same.
 """
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,16 +16,18 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from cgeartheye.config import Jlssd, to_yaml
+from cgeartheye.geo.crs import METERS_PER_DEGREE
 from cgeartheye.jlssd.chips.worker import CLOUD, MISSING, NODATA, UNREADABLE
 from cgeartheye.jlssd.curation.curate import DUPLICATE, REDUNDANT
 from cgeartheye.jlssd.quality.filter import rules_of
 from cgeartheye.jlssd.resumable import OK
 from cgeartheye.jlssd.sampling.overview_map import fit
-from cgeartheye.jlssd.sampling.rasters import METERS_PER_DEGREE
 from cgeartheye.jlssd.sampling.report import colors_of
 from cgeartheye.pretraining.store.reader import Store
 from cgeartheye.reports.html import Cell, Picture, Report
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import json_text, write_text
+from cgeartheye.utils.state import json_object
 
 KINDS = ("region", "land_cover", "band", "season")  # columns by which places are counted
 MAP_SIDE = 800  # pixels, at least, of the longer side of the map
@@ -67,10 +68,20 @@ def write(config: Jlssd, folder: Path) -> None:
     design = pq.read_table(folder / "design.parquet")
     dropped = losses(config, folder, store)
     facts = facts_of(config, store, design, dropped)
-    balance = json.loads((folder / "curated.json").read_text(encoding="utf-8"))["balance"]
-    text = json.dumps(facts | {"balance": balance}, indent=1, ensure_ascii=False)
+    balance = _balance(folder / "curated.json")
+    text = json_text(facts | {"balance": balance}, indent=1)
     write_text(folder / "card.json", text)
     _write_page(config, store, design, dropped, facts, balance, folder)
+
+
+def _balance(path: Path) -> Any:
+    try:
+        return json_object(path.read_bytes())["balance"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged or missing: delete it and give the same command again, which "
+            "curates once more"
+        ) from error
 
 
 def facts_of(

@@ -42,7 +42,7 @@ from cgeartheye.jlssd.sampling.rasters import identity_of
 from cgeartheye.jlssd.sampling.result import SamplingPlan
 from cgeartheye.models.backbone import weights_file
 from cgeartheye.pretraining.store import pack
-from cgeartheye.pretraining.store.inputs import RESERVED, Settings
+from cgeartheye.pretraining.store.items import RESERVED, Settings
 from cgeartheye.pretraining.store.reader import INDEX
 from cgeartheye.pretraining.store.summary import show_packed
 from cgeartheye.utils.console import log_info

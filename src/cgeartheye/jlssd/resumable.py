@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, replacing, write_text
+from cgeartheye.utils.io import lock, replacing, write_json
+from cgeartheye.utils.state import json_object
 
 OK = "ok"  # status of a row that every step so far has kept
 CHIP_COLUMNS = ("path", "place", "season", "status")
@@ -180,16 +182,22 @@ class Ledger:
         path = self._path(step)
         if not path.is_file():
             return False
-        entry = json.loads(path.read_text(encoding="utf-8"))
-        return entry["key"] == key and all(
+        try:
+            entry = json_object(path.read_bytes())
+            files = {str(name): str(digest) for name, digest in entry["files"].items()}
+            is_same = entry["key"] == key
+        except (ValueError, KeyError, AttributeError):
+            log_info(f"note: {path} is damaged: the step {step} is done again")
+            return False
+        return is_same and all(
             (self._folder / name).is_file() and digest_of(self._folder / name) == digest
-            for name, digest in entry["files"].items()
+            for name, digest in files.items()
         )
 
     def finish(self, step: str, key: str, files: list[str]) -> None:
         """Note that a step has written these files, paths below the folder of the build."""
         digests = {name: digest_of(self._folder / name) for name in files}
-        write_text(self._path(step), json.dumps({"key": key, "files": digests}, indent=1))
+        write_json(self._path(step), {"key": key, "files": digests})
 
     def _path(self, step: str) -> Path:
         return self._folder / "steps" / f"{step}.json"

@@ -7,22 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import rasterio.shutil
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 
+from cgeartheye.geo.raster_writer import replacing_raster
 from cgeartheye.geo.reader import Bytes, Span
+from cgeartheye.geo.vrt import vrt_dataset
 from cgeartheye.mapping.blending import NODATA
+from cgeartheye.utils.colors import RGB
 from cgeartheye.utils.errors import UserError
-
-RGB = tuple[int, int, int]
+from cgeartheye.utils.io import write_text
 
 
 class RawRaster:
-    """Bytes `[bands, height, width]` in a file, written and read by rows."""
+    """Bytes `[bands, height, width]` in a file, written and read by rows.
+
+    Attributes:
+        is_new: whether the file was made, and is all 0.
+    """
 
     def __init__(self, path: Path, bands: int, height: int, width: int):
         """Open the file, or make it, as large as it will be.
@@ -34,7 +40,8 @@ class RawRaster:
         size = bands * height * width
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            if os.fstat(self._file).st_size != size:
+            self.is_new = os.fstat(self._file).st_size != size
+            if self.is_new:
                 if shutil.disk_usage(path.parent).free < size:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.ftruncate(self._file, size)
@@ -59,9 +66,20 @@ class RawRaster:
         data = os.pread(self._file, shape[0] * shape[1], start)
         return np.frombuffer(data, np.uint8).reshape(shape)
 
+    def read_bands(self, rows: Span) -> Bytes:
+        """Read whole rows of all bands, `[bands, rows, width]`."""
+        return np.stack([self.read(rows, band) for band in range(self.bands)])
+
     def sync(self) -> None:
-        """Wait until all that was written is on the disk."""
-        os.fdatasync(self._file)
+        """Wait until all that was written is on the disk.
+
+        Raises:
+            UserError: it is not.
+        """
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -96,7 +114,7 @@ class RasterStyle:
     tags: Mapping[str, str]
 
 
-def write_geotiff(plane: RawRaster, path: Path, look: RasterStyle) -> None:
+def write_geotiff(plane: RawRaster, path: Path, style: RasterStyle) -> None:
     """Write a plane as a cloud-optimised GeoTIFF with overviews, and `.aux.xml` with the names.
 
     A plane of one band is a map of classes, of several the percentages of each.
@@ -105,9 +123,8 @@ def write_geotiff(plane: RawRaster, path: Path, look: RasterStyle) -> None:
         UserError: it cannot be written.
     """
     virtual = plane.path.with_suffix(".vrt")
-    virtual.write_text(_virtual(plane, look), encoding="utf-8")
-    unfinished = plane.path.parent / path.name
-    try:
+    with replacing_raster(path, plane.path.parent, plane.read_bands) as unfinished:
+        virtual.write_text(_virtual(plane, style), encoding="utf-8")
         rasterio.shutil.copy(
             virtual,
             unfinished,
@@ -119,43 +136,30 @@ def write_geotiff(plane: RawRaster, path: Path, look: RasterStyle) -> None:
             overview_resampling="MODE" if plane.bands == 1 else "AVERAGE",
             num_threads="ALL_CPUS",
         )
-        _publish(unfinished, path)
         sidecar = Path(f"{unfinished}.aux.xml")
-        if sidecar.exists():
-            _publish(sidecar, Path(f"{path}.aux.xml"))
-    except (RasterioError, OSError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"cannot write {path}: {reason}") from error
+        if plane.bands == 1:
+            text = sidecar.read_text(encoding="utf-8")
+            if [name.text or "" for name in fromstring(text).iter("Category")] != list(
+                style.classes
+            ):
+                raise OSError("the names of the classes cannot be read back")
+            write_text(Path(f"{path}.aux.xml"), text)
+        sidecar.unlink(missing_ok=True)
 
 
-def _publish(unfinished: Path, path: Path) -> None:
-    """Move a whole file to its place, on the disk before it has its name."""
-    with unfinished.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
-
-
-def _virtual(plane: RawRaster, look: RasterStyle) -> str:
+def _virtual(plane: RawRaster, style: RasterStyle) -> str:
     """The plane as the XML of a GDAL virtual raster, which lies beside it."""
-    tags = {"CLASSES": ",".join(look.classes), **look.tags}
-    metadata = "".join(f'<MDI key="{escape(k)}">{escape(v)}</MDI>' for k, v in tags.items())
-    srs = f"<SRS>{escape(look.crs.to_wkt())}</SRS>" if look.crs else ""
-    place = ", ".join(repr(float(v)) for v in look.transform.to_gdal())
-    if look.transform.is_identity:
-        place = ""
-    bands = "".join(_virtual_band(plane, look, number) for number in range(plane.bands))
-    return (
-        f'<VRTDataset rasterXSize="{plane.width}" rasterYSize="{plane.height}">{srs}'
-        + (f"<GeoTransform>{place}</GeoTransform>" if place else "")
-        + f"<Metadata>{metadata}</Metadata>{bands}</VRTDataset>"
-    )
+    tags = {"CLASSES": ",".join(style.classes), **style.tags}
+    bands = "".join(_virtual_band(plane, style, number) for number in range(plane.bands))
+    crs = style.crs.to_wkt() if style.crs else None
+    return vrt_dataset(plane.width, plane.height, bands, style.transform, crs, tags)
 
 
-def _virtual_band(plane: RawRaster, look: RasterStyle, number: int) -> str:
+def _virtual_band(plane: RawRaster, style: RasterStyle, number: int) -> str:
     if plane.bands == 1:
-        names = "".join(f"<Category>{escape(name)}</Category>" for name in look.classes)
+        names = "".join(f"<Category>{escape(name)}</Category>" for name in style.classes)
         entries = [(0, 0, 0)] * 256
-        entries[: len(look.colors)] = look.colors
+        entries[: len(style.colors)] = style.colors
         colors = "".join(
             f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{0 if value == NODATA else 255}"/>'
             for value, (r, g, b) in enumerate(entries)
@@ -165,7 +169,7 @@ def _virtual_band(plane: RawRaster, look: RasterStyle, number: int) -> str:
             f"<ColorInterp>Palette</ColorInterp><ColorTable>{colors}</ColorTable>"
         )
     else:
-        meaning = f"<Description>{escape(look.classes[number])}</Description>"
+        meaning = f"<Description>{escape(style.classes[number])}</Description>"
     return (
         f'<VRTRasterBand dataType="Byte" band="{number + 1}" subClass="VRTRawRasterBand">'
         f"<NoDataValue>{NODATA}</NoDataValue>{meaning}"

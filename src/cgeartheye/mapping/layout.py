@@ -6,7 +6,7 @@ from cgeartheye.geo.pair import AnyScene
 from cgeartheye.inference.merge_boxes import largest_object, required_overlap
 from cgeartheye.inference.windows import Grid, axes, make_grid, make_object_grid
 from cgeartheye.mapping.options import Options
-from cgeartheye.mapping.pipeline import Detector, Predictor
+from cgeartheye.mapping.predictor import Detector, Predictor
 from cgeartheye.utils.console import log_info
 
 _ENLARGED = 4  # times; beyond, somebody may have mistaken the scene

@@ -5,11 +5,13 @@ A small SQLite file beside the unfinished map.
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 
 class Ledger:
@@ -31,37 +33,59 @@ class Ledger:
         self._path = path
         self._db = sqlite3.connect(path, timeout=0.5, check_same_thread=False)
         try:
-            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            with self._db:
-                self._db.execute("CREATE TABLE IF NOT EXISTS settings (text TEXT)")
-                self._db.execute(
-                    "CREATE TABLE IF NOT EXISTS finished "
-                    "(number INTEGER PRIMARY KEY, windows INTEGER, pixels INTEGER)"
-                )
-                self._db.execute(
-                    "CREATE TABLE IF NOT EXISTS found (number INTEGER, place INTEGER, "
-                    "objects BLOB, PRIMARY KEY (number, place)) WITHOUT ROWID"
-                )
-                begun = self._db.execute("SELECT text FROM settings").fetchone()
-                if begun is None:
-                    self._db.execute("INSERT INTO settings VALUES (?)", (json.dumps(settings),))
-        except sqlite3.DatabaseError as error:
+            with self._told():
+                begun = self._open(settings)
+            if begun is not None:
+                check_same(begun, settings, path.parent)
+        except UserError:
             self._db.close()
+            raise
+
+    def _open(self, settings: Mapping[str, Any]) -> Any:
+        """Make the tables; returns the settings that it was begun with, none if it was not."""
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        with self._db:
+            self._db.execute("CREATE TABLE IF NOT EXISTS settings (text TEXT)")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS finished "
+                "(number INTEGER PRIMARY KEY, windows INTEGER, pixels INTEGER)"
+            )
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS found (number INTEGER, place INTEGER, "
+                "objects BLOB, PRIMARY KEY (number, place)) WITHOUT ROWID"
+            )
+            begun = self._db.execute("SELECT text FROM settings").fetchone()
+            if begun is None:
+                self._db.execute("INSERT INTO settings VALUES (?)", (json.dumps(settings),))
+        (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise ValueError(verdict)
+        return None if begun is None else json_object(begun[0])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what the database raises into a sentence for the user."""
+        folder = self._path.parent
+        try:
+            yield
+        except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise UserError(f"another process is mapping into {path.parent.parent}") from error
+                raise UserError(f"another process is mapping into {folder.parent}") from error
             raise UserError(
-                f"{path} is damaged ({error}): delete {path.parent} and map again"
+                f"cannot write {self._path} ({error}): make room, then go on with --resume"
             ) from error
-        if begun is not None:
-            try:
-                check_same(json.loads(begun[0]), settings, path.parent)
-            except UserError:
-                self._db.close()
-                raise
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{self._path} is damaged ({reason}), so which rows are finished is lost: delete "
+                f"{folder} and map again"
+            ) from error
 
     def finished(self) -> tuple[int, int]:
         """Return how many rows of windows are finished, and how many pixels of the map they are."""
-        rows, pixels = self._db.execute("SELECT COUNT(*), TOTAL(pixels) FROM finished").fetchone()
+        query = "SELECT COUNT(*), TOTAL(pixels) FROM finished"
+        with self._told():
+            rows, pixels = self._db.execute(query).fetchone()
         return rows, int(pixels)
 
     def note(
@@ -72,15 +96,19 @@ class Ledger:
         Args:
             rows: number, windows and pixels of each.
             found: number of the row, number of the window in it, and its objects.
+
+        Raises:
+            UserError: the disk is full.
         """
-        with self._db:
+        with self._told(), self._db:
             self._db.executemany("INSERT INTO found VALUES (?, ?, ?)", found)
             self._db.executemany("INSERT INTO finished VALUES (?, ?, ?)", rows)
 
     def found(self, number: int) -> list[tuple[int, bytes]]:
         """Return the windows of a row that have objects, in order, and those."""
         query = "SELECT place, objects FROM found WHERE number = ? ORDER BY place"
-        return self._db.execute(query, (number,)).fetchall()
+        with self._told():
+            return self._db.execute(query, (number,)).fetchall()
 
     def close(self) -> None:
         """Let go of the file."""

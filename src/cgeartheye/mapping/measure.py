@@ -8,14 +8,12 @@ import numpy as np
 import pandas
 import shapely
 import torch
-from pyproj import Geod, Transformer
 
 from cgeartheye.boxes import Detections, corners_of, from_horizontal
+from cgeartheye.geo.crs import GEOD, WGS84, transformer
 from cgeartheye.geo.pair import AnyScene
 from cgeartheye.inference.windows import Grid
 from cgeartheye.mapping.polygonize import Reals, on_map
-
-_WGS84 = Geod(ellps="WGS84")
 
 
 class Size(NamedTuple):
@@ -80,9 +78,9 @@ def measure(corners: Reals, scene: AnyScene) -> Size:
         steps = (centers[:, 2:] - centers[:, :2]) * scene.ground
         sides = np.hypot(steps[..., 0], steps[..., 1])
         return Size(sides.max(axis=1), sides.min(axis=1), None)
-    to_globe = Transformer.from_crs(scene.crs.to_wkt(), "EPSG:4326", always_xy=True)
+    to_globe = transformer(scene.crs, WGS84)
     lon, lat = to_globe.transform(*np.moveaxis(on_map(scene.transform, centers), -1, 0))
-    azimuths, _, sides = _WGS84.inv(lon[:, :2], lat[:, :2], lon[:, 2:], lat[:, 2:])
+    azimuths, _, sides = GEOD.inv(lon[:, :2], lat[:, :2], lon[:, 2:], lat[:, 2:])
     across = sides[:, 0] > sides[:, 1]
     heading = np.where(across, azimuths[:, 0], azimuths[:, 1]) % 180
     return Size(sides.max(axis=1), sides.min(axis=1), heading)

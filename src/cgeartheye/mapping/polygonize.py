@@ -15,13 +15,13 @@ import numpy.typing as npt
 import pandas
 import shapely
 from affine import Affine
-from pyproj import Geod
 from rasterio.crs import CRS
 from rasterio.features import shapes
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cgeartheye.geo.crs import GEOD
 from cgeartheye.geo.reader import Bools, Bytes
 from cgeartheye.mapping.blending import NODATA
 from cgeartheye.mapping.geotiff import RawRaster
@@ -146,10 +146,9 @@ def frame_of(
     if crs is None:
         area = shapely.area(found.polygons) * pixel
     else:
-        geod = Geod(ellps="WGS84")
         # The area of a hole counts against that of its polygon if it runs the other way round.
         globe = shapely.orient_polygons(geometry.to_crs("EPSG:4326").to_numpy())
-        area = np.array([geod.geometry_area_perimeter(polygon)[0] for polygon in globe])
+        area = np.array([GEOD.geometry_area_perimeter(polygon)[0] for polygon in globe])
     return geopandas.GeoDataFrame(
         {
             "class": pandas.Series([names[value] for value in found.classes], dtype="str"),

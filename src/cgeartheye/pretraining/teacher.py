@@ -107,10 +107,12 @@ class FrozenTeacher:
         """
         scaled = (images.float() - self._mean) / self._std
         scaled = scaled.contiguous(memory_format=torch.channels_last)
-        whole = self._settings.class_target == "image"
         with autocast(self._device, self._precision):
-            encode = self.backbone if whole else self.backbone.forward_maps
-            features, maps = encode(scaled, self._settings.layers)
+            if self._settings.class_target == "image":
+                features, maps = self.backbone(scaled, self._settings.layers)
+            else:
+                assert isinstance(self.backbone, TimmBackbone)  # see `_check_pooling`
+                features, maps = self.backbone.forward_maps(scaled, self._settings.layers)
         return Features(features.float(), [features.float() for features in maps])
 
     def _check_pooling(self, image: Tensor) -> None:

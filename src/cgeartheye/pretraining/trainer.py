@@ -1,5 +1,6 @@
 """Pre-training, from the store to the weights."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,10 +9,8 @@ from torch import nn
 from cgeartheye.config import Backbone, Pretraining
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import SIZES, BackboneBundle, VisionTransformer, WeightsMetadata
-from cgeartheye.models.backbone.checkpoint_io import check_fit
+from cgeartheye.models.backbone.checkpoint_io import check_fit, save_tensors
 from cgeartheye.models.backbone.vit import resample_positions
-from cgeartheye.pretraining import checkpoint
-from cgeartheye.pretraining.checkpoint import Position
 from cgeartheye.pretraining.distillation import Distillation
 from cgeartheye.pretraining.loader import Loader, ViewBatch
 from cgeartheye.pretraining.losses import effective_rank, target_entropies
@@ -19,11 +18,13 @@ from cgeartheye.pretraining.model import SSLNetwork, drop_grads, update_ema
 from cgeartheye.pretraining.monitor import PATIENCE, KnnMonitor, collapse
 from cgeartheye.pretraining.objective import Losses
 from cgeartheye.pretraining.report import write_report
-from cgeartheye.pretraining.schedule import Schedule, adamw
+from cgeartheye.pretraining.schedule import Schedule, lr_factors
 from cgeartheye.pretraining.store.reader import Store
 from cgeartheye.pretraining.teacher import FrozenTeacher
-from cgeartheye.training import distributed
+from cgeartheye.training import checkpoint, distributed
+from cgeartheye.training.checkpoint import all_tensors
 from cgeartheye.training.meter import Meter
+from cgeartheye.training.optimizer import adamw, set_rates
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.samplers import derive_seed
 from cgeartheye.training.trainer import autocast
@@ -31,6 +32,27 @@ from cgeartheye.utils.console import Bar, bar, log_info
 from cgeartheye.utils.errors import UserError
 
 SKIPPED = 5  # steps in a row whose loss is not finite
+KEPT = 2  # checkpoints
+BACKBONE = "model.safetensors"  # the teacher's, in each checkpoint and in the run directory
+
+
+@dataclass
+class Position:
+    """How far a pre-training is; see `checkpoint.Position`.
+
+    Attributes:
+        store: fingerprint of the images.
+        batch: samples a step, over all processes.
+        step: steps done.
+        skipped: steps in a row whose loss was not finite.
+        collapsed: readings in a row that showed a collapse.
+    """
+
+    store: str
+    batch: int
+    step: int = 0
+    skipped: int = 0
+    collapsed: int = 0
 
 
 def pretrain(config: Pretraining, resume: bool = False, resume_from: Path | None = None) -> None:
@@ -44,7 +66,7 @@ def pretrain(config: Pretraining, resume: bool = False, resume_from: Path | None
     resume = resume or resume_from is not None
     with distributed.process_group(config.training.device) as device, Run(config, resume) as run:
         trainer = Pretrainer(config, Store(config.data.store), run, device)
-        found = resume_from or (checkpoint.latest(trainer.folder) if resume else None)
+        found = resume_from or (checkpoint.latest(run.checkpoints) if resume else None)
         if found:
             trainer.resume(found)
         trainer.train()
@@ -54,10 +76,10 @@ def pretrain(config: Pretraining, resume: bool = False, resume_from: Path | None
 
 def report(config: Pretraining, trainer: "Pretrainer") -> None:
     """Write `report.html`, with the teacher as the last checkpoint hands it on."""
-    last = checkpoint.latest(trainer.folder)
+    last = checkpoint.latest(trainer.run.checkpoints)
     assert last is not None
     before, _ = build_branch(config)
-    trained = config.backbone.model_copy(update={"weights": last / checkpoint.BACKBONE})
+    trained = config.backbone.model_copy(update={"weights": last / BACKBONE})
     after, _ = build_branch(config.model_copy(update={"backbone": trained}))
     steps = config.training.steps
     path = write_report(
@@ -69,7 +91,7 @@ def report(config: Pretraining, trainer: "Pretrainer") -> None:
         before.backbone.to(trainer.device),
         after.backbone.to(trainer.device),
     )
-    log_info(f"backbone: {trainer.run.folder / checkpoint.BACKBONE}")
+    log_info(f"backbone: {trainer.run.folder / BACKBONE}")
     log_info(f"report: {path}")
 
 
@@ -89,7 +111,6 @@ class Pretrainer:
             UserError: weights, sizes or images that do not fit.
         """
         self.config, self.store, self.run, self.device = config, store, run, device
-        self.folder = run.folder / "checkpoints"
         self.global_batch = config.data.batch_size * distributed.world_size()
         self.schedule = Schedule(config.objective, config.training, self.global_batch)
         distillation = self._distillation()
@@ -126,7 +147,10 @@ class Pretrainer:
         )
         if distributed.is_sharded(self.model):
             distributed.shard(self.teacher, self.teacher.backbone.blocks, "features")
-        self.optimizer = adamw(self.student, student.backbone.depth, config.training)
+        factors = lr_factors(student.backbone.depth, config.training)
+        self.optimizer = adamw(self.student, config.training, factors, fused=True)
+        modules = {"student": self.model, "teacher": self.teacher, "losses": self.losses}
+        self.state = checkpoint.State(modules, self.optimizer, frozen=True)
         self.position = Position(store.fingerprint, self.global_batch)
         self.online_knn = (
             KnnMonitor(
@@ -159,12 +183,18 @@ class Pretrainer:
         """Go on with a checkpoint.
 
         Raises:
-            UserError: see `checkpoint.load`.
+            UserError: no checkpoint, or one of another model, other images or another batch.
         """
-        self.position = checkpoint.load(
-            path, self.model, self.teacher, self.losses, self.optimizer, self.position
-        )
-        log_info(f"resuming from {path} at step {self.position.step}")
+        found, own = checkpoint.read_position(path, Position), self.position
+        if (found.store, found.batch) != (own.store, own.batch):
+            raise UserError(
+                f"{path} is of a training on other images or with another batch ({found.batch} "
+                f"samples a step, here {own.batch}): keep the store, and data.batch_size * "
+                f"processes at {found.batch}"
+            )
+        checkpoint.load(path, self.state)
+        self.position = found
+        log_info(f"resuming from {path} at step {found.step}")
 
     def train(self) -> None:
         """Train to the end of the schedule.
@@ -191,10 +221,7 @@ class Pretrainer:
     def step(self, views: ViewBatch) -> None:
         """Do one step of the student, then of the teacher."""
         step, training = self.position.step, self.config.training
-        rate, decay = self.schedule.lr(step), self.schedule.weight_decay(step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_factor"]
-            group["weight_decay"] = decay if group["decays"] else 0.0
+        set_rates(self.optimizer, self.schedule.lr(step), self.schedule.weight_decay(step))
         # Every random draw follows from the step's number, so resuming needs no generator's state.
         torch.manual_seed(derive_seed(training.seed, "step", step, distributed.rank()))
         with autocast(self.device, training.precision):
@@ -230,7 +257,7 @@ class Pretrainer:
             raise UserError(
                 f"the loss was not finite for {SKIPPED} steps in a row, until step "
                 f"{self.position.step}: lower training.lr, or set training.precision=fp32; the "
-                f"last good checkpoint is kept in {self.folder}"
+                f"last good checkpoint is kept in {self.run.checkpoints}"
             )
         return False
 
@@ -278,7 +305,7 @@ class Pretrainer:
             raise UserError(
                 f"collapse by step {position.step}: {how}; lower training.lr or "
                 "objective.teacher_temperature, or raise objective.koleo_weight; the checkpoints "
-                f"before are in {self.folder}"
+                f"before are in {self.run.checkpoints}"
             )
 
     def _measure(self) -> None:
@@ -292,15 +319,19 @@ class Pretrainer:
         return self.position.step % every == 0 or self.position.step == self.config.training.steps
 
     def _save(self) -> None:
+        backbone, metadata = all_tensors(self.teacher.backbone), self.facts.to_metadata()
+
+        def write_backbone(folder: Path) -> None:
+            for place in (folder, self.run.folder):
+                save_tensors(place / BACKBONE, backbone, metadata)
+
         checkpoint.save(
-            self.folder,
-            self.model,
-            self.teacher,
-            self.losses,
-            self.optimizer,
+            self.run.checkpoints,
+            self.state,
             self.position,
-            self.facts,
-            self.config.training.keep_every,
+            kept=KEPT,
+            keep_every=self.config.training.keep_every,
+            beside=write_backbone,
         )
 
 

@@ -32,6 +32,8 @@ def change_report(
     load_example: Callable[[int], Example],
     config_yaml: str,
     environment: Mapping[str, str],
+    part: str = "",
+    verdict: Sequence[str] = (),
 ) -> None:
     """Write the report of a detector of change.
 
@@ -46,6 +48,8 @@ def change_report(
         load_example: returns a pair with truth and prediction, by its index.
         config_yaml: the resolved config.
         environment: versions, device, time.
+        part: of the data that was tested.
+        verdict: sentences on what was not learned.
 
     Raises:
         UserError: an image cannot be read, the report cannot be written.
@@ -54,7 +58,7 @@ def change_report(
     share = support[1] / max(1, support.sum())
     counted = f"{len(names):,} pairs · {support.sum():,} pixels · {share:.1%} of them changed"
     report = Report(title, f"Change detection · {counted}")
-    add_figures(report, metrics.compute())
+    add_figures(report, metrics.compute(), part, verdict)
     add_training(report, history, {"f1": "F1", "iou": "IoU"})
     add_confusions(report, metrics.confusion.counts.numpy(), classes, "pixels")
     report.section(

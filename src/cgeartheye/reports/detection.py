@@ -60,6 +60,8 @@ def detection_report(
     load_image: Callable[[int], Array],
     config_yaml: str,
     environment: Mapping[str, str],
+    part: str = "",
+    verdict: Sequence[str] = (),
 ) -> None:
     """Write the report of a detector.
 
@@ -73,6 +75,8 @@ def detection_report(
         load_image: returns an image by its number, uint8 `[H, W, 3]`.
         config_yaml: the resolved config.
         environment: versions, device, time.
+        part: of the data that was tested.
+        verdict: sentences on what was not learned.
 
     Raises:
         UserError: an image cannot be read, the report cannot be written.
@@ -85,7 +89,7 @@ def detection_report(
         f"{len(classes)} classes"
     )
     report = Report(title, f"Object detection, {form} boxes · {counted}")
-    add_figures(report, metrics.compute())
+    add_figures(report, metrics.compute(), part, verdict)
     add_training(report, history, {"ap50": "AP at 0.5", "ap": "AP at 0.5 to 0.95"})
     threshold = metrics.score_threshold
     add_classes(

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from cgeartheye.boxes import Detections, corners_of, from_horizontal, horizontal_of
 from cgeartheye.metrics.detection.errors import KINDS, BoxErrors, Kind
-from cgeartheye.reports.charts import CLASS_COLORS, COLORS
+from cgeartheye.reports.charts import COLORS
 from cgeartheye.reports.examples import Color
+from cgeartheye.utils.colors import distinct_colors
 from cgeartheye.utils.fonts import font_for, writable
 
 Array = np.ndarray
@@ -108,13 +109,13 @@ def draw_found(image: Array, preds: Detections, classes: Sequence[str]) -> Array
     """
     factor = math.ceil(LEAST / max(image.shape[:2]))
     labels = preds.labels.tolist()
-    palette = [ImageColor.getrgb(color)[:3] for color in CLASS_COLORS]
+    palette = distinct_colors(len(classes))
     shown = writable(classes)
     texts = [
         f"{shown[label]} {score:.2f}"
         for label, score in zip(labels, preds.scores.tolist(), strict=True)
     ]
-    colors = [palette[label % len(palette)] for label in labels]
+    colors = [palette[label] for label in labels]
     # The best one comes on top.
     order = list(range(len(labels)))[::-1]
     boxes = _moved(preds.boxes.cpu().flip(0), factor, (0.0, 0.0))

@@ -43,6 +43,8 @@ def scene_report(
     feature_maps: Array,
     config_yaml: str,
     environment: Mapping[str, str],
+    part: str = "",
+    verdict: Sequence[str] = (),
 ) -> None:
     """Write the report of a scene classifier.
 
@@ -61,6 +63,8 @@ def scene_report(
         feature_maps: their patch features `[B, C, h, w]`.
         config_yaml: the resolved config.
         environment: versions, device, time.
+        part: of the data that was tested.
+        verdict: sentences on what was not learned.
 
     Raises:
         UserError: an image cannot be read, the report cannot be written.
@@ -70,7 +74,7 @@ def scene_report(
     figures = metrics.compute()
     if len(classes) <= 5:
         del figures["top5"]
-    add_figures(report, figures)
+    add_figures(report, figures, part, verdict)
     add_training(report, history, {"top1": "top-1", "macro_f1": "macro F1"})
     add_classes(
         report,

@@ -37,10 +37,23 @@ FIGURES = {
 }
 
 
-def add_figures(report: Report, figures: Mapping[str, float]) -> None:
-    """Add figures in percent by their names in `FIGURES`; what is not defined is left out."""
+def add_figures(
+    report: Report, figures: Mapping[str, float], part: str = "", verdict: Sequence[str] = ()
+) -> None:
+    """Add the figures of a test.
+
+    Args:
+        report: to add to.
+        figures: in percent, by their names in `FIGURES`; what is not defined is left out.
+        part: of the data that they are of.
+        verdict: sentences on what was not learned.
+    """
     known = {FIGURES[name]: f"{value:.2f} %" for name, value in figures.items() if value == value}
     report.figures(known)
+    if part:
+        report.note(f"Measured on the {part}.")
+    for sentence in verdict:
+        report.warning(sentence)
 
 
 def add_training(report: Report, history: Sequence[Record], watched: Mapping[str, str]) -> None:

@@ -37,6 +37,8 @@ def segmentation_report(
     load_example: Callable[[int], Example],
     config_yaml: str,
     environment: Mapping[str, str],
+    part: str = "",
+    verdict: Sequence[str] = (),
 ) -> None:
     """Write the report of a model that classifies pixels.
 
@@ -52,6 +54,8 @@ def segmentation_report(
         load_example: returns an image with truth and prediction, by its index.
         config_yaml: the resolved config.
         environment: versions, device, time.
+        part: of the data that was tested.
+        verdict: sentences on what was not learned.
 
     Raises:
         UserError: an image cannot be read, the report cannot be written.
@@ -59,7 +63,7 @@ def segmentation_report(
     pixels = int(metrics.confusion.support.sum())
     counted = f"{len(names):,} images · {pixels:,} pixels · {len(classes)} classes"
     report = Report(title, f"Semantic segmentation · {counted}")
-    add_figures(report, metrics.compute())
+    add_figures(report, metrics.compute(), part, verdict)
     add_training(report, history, {"miou": "mIoU", "mf1": "mF1"})
     add_classes(
         report,

@@ -29,8 +29,10 @@ class FeatureMapTask(nn.Module, ABC):
         channels: of each of the maps.
         stride: pixels of the image a side of one of their cells.
         frozen: whether the backbone is not tuned.
+        cacheable: whether the decoder needs nothing of an image but its features.
     """
 
+    cacheable = True
     backbone: Model
     decoder: nn.Module
 
@@ -70,6 +72,12 @@ class FeatureMapTask(nn.Module, ABC):
             self.backbone.eval()
         return self
 
+    @property
+    def encoder_facts(self) -> dict[str, object]:
+        """All that features depend on beside the backbone's weights and the images."""
+        device = next(self.parameters()).device
+        return {"layers": self.layers, "half": _half_when_frozen(device)}
+
     def maps(self, images: Tensor) -> Tensor:
         """Map images `[B, 3, H, W]`, uint8 or float, to `[B, layers, channels, h, w]`."""
         with (
@@ -101,12 +109,12 @@ def on_grid(x: Tensor, grid: tuple[int, int], channels: int) -> Tensor:
 
 def frozen_precision(device: torch.device, frozen: bool) -> AbstractContextManager[None]:
     """Half precision for a frozen backbone where the device gains by it and training asks none."""
-    if half_when_frozen(device) and frozen and not torch.is_autocast_enabled(device.type):
+    if _half_when_frozen(device) and frozen and not torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
-def half_when_frozen(device: torch.device) -> bool:
+def _half_when_frozen(device: torch.device) -> bool:
     """Whether a device computes in bfloat16 faster than in float32."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 

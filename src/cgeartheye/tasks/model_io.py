@@ -4,8 +4,7 @@ They hold what the backbone's own weights file does not: the decoder, LoRA's mat
 backbone, and the classes, normalisation and sizes that `test`, `predict` and mapping need.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,9 @@ from cgeartheye.models.backbone.checkpoint_io import (
 )
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import all_tensors, tuned_tensors
-from cgeartheye.training.loaders import Batch, Source
-from cgeartheye.training.samplers import test_order
-from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import bar
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
+from cgeartheye.utils.state import json_object
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 FORMAT = 1
@@ -68,29 +64,20 @@ class TestResult:
         figures: in percent.
         report: writes `report.html`, and everything else that the first process writes.
         facts: what the test tells of the model, for `model.json`.
+        part: of the data that was tested.
+        verdict: sentences on what was not learned; none where nothing stands out.
     """
 
     figures: dict[str, float]
     report: Callable[[Path], None]
     facts: dict[str, float] = field(default_factory=dict)
+    part: str = ""
+    verdict: list[str] = field(default_factory=list)
 
 
 def device_of(task: nn.Module) -> torch.device:
     """Return where a task computes."""
     return next(task.parameters()).device
-
-
-@torch.no_grad()
-def predictions(task: Any, source: Source, config: Config) -> Iterator[tuple[Any, Batch]]:
-    """Yield the task's predictions for each batch of a source, and the batch, in order."""
-    task.eval()
-    order = test_order(len(source), config.data.batch_size, 0, 1)
-    with bar("predicting", len(source), "images") as progress:
-        for samples, batch in zip(order, source.load(order), strict=True):
-            with autocast(device_of(task), config.training.precision):
-                prediction = task.predict(batch)
-            yield prediction, batch
-            progress.advance(len(samples))
 
 
 def is_self_contained(config: Config) -> bool:
@@ -138,7 +125,7 @@ def write_metadata(
         "began_with": built.fingerprint,
         "config": config.model_copy(update={"backbone": backbone}).model_dump(mode="json"),
     }
-    write_text(folder / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_json(folder / FACTS, facts)
 
 
 def refuse_other_weights(folder: Path, config: Config, built: BackboneBundle) -> None:
@@ -152,7 +139,7 @@ def refuse_other_weights(folder: Path, config: Config, built: BackboneBundle) ->
     path = folder / FACTS
     if config.backbone.tuning == "full" or not path.exists():
         return
-    began_with = json.loads(path.read_text(encoding="utf-8")).get("began_with", built.fingerprint)
+    began_with = _read_facts(path).get("began_with", built.fingerprint)
     if began_with != built.fingerprint:
         raise UserError(
             f"{folder} began with other backbone weights than it would go on with "
@@ -165,8 +152,17 @@ def update_metadata(folder: Path, facts: Mapping[str, float]) -> None:
     """Add to `model.json` what a test told; the first process only."""
     if facts and distributed.is_main():
         path = folder / FACTS
-        known = json.loads(path.read_text(encoding="utf-8"))
-        write_text(path, json.dumps(known | facts, indent=1, ensure_ascii=False))
+        write_json(path, _read_facts(path) | dict(facts))
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        return json_object(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): delete it, and train with --resume to have it written "
+            "again"
+        ) from error
 
 
 def write_weights(folder: Path, model: nn.Module, config: Config, built: BackboneBundle) -> None:
@@ -198,11 +194,16 @@ def read_model(path: Path) -> Model:
     """
     weights = path / WEIGHTS if path.is_dir() else path
     facts_path = weights.parent / FACTS
+    if path.suffix in {".py", ".yaml", ".yml"}:
+        raise UserError(
+            f"{path} is a config, not a trained model: name its run directory (work_dir, else "
+            f"runs/{path.stem}) or the model.safetensors in it"
+        )
     for needed in (weights, facts_path):
         if not needed.is_file():
             raise UserError(f"no trained model in {path}: {needed} is missing")
     try:
-        facts: dict[str, Any] = json.loads(facts_path.read_text(encoding="utf-8"))
+        facts = json_object(facts_path.read_bytes())
         config: Config = TypeAdapter(Config).validate_python(facts["config"])
         classes = tuple(facts["classes"])
         fingerprint, gsd = facts["backbone_fingerprint"], facts["gsd"]

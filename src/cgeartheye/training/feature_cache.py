@@ -18,8 +18,9 @@ import numpy as np
 from torch import Tensor
 
 from cgeartheye.training import distributed
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, write_text
+from cgeartheye.utils.io import lock, write_json
 
 Stored = type[np.float16] | type[np.float32] | type[np.uint8]
 # Yields, for the samples that this process encodes, their indices and features [n, views, ...].
@@ -56,7 +57,7 @@ def cached(
     partial = path.with_suffix(".partial")
     with _lock(path.with_suffix(".lock")):
         failure = None
-        found = path.exists()
+        found = path.exists() and (not distributed.is_main() or _is_whole(path, shape, dtype))
         if distributed.is_main() and not found:
             try:
                 _allocate(partial, shape, dtype)
@@ -67,7 +68,7 @@ def cached(
             _fill(partial, encode)
             distributed.barrier()
             if distributed.is_main():
-                write_text(path.with_suffix(".json"), json.dumps(facts, indent=1, default=str))
+                write_json(path.with_suffix(".json"), json.loads(json.dumps(facts, default=str)))
                 partial.rename(path)
     distributed.barrier()
     if not path.exists():
@@ -75,6 +76,19 @@ def cached(
     features: np.ndarray = np.load(path, mmap_mode="r")
     assert features.shape == shape, (features.shape, shape)
     return features
+
+
+def _is_whole(path: Path, shape: tuple[int, ...], dtype: Stored) -> bool:
+    """Whether a cache can be read; one that cannot is removed, for it is made anew."""
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        if rows.shape == shape and rows.dtype == dtype:
+            return True
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError):
+        pass  # numpy reads the head of a file as Python
+    log_info(f"note: the features in {path} are damaged: they are encoded again")
+    path.unlink(missing_ok=True)
+    return False
 
 
 def _fill(partial: Path, encode: Encoder) -> None:

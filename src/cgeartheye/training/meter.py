@@ -17,6 +17,7 @@ class Meter:
 
     Attributes:
         text: the last reading, for a progress bar.
+        steps: that were added since.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class Meter:
     def start(self) -> None:
         """Forget what was added, and start the clock."""
         self._values: dict[str, Tensor] = {}
-        self._samples = self._steps = 0
+        self._samples = self.steps = 0
         self._waited = 0.0
         self._begin = time.perf_counter()
 
@@ -43,14 +44,14 @@ class Meter:
             value = value.detach().float()
             self._values[name] = self._values[name] + value if name in self._values else value
         self._samples += samples
-        self._steps += 1
+        self.steps += 1
 
     def read(self) -> dict[str, float]:
         """Return means over steps and processes, images/s and the share of time without data."""
         figures = {}
         if self._values:
             sums = distributed.all_sum(torch.stack(list(self._values.values())))
-            means = (sums / self._steps / distributed.world_size()).tolist()
+            means = (sums / self.steps / distributed.world_size()).tolist()
             figures = dict(zip(self._values, means, strict=True))
         seconds = time.perf_counter() - self._begin
         rate, waited = self._samples / seconds, self._waited / seconds

@@ -1,18 +1,21 @@
 """The run directory: the config, the log, the checkpoints."""
 
-import json
+import math
 import platform
 from pathlib import Path
 from typing import IO, Any, Self
 
 import torch
+import yaml
 
 import cgeartheye
 from cgeartheye.config import Config, Pretraining, to_yaml
 from cgeartheye.training import distributed
+from cgeartheye.training.checkpoint import forget_after, latest
 from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, write_text
+from cgeartheye.utils.io import json_text, lock, write_text
+from cgeartheye.utils.state import json_object
 
 Record = dict[str, Any]
 
@@ -35,7 +38,7 @@ class Run:
         """
         assert config.work_dir is not None
         self.folder = config.work_dir
-        self.last = self.folder / "checkpoints" / "last.pt"
+        self.checkpoints = self.folder / "checkpoints"
         self._metrics = self.folder / "metrics.jsonl"
         self._board: Any = None
         self._locked: IO[str] | None = None
@@ -61,14 +64,14 @@ class Run:
 
     def _open(self, config: Config | Pretraining, resume: bool) -> None:
         self._lock()
-        if not resume and (self.last.exists() or self._metrics.exists()):
+        if not resume and (latest(self.checkpoints) or self._metrics.exists()):
             raise UserError(
                 f"{self.folder} already holds a run: add --resume to go on with it, "
                 "or name another --work-dir"
             )
         path = self.folder / "config.yaml"
         text = to_yaml(config)
-        if resume and path.exists() and path.read_text(encoding="utf-8") != text:
+        if resume and path.exists() and _differ(path.read_text(encoding="utf-8"), text):
             log_info(f"note: the config differs from the one that {self.folder} began with")
         write_text(path, text)
         if config.training.tensorboard:
@@ -90,10 +93,11 @@ class Run:
             ) from error
 
     def forget_after(self, step: int) -> None:
-        """Drop the log's records after `step`: they are about to be made again."""
+        """Drop checkpoints and the log's records after `step`: they are about to be made again."""
+        forget_after(self.checkpoints, step)
         if distributed.is_main() and self._metrics.exists():
             kept = [r for r in read_history(self.folder) if r["step"] <= step]
-            write_text(self._metrics, "".join(json.dumps(r) + "\n" for r in kept))
+            write_text(self._metrics, "".join(json_text(r) + "\n" for r in kept))
 
     def log(self, record: Record) -> None:
         """Append a record to `metrics.jsonl` (and TensorBoard)."""
@@ -101,13 +105,20 @@ class Run:
             return
         try:
             with self._metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(json_text(record) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {self._metrics}: {error.strerror}") from error
         if self._board is not None:
             for name, value in record.items():
                 if isinstance(value, float):
                     self._board.add_scalar(f"{record['kind']}/{name}", value, record["step"])
+
+
+def _differ(old: str, new: str) -> bool:
+    try:
+        return bool(yaml.safe_load(old) != yaml.safe_load(new))
+    except yaml.YAMLError:
+        return True
 
 
 def environment(device: torch.device) -> dict[str, str]:
@@ -122,12 +133,25 @@ def environment(device: torch.device) -> dict[str, str]:
 
 
 def read_history(folder: Path) -> list[Record]:
-    """Return the records of `metrics.jsonl`; a line cut off by a kill is left out."""
+    """Return the records of `metrics.jsonl`; a line cut off by a kill is left out.
+
+    A figure that is not defined is NaN here and null in the file. Other damaged lines are left out
+    too, with a note: nothing but curves needs them.
+    """
     path = folder / "metrics.jsonl"
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    records, damaged = [], 0
+    for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
+            record = json_object(line)
+            if not (isinstance(record["kind"], str) and type(record["step"]) is int):
+                raise ValueError("no record")
+            records.append({k: math.nan if v is None else v for k, v in record.items()})
+        except (ValueError, KeyError):
+            damaged += number < len(lines)
+    if damaged:
+        log_info(
+            f"note: {damaged} of the {len(lines)} lines of {path} are damaged and left out: the "
+            "curves of the report have gaps, the model is not touched"
+        )
     return records

@@ -4,10 +4,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,13 @@ from cgeartheye.config import Training
 from cgeartheye.training import checkpoint, distributed
 from cgeartheye.training.loaders import Batch, Source
 from cgeartheye.training.meter import Meter
-from cgeartheye.training.optimizer import adamw, learning_rate, total_steps
+from cgeartheye.training.optimizer import (
+    adamw,
+    decoder_factor,
+    learning_rate,
+    set_rates,
+    total_steps,
+)
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.samplers import TrainingOrder, derive_seed, test_order
 from cgeartheye.utils.console import Bar, bar, log_info
@@ -63,6 +71,27 @@ class Data:
     val_batch: int
 
 
+@dataclass
+class Position:
+    """How far a training is; see `checkpoint.Position`.
+
+    Attributes:
+        samples: in the training data.
+        step_size: samples a step, over all processes.
+        step: optimizer steps done.
+        best: the best value of the monitored metric so far.
+        stale: evaluations since the best one.
+        scaler: state of the scaler of half-precision gradients.
+    """
+
+    samples: int
+    step_size: int
+    step: int = 0
+    best: float | None = None
+    stale: int = 0
+    scaler: dict[str, float] = field(default_factory=dict)
+
+
 class Trainer:
     """Trains a task; the figures go to the run's log, the best model to `export`."""
 
@@ -98,17 +127,29 @@ class Trainer:
             seed=config.seed,
         )
         self.model = distributed.wrap(task, blocks, config.sharding)
-        self.optimizer = adamw(self.model, config)
+        self.optimizer = adamw(self.model, config, decoder_factor(config))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.position = checkpoint.Position(self.order.count, self.order.step_size)
+        self.state = checkpoint.State({"model": self.model}, self.optimizer, frozen=False)
+        self.position = Position(self.order.count, self.order.step_size)
         if resume:
-            self.position = checkpoint.load(
-                resume, self.model, self.optimizer, self.scaler, self.position
-            )
-            log_info(f"resuming from {resume} at step {self.position.step}")
+            self._resume(resume)
         run.forget_after(self.position.step)
         self.meter = Meter()
         self.saved = time.monotonic()
+
+    def _resume(self, path: Path) -> None:
+        found, own = checkpoint.read_position(path, Position), self.position
+        if (found.samples, found.step_size) != (own.samples, own.step_size):
+            raise UserError(
+                f"{path} is of a training with {found.samples} images, {found.step_size} a step, "
+                f"this one has {own.samples} and {own.step_size}: keep the data, and "
+                f"data.batch_size * training.grad_accum_steps * processes at {found.step_size}"
+            )
+        checkpoint.load(path, self.state)
+        if found.scaler:
+            self.scaler.load_state_dict(found.scaler)
+        self.position = found
+        log_info(f"resuming from {path} at step {found.step}")
 
     def train(self) -> None:
         """Train to the end of the schedule, or until the early stop.
@@ -119,6 +160,7 @@ class Trainer:
         config, order, position = self.config, self.order, self.position
         total = total_steps(order.steps, config)
         epochs = -(-total // order.steps)
+        self._began, self._first_step = time.monotonic(), position.step
         with bar("training", total, "steps", done=position.step) as progress:
             for epoch in range(position.step // order.steps, epochs):
                 if config.patience and position.stale >= config.patience:
@@ -127,12 +169,29 @@ class Trainer:
                     )
                     break
                 self._epoch(epoch, min(order.steps, total - epoch * order.steps), progress)
-                if (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == epochs:
-                    self._evaluate(epoch)
+                evaluates = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == epochs
+                figure = self._evaluate(epoch) if evaluates else None
+                self._tell(epoch + 1, epochs, figure, (total - position.step) / self._speed())
                 self._save_if_due()
         self._save()
 
+    def _tell(self, epoch: int, epochs: int, figure: float | None, seconds_left: float) -> None:
+        """Print a line on an epoch."""
+        losses, steps = zip(*self._losses, strict=True)
+        parts = [f"epoch {epoch}/{epochs}", f"loss {np.average(losses, weights=steps):.4f}"]
+        if figure is not None:
+            monitor, best = self.task.monitor, self.position.best
+            parts += [f"{monitor} {_shown(figure)}", f"best {_shown(best)}"]
+        parts.append(f"{timedelta(seconds=round(seconds_left))} left")
+        log_info("  ".join(parts))
+
+    def _speed(self) -> float:
+        """Return steps a second since the training began or went on, evaluations included."""
+        done = self.position.step - self._first_step
+        return max(done, 1) / (time.monotonic() - self._began)
+
     def _epoch(self, epoch: int, steps: int, progress: Bar) -> None:
+        self._losses: list[tuple[float, int]] = []  # means, and over how many steps
         first = self.position.step - epoch * self.order.steps
         batches = self.data.train.load(self.order.epoch(epoch, first))
         self.model.train()
@@ -151,8 +210,7 @@ class Trainer:
         """Do one optimiser step; return its learning rate."""
         config, order = self.config, self.order
         rate = learning_rate(self.position.step, order.steps, order.step_size, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_factor"]
+        set_rates(self.optimizer, rate, config.weight_decay)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for micro in range(config.grad_accum_steps):
@@ -179,7 +237,9 @@ class Trainer:
         return rate
 
     def _log(self, rate: float) -> None:
+        steps = self.meter.steps
         figures = self.meter.read()
+        self._losses.append((figures["loss"], steps))
         step = self.position.step
         epoch = step / self.order.steps
         self.run.log({"kind": "train", "step": step, "epoch": epoch, "lr": rate, **figures})
@@ -187,10 +247,10 @@ class Trainer:
             raise UserError(
                 f"the loss became {figures['loss']} by step {step}: lower training.lr, set "
                 "training.clip_norm=1.0 or training.precision=fp32, and check the images; the "
-                f"last good checkpoint is kept in {self.run.last.parent}"
+                f"last good checkpoint is kept in {self.run.checkpoints}"
             )
 
-    def _evaluate(self, epoch: int) -> None:
+    def _evaluate(self, epoch: int) -> float:
         position, monitor = self.position, self.task.monitor
         # Running statistics of batch norms may differ between processes.
         distributed.share_buffers(self.task)
@@ -198,11 +258,13 @@ class Trainer:
             metrics = evaluate(self.task, self.data.val, self.data.val_batch, self.config.precision)
         figures = metrics.compute()
         self.run.log({"kind": "val", "step": position.step, "epoch": epoch + 1, **figures})
-        if position.best is None or figures[monitor] > position.best:
-            position.best, position.stale = figures[monitor], 0
+        figure: float = figures[monitor]
+        if _is_better(figure, position.best):
+            position.best, position.stale = figure, 0
             self.export(self.model)
         else:
             position.stale += 1
+        return figure
 
     def _save_if_due(self) -> None:
         due = time.monotonic() - self.saved >= 60 * self.config.checkpoint_minutes
@@ -211,8 +273,18 @@ class Trainer:
             self._save()
 
     def _save(self) -> None:
-        checkpoint.save(self.run.last, self.model, self.optimizer, self.scaler, self.position)
+        self.position.scaler = self.scaler.state_dict()
+        checkpoint.save(self.run.checkpoints, self.state, self.position, kept=1)
         self.saved = time.monotonic()
+
+
+def _shown(figure: float | None) -> str:
+    return "–" if figure is None or math.isnan(figure) else f"{figure:.2f}"
+
+
+def _is_better(figure: float, best: float | None) -> bool:
+    """Whether a figure, which may be NaN, is better than the best so far."""
+    return best is None or figure > best or (math.isnan(best) and not math.isnan(figure))
 
 
 @torch.no_grad()

@@ -78,6 +78,7 @@ def bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
             TimeRemainingColumn(),
             TextColumn("{task.fields[more]}"),
             console=console,
+            transient=True,  # a line reports what is done, where it matters
         ) as display:
             yield Bar(title, total, done, unit, _TerminalRow(display, title, total, done))
     else:

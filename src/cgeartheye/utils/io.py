@@ -1,11 +1,20 @@
 """Files that are whole or not there, written beside their place, then renamed; and locks."""
 
 import contextlib
+import errno
 import fcntl
+import glob
 import io
+import json
+import math
 import os
+import platform
+import re
+import shutil
 import tempfile
+import time
 import weakref
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,20 +28,34 @@ _KINDS = {".jpg": "JPEG", ".png": "PNG"}  # Pillow's names
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; rename it to `path` when the block succeeds.
+def replacing(
+    path: Path, folder: Path | None = None, errors: tuple[type[Exception], ...] = ()
+) -> Iterator[Path]:
+    """Yield a temporary path; rename it to `path` when the block succeeds.
 
     The bytes reach the disk before the rename, so a kill or a full disk leaves the old file, or
-    none, but never half of a new one.
+    none, but never half of a new one. A library that hides a failed write is for the block to
+    check: what it raises then is an `OSError` or one of `errors`.
+
+    Args:
+        path: of the file.
+        folder: for the unfinished file, on the same disk; none: that of `path`. What killed
+            processes left in it is removed.
+        errors: what else the block may raise if it cannot write.
 
     Raises:
         UserError: the folder cannot be written to, or the disk is full.
     """
+    folder = folder or path.parent
+    caught: tuple[type[Exception], ...] = (OSError, *errors)
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_stale(folder)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.stem}.", suffix=f".partial{path.suffix}"
+            dir=folder,
+            prefix=f".{path.stem}.{_OWN}-{os.getpid()}-",
+            suffix=f".partial{path.suffix}",
         )
         os.close(handle)
         temporary = Path(name)
@@ -43,17 +66,98 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         temporary = None
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except caught as error:
+        raise UserError(f"cannot write {path}: {_reason(error, folder)}") from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            for left in [temporary, *folder.glob(f"{glob.escape(temporary.name)}[-.]*")]:
+                left.unlink(missing_ok=True)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the unfinished files of `replacing` whose process is gone; looked for once a process.
+
+    Args:
+        folder: to look into, not below it.
+    """
+    if (place := str(folder.resolve())) in _cleaned:
+        return
+    _cleaned.add(place)
+    for path in folder.glob(".*.partial*"):
+        if (found := _PARTIAL.search(path.name)) and _is_gone(path, found[1], int(found[2])):
+            path.unlink(missing_ok=True)
+
+
+def _is_gone(path: Path, computer: str, process: int) -> bool:
+    if computer != _OWN:  # whether its process lives cannot be known from here
+        with contextlib.suppress(OSError):
+            return time.time() - path.stat().st_mtime > _LONG
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it lives, and is another user's
+        return False
+    return False
+
+
+def _computer() -> str:
+    """What numbers of processes are unique in: a computer, or a container on it."""
+    space = Path("/proc/self/ns/pid")
+    text = platform.node() + (os.readlink(space) if space.is_symlink() else "")
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+_OWN = _computer()
+_PARTIAL = re.compile(r"\.([0-9a-f]{8})-(\d+)-[^.]+\.partial(\.|$)")
+_LONG = 86_400.0  # seconds without a write after which a file of another computer is given up
+_cleaned: set[str] = set()
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """Why a file could not be written, in words; libraries seldom say that the disk is full."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    with contextlib.suppress(OSError):
+        full = full or shutil.disk_usage(folder).free < _LEAST_FREE
+    if full:
+        return "the disk is full: make room, then start again"
+    text = getattr(error, "strerror", None) or str(error.__cause__ or error)
+    return " ".join(text.split())
+
+
+_LEAST_FREE = 2**16  # bytes; with less no library can write on
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write a JSON file whole or not at all; see `json_text`."""
+    write_text(path, json_text(value, indent))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return a value as strict JSON (RFC 8259), which has no NaN and no infinity: these are null.
+
+    Args:
+        value: dicts, lists, tuples, texts, numbers, booleans and none.
+        indent: spaces a level; none: one line.
+    """
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value
 
 
 def write_image(path: Path, image: "Image.Image", **options: Any) -> None:

@@ -198,6 +198,29 @@ def test_classes_without_a_box_and_rare_ones_are_named(clean):
     assert only(result, "images without an object, which are kept: 1").severity == "ok"
 
 
+@pytest.mark.parametrize(
+    ("fields", "advice"),
+    [
+        # Objects of 6 pixels a side; images of 100 x 80.
+        ({"image_size": 98}, "data.image_size="),
+        ({"image_size": 98, "resize": False}, "images enlarged 4.7 times, by a finer GSD"),
+        ({"image_size": 98, "resize": False, "gsd": 1.4}, "a GSD of 0.3 m"),
+    ],
+)
+def test_the_side_that_makes_the_median_object_two_patches(clean, fields, advice):
+    words = "the median object is 6 pixels as the network sees it, less than a patch of 14"
+    for name in (*(f"train/{n}" for n in range(10)), "val/x", "val/y"):
+        annotate(clean, name, "10 10 16 10 16 16 10 16 car 0", "60 40 66 40 66 46 60 46 pond 0")
+    sentence = only(check(clean, **fields), words).sentence
+    assert advice in sentence
+    if fields.get("resize", True):
+        side = int(sentence.split("data.image_size=")[1].split()[0])
+        assert side % 14 == 0
+        assert 28 <= 6 * side / 100 < 28 + 1  # rounded up to whole patches
+        enlarged = check(clean, image_size=side).findings
+        assert not any("the median object" in finding.sentence for finding in enlarged)
+
+
 def test_tiny_objects_are_named_with_what_helps(clean):
     annotate(
         clean, "train/3", *(f"{x} 10 {x + 9} 10 {x + 9} 13 {x} 13 car 0" for x in range(0, 80, 10))
@@ -214,7 +237,16 @@ def test_tiny_objects_are_named_with_what_helps(clean):
 
 def test_difficult_ones_are_counted(clean):
     annotate(clean, "train/3", CAR.replace("car 0", "car 1"), POND)
-    only(check(clean), "boxes that count neither way in a test (difficult): 1")
+    result = check(clean)
+    only(result, "boxes that count neither way in a test (difficult): 1")
+    assert not any("more than half" in finding.sentence for finding in result.findings)
+
+
+def test_a_class_that_is_mostly_difficult_is_named(clean):
+    for n in range(7):  # of 12 cars, ponds stay as they are
+        annotate(clean, f"train/{n}", CAR.replace("car 0", "car 1"), POND)
+    finding = only(check(clean), "more than half of the boxes of 'car' are difficult (7 of 12)")
+    assert finding.severity == "warning"
 
 
 def test_deep_images_and_a_wrong_normalisation_are_told(clean):

@@ -450,7 +450,7 @@ def test_a_wrong_line_is_named(tmp_path, kind, text, words):
     [
         ("<annotation><object>", "cannot be read as XML"),
         ("nonsense", "cannot be read as XML"),
-        ("<html></html>", "is not an annotation of VOC or DIOR-R"),
+        ("<html></html>", "is not an annotation of VOC, DIOR-R"),
         ("<annotation><object><name>ship</name></object></annotation>", "object 1 needs a <name>"),
         (
             "<annotation><object><name>ship</name><bndbox><xmin>x</xmin></bndbox></object>"
@@ -514,11 +514,12 @@ def test_annotations_that_two_parts_share_are_named(tmp_path):
     assert "belongs to two images with the same stem" in refused(tmp_path)
 
 
-def test_classes_that_nothing_names_are_asked_for(tmp_path):
+def test_classes_that_nothing_lists_are_those_of_the_annotations_or_asked_for(tmp_path, capsys):
     write_data(tmp_path, "dota")
-    sentence = refused(tmp_path, classes=None)
-    assert "name them in data.classes, in the order of their indices" in sentence
-    assert "found are ['plane', 'ship', 'tank']" in sentence
+    assert load_detection_parts(config(tmp_path, classes=None)).classes == ("plane", "ship", "tank")
+    assert "those that the annotations name, by letter: plane, ship, tank" in (
+        " ".join(capsys.readouterr().out.split())
+    )
     shutil.rmtree(tmp_path / "labelTxt")
     write_data(tmp_path, "yolo")
     for fields in (

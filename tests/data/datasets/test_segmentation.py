@@ -422,6 +422,20 @@ def parts(tmp_path, make_pairs):
     return load_segmentation_parts(data)
 
 
+@pytest.mark.parametrize(("train", "val"), [("Train", "valid"), ("trainval", "test")])
+def test_parts_have_other_names_too_and_it_is_said(tmp_path, make_pairs, capsys, train, val):
+    pairs = [
+        (f"{part}/Img/{n}.png", f"{part}/Label/{n}.png") for part in (train, val) for n in "01"
+    ]
+    data = SegmentationData(root=make_pairs(tmp_path, *pairs), classes=("a", "b"), image_size=14)
+    found = load_segmentation_parts(data)
+    assert found.train.names == [f"{train}/Img/{n}.png" for n in "01"]
+    assert found.val.names == [f"{val}/Img/{n}.png" for n in "01"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"the part '{train}' is taken for data.train" in said
+    assert f"the part '{val}' is taken for data.val" in said
+
+
 def test_a_test_sees_the_whole_image(parts):
     chip = parts.val[1]
     assert parts.test is parts.val

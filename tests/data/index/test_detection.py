@@ -9,6 +9,7 @@ from annotated import CLASSES, PLACES, coco, config, refused, write, write_data
 from PIL import Image
 
 from cgeartheye.data import load_detection_parts
+from cgeartheye.data.index.detection import survey_boxes
 
 
 def labels(root: Path, **fields) -> list[list[int]]:
@@ -174,6 +175,33 @@ def test_a_run_that_is_negative_is_named(tmp_path):
         content["annotations"][0]["segmentation"] = {"size": [40, 60], "counts": [-5, 2405]}
 
     assert "neither polygons nor a run-length code" in refused(write_coco(tmp_path, change))
+
+
+ONE = '{"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "ship"}], '
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "is not JSON"),
+        ('{"images": [{"id": 1, "file_name": "\\ud800.png"}], "annotations": [], '
+         '"categories": []}', "a name is no text"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": ["a"]}]}',
+         "a name is no text"),
+        (ONE + '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1'
+         + "0" * 400 + "]}]}",
+         "no finite number"),
+        (ONE + '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1], '
+         '"segmentation": [[1, 1, 1' + "0" * 400 + ", 1, 5, 5]]}]}", "neither polygons nor"),
+        (ONE + '"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, 1], '
+         '"iscrowd": "perhaps"}]}', "neither 0 nor 1"),
+    ],
+)  # fmt: skip
+def test_impossible_values_in_a_coco_file_are_named(tmp_path, text, words):
+    write_data(tmp_path, "coco")
+    write(tmp_path / PLACES["coco"], text)
+    found = survey_boxes(config(tmp_path))
+    assert any(words in problem.sentence for problem in found.problems)
 
 
 # XML

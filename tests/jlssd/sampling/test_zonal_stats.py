@@ -192,18 +192,24 @@ def test_mean_elevation_beside_nodata(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("crs", [4326, 32633])
-@pytest.mark.parametrize("masked", [False, True])
-def test_values_without_a_class_are_counted(tmp_path: Path, crs: int, masked: bool) -> None:
+@pytest.mark.parametrize("masked", ["", "mask", "alpha"])
+def test_values_without_a_class_are_counted(tmp_path: Path, crs: int, masked: str) -> None:
     shape = 60, 60
     transform = grid(12, 48, 0.002, 0.002) if crs == 4326 else grid(4e5, 5.3e6, 200, 200)
     values = np.full(shape, 10, np.uint8)
     values[10:14, 10:20], values[30, 30] = 77, 3
     path = write(tmp_path / "cover.tif", values, transform, crs)
-    if masked:
-        mask = np.full(shape, 255, np.uint8)
-        mask[30, 30] = 0
+    mask = np.full(shape, 255, np.uint8)
+    mask[30, 30] = 0
+    if masked == "mask":
         with rasterio.open(path, "r+") as file:
             file.write_mask(mask)
+    if masked == "alpha":
+        with rasterio.open(
+            path, "w", "GTiff", 60, 60, 2, crs, transform, "uint8", photometric="minisblack",
+            alpha="yes",
+        ) as file:  # fmt: skip
+            file.write(np.stack([values, mask]))
     raster = open_raster(find_source([str(path)]))
     lon, lat = centers(shape, transform, crs)
     unknown: Counter[int] = Counter()

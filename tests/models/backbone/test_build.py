@@ -45,7 +45,7 @@ def test_weights_bring_their_conditions(weights, source):
     assert {
         f"weights {weights} (native naming)",
         "position embeddings resampled from 4 x 4 patches to 3 x 3",
-        "normalisation from the weights file",
+        "normalization from the weights file",
         "gsd from the weights file",
     } == set(built.notes)
 
@@ -65,15 +65,15 @@ def test_the_config_comes_first_and_that_is_said(weights):
     assert (built.normalization, built.gsd) == (given, 0.3)
     assert "gsd from the config, in place of 0.75 in the weights file" in built.notes
     assert any(
-        note.startswith("normalisation from the config, in place of") for note in built.notes
+        note.startswith("normalization from the config, in place of") for note in built.notes
     )
 
 
 @pytest.mark.parametrize(
     ("facts", "given", "told"),
     [
-        (WeightsMetadata(gsd=1), {}, "does not say its normalisation: set backbone.normalization"),
-        (replace(FACTS, std=None), {}, "does not say its normalisation"),
+        (WeightsMetadata(gsd=1), {}, "does not say its normalization: set backbone.normalization"),
+        (replace(FACTS, std=None), {}, "does not say its normalization"),
         (replace(FACTS, gsd=None), {}, "does not say its gsd: set backbone.gsd"),
         (WeightsMetadata(), {"normalization": Normalization()}, "does not say its gsd"),
     ],
@@ -85,7 +85,7 @@ def test_weights_without_their_conditions_need_them_named(tmp_path, source, fact
         build(Backbone(name="tiny", weights=path, **given), 56)
     assert str(path) in str(error.value)
     built = build(Backbone(name="tiny", weights=path, normalization=Normalization(), gsd=1), 56)
-    assert "normalisation from the config" in " ".join(built.notes)
+    assert "normalization from the config" in " ".join(built.notes)
 
 
 def test_random_weights_have_the_published_normalisation():

@@ -13,14 +13,13 @@ from transformers import Dinov2Config, Dinov2ForImageClassification
 
 from cgeartheye.models.backbone.checkpoint_io import (
     WeightsMetadata,
-    convert,
     fingerprint,
-    inspect,
-    load_into,
     read_tensors,
     read_weights,
     save_tensors,
 )
+from cgeartheye.models.backbone.conversion import convert, inspect
+from cgeartheye.models.backbone.load_weights import load_into
 from cgeartheye.models.backbone.variants import SIZES, Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 from cgeartheye.utils.errors import UserError
@@ -331,6 +330,19 @@ def test_inspect(native, tmp_path):
     save_tensors(tmp_path / "tiny.safetensors", state, WeightsMetadata(gsd=0.75).to_metadata())
     found = inspect(tmp_path / "tiny.safetensors")
     assert (found["size"], found["gsd"], found["naming"]) == ("tiny", "0.75", "native")
+
+
+def test_the_same_weights_are_the_same_bytes(native, tmp_path):
+    """safetensors writes metadata in an order that differs from file to file."""
+    card = {f"label {n}": f'text "{n}" \n\t\x07 \u00e9\u5317\U0001f6f0' for n in range(12)}
+    files = [tmp_path / f"{n}.safetensors" for n in range(4)]
+    for file in files:
+        save_tensors(file, native, card)
+        card = dict(reversed(card.items()))
+    assert len({file.read_bytes() for file in files}) == 1
+    tensors, metadata, _ = read_tensors(files[0])
+    assert metadata == card
+    assert fingerprint(tensors) == fingerprint(native)
 
 
 def test_fingerprints_differ_with_every_part_and_not_with_the_order():

@@ -68,7 +68,7 @@ def test_reads_what_torch_reads(save):
         },
     }
     path = save(state)
-    found, foreign = read_pickled(path)
+    found, _, foreign = read_pickled(path)
     expected = torch.load(path, weights_only=True)
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -91,14 +91,14 @@ def test_reads_what_torch_reads(save):
     ],
 )
 def test_finds_the_state_dict(save, wrap):
-    found, _ = read_pickled(save(wrap(STATE)))
+    found, _, _ = read_pickled(save(wrap(STATE)))
     assert found.keys() == STATE.keys()
     assert all(torch.equal(found[name], STATE[name]) for name in STATE)
 
 
 def test_a_state_dict_of_a_module_has_metadata_that_does_not_matter(save):
     module = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
-    found, _ = read_pickled(save(module.state_dict()))
+    found, _, _ = read_pickled(save(module.state_dict()))
     assert found.keys() == module.state_dict().keys()
 
 
@@ -114,7 +114,7 @@ def test_no_code_runs(save, tmp_path, function, name):
     )
     content = {"state_dict": STATE, "meta": [payload, {"deep": (payload,)}], "key": {1: payload}}
     path = save(content)
-    found, foreign = read_pickled(path)
+    found, _, foreign = read_pickled(path)
     assert found.keys() == STATE.keys()
     assert foreign == [name]
     assert not victim.exists()
@@ -141,7 +141,7 @@ def test_nothing_is_imported(save, tmp_path, monkeypatch):
         "__import__",
         lambda name, *a, **k: imported.append(name) or original(name, *a, **k),
     )
-    _, foreign = read_pickled(path)
+    _, _, foreign = read_pickled(path)
     assert foreign == ["trap.Trap"]
     assert "trap" not in imported
     assert "trap" not in sys.modules
@@ -207,7 +207,7 @@ def test_a_published_checkpoint_with_foreign_objects(save, monkeypatch):
     path = save(content)
     for name in names:
         monkeypatch.delitem(sys.modules, name)
-    found, foreign = read_pickled(path)
+    found, _, foreign = read_pickled(path)
     assert found.keys() == STATE.keys()
     assert "mmengine.logging.history_buffer.HistoryBuffer" in foreign
 
@@ -251,7 +251,7 @@ def test_damage_is_told_or_does_no_harm(save, data):
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(whole)
     try:
-        found, _ = read_pickled(path)
+        found, _, _ = read_pickled(path)
     except UserError:
         return
     if zipfile.is_zipfile(path):  # has checksums
@@ -264,5 +264,5 @@ def test_bytes_of_a_compressed_archive(tmp_path):
     with zipfile.ZipFile(buffer) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
-    found, _ = read_pickled(path)
+    found, _, _ = read_pickled(path)
     assert all(torch.equal(found[name], STATE[name]) for name in STATE)

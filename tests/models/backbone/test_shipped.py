@@ -40,7 +40,7 @@ def test_a_size_takes_the_weights_that_ship_for_it(ships, tuning):
     built = build(Backbone(name="tiny", tuning=tuning), 56)
     assert built.notes == (
         "weights of tiny that ship with cgeartheye (distilled from a teacher)",
-        "normalisation from the weights file",
+        "normalization from the weights file",
         "gsd from the weights file",
     )
     assert (built.gsd, built.normalization.mean) == (0.6, (10, 20, 30))

@@ -6,7 +6,8 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, load_into, read_weights
+from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, read_weights
+from cgeartheye.models.backbone.load_weights import load_into
 from cgeartheye.models.backbone.lora import add_lora
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.variants import SIZES

@@ -12,7 +12,8 @@ from cgeartheye.data import read_image
 from cgeartheye.data.transforms.image import Normalize
 from cgeartheye.metrics.probes import linear_probe
 from cgeartheye.models.backbone import VisionTransformer, build
-from cgeartheye.models.backbone.checkpoint_io import inspect, read_weights
+from cgeartheye.models.backbone.checkpoint_io import read_weights
+from cgeartheye.models.backbone.conversion import inspect
 from cgeartheye.weights import CARD, FOLDER, shipped
 
 UCMERCED = Path(__file__).parents[4] / "shared" / "data" / "UCMerced"

@@ -80,7 +80,7 @@ def _theirs() -> tuple[DeformableDetrConfig, dict[str, object]]:
     return config, places
 
 
-@pytest.mark.parametrize("numbers", [2, 4])
+@pytest.mark.parametrize("box_dim", [2, 4])
 def test_attention_is_that_of_transformers(box_dim: int) -> None:
     torch.manual_seed(0)
     config, places = _theirs()

@@ -51,7 +51,7 @@ def test_about_the_asked_share_of_labels_is_drawn_anew() -> None:
     assert 0.7 < float(kept) < 0.8
 
 
-@pytest.mark.parametrize("numbers", [4, 5])
+@pytest.mark.parametrize("box_dim", [4, 5])
 def test_positives_lie_nearer_than_negatives(box_dim: int) -> None:
     truth = truth_of([40], box_dim)
     noised = Denoising(3, 8, count=200, label_noise=0.0, box_noise_scale=0.5)(truth, queries=6)

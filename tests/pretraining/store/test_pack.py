@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import rasterio
@@ -17,7 +18,8 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from cgeartheye.pretraining.store import writer
-from cgeartheye.pretraining.store.inputs import Settings, find_items
+from cgeartheye.pretraining.store.inputs import find_items
+from cgeartheye.pretraining.store.items import Settings
 from cgeartheye.pretraining.store.pack import pack, verify
 from cgeartheye.pretraining.store.reader import INDEX, Store, shard_path
 from cgeartheye.utils.errors import UserError
@@ -119,6 +121,32 @@ def test_a_table_with_seasons_and_further_columns(tmp_path: Path, kind: str) -> 
         assert row["season"] not in {r["season"] for r in others}
         assert row["lon"] == 1.5 * int(row["place"][1])
         assert row["stratum"] == f"s{row['place'][1]}"
+
+
+def test_places_and_seasons_of_a_csv_are_names_and_no_numbers(tmp_path: Path) -> None:
+    places = ["3.1", "3.10", "007", "7", "12022100130213023121", "12022100130213023122"]
+    seasons = ["06", "NA", "1e3"]
+    lines = ["path,place,season,lon"]
+    for n, (place, season) in enumerate((p, s) for p in places for s in seasons):
+        Image.fromarray(picture(n)).save(tmp_path / f"{n}.png")
+        lines.append(f"{n}.png,{place},{season},{n}.5")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    done = pack(tmp_path / "t.csv", tmp_path / "store", PLAIN, workers=0)
+    assert (done.images, done.places, done.in_seasons) == (18, 6, 6)
+    table = Store(tmp_path / "store").table
+    assert sorted(set(table["place"].to_pylist())) == sorted(places)
+    assert sorted(set(table["season"].to_pylist())) == sorted(seasons)
+    assert set(table["lon"].to_pylist()) == {n + 0.5 for n in range(18)}
+
+
+def test_a_damaged_image_whose_name_looks_like_a_formula(folder: Path, tmp_path: Path) -> None:
+    for name in ("=a.png", "-b.png"):
+        (folder / name).write_bytes(b"x")
+    for _ in range(2):  # the second packing reads what the first wrote
+        done = pack(folder, tmp_path / "store", PLAIN, workers=0, skip_damaged=True)
+        assert len(done.skipped) >= 2
+    table = (tmp_path / "store/skipped.csv").read_text()
+    assert table.count("=a.png") == table.count("-b.png") == 2  # name and sentence
 
 
 def test_rows_that_curation_dropped_are_left_out(
@@ -325,7 +353,7 @@ def test_no_store(tmp_path: Path) -> None:
 
 
 def test_smaller_and_re_encoded(folder: Path, tmp_path: Path) -> None:
-    pack(folder, tmp_path / "store", Settings(max_side=12, quality=50), workers=0)
+    pack(folder, tmp_path / "store", Settings(max_side=12, jpeg_quality=50), workers=0)
     store = Store(tmp_path / "store")
     assert {store.size(i) for i in range(len(store))} == {(12, 12)}
     assert all(store.read(i).startswith(b"\xff\xd8") for i in range(len(store)))
@@ -487,7 +515,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from cgeartheye.pretraining.store import pack, writer
-from cgeartheye.pretraining.store.inputs import Settings, find_items
+from cgeartheye.pretraining.store.inputs import find_items
+from cgeartheye.pretraining.store.items import Settings
 writer.COMMIT_IMAGES = 3
 pack.pack(Path(sys.argv[1]), Path(sys.argv[2]), Settings(), workers=0)
 """

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from cgeartheye.pretraining.store.inputs import Settings
+from cgeartheye.pretraining.store.items import Settings
 from cgeartheye.pretraining.store.pack import pack, verify
 from cgeartheye.pretraining.store.reader import INDEX, Store, shard_path
 from cgeartheye.utils.errors import UserError

@@ -12,6 +12,7 @@ from affine import Affine
 
 from cgeartheye.boxes import Detections
 from cgeartheye.tasks.detection.writer import Row, write_boxes
+from cgeartheye.utils.tables import read_rows
 
 
 def test_a_class_named_with_a_slash_has_a_file_in_the_folder(tmp_path: Path) -> None:
@@ -60,3 +61,11 @@ def test_images_of_one_stem_are_told_apart_in_dotas_files(
     write_boxes(tmp_path / "dota", [Row(Path(name), name, found) for name in names], ["ship"])
     lines = (tmp_path / "dota/Task2_ship.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == told
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
+    found = Detections(torch.tensor([[-1.0, 2, 3, 4]]), torch.ones(1), torch.tensor([0]))
+    write_boxes(tmp_path / "t.csv", [Row(Path("=a.png"), "=a.png", found)], ["@ship"])
+    (row,) = read_rows(tmp_path / "t.csv")
+    assert (row["path"], row["class"], row["x0"]) == ("=a.png", "@ship", "-1.0")
+    assert "\n'=a.png,'@ship,1.0,-1.0," in (tmp_path / "t.csv").read_text()

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from cgeartheye.config import Color, DetectionData
 from cgeartheye.data.checks.contact_sheet import contact_sheet
 from cgeartheye.data.datasets.detection import boxes_of
-from cgeartheye.data.formats.masks import distinct_colors
 from cgeartheye.data.formats.voc_dota_yolo import Objects
 from cgeartheye.data.image_io import read_image
+from cgeartheye.utils.colors import class_colors
 
 _SAMPLES, _SIDE = 4, 160  # objects of a class, pixels of each
 _AROUND = 2.0  # times the longer side of the object that is shown
@@ -33,7 +33,7 @@ def box_sheet(
         parts: images that can be read and their objects; the first part that has a class shows it.
         data: how boxes are fitted, and images read.
     """
-    colors = distinct_colors(classes)
+    colors = class_colors(classes)
     rows: dict[str, list[npt.NDArray[np.uint8]]] = {}
     for label, name in enumerate(classes):
         for objects in parts:

@@ -1,5 +1,6 @@
 """The doctor of detection data: looks at every image and box, and says all that is wrong."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ from cgeartheye.data.transforms.boxes import eval_scale
 
 SAME = 0.99  # IoU of boxes that are one object
 SMALL, LARGE = 32, 96  # COCO's limits, pixels a side of a square of the same area
+PATCH = 14  # pixels a side of what the published backbones see as one
 TINY = 8.0  # pixels: less than a patch of 14 shows
 TINY_SHARE = 0.05  # of the boxes, from which the doctor warns
 RARE = 10  # boxes of a class in training
@@ -97,6 +99,7 @@ def check_boxes(
     seen = _gather({name: objects[name] for name in facts}, facts, data)
     findings = [
         *(Finding("error", problem.sentence, problem.cases) for problem in found.problems),
+        *(Finding("ok", note) for note in found.notes),
         readable("images", len(names), unreadable),
         *_placed(seen),
         *_drawn(seen),
@@ -293,11 +296,31 @@ def _used(found: BoxSurvey, objects: dict[str, Objects]) -> list[Finding]:
         findings.append(
             Finding("ok", f"boxes that count neither way in a test (difficult): {ignored:,}")
         )
+    findings += _mostly_difficult(found.classes, list(objects.values()))
     if found.unused:
         cases = sorted(found.unused)
         findings.append(
             Finding("warning", f"images that the annotations do not name: {len(cases):,}", cases)
         )
+    return findings
+
+
+def _mostly_difficult(classes: tuple[str, ...], objects: list[Objects]) -> list[Finding]:
+    """Say which classes hardly count in a test, since most of their boxes are difficult."""
+    findings = []
+    labels = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in objects)])
+    difficult = np.concatenate([np.zeros(0, bool), *(one.ignored & ~one.crowds for one in objects)])
+    for label, name in enumerate(classes):
+        of_class = difficult[labels == label]
+        if of_class.sum() * 2 > len(of_class):
+            findings.append(
+                Finding(
+                    "warning",
+                    f"more than half of the boxes of '{name}' are difficult ({of_class.sum():,} of "
+                    f"{len(of_class):,}) and count neither way in a test: make sure that the "
+                    "annotations mean it",
+                )
+            )
     return findings
 
 
@@ -325,6 +348,7 @@ def _scaled(seen: _Seen, classes: tuple[str, ...], data: DetectionData) -> list[
             cases,
         )
     ]
+    findings += _patches(float(np.median(roots)), data)
     shorter = sides.min(axis=1)
     tiny, lost = shorter < TINY, shorter < data.min_box_size
     if tiny.mean() > TINY_SHARE:
@@ -343,6 +367,32 @@ def _scaled(seen: _Seen, classes: tuple[str, ...], data: DetectionData) -> list[
             )
         )
     return findings
+
+
+def _patches(median: float, data: DetectionData) -> list[Finding]:
+    """Say what makes the median object two patches long where it is less than one.
+
+    Args:
+        median: its size, the root of its area, in pixels as the network sees it.
+        data: the section of a config.
+    """
+    if not 0 < median < PATCH:
+        return []
+    factor = 2 * PATCH / median
+    if data.resize:
+        side = math.ceil(data.image_size * factor / PATCH) * PATCH
+        advice = f"data.image_size={side}"
+    elif data.gsd:
+        advice = f"images of a GSD of {data.gsd / factor:.2g} m"
+    else:
+        advice = f"images enlarged {factor:.1f} times, by a finer GSD"
+    return [
+        Finding(
+            "warning",
+            f"the median object is {median:.0f} pixels as the network sees it, less than a patch "
+            f"of {PATCH}: {advice} would make it two, or cut the images into smaller ones",
+        )
+    ]
 
 
 def _sheet(found: BoxSurvey, facts: dict[str, ImageStats], data: DetectionData) -> Image.Image:

@@ -1,6 +1,5 @@
 """What the doctors of all kinds of data say, and the findings that they share."""
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Hashable
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from cgeartheye.config import Normalization
 from cgeartheye.data.checks.image_stats import ImageStats
-from cgeartheye.utils.io import write_image, write_text
+from cgeartheye.utils.io import json_text, write_image, write_text
 
 _SHOWN = 5  # examples of a finding in the terminal
 _ONLY_REPEATED = "images that occur more than once in the same part"
@@ -92,7 +91,7 @@ def write(result: CheckResult, folder: Path) -> None:
     }
     findings = [asdict(finding) for finding in result.findings]
     facts = {"ok": result.ok, "findings": findings, result.unit: counts}
-    write_text(folder / "check.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "check.json", json_text(facts, indent=2) + "\n")
 
 
 def readable(what: str, count: int, unreadable: list[str]) -> Finding:
@@ -100,6 +99,8 @@ def readable(what: str, count: int, unreadable: list[str]) -> Finding:
     if unreadable:
         sentence = f"{what} that cannot be read: {len(unreadable):,} of {count:,}"
         return Finding("error", sentence, unreadable)
+    if not count:
+        return Finding("warning", f"there are no {what} to read")
     return Finding("ok", f"all {count:,} {what} can be read")
 
 

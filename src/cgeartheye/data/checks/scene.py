@@ -70,6 +70,11 @@ def check_scenes(
         counts[part] = [images[label] for label in range(len(found.classes))]
     findings = [
         *(Finding("error", problem.sentence, problem.cases) for problem in found.problems),
+        *(
+            [Finding("warning", "folders without images, which are no classes", found.empty)]
+            if found.empty
+            else []
+        ),
         readable("images", len(names), unreadable),
         _placed(found),
         *_repeated(found, facts),

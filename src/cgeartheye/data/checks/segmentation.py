@@ -33,6 +33,7 @@ from cgeartheye.data.checks.image_stats import (
     examine,
     shrink,
 )
+from cgeartheye.data.checks.swapped_colors import swapped_colors
 from cgeartheye.data.formats.masks import UNLABELED, Legend, read_labels, stray_advice
 from cgeartheye.data.image_io import read_image
 from cgeartheye.data.index.segmentation import MaskSurvey, Sample, survey_masks
@@ -100,6 +101,8 @@ def check_masks(
     found = survey_masks(data)
     seen = examine_files(found, data, progress)
     findings = common_findings(found, seen, data, normalization, _repeated(found, seen))
+    counts = {name: mask.pixels for name, mask in seen.masks.items()}
+    findings += swapped_colors(found, counts, data)
     return CheckResult(
         findings, found.legend.classes, seen.counts, _sheet(found, seen.masks, data), "pixels"
     )
@@ -141,6 +144,7 @@ def common_findings(
     samples = list({sample: None for part in found.parts.values() for sample in part})
     findings = [
         *(Finding("error", problem.sentence, problem.cases) for problem in found.problems),
+        *(Finding("ok", note) for note in found.notes),
         readable(
             "images and masks", len(facts) + len(masks) + len(seen.unreadable), seen.unreadable
         ),

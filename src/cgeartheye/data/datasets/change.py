@@ -13,6 +13,7 @@ from cgeartheye.data.formats.masks import Legend
 from cgeartheye.data.image_io import read_image
 from cgeartheye.data.index.scene import refuse
 from cgeartheye.data.index.segmentation import Sample, survey_pairs
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 
@@ -51,6 +52,8 @@ def load_change_parts(data: ChangeData) -> ChangeParts:
     """
     found = survey_pairs(data)
     refuse(found.problems)
+    for note in found.notes:
+        log_info(f"note: {note}")
     chips = {
         part: ChangeChips(found.root, samples, found.legend, data)
         for part, samples in found.parts.items()

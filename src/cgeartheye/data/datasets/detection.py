@@ -16,13 +16,14 @@ from torchvision import tv_tensors
 
 from cgeartheye.boxes import corners_of, oriented_of
 from cgeartheye.config import Color, DetectionData
-from cgeartheye.data.formats.masks import distinct_colors
 from cgeartheye.data.formats.voc_dota_yolo import Id, Objects
 from cgeartheye.data.image_io import read_header, read_image
 from cgeartheye.data.index.detection import survey_boxes
 from cgeartheye.data.index.scene import refuse
 from cgeartheye.data.transforms.boxes import box_transform, eval_scale, eval_view
 from cgeartheye.data.transforms.image import seeded
+from cgeartheye.utils.colors import class_colors
+from cgeartheye.utils.console import log_info
 
 
 class BoxChips(Dataset[dict[str, Any]]):
@@ -192,7 +193,7 @@ class DetectionParts:
     @property
     def colors(self) -> tuple[Color, ...]:
         """Of the classes, where boxes are drawn."""
-        return distinct_colors(self.classes)
+        return class_colors(self.classes)
 
 
 def load_detection_parts(data: DetectionData) -> DetectionParts:
@@ -205,6 +206,8 @@ def load_detection_parts(data: DetectionData) -> DetectionParts:
     """
     found = survey_boxes(data)
     refuse(found.problems)
+    for note in found.notes:
+        log_info(f"note: {note}")
     chips = {
         part: BoxChips(found.root, objects, found.classes, data, found.category_ids)
         for part, objects in found.parts.items()

@@ -13,8 +13,9 @@ from torchvision import tv_tensors
 
 from cgeartheye.config import SceneData
 from cgeartheye.data.image_io import read_image
-from cgeartheye.data.index.scene import Entry, refuse, survey
+from cgeartheye.data.index.scene import Entry, more, refuse, survey
 from cgeartheye.data.transforms.image import eval_transform, seeded, train_transform
+from cgeartheye.utils.console import log_info
 
 
 class SceneChips(Dataset[dict[str, Any]]):
@@ -94,6 +95,8 @@ def load_parts(data: SceneData) -> SceneParts:
     """
     found = survey(data)
     refuse(found.problems)
+    if found.empty:
+        log_info(f"note: {found.empty[0]}{more(found.empty)} holds no image, so it is no class")
     chips = {
         part: SceneChips(found.root, entries, found.classes, data)
         for part, entries in found.parts.items()

@@ -16,6 +16,7 @@ from cgeartheye.data.image_io import read_image
 from cgeartheye.data.index.scene import refuse
 from cgeartheye.data.index.segmentation import Sample, survey_masks
 from cgeartheye.data.transforms.image import dense_transform, seeded
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 
@@ -112,6 +113,8 @@ def load_segmentation_parts(data: SegmentationData) -> SegmentationParts:
     """
     found = survey_masks(data)
     refuse(found.problems)
+    for note in found.notes:
+        log_info(f"note: {note}")
     chips = {
         part: SegmentationChips(found.root, samples, found.legend, data)
         for part, samples in found.parts.items()

@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from cgeartheye.boxes import corners_of, oriented_around
+from cgeartheye.boxes import corners_of
+from cgeartheye.data.formats.flags import flag_of
+from cgeartheye.data.formats.outlines import corners_around
+from cgeartheye.data.formats.run_lengths import run_ends
 from cgeartheye.data.formats.voc_dota_yolo import Annotation, Faults, Id, Written, corners_of_sides
 from cgeartheye.utils.errors import UserError
 
@@ -88,20 +91,40 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
         listed.append((objects, place, name, annotation))
     rectangles: list[Sequence[float] | None] = [None] * len(listed)
     if outlines:
-        rectangles = _around(
-            [_outline(one.get("segmentation"), place, faults) for _, place, _, one in listed]
+        rectangles = corners_around(
+            [_outline(one.get("segmentation"), place, faults) for _, place, _, one in listed], True
         )
     for (objects, place, name, annotation), corners in zip(listed, rectangles, strict=True):
         if corners is None:
-            corners = _box(annotation.get("bbox"), place, faults)
+            corners = _box(annotation, place, faults)
         if corners is not None:
-            crowd = bool(annotation.get("iscrowd", 0))
-            ignored = bool(annotation.get("ignore", 0))
+            crowd, ignored = (flag_of(annotation.get(flag)) for flag in ("iscrowd", "ignore"))
+            if crowd is None or ignored is None:
+                faults.add(place, "has an iscrowd or ignore that is neither 0 nor 1: correct it")
+                continue
             objects.append((place, Annotation(name, corners, ignored, crowd)))
+    used = {name for _, _, name, _ in listed}
+    added = _added(content["categories"]) - used
     first: dict[str, Id] = {}
     for key, name in categories.items():
-        first.setdefault(name, key)
+        if name not in added:
+            first.setdefault(name, key)
     return CocoFile(first, found, ids)
+
+
+def _added(categories: list[dict[str, Any]]) -> set[str]:
+    """Return the categories that a tool has added and no one has named.
+
+    Roboflow's first one is that of all others, called after the project; labelme's converter keeps
+    two marks of its own.
+    """
+    above = {str(category.get("supercategory")) for category in categories}
+    roots = {
+        str(one["name"])
+        for one in categories
+        if one.get("supercategory") == "none" and str(one["name"]) in above
+    }
+    return roots | {"_background_", "__ignore__"}
 
 
 def _named(table: Mapping[Id, T], key: Any) -> T | None:
@@ -116,7 +139,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         raise UserError(
             f"no annotations {path}: correct data.annotations or restore the file"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; deep nesting
         raise UserError(f"{path} is not JSON ({error}): export the annotations again") from error
     wrong = None
     if not isinstance(content, dict):
@@ -135,6 +158,12 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
             isinstance(one["id"], Id) for name in ("images", "categories") for one in content[name]
         ):
             wrong = "an id is neither a number nor a text"
+        elif not all(
+            _is_text(one[field])
+            for name, field in (("images", "file_name"), ("categories", "name"))
+            for one in content[name]
+        ):
+            wrong = "a name is no text"
     if wrong:
         raise UserError(
             f"{path} is not a COCO file, {wrong}: export one with images, annotations and "
@@ -144,8 +173,22 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     return checked
 
 
-def _box(box: Any, place: str, faults: Faults) -> tuple[float, ...] | None:
-    """Return the corners of a `bbox`; numbers that are not finite are found later."""
+def _is_text(name: Any) -> bool:
+    """Whether a name can be written: half of a letter outside of Unicode's first plane cannot."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return isinstance(name, str | int | float)
+
+
+def _box(annotation: dict[str, Any], place: str, faults: Faults) -> Sequence[float] | None:
+    """Return the corners of a `bbox`; numbers that are not finite are found later.
+
+    CVAT writes a turned box as it was before it was turned, and by how many degrees, clockwise
+    around its center, in `attributes`.
+    """
+    box = annotation.get("bbox")
     if (
         not isinstance(box, list)
         or len(box) != 4
@@ -157,25 +200,27 @@ def _box(box: Any, place: str, faults: Faults) -> tuple[float, ...] | None:
             place, "has no bbox of x, y, width and height: correct it, or delete the annotation"
         )
         return None
-    x, y, width, height = box
+    x, y, width, height = _floats(box)
+    attributes = annotation.get("attributes")
+    turn = attributes.get("rotation") if isinstance(attributes, dict) else None
+    if isinstance(turn, int | float) and turn:
+        numbers = (x + width / 2, y + height / 2, width, height, math.radians(turn))
+        turned: list[float] = (
+            corners_of(torch.tensor(numbers, dtype=torch.float64)).flatten().tolist()
+        )
+        return turned
     return corners_of_sides(x, y, x + width, y + height)
 
 
-def _around(outlines: list[np.ndarray | None]) -> list[Sequence[float] | None]:
-    """Return the corners of the smallest rectangle around each outline, where there is one."""
-    corners: list[Sequence[float] | None] = [
-        None if points is None else [math.nan] * 8  # told with the boxes that have such
-        for points in outlines
-    ]
-    finite = {
-        place: torch.from_numpy(points)
-        for place, points in enumerate(outlines)
-        if points is not None and np.isfinite(points).all()
-    }
-    boxes = oriented_around(list(finite.values()))
-    for place, rectangle in zip(finite, corners_of(boxes).flatten(1).tolist(), strict=True):
-        corners[place] = rectangle
-    return corners
+def _floats(numbers: Sequence[float]) -> list[float]:
+    """Return numbers as floats; an integer that none can hold is infinite."""
+    found = []
+    for number in numbers:
+        try:
+            found.append(float(number))
+        except OverflowError:
+            found.append(math.inf)
+    return found
 
 
 def _outline(outline: Any, place: str, faults: Faults) -> np.ndarray | None:
@@ -183,8 +228,8 @@ def _outline(outline: Any, place: str, faults: Faults) -> np.ndarray | None:
     if not outline:
         return None
     try:
-        points = _run_ends(outline) if isinstance(outline, dict) else _vertices(outline)
-    except (TypeError, ValueError, KeyError, IndexError, RuntimeError):
+        points = run_ends(outline) if isinstance(outline, dict) else _vertices(outline)
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError):
         faults.add(
             place,
             "has a segmentation that is neither polygons nor a run-length code: correct it, or "
@@ -197,17 +242,3 @@ def _outline(outline: Any, place: str, faults: Faults) -> np.ndarray | None:
 def _vertices(polygons: list[list[float]]) -> np.ndarray:
     """Return the points of all polygons, float64 `[n, 2]`: an object may be in several pieces."""
     return np.concatenate([np.array(one, dtype=np.float64).reshape(-1, 2) for one in polygons])
-
-
-def _run_ends(code: dict[str, Any]) -> np.ndarray:
-    """Return the outer corners of the pixels of a run-length code, float64 `[n, 2]`."""
-    from faster_coco_eval.core import mask as runs
-
-    if isinstance(code["counts"], list):
-        code = runs.frPyObjects(code, *code["size"])
-    pixels = runs.decode(code)
-    (rows,) = pixels.any(axis=1).nonzero()
-    first = pixels[rows].argmax(axis=1)
-    last = pixels.shape[1] - pixels[rows, ::-1].argmax(axis=1)
-    ends = [(x, y) for x in (first, last) for y in (rows, rows + 1)]
-    return np.concatenate([np.stack(pair, axis=1) for pair in ends]).astype(np.float64)

@@ -1,6 +1,6 @@
 """What the pixels of a mask mean: mask files of every kind become class indices."""
 
-import colorsys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,16 @@ from cgeartheye.data.image_io import (
     one_sentence,
     quiet,
     refuse_bomb,
+    refuse_raster,
     resolve_palette,
 )
 from cgeartheye.data.index.catalog import MASKED
+from cgeartheye.utils.colors import class_colors
 from cgeartheye.utils.errors import UserError
 
 CHANGE_COLORS: tuple[Color, Color] = ((32, 32, 32), (230, 60, 40))
 UNLABELED = 255  # counts nowhere: not in losses, not in metrics
+_ROWS = 256  # of a picture that are looked up at a time
 _STRAY = 254  # while a mask is read: a value that is no class
 
 _Array = npt.NDArray[Any]
@@ -79,7 +82,7 @@ def make_legend(data: SegmentationData) -> Legend:
     of_color |= {color: label for label, color in enumerate(colors or ())}
     return Legend(
         classes,
-        colors or distinct_colors(classes),
+        colors or class_colors(classes),
         of_value={} if data.colors else of_value,
         of_color=of_color if colors else {},
     )
@@ -161,11 +164,16 @@ def read_labels(path: Path, legend: Legend) -> tuple[Tensor, dict[str, int]]:
             )
         labels, strays = _look_up(pixels, legend.of_value)
         return labels, {f"the value {value}": count for value, count in strays.items()}
-    codes = _pack(pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2))
     packed = {int(_pack(np.array(color))): label for color, label in legend.of_color.items()}
-    if lossy:
-        codes = _nearest(codes, np.array([*packed]))
-    labels, strays = _look_up(codes, packed)
+    labels, strays = torch.empty(pixels.shape[:2], dtype=torch.uint8), Counter[int]()
+    # Numbers of 64 bits for all pixels at once would take more than the mask.
+    for row in range(0, len(pixels), _ROWS):
+        some = pixels[row : row + _ROWS]
+        codes = _pack(some if some.ndim == 3 else some[..., None].repeat(3, axis=2))
+        if lossy:
+            codes = _nearest(codes, np.array([*packed]))
+        labels[row : row + _ROWS], astray = _look_up(codes, packed)
+        strays.update(astray)
     return labels, {
         f"the colour {tuple(_unpack(np.array(code)).tolist())}": count
         for code, count in strays.items()
@@ -185,17 +193,6 @@ def stray_advice(legend: Legend) -> str:
     )
 
 
-def distinct_colors(classes: tuple[str, ...]) -> tuple[Color, ...]:
-    """Return black for a background, and hues by the golden angle, in 3 tones, for the others."""
-    tones = ((0.75, 0.95), (0.95, 0.65), (0.45, 0.8))
-    colors = []
-    for n, name in enumerate(classes):
-        value = 0.0 if name.lower() == "background" else tones[n % 3][1]
-        red, green, blue = colorsys.hsv_to_rgb(n * 0.618034 % 1, tones[n % 3][0], value)
-        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return tuple(colors)
-
-
 def _decode(path: Path, keep_indices: bool) -> tuple[_Array, bool]:
     """Decode a mask's own values, not what they look like.
 
@@ -213,7 +210,7 @@ def _decode(path: Path, keep_indices: bool) -> tuple[_Array, bool]:
         if head[:4] in TIFF:
             return _decode_tiff(path, keep_indices)
         with Image.open(path, formats=PILLOW_FORMATS) as image:
-            refuse_bomb(path, image.width, image.height)
+            refuse_bomb(path, image.width, image.height, len(image.getbands()) + 4)
             lossy = image.format == "JPEG"
             if image.mode in ("1", "L", "I", "I;16", "I;16B") or (
                 image.mode == "P" and keep_indices
@@ -232,7 +229,8 @@ def _decode(path: Path, keep_indices: bool) -> tuple[_Array, bool]:
 
 def _decode_tiff(path: Path, keep_indices: bool) -> tuple[_Array, bool]:
     with quiet(), rasterio.open(path, driver="GTiff") as source:
-        refuse_bomb(path, source.width, source.height)
+        count = 3 if source.count >= 3 else 1
+        refuse_raster(path, source, count * np.dtype(source.dtypes[0]).itemsize + 1)
         lossy = source.profile.get("compress") == "jpeg"
         bands = source.read([1, 2, 3]) if source.count >= 3 else source.read([1])
         if source.colorinterp[0] == ColorInterp.palette and not keep_indices:

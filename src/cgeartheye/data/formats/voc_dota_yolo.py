@@ -1,12 +1,10 @@
-"""What annotation files say: XML of VOC and DIOR-R, text of DOTA and YOLO; COCO is in `coco.py`.
+"""What annotations are, and text files of DOTA and YOLO; XML is in `annotation_xml.py`.
 
 A mistake does not end the reading: it is noted with its file and line, so that the doctor can tell
 all of them.
 """
 
 import math
-import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +14,32 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from cgeartheye.data.formats.flags import flag_of
+from cgeartheye.data.formats.outlines import corners_around
 from cgeartheye.data.index.scene import Problem, more
 from cgeartheye.utils.errors import UserError, nearest
 
 Id = int | float | str
 """Of an image or a category in a COCO file."""
 
-Kind = Literal["xml", "dota", "yolo"]
-"""XML of VOC or DIOR-R, or text of DOTA or YOLO."""
+Kind = Literal["xml", "dota", "yolo", "labelme", "geojson"]
+"""XML of VOC and its kin, text of DOTA or YOLO, JSON of labelme, GeoJSON of SpaceNet."""
 
-NAMES = ("data.yaml", "dataset.yaml", "classes.txt")
+_KINDS: dict[str, Kind] = {".xml": "xml", ".json": "labelme", ".geojson": "geojson"}
+
+NAMES = (
+    "data.yaml",
+    "data.yml",
+    "dataset.yaml",
+    "classes.txt",
+    "obj.names",
+    "_darknet.labels",
+    "labels.txt",
+)
 """Files that name YOLO's classes by index."""
 
-_BOX = ("xmin", "ymin", "xmax", "ymax")
-_CORNERS = tuple(
-    f"{axis}_{corner}"
-    for corner in ("left_top", "right_top", "right_bottom", "left_bottom")
-    for axis in "xy"
-)
 _DOTA_COLUMNS = (9, 10)  # with `difficult`, and without
 _DOTA_HEAD = ("imagesource", "gsd")
-_YOLO_COLUMNS = (5, 9)  # horizontal, and with corners
 
 
 @dataclass(frozen=True)
@@ -152,53 +155,16 @@ def kind_of(files: Iterable[Path]) -> Kind:
     either, each is right.
     """
     for path in files:
-        if path.suffix.lower() == ".xml":
-            return "xml"
+        if path.suffix.lower() in _KINDS:
+            return _KINDS[path.suffix.lower()]
         for line in _lines(path, Faults()):
             columns = line.split()
             numbers = [_numbers([column]) is not None for column in columns]
-            if len(columns) in _YOLO_COLUMNS and all(numbers):
+            if _is_yolo(len(columns)) and all(numbers):
                 return "yolo"
             if line.startswith(_DOTA_HEAD) or (len(columns) in _DOTA_COLUMNS and all(numbers[:8])):
                 return "dota"
     return "yolo"
-
-
-def read_xml(path: Path, faults: Faults) -> Written:
-    """Read an XML file of VOC (`bndbox`) or DIOR-R (`robndbox` with four corners).
-
-    Returns:
-        Where each object is written, and what it is; coordinates as they are written.
-    """
-    try:
-        content = path.read_bytes()
-        if not content:
-            return []
-        root = ElementTree.fromstring(_decoded(content))
-    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
-        faults.add(f"{path} ({error})", "cannot be read as XML: repair the file or replace it")
-        return []
-    if root.tag != "annotation":
-        faults.add(
-            f"{path}, whose root is <{root.tag}>,",
-            "is not an annotation of VOC or DIOR-R: its root is <annotation>; replace the file",
-        )
-        return []
-    found: Written = []
-    for number, element in enumerate(root.iter("object"), start=1):
-        place = f"{path}, object {number}"
-        name = (element.findtext("name") or "").strip()
-        corners = _xml_corners(element)
-        if not name or corners is None:
-            faults.add(
-                place,
-                "needs a <name> and a <robndbox> with the x and y of four corners, or a <bndbox> "
-                "with xmin, ymin, xmax and ymax: add them or delete the object",
-            )
-            continue
-        difficult = (element.findtext("difficult") or "0").strip() not in ("", "0")
-        found.append((place, Annotation(name, corners, difficult)))
-    return found
 
 
 def read_dota(path: Path, faults: Faults) -> Written:
@@ -215,43 +181,46 @@ def read_dota(path: Path, faults: Faults) -> Written:
             continue
         place = f"{path}:{number}"
         corners = _numbers(columns[:8])
-        flag = columns[9] if len(columns) == 10 else "0"
-        if len(columns) not in _DOTA_COLUMNS or corners is None or not flag.isdecimal():
+        difficult = flag_of(columns[9] if len(columns) == 10 else None)
+        if len(columns) not in _DOTA_COLUMNS or corners is None or difficult is None:
             faults.add(
                 place,
                 "is not x1 y1 x2 y2 x3 y3 x4 y4 class difficult, as in DOTA's files: correct the "
                 "line or delete it",
             )
             continue
-        found.append((place, Annotation(columns[8], corners, flag != "0")))
+        found.append((place, Annotation(columns[8], corners, difficult)))
     return found
 
 
-def read_yolo(path: Path, size: tuple[int, int], names: Sequence[str], faults: Faults) -> Written:
-    """Read a text file of YOLO: `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 x4 y4`.
+def read_yolo(
+    path: Path, size: tuple[int, int], names: Sequence[str], oriented: bool, faults: Faults
+) -> Written:
+    """Read a text file of YOLO: `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...`.
 
     Args:
         path: the file; its numbers are shares of the image's width and height.
         size: width and height of the image in pixels.
         names: of the classes by index.
+        oriented: whether an outline of other than four points becomes the smallest rectangle
+            around it, or the box along the axes.
         faults: takes the mistakes.
 
     Returns:
-        As `read_xml`.
+        As `read_dota`.
     """
-    found: Written = []
-    scale = np.array([*size] * 4)
+    read: list[tuple[str, str, npt.NDArray[np.float64]]] = []
     for number, line in enumerate(_lines(path, faults), start=1):
         columns = line.split()
         if not columns:
             continue
         place = f"{path}:{number}"
         numbers = _numbers(columns)
-        if len(columns) not in _YOLO_COLUMNS or numbers is None:
+        if not _is_yolo(len(columns)) or numbers is None:
             faults.add(
                 place,
-                "is not class cx cy w h, or class x1 y1 x2 y2 x3 y3 x4 y4, as in YOLO's files: "
-                "correct the line or delete it",
+                "is not class cx cy w h, class x1 y1 x2 y2 x3 y3 x4 y4, or class and an outline, "
+                "as in YOLO's files: correct the line or delete it",
             )
             continue
         index, *shares = numbers
@@ -265,8 +234,20 @@ def read_yolo(path: Path, size: tuple[int, int], names: Sequence[str], faults: F
         if len(shares) == 4:
             cx, cy, w, h = shares
             shares = list(corners_of_sides(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2))
-        found.append((place, Annotation(names[int(index)], (np.array(shares) * scale).tolist())))
-    return found
+        points = np.array(shares, dtype=np.float64).reshape(-1, 2) * size
+        read.append((place, names[int(index)], points))
+    # Four points are a box as it is.
+    outlines = [None if len(points) == 4 else points for _, _, points in read]
+    boxes = corners_around(outlines, oriented)
+    return [
+        (place, Annotation(name, points.flatten().tolist() if corners is None else corners))
+        for (place, name, points), corners in zip(read, boxes, strict=True)
+    ]
+
+
+def _is_yolo(columns: int) -> bool:
+    """Whether a line has as many columns as one of YOLO's: a box, or an outline."""
+    return columns == 5 or (columns >= 7 and columns % 2 == 1)
 
 
 def read_names(folders: Iterable[Path]) -> tuple[str, ...]:
@@ -305,8 +286,8 @@ def _names_in_yaml(text: str) -> list[Any] | None:
     """Return YOLO's list `names`, which may also be written as one name for each index."""
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
+        return None  # PyYAML raises all of these
     names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and names.keys() == set(range(len(names))):
         names = [names[index] for index in range(len(names))]
@@ -321,28 +302,8 @@ def _lines(path: Path, faults: Faults) -> list[str]:
         return []
 
 
-def _xml_corners(element: ElementTree.Element) -> Sequence[float] | None:
-    """Return the 8 numbers of an object's corners; none: they are not there, or no numbers."""
-    for tag, fields in (("robndbox", _CORNERS), ("bndbox", _BOX)):
-        box = element.find(tag)
-        if box is not None:
-            numbers = _numbers([box.findtext(field) or "" for field in fields])
-            if numbers is None or tag == "robndbox":
-                return numbers
-            return corners_of_sides(*numbers)
-    return None
-
-
 def _numbers(texts: Sequence[str]) -> list[float] | None:
     try:
         return [float(text) for text in texts]
     except ValueError:
         return None
-
-
-def _decoded(content: bytes) -> bytes | str:
-    """Return XML without the encoding that it declares: the parser can do few, and not GBK."""
-    declared = re.match(rb"<\?xml[^>]*encoding=[\"']([\w.-]+)", content)
-    if not declared:
-        return content
-    return content.decode(declared[1].decode()).partition("?>")[2]

@@ -53,12 +53,14 @@ class Survey:
         classes: names by index.
         parts: the usable entries of `train`, `val` and, where it is another part, `test`.
         problems: what keeps the data from being trained on.
+        empty: class folders without images, which are no classes.
     """
 
     root: Path
     classes: tuple[str, ...]
     parts: dict[str, list[Entry]]
     problems: list[Problem]
+    empty: list[str] = field(default_factory=list)
 
 
 def refuse(problems: list[Problem]) -> None:
@@ -81,6 +83,7 @@ def survey(data: SceneData) -> Survey:
     """
     root = find_root(data.root, CATALOG[data.catalog].folders if data.catalog else ())
     problems: list[Problem] = []
+    empty: list[str] = []
     lists: dict[str, list[Entry]] = {}
     folders: dict[str, ClassFolders] = {}
     # A test part that is the validation part again would look like a leak.
@@ -91,7 +94,7 @@ def survey(data: SceneData) -> Survey:
             continue
         path = root / place
         if path.is_dir():
-            folders[part] = _class_folders(root, path, problems)
+            folders[part] = _class_folders(root, path, problems, empty)
         elif path.is_file():
             lists[part] = _read_list(path, problems)
         else:
@@ -99,7 +102,7 @@ def survey(data: SceneData) -> Survey:
             hint = nearest(path.name, beside)
             problems.append(Problem(f"no list file or folder {path}{hint}: correct data.{part}"))
     if data.train is None:
-        whole = _class_folders(root, root, problems)
+        whole = _class_folders(root, root, problems, empty)
         folders = split(whole, data.train_fraction, data.split_seed)
 
     if data.classes:
@@ -125,7 +128,7 @@ def survey(data: SceneData) -> Survey:
             problems.append(
                 Problem(f"the part '{part}' of {root} has no usable image: give it at least one")
             )
-    return Survey(root, classes, parts, problems)
+    return Survey(root, classes, parts, problems, empty)
 
 
 def misplaced(entries: list[Entry], classes: tuple[str, ...]) -> list[Entry]:
@@ -139,7 +142,9 @@ def misplaced(entries: list[Entry], classes: tuple[str, ...]) -> list[Entry]:
     return found
 
 
-def _class_folders(root: Path, folder: Path, problems: list[Problem]) -> ClassFolders:
+def _class_folders(
+    root: Path, folder: Path, problems: list[Problem], empty: list[str]
+) -> ClassFolders:
     """Find the class folders in `folder`; hidden ones and those without images do not count."""
     by_class = {}
     for path in sorted(folder.iterdir()):
@@ -147,6 +152,8 @@ def _class_folders(root: Path, folder: Path, problems: list[Problem]) -> ClassFo
             images = [Path(os.path.relpath(image, root)) for image in images_below(path)]
             if images:
                 by_class[path.name] = [image.as_posix() for image in images]
+            else:
+                empty.append(str(path))
     if not by_class:
         problems.append(Problem(f"{folder} has no class folders with images: correct the path"))
     elif folder == root and {name.lower() for name in by_class} <= _PART_NAMES:

@@ -4,13 +4,14 @@ As in `scene.py`, problems are collected, and no pixel is read.
 """
 
 import glob
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from cgeartheye.config import ChangeData, MaskedData, SegmentationData
 from cgeartheye.data.formats.masks import Legend, change_legend, make_legend
 from cgeartheye.data.index.catalog import CHANGES, MASKED, find_root
+from cgeartheye.data.index.part_names import other_name
 from cgeartheye.data.index.scene import Problem, more, split
 from cgeartheye.data.index.stems import by_stem
 
@@ -56,6 +57,7 @@ class MaskSurvey:
         parts: the samples of `train`, `val` and, where it is another part, `test`.
         unused: masks without an image.
         problems: what keeps the data from being trained on.
+        notes: what was chosen that the config does not say, in sentences.
     """
 
     root: Path
@@ -63,6 +65,7 @@ class MaskSurvey:
     parts: dict[str, list[Sample]]
     unused: list[str]
     problems: list[Problem]
+    notes: list[str] = field(default_factory=list)
 
 
 def survey_masks(data: SegmentationData) -> MaskSurvey:
@@ -105,8 +108,22 @@ def survey_pairs(data: ChangeData) -> MaskSurvey:
 def _find_parts(found: MaskSurvey, data: MaskedData, images: list[Folder], masks: Folder) -> None:
     """Find the samples of every part."""
     if "{part}" in images[0].pattern:
-        found.parts["train"] = _find(found, data.train, "data.train", images, masks)
-        found.parts["val"] = _find(found, data.val, "data.val", images, masks)
+
+        def is_there(name: str) -> bool:
+            return all(
+                starred(found.root, folder.pattern.replace("{part}", name))
+                for folder in (*images, masks)
+            )
+
+        train = other_name(data.train, "train", is_there)
+        val = other_name(data.val, "val", is_there)
+        found.notes.extend(
+            f"the part '{name}' is taken for data.{kind}"
+            for kind, name in (("train", train), ("val", val))
+            if name != getattr(data, kind)
+        )
+        found.parts["train"] = _find(found, train, "data.train", images, masks)
+        found.parts["val"] = _find(found, val, "data.val", images, masks)
         # A test part that is the validation part again would look like a leak.
         if data.test not in (None, data.val):
             found.parts["test"] = _find(found, data.test, "data.test", images, masks)

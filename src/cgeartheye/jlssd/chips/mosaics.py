@@ -14,6 +14,9 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from cgeartheye.geo.crs import WGS84, utm_epsg
+from cgeartheye.geo.georeference import georeference_of
+from cgeartheye.geo.raster_writer import GDAL_ERRORS
 from cgeartheye.geo.reader import Bools, Bytes, Scene, open_scene
 from cgeartheye.geo.vrt import find_rasters
 from cgeartheye.geo.warp import PixelGrid, pixel_grid_at, turn_of, turns, warp_to
@@ -21,9 +24,7 @@ from cgeartheye.jlssd.sampling.rasters import is_of_gdal
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing
 
-_UTM_NORTH, _UTM_SOUTH = 84.0, -80.0  # degrees; beyond, the polar stereographic systems
 _NAMED = 5  # of the rasters that cannot be used
-_NORTH_POLE, _SOUTH_POLE = 32661, 32761
 
 
 class ChipGrid(NamedTuple):
@@ -60,11 +61,8 @@ def chip_grid_at(lon: float, lat: float, size: int, gsd: float) -> ChipGrid:
         size: pixels a side.
         gsd: metres a pixel.
     """
-    epsg = 32600 + 100 * (lat < 0) + min(60, int((lon + 180) % 360 // 6) + 1)
-    if not _UTM_SOUTH <= lat <= _UTM_NORTH:
-        epsg = _NORTH_POLE if lat > 0 else _SOUTH_POLE
-    crs = f"EPSG:{epsg}"
-    x, y = PixelGrid(Affine.identity(), CRS.from_epsg(4326)).to(
+    crs = f"EPSG:{utm_epsg(lon, lat)}"
+    x, y = PixelGrid(Affine.identity(), WGS84).to(
         PixelGrid(Affine.identity(), CRS.from_user_input(crs)), np.array([lon]), np.array([lat])
     )
     left, top = (round(float(v[0]) / gsd + s * size / 2) * gsd for v, s in ((x, -1), (y, 1)))
@@ -163,7 +161,7 @@ def _linked(path: str, link: Path) -> Path:
     except RasterioError as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"{path} cannot be opened as a raster: {reason}") from error
-    with file, replacing(link) as temporary:
+    with file, replacing(link, errors=GDAL_ERRORS) as temporary:
         rasterio.shutil.copy(file, temporary, driver="VRT")
     return link
 
@@ -175,13 +173,13 @@ def _grid_of(path: Path) -> object:
             warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
             rasterio.open(path) as file,
         ):
-            crs = file.crs or file.gcps[1]
+            transform, crs = georeference_of(file)
             if crs is None:
                 raise UserError(
                     f"{path} has no reference system, so no place on Earth: name it with "
                     "gdal_edit.py -a_srs EPSG:CODE"
                 )
-            a, b, _, d, e, _ = file.transform[:6]
+            a, b, _, d, e, _ = transform[:6]
             # Rounded more finely than pixels of one mosaic may differ.
             return crs.to_wkt(), file.dtypes, *(f"{step:.8g}" for step in (a, b, d, e))
     except (RasterioError, OSError) as error:

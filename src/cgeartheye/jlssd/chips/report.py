@@ -8,9 +8,9 @@ import pyarrow as pa
 from PIL import Image
 
 from cgeartheye.config import ChipCutting
+from cgeartheye.geo.crs import METERS_PER_DEGREE
 from cgeartheye.jlssd.resumable import OK
 from cgeartheye.jlssd.sampling.overview_map import fit
-from cgeartheye.jlssd.sampling.rasters import METERS_PER_DEGREE
 from cgeartheye.reports.html import Cell, Picture, Report
 
 _SHOWN = 8  # places

@@ -1,6 +1,5 @@
 """What a curation did: a map of the clusters as a contact sheet, and the balance it brought."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from cgeartheye.jlssd.quality.filter import SHOWN, save_sheet, thumbnails
 from cgeartheye.jlssd.quality.measures import Pixels
 from cgeartheye.reports.html import Picture, Report
 from cgeartheye.utils.console import bar, console, log_info
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
 
 CLUSTERS_SHOWN = 48  # coarse clusters on the contact sheet, the largest
 KINDS = ("land_cover", "region")  # columns of the chips whose balance is told, where they are there
@@ -148,7 +147,7 @@ def write(curated: Curated, out: Path, source: Path) -> None:
         "duplicates": int((curated.repeats >= 0).sum()),
         "balance": {kind: as_json(balance) for kind, balance in balances.items()},
     }
-    write_text(out.with_suffix(".json"), json.dumps(facts, indent=1, ensure_ascii=False))
+    write_json(out.with_suffix(".json"), facts)
     report = Report("Curation", outcome(curated))
     add_balances(report, balances)
     report.section(

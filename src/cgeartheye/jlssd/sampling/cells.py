@@ -22,6 +22,7 @@ from cgeartheye.jlssd.sampling.zonal_stats import count_cover, mean_height
 from cgeartheye.jlssd.workers import spread
 from cgeartheye.utils.console import bar
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 NO_CLASS = -1
 """In place of a class's index, where there is no land cover."""
@@ -72,7 +73,7 @@ class Counts:
     @classmethod
     def from_json(cls, text: str) -> "Counts":
         """Read it again."""
-        values: dict[str, Any] = json.loads(text)
+        values = json_object(text)
         return cls(**{name: _read_counts(value) for name, value in values.items()})
 
 

@@ -1,6 +1,5 @@
 """`jlssd design`: which places of the world are to be seen, so that all its strata are."""
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from cgeartheye.jlssd.sampling.result import Design, SamplingPlan, strata_table
 from cgeartheye.jlssd.sampling.strata import LOWEST_BAND, Cells, draw, find_strata
 from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
 
 STRATA, REPORT = ".strata.parquet", ".html"
 """What lies beside the table of a design, in place of its suffix."""
@@ -74,7 +73,7 @@ def make_design(
     """
     if plan.num_places < 1 or not LOWEST_BAND <= plan.elevation_step < math.inf:
         raise UserError(
-            f"--total must be 1 or more, and --band-height {LOWEST_BAND:g} metres or more"
+            f"--num-places must be 1 or more, and --elevation-step {LOWEST_BAND:g} metres or more"
         )
     with claim(out):
         design = _make(inputs, plan, out.parent, side, workers)
@@ -99,7 +98,7 @@ def _make(inputs: Inputs, plan: SamplingPlan, where: Path, side: int, workers: i
     survey = Survey(grid, regions, cover, table, open_raster(find_source(inputs.height)))
     settings = _settings(inputs, survey)
     folder = where / CELLS / key_of(settings)
-    write_text(folder / "settings.json", json.dumps(settings, indent=1))
+    write_json(folder / "settings.json", settings)
     paths = survey_cells(survey, folder, workers)
     tally = Counts()
     for path in paths:

@@ -71,7 +71,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         if not _LEAST <= self.side <= _MOST:
-            raise UserError(f"cells of {self.side} m: give --cells from {_LEAST} to {_MOST} metres")
+            raise UserError(
+                f"cells of {self.side} m: give --cell-size from {_LEAST} to {_MOST} metres"
+            )
 
     @property
     def rows(self) -> int:

@@ -18,27 +18,24 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from cgeartheye.geo.crs import METERS_PER_DEGREE, WGS84
 from cgeartheye.geo.georeference import locate
+from cgeartheye.geo.validity import has_alpha
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
 from cgeartheye.jlssd.sampling.equal_area_grid import Block, Bounds, Floats, Grid
 from cgeartheye.utils.errors import UserError
-
-METERS_PER_DEGREE = 111_195.0
-"""Of latitude, about."""
 
 _LEAST = 4  # of a raster's own pixels along a side of a cell, whole ones or parts
 _FINEST = 0.01  # metres a pixel; finer are only degrees that are taken for metres
 _LEAST_WARPED = 32  # points of a lattice along it: with fewer, which pixels they meet is chance
 _STRIP = 8  # rows of cells that one warped lattice covers
 _PIXELS = 24 * 2**20  # that are held at a time
-_WGS84 = CRS.from_epsg(4326)
 
 
 @dataclass(frozen=True)
@@ -209,16 +206,16 @@ class Raster:
     def _through_warper(
         self, place: Affine, width: int, height: int
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        # Without a value for it, that there is no data beyond the raster is told by a mask.
+        # Without a value for it, a mask tells that there is no data beyond the raster.
         unmarked = self.nodata is None or self._masked
         with WarpedVRT(
             self._file,
-            crs=_WGS84,
+            crs=WGS84,
             transform=place,
             width=width,
             height=height,
             resampling=Resampling.nearest,
-            add_alpha=unmarked,
+            add_alpha=unmarked and not has_alpha(self._file),
         ) as seen:
             return self._read(seen, Window(0, 0, width, height), unmarked)
 
@@ -284,7 +281,7 @@ def _describe(file: DatasetReader, source: Source) -> Raster:
         dtype=file.dtypes[0],
         _transform=file.transform,
         _size=(file.width, file.height),
-        _in_degrees=file.crs == _WGS84 and not turned and not file.transform.is_identity,
+        _in_degrees=file.crs == WGS84 and not turned and not file.transform.is_identity,
         _masked=not {MaskFlags.all_valid, MaskFlags.nodata} & set(file.mask_flag_enums[0]),
         _pixel=pixel,
     )

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
+from cgeartheye.geo.crs import METERS_PER_DEGREE
 from cgeartheye.jlssd.sampling.cells import NO_CLASS, read_block
 from cgeartheye.jlssd.sampling.equal_area_grid import Floats, Ints
 from cgeartheye.jlssd.sampling.overview_map import Bytes, Canvas, fit
-from cgeartheye.jlssd.sampling.rasters import METERS_PER_DEGREE
 from cgeartheye.jlssd.sampling.result import Design, strata_table
 from cgeartheye.jlssd.sampling.strata import NO_BAND
 from cgeartheye.reports import charts
 from cgeartheye.reports.html import Cell, Picture, Report
+from cgeartheye.utils.colors import distinct_colors
 
 ROWS = 2000  # strata in the page's table; the file beside it has all
 
@@ -26,7 +27,6 @@ _COLORS = {
     "other": (176, 166, 154),
 }
 _NO_COVER = (120, 124, 128)
-_MORE_COLORS = ((150, 90, 170), (120, 84, 60), (240, 140, 170), (90, 90, 100), (250, 240, 130))
 
 
 def write_report(design: Design, notes: Sequence[str], path: Path) -> None:
@@ -75,7 +75,7 @@ def write_report(design: Design, notes: Sequence[str], path: Path) -> None:
 def colors_of(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
     """Return a colour for each class: those of the published seven, others in turn."""
     spare = [name for name in classes if name not in _COLORS]
-    more = {name: _MORE_COLORS[i % len(_MORE_COLORS)] for i, name in enumerate(spare)}
+    more = dict(zip(spare, distinct_colors(len(spare)), strict=True))
     return {name: _COLORS.get(name) or more[name] for name in classes}
 
 

@@ -1,26 +1,27 @@
-"""What a finished map of objects is handed on as: vectors, a preview and `map.json`."""
+"""The files of a finished map of objects: vectors, a preview and `map.json`."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from cgeartheye.boxes import Detections
-from cgeartheye.geo.pair import AnyScene
 from cgeartheye.geo.vector_writer import write_vectors
+from cgeartheye.inference.merge_boxes import Merger
 from cgeartheye.inference.windows import Grid
-from cgeartheye.mapping.geotiff import RGB, RawRaster
+from cgeartheye.mapping.job import FACTS, MapJob
 from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.measure import corners_on_scene, frame_of, measure
-from cgeartheye.mapping.outputs.pixels import FACTS, PREVIEW, facts_of, pictures
 from cgeartheye.mapping.preview.objects import write_object_preview
-from cgeartheye.mapping.sinks.objects import merged
+from cgeartheye.mapping.sinks.detection_filter import tiling_of, unpack
+from cgeartheye.mapping.thumbnail import Thumbnail
 from cgeartheye.utils.io import write_text
 
 SHOWN = 20_000
 """Objects that the preview shows, the best."""
+
+_CHUNK = 50_000  # objects that are handed on at a time, or those of a row of windows if more
 
 
 class Counts:
@@ -41,30 +42,15 @@ class Counts:
 
 
 def finish_objects(
-    out: Path,
-    picture: RawRaster,
-    scene: AnyScene,
-    grid: Grid,
-    ledger: Ledger,
-    oriented: bool,
-    names: Sequence[str],
-    colors: Sequence[RGB],
-    vectors: Sequence[str],
-    settings: Mapping[str, Any],
+    job: MapJob, ledger: Ledger, oriented: bool, thumbnail: Thumbnail
 ) -> dict[str, Any]:
     """Write all that a map of objects consists of; the same ledger gives the same objects.
 
     Args:
-        out: the folder.
-        picture: the scene, small.
-        scene: that was mapped.
-        grid: it was mapped with.
+        job: the map.
         ledger: that all was noted in.
         oriented: whether boxes are.
-        names: of the classes.
-        colors: of the classes.
-        vectors: endings of the files; none: GeoPackage.
-        settings: all that the map depends on.
+        thumbnail: the scene, small.
 
     Returns:
         What `map.json` holds, which is written last.
@@ -72,23 +58,21 @@ def finish_objects(
     Raises:
         UserError: a file cannot be written.
     """
-    tally = Counts(len(names))
-    for number, ending in enumerate(vectors or ("gpkg",)):
+    scene, grid, names = job.scene, job.grid, job.classes
+    counted = Counts(len(names))
+    for number, ending in enumerate(job.options.vector_format or ("gpkg",)):
         chunks = merged(ledger, grid, oriented)
         if number == 0:
-            chunks = tally.watch(chunks)
+            chunks = counted.watch(chunks)
         frames = (frame_of(chunk, names, scene, grid) for chunk in chunks)
-        write_vectors(frames, out / f"map.{ending}", picture.path.parent)
-    assert tally.best is not None
-    counts = tally.counts.tolist()
-    classes = list(zip(names, colors, counts, strict=False))
-    on_scene = corners_on_scene(tally.best, grid)
-    write_object_preview(
-        out / PREVIEW, scene, pictures(picture)[0], classes, on_scene, tally.best,
-        measure(on_scene, scene), settings["model_score_threshold"],
-    )  # fmt: skip
+        write_vectors(frames, job.out / f"map.{ending}", job.work)
+    assert counted.best is not None
+    counts = counted.counts.tolist()
+    on_scene = corners_on_scene(counted.best, grid)
+    size = measure(on_scene, scene)
+    write_object_preview(job, thumbnail.pictures()[0], counts, on_scene, counted.best, size)
     facts = {
-        **facts_of(scene, grid, settings),
+        **job.describe(),
         "kind": "objects",
         "oriented": oriented,
         "overlap_m": grid.window * grid.overlap * min(grid.meters(scene.ground)),
@@ -96,8 +80,41 @@ def finish_objects(
         "objects": sum(counts),
         "classes": [
             {"value": value, "name": name, "colour": color, "objects": count}
-            for value, (name, color, count) in enumerate(classes)
+            for value, (name, color, count) in enumerate(
+                zip(names, job.colors, counts, strict=False)
+            )
         ],
     }
-    write_text(out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_text(job.out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
     return facts
+
+
+def merged(ledger: Ledger, grid: Grid, oriented: bool) -> Iterator[Detections]:
+    """Yield the objects of a finished map, in the same order each time, in chunks.
+
+    Held are those of the rows of windows that overlap, whatever the scene.
+
+    Args:
+        ledger: of the map.
+        grid: of the map.
+        oriented: whether boxes are.
+
+    Yields:
+        Boxes float64 in pixels of the model's grid; at least one chunk, maybe of none.
+    """
+    tiling = tiling_of(grid)
+    merger = Merger(tiling)
+    held = [Detections.none(5 if oriented else 4)]
+    count = len(tiling.tops)
+    for row in range(count):
+        column = 0
+        for number, band in enumerate(grid.bands):
+            for place, data in ledger.found(number * count + row):
+                merger.add(row, column + place, unpack(data, oriented))
+            column += len(band.starts)
+        held += merger.take(row + 1)
+        if sum(map(len, held)) >= _CHUNK:
+            yield Detections.concatenate(held)
+            held = []
+    if held:
+        yield Detections.concatenate(held)

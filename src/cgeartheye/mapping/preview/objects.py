@@ -1,73 +1,50 @@
-"""Objects over their scene as one HTML file: pan, zoom, a least score, legend; no network."""
+"""The preview of a map of objects: a least score, a legend, and what an object is on a click."""
 
-import html
 from collections.abc import Sequence
-from pathlib import Path
 
 from cgeartheye.boxes import Detections
-from cgeartheye.geo.pair import AnyScene
 from cgeartheye.geo.reader import Bytes
-from cgeartheye.mapping.geotiff import RGB
+from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.measure import Size
 from cgeartheye.mapping.polygonize import Reals
-from cgeartheye.mapping.preview.objects_page import CONTROLS, OVER, SCRIPT
-from cgeartheye.mapping.preview.pixels import place_facts, write_page
+from cgeartheye.mapping.preview.page import write_page
 
 
 def write_object_preview(
-    path: Path,
-    scene: AnyScene,
+    job: MapJob,
     picture: Bytes,
-    classes: Sequence[tuple[str, RGB, int]],
+    counts: Sequence[int],
     corners: Reals,
     preds: Detections,
     size: Size,
-    score: float,
 ) -> None:
     """Write the page.
 
     Args:
-        path: where to.
-        scene: that was mapped.
-        picture: of it, uint8 `[H, W, 3]`.
-        classes: name and colour by label, and how many objects the map has of it.
+        job: the map.
+        picture: of the scene, uint8 `[H, W, 3]`.
+        counts: how many objects the map has, by label.
         corners: of the objects that are shown, in pixels of the scene, `[n, 4, 2]`.
         preds: their scores and labels.
         size: theirs, on the ground.
-        score: from which on they are shown at first.
 
     Raises:
         UserError: it cannot be written.
     """
-    place = (scene.transform, scene.crs.to_string()) if scene.crs else None
     oriented = preds.boxes.shape[1] == 5
+    headings = None if size.heading is None or not oriented else size.heading.round(1).tolist()
     objects = {
         "corners": corners.round(1).ravel().tolist(),
         "labels": preds.labels.tolist(),
         "scores": preds.scores.double().numpy().round(3).tolist(),
         "lengths": size.length.round(2).tolist(),
         "widths": size.width.round(2).tolist(),
-        "headings": None
-        if size.heading is None or not oriented
-        else size.heading.round(1).tolist(),
+        "headings": headings,
     }
-    legend = "".join(
-        f'<tr title="click: show only this class"><td><i style="background: rgb{color}"></i></td>'
-        f"<td>{html.escape(name)}</td><td>{count:,}</td></tr>"
-        for name, color, count in classes
-    )
     facts = {
-        **place_facts(place, (scene.height, scene.width)),
         "objects": objects,
-        "total": sum(count for _, _, count in classes),
-        "score": score,
+        "total": sum(counts),
+        "score": job.settings["model_score_threshold"],
     }
-    parts = {
-        "LEGEND": legend,
-        "LAYER": "",
-        "OVER": OVER,
-        "DATES": "",
-        "CONTROLS": CONTROLS,
-        "SCRIPT": SCRIPT,
-    }
-    write_page(path, scene.title, [picture], facts, parts)
+    legend = list(zip(job.classes, job.colors, counts, strict=False))
+    write_page(job, "objects.html", [picture], facts, legend=legend)

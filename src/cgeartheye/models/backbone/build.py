@@ -11,9 +11,9 @@ from cgeartheye.models.backbone.checkpoint_io import (
     Weights,
     WeightsMetadata,
     fingerprint,
-    load_into,
     read_weights,
 )
+from cgeartheye.models.backbone.load_weights import load_into
 from cgeartheye.models.backbone.lora import add_lora
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.variants import SIZES
@@ -193,6 +193,8 @@ def _origin(weights: Weights, config: Backbone) -> str:
         distilled = f" (distilled from {teacher})" * (teacher is not None)
         return f"weights of {config.name} that ship with cgeartheye{distilled}"
     parts = [f"weights {weights.path} ({weights.naming} naming)"]
+    if "state dict" in weights.card:
+        parts.append(f"of its state dicts {weights.card['state dict']}")
     if weights.ignored:
         parts.append(f"{len(weights.ignored)} tensors beside the backbone ignored")
     if weights.foreign:

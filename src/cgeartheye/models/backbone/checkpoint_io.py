@@ -18,16 +18,22 @@ from typing import Any, Self
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from cgeartheye.models.backbone.efficientnet import describe, is_efficientnet, to_timm
+from cgeartheye.models.backbone.efficientnet import is_efficientnet, to_timm
 from cgeartheye.models.backbone.key_mapping import FORMAT, to_native
 from cgeartheye.models.backbone.safe_pickle import ZIP_MAGIC, read_pickled
-from cgeartheye.models.backbone.variants import size_name
-from cgeartheye.models.backbone.vit import PATCH, VisionTransformer, resample_positions
+from cgeartheye.models.backbone.stable_bytes import sort_metadata
+from cgeartheye.models.backbone.variants import Size
+from cgeartheye.models.backbone.vit import VisionTransformer
+from cgeartheye.models.backbone.wrappers import (
+    read_index,
+    refuse_foreign,
+    strip_wrappers,
+    weights_in,
+)
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing
-from cgeartheye.weights import CARD, shipped
 
 Triple = tuple[float, float, float]
 
@@ -74,8 +80,11 @@ class WeightsMetadata:
 
     def to_metadata(self) -> dict[str, str]:
         """Return the facts as safetensors keeps them."""
-        known = {name: json.dumps(v) for name, v in asdict(self).items() if v is not None}
-        return {"format": FORMAT, **known}
+        return {"format": FORMAT, **{name: json.dumps(v) for name, v in self.known().items()}}
+
+    def known(self) -> dict[str, Any]:
+        """Return what is known, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ def read_weights(path: Path) -> Weights:
     Raises:
         UserError: the file is missing or damaged, or holds no vision transformer.
     """
-    weights = _read(path)
+    weights = read_any_weights(path)
     if not weights.is_vit:
         raise UserError(
             f"{path} holds an EfficientNet: set backbone.name to timm's name for it, such as "
@@ -141,17 +150,45 @@ def read_weights(path: Path) -> Weights:
     return weights
 
 
-def _read(path: Path) -> Weights:
+def read_any_weights(path: Path) -> Weights:
+    """Read the weights of a vision transformer or an EfficientNet.
+
+    Raises:
+        UserError: see `read_tensors`; or a vision transformer that is not whole.
+    """
     tensors, metadata, foreign = read_tensors(path)
     if is_efficientnet(tensors):
         naming, state, ignored = to_timm(tensors)
     else:
+        refuse_foreign(tensors, path)
         naming, state, ignored = to_native(tensors, metadata, path)
     facts = WeightsMetadata.from_metadata(metadata, path)
     card = {
         label: text for label, text in metadata.items() if label not in WeightsMetadata.labels()
     }
-    return Weights(path, naming, state, facts, card, ignored, foreign)
+    weights = Weights(path, naming, state, facts, card, ignored, foreign)
+    if weights.is_vit:
+        _check_whole(weights)
+    return weights
+
+
+def _check_whole(weights: Weights) -> None:
+    """Make sure that weights are those of a whole vision transformer of their size.
+
+    Raises:
+        UserError: lists what is missing, left over or of another shape.
+    """
+    state = weights.state
+    swiglu = "blocks.0.mlp.w12.weight" in state
+    first = state.get(f"blocks.0.mlp.{'w12' if swiglu else 'fc1'}.weight")
+    hidden = 1 if first is None else len(first) // (2 if swiglu else 1)
+    size = Size(weights.width, weights.depth, heads=1, hidden=hidden, swiglu=swiglu)
+    with torch.device("meta"):
+        vit = VisionTransformer(size, grid=weights.grid, registers=weights.registers)
+    expected = vit.state_dict()
+    if "mask_token" not in state:
+        del expected["mask_token"]
+    check_fit(expected, state, weights.path)
 
 
 def read_weights_metadata(path: Path) -> WeightsMetadata:
@@ -164,15 +201,45 @@ def read_weights_metadata(path: Path) -> WeightsMetadata:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
-    """Read a safetensors or `.pth` file, whichever it is, as it is.
+    """Read a safetensors or `.pth` file, whichever it is, or a list of such files.
+
+    Args:
+        path: a file; the list of a model's shards, `model.safetensors.index.json`; or a folder as
+            transformers save it.
 
     Returns:
-        Tensors by the file's names, the metadata of a safetensors file, and the classes and
+        Tensors by the file's names without wrappers around modules, the metadata of a safetensors
+        file (of a `.pth` file `state dict`, which of several was taken), and the classes and
         functions that a `.pth` file names (see `safe_pickle.py`; none was imported).
 
     Raises:
         UserError: the file is missing, damaged, or something else.
     """
+    if path.is_dir():
+        path = weights_in(path)
+    if path.name.endswith(".index.json"):
+        return _read_shards(path)
+    tensors, metadata, foreign = _read_file(path)
+    return strip_wrappers(tensors, path), metadata, foreign
+
+
+def _read_shards(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
+    """Read all tensors that the list of a model's shards names."""
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    foreign: list[str] = []
+    for shard, names in read_index(path).items():
+        found, said, others = _read_file(shard)
+        absent = [name for name in names if name not in found]
+        if absent:
+            raise UserError(f"{shard} lacks {absent[0]}, which {path} lists: copy both again")
+        tensors |= {name: found[name] for name in names}
+        metadata |= said
+        foreign += others
+    return strip_wrappers(tensors, path), metadata, sorted(set(foreign))
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -182,8 +249,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[st
     if head[4:9] != b"\0\0\0\0{":
         if not head.startswith((ZIP_MAGIC, b"\x80")):
             raise UserError(f"{path} is {_kind(head)}, not a weights file: download it again")
-        tensors, foreign = read_pickled(path)
-        return tensors, {}, foreign
+        tensors, choice, foreign = read_pickled(path)
+        return tensors, {"state dict": choice} if choice else {}, foreign
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -195,46 +262,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[st
     if not tensors:
         raise UserError(f"{path} holds no tensors: name a file with weights")
     return tensors, metadata, []
-
-
-def load_into(vit: VisionTransformer, weights: Weights) -> list[str]:
-    """Put weights into a network, which may still be on the meta device.
-
-    Position embeddings are resampled to the network's grid. A mask token may be missing, because
-    only pre-training uses it: it becomes zero.
-
-    Returns:
-        Sentences on what was adapted.
-
-    Raises:
-        UserError: weights of another size; or a list of all that is missing, left over or of
-            another shape.
-    """
-    _check_size(vit, weights)
-    state, notes = dict(weights.state), []
-    if weights.grid != vit.grid:
-        state["pos_embed"] = resample_positions(state["pos_embed"], (vit.grid, vit.grid))
-        notes.append(
-            f"position embeddings resampled from {weights.grid} x {weights.grid} patches to "
-            f"{vit.grid} x {vit.grid}"
-        )
-    if weights.registers != vit.registers:
-        _fit_registers(state, vit.registers)
-        notes.append(
-            f"the weights have {weights.registers} register tokens and backbone.registers is "
-            f"{vit.registers}: "
-            + (
-                "the last are dropped"
-                if weights.registers > vit.registers
-                else "the new are random"
-            )
-        )
-    state.setdefault("mask_token", torch.zeros(1, vit.embed_dim))
-    expected = vit.state_dict()
-    check_fit(expected, state, weights.path)
-    own = {name: tensor.to(expected[name].dtype, copy=True) for name, tensor in state.items()}
-    vit.load_state_dict(own, assign=vit.cls_token.is_meta)
-    return notes
 
 
 def check_fit(
@@ -252,17 +279,24 @@ def check_fit(
         what: the network is.
 
     Raises:
-        UserError: lists everything that is missing, left over or of another shape.
+        UserError: lists everything that is missing, left over, of another shape, or that holds no
+            finite numbers with fractions where the network has such.
     """
+    shared = expected.keys() & found.keys()
     problems = [
         ("missing", expected.keys() - found.keys()),
         ("left over", found.keys() - expected.keys()),
         (
             "of another shape",
-            {n for n in expected.keys() & found.keys() if expected[n].shape != found[n].shape},
+            {n for n in shared if expected[n].shape != found[n].shape},
         ),
+        (
+            "of whole numbers",
+            {n for n in shared if expected[n].is_floating_point() > found[n].is_floating_point()},
+        ),
+        ("not finite", {n for n in shared if not found[n].isfinite().all()}),
     ]
-    told = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems if names)
+    told = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems if names)
     if told:
         raise UserError(f"{path} does not fit the {what}: {told}; name the weights of this model")
 
@@ -274,87 +308,12 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         UserError: it cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
-        try:
-            save_file(plain, temporary, dict(metadata))
-        except SafetensorError as error:  # how it tells of a full disk
-            raise UserError(f"cannot write {path}: {error}") from error
-
-
-def convert(
-    source: Path,
-    target: Path,
-    facts: WeightsMetadata | None = None,
-    card: Mapping[str, str] | None = None,
-    half: bool = False,
-) -> Weights:
-    """Write the backbone of a weights file in our own naming, as safetensors.
-
-    An EfficientNet is written in timm's naming, for a timm backbone.
-
-    Args:
-        source: a vision transformer or an EfficientNet in any published naming.
-        target: a `.safetensors` file.
-        facts: replace those of the source, or add to them.
-        card: likewise what else is said of them, label by label.
-        half: write half precision.
-
-    Returns:
-        What was written.
-
-    Raises:
-        UserError: a file that cannot be read or written, a label that facts have, or numbers that
-            half precision cannot hold.
-    """
-    if target.suffix != ".safetensors":
-        raise UserError(f"{target} must end with .safetensors")
-    weights = _read(source)
-    known = {
-        **({"image_size": weights.grid * PATCH} if weights.is_vit else {}),
-        **_known(weights.facts),
-        **_known(facts or WeightsMetadata()),
-    }
-    card = weights.card | dict(card or {})
-    for label in sorted(WeightsMetadata.labels() & card.keys()):
-        raise UserError(f"a model card cannot have the label {label}: choose another")
-    state = (
-        {name: tensor.half() for name, tensor in weights.state.items()} if half else weights.state
-    )
-    for name, tensor in state.items():
-        if not tensor.isfinite().all():
-            raise UserError(f"{source}: {name} is not finite{' in half precision' * half}")
-    save_tensors(target, state, card | WeightsMetadata(**known).to_metadata())
-    return _read(target)
-
-
-def inspect(source: Path) -> dict[str, str]:
-    """Describe weights, label by label, for people.
-
-    Args:
-        source: a file, or the name of a size whose weights ship with the package.
-
-    Raises:
-        UserError: the file is missing or damaged, or holds neither a vision transformer nor an
-            EfficientNet.
-    """
-    path = source if source.is_file() else shipped(str(source)) or source
-    weights = _read(path)
-    card = path.parent / CARD
-    count = sum(tensor.numel() for tensor in weights.state.values())
-    kinds = sorted({str(t.dtype).removeprefix("torch.") for t in weights.state.values()})
-    facts = {name: str(value) for name, value in _known(weights.facts).items()}
-    return {
-        "naming": weights.naming,
-        "parameters": f"{count:,}",
-        **(_describe_vit(weights) if weights.is_vit else describe(weights.state)),
-        "precision": ", ".join(kinds),
-        **{label: facts.get(label, "not in the file") for label in asdict(WeightsMetadata())},
-        "beside the backbone": _listed(weights.ignored) or "nothing",
-        "foreign objects (not loaded)": ", ".join(weights.foreign) or "none",
-        "fingerprint": fingerprint(weights.state),
-        **weights.card,
-        **({"model card": str(card)} if card.is_file() else {}),
-    }
+    with replacing(path, errors=(SafetensorError,)) as temporary:
+        save_file(plain, temporary, dict(metadata))
+        sort_metadata(temporary)
+        with safe_open(temporary, "pt") as file:  # it refuses one that is cut off
+            if set(file.keys()) != plain.keys():
+                raise OSError("tensors are missing in what was written")
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -367,50 +326,10 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _describe_vit(weights: Weights) -> dict[str, str]:
-    side = weights.grid
-    return {
-        "size": size_name(weights.width, weights.depth) or "none of the published",
-        "width": str(weights.width),
-        "layers": str(weights.depth),
-        "MLP": "SwiGLU" if "blocks.0.mlp.w12.weight" in weights.state else "GELU",
-        "registers": str(weights.registers),
-        "positions": f"{side} x {side} patches ({side * PATCH} px)",
-    }
-
-
-def _fit_registers(state: dict[str, Tensor], count: int) -> None:
-    tokens = state.pop("register_tokens", None)
-    if not count:
-        return
-    new = nn.init.trunc_normal_(torch.empty(1, count, state["cls_token"].shape[-1]), std=0.02)
-    if tokens is not None:
-        kept = min(count, tokens.shape[1])
-        new[:, :kept] = tokens[:, :kept]
-    state["register_tokens"] = new
-
-
-def _check_size(vit: VisionTransformer, weights: Weights) -> None:
-    found, asked = (weights.width, weights.depth), (vit.embed_dim, vit.depth)
-    if found == asked:
-        return
-    name, asked_name = size_name(*found), size_name(*asked) or "another"
-    held = f"a {name} backbone" if name else "a backbone of no published size"
-    fix = f"set backbone.name={name}" if name else "name weights of that size"
-    raise UserError(
-        f"{weights.path} holds {held} (width {found[0]}, {found[1]} layers), the config asks for "
-        f"{asked_name} (width {asked[0]}, {asked[1]} layers): {fix}"
-    )
-
-
-def _listed(names: Iterable[str]) -> str:
-    """List names, those that differ only in the layer as one."""
+def listed(names: Iterable[str]) -> str:
+    """List names of tensors, those that differ only in the layer as one."""
     counts = Counter(re.sub(r"\b(blocks|layers|layer|stages)\.\d+\.", r"\1.*.", n) for n in names)
     return ", ".join(f"{n} ({c} times)" if c > 1 else n for n, c in sorted(counts.items()))
-
-
-def _known(facts: WeightsMetadata) -> dict[str, Any]:
-    return {name: value for name, value in asdict(facts).items() if value is not None}
 
 
 def _kind(head: bytes) -> str:

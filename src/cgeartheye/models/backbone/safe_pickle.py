@@ -19,10 +19,24 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from cgeartheye.models.backbone.wrappers import refuse_sharded
 from cgeartheye.utils.errors import UserError
 
-# Where checkpoints keep the weights, the best first: a self-distilled teacher is what is used.
-WRAPPERS = ("teacher", "state_dict", "model", "module", "student")
+# Where checkpoints keep the weights, the best first: a self-distilled teacher, or an average over
+# the steps, is what is used. mmengine's `ema_state_dict` is not: it has them the other way round.
+WRAPPERS = (
+    "teacher",
+    "model_ema",
+    "state_dict_ema",
+    "ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "backbone",
+    "encoder",
+    "student",
+)
 # What pickles call the types of elements, in `torch` or `torch.cuda`.
 STORAGES = {
     "DoubleStorage": torch.float64,
@@ -67,11 +81,12 @@ class _Opened:
     load: Callable[[str], bytes]
 
 
-def read_pickled(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+def read_pickled(path: Path) -> tuple[dict[str, Tensor], str | None, list[str]]:
     """Read the model's tensors from a `.pth` file, in the format of today or that before 2020.
 
     Returns:
-        Tensors by name, and the names of the foreign classes and functions in the file.
+        Tensors by name; which of several state dicts in the file they are, in words, none: there
+        is no other; and the names of the foreign classes and functions in the file.
 
     Raises:
         UserError: the file is damaged, or holds no state dict.
@@ -84,7 +99,8 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], list[str]]:
             else:
                 file.seek(0)
                 opened = _open_legacy(file)
-            state = _state_dict(opened.content)
+            refuse_sharded(opened.foreign, path)
+            state, choice = _state_dict(opened.content)
             if not state:
                 raise UserError(
                     f"{path} holds {_summary(opened.content)} and no state dict of tensors: save "
@@ -94,7 +110,7 @@ def read_pickled(path: Path) -> tuple[dict[str, Tensor], list[str]]:
             keys = {stored.storage.key for stored in state.values()}
             storages = {key: _tensor(opened.load(key)) for key in keys}
             tensors = {name: _view(s, storages[s.storage.key]) for name, s in state.items()}
-            return tensors, opened.foreign
+            return tensors, choice, opened.foreign
     except UserError:
         raise
     except Exception as error:  # in a damaged file anything can go wrong
@@ -138,13 +154,22 @@ def _open_legacy(file: BinaryIO) -> _Opened:
     return _Opened(content, unpickler.foreign, load)
 
 
-def _state_dict(content: object) -> dict[str, _StoredTensor]:
+def _state_dict(content: object) -> tuple[dict[str, _StoredTensor], str | None]:
+    """Return the tensors of the best state dict, and which it is where there are several."""
     if not isinstance(content, Mapping):
-        return {}
-    for wrapper in WRAPPERS:
-        if inner := _state_dict(content.get(wrapper)):
-            return inner
-    return {name: value for name, value in content.items() if isinstance(value, _StoredTensor)}
+        return {}, None
+    found = {name: _state_dict(content.get(name)) for name in WRAPPERS}
+    held = [name for name, (state, _) in found.items() if state]
+    if held:
+        state, within = found[held[0]]
+        others = ", ".join(held[1:])
+        told = [f"{held[0]}, not {others}"] if others else []
+        return state, "; ".join([*told, *([within] if within else [])]) or None
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(value, _StoredTensor) and isinstance(name, str)
+    }, None
 
 
 def _summary(content: object) -> str:

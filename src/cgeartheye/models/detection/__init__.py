@@ -1,8 +1,19 @@
-"""The query detector, its matching and its losses."""
+"""The detectors, their assignments and their losses."""
 
 from cgeartheye.models.detection.box_coder import coder_of
 from cgeartheye.models.detection.criterion import set_losses
 from cgeartheye.models.detection.dino_detr import DINO
-from cgeartheye.models.detection.matcher import pad_targets
+from cgeartheye.models.detection.light import LightDetector
+from cgeartheye.models.detection.matcher import Targets, pad_targets
+from cgeartheye.models.detection.task_alignment import aligned_losses, assign
 
-__all__ = ["DINO", "coder_of", "pad_targets", "set_losses"]
+__all__ = [
+    "DINO",
+    "LightDetector",
+    "Targets",
+    "aligned_losses",
+    "assign",
+    "coder_of",
+    "pad_targets",
+    "set_losses",
+]

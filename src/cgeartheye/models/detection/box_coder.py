@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from cgeartheye.boxes import canonical, hausdorff, kld_loss, oriented_of
+from cgeartheye.boxes import canonical, hausdorff, kld_loss, oriented_of, paired_overlap
 
 _LEAST = 1e-4  # of a share, before its logit is taken
 _ALMOST_NOTHING = 1e-9  # of the image's area
 _PIXELS = 1000.0  # a side of an image that stands for all
+_ASKEW = 1e-3  # so that a square, whose direction has no gradient, is never told
+_LARGEST_GROWTH = 4.0  # of the logarithm of a side: 55 times as long
 
 
 class BoxCoder(Protocol):
@@ -23,9 +25,14 @@ class BoxCoder(Protocol):
 
     Attributes:
         box_dim: of a box.
+        num_offsets: numbers that place a box at a point.
+        nms_threshold: intersection over union above which two boxes are of one object. Horizontal
+            boxes of neighbors that lie at an angle overlap more.
     """
 
     box_dim: int
+    num_offsets: int
+    nms_threshold: float
 
     def encode(self, boxes: Tensor, side: int) -> Tensor:
         """Turn annotated boxes in pixels into shares of an image of `side` pixels.
@@ -44,17 +51,41 @@ class BoxCoder(Protocol):
     def refine(self, boxes: Tensor, change: Tensor) -> Tensor:
         """Return boxes `[..., numbers]` that a change of the same shape has moved."""
 
+    def place(self, points: Tensor, sides: Tensor, offsets: Tensor) -> Tensor:
+        """Return the boxes of points, as a dense detector tells them.
+
+        Args:
+            points: in shares of the image, `[P, 2]`.
+            sides: shares of the image in which each point counts, `[P, 1]`.
+            offsets: `[..., P, num_offsets]`; the first two move the center, in these sides; zeros
+                give a square of `sides` around the point.
+
+        Returns:
+            `[..., P, numbers]`.
+        """
+
+    def local(self, points: Tensor, boxes: Tensor) -> Tensor:
+        """Return where points `[..., 2]` lie in boxes `[..., numbers]`: -1..1 along both sides."""
+
+    def iou(self, found: Tensor, truth: Tensor) -> Tensor:
+        """Return the intersection over union of each box with that beside it, `[P]`, 0..1."""
+
     def distance(self, found: Tensor, truth: Tensor) -> Tensor:
         """Cost of taking one for the other when they are matched; broadcasts to `[...]`."""
 
     def losses(self, found: Tensor, truth: Tensor) -> dict[str, Tensor]:
         """Return the weighted losses `[P]` of P boxes `[P, numbers]` that belong together."""
 
+    def overlap_loss(self, found: Tensor, truth: Tensor) -> Tensor:
+        """Return the one of these that does not depend on the scale, `[P]`."""
+
 
 class HorizontalBoxes:
     """DINO's boxes (Zhang et al. 2022): L1 and generalised IoU, with weights 5 and 2."""
 
     box_dim = 4
+    num_offsets = 4
+    nms_threshold = 0.5
 
     def encode(self, boxes: Tensor, side: int) -> Tensor:
         """See `BoxCoder`."""
@@ -70,6 +101,18 @@ class HorizontalBoxes:
         """See `BoxCoder`."""
         return _shift(boxes, change)
 
+    def place(self, points: Tensor, sides: Tensor, offsets: Tensor) -> Tensor:
+        """See `BoxCoder`."""
+        return _placed(points, sides, offsets)
+
+    def local(self, points: Tensor, boxes: Tensor) -> Tensor:
+        """See `BoxCoder`."""
+        return 2 * (points - boxes[..., :2]) / boxes[..., 2:].clamp_min(_ALMOST_NOTHING)
+
+    def iou(self, found: Tensor, truth: Tensor) -> Tensor:
+        """See `BoxCoder`."""
+        return paired_overlap(*(box_convert(each, "cxcywh", "xyxy") for each in (found, truth)))
+
     def distance(self, found: Tensor, truth: Tensor) -> Tensor:
         """See `BoxCoder`."""
         return sum(self._parts(found, truth).values())  # type: ignore[return-value]
@@ -78,11 +121,13 @@ class HorizontalBoxes:
         """See `BoxCoder`."""
         return self._parts(found, truth)
 
+    def overlap_loss(self, found: Tensor, truth: Tensor) -> Tensor:
+        """See `BoxCoder`."""
+        return 2 * (1 - _generalised_iou(found, truth))
+
     def _parts(self, found: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        return {
-            "l1": 5 * (found - truth).abs().sum(-1),
-            "giou": 2 * (1 - _generalised_iou(found, truth)),
-        }
+        l1 = 5 * (found - truth).abs().sum(-1)
+        return {"l1": l1, "giou": self.overlap_loss(found, truth)}
 
 
 class OrientedBoxes:
@@ -96,6 +141,8 @@ class OrientedBoxes:
     """
 
     box_dim = 5
+    num_offsets = 5
+    nms_threshold = 0.3
 
     def encode(self, boxes: Tensor, side: int) -> Tensor:
         """See `BoxCoder`."""
@@ -111,6 +158,32 @@ class OrientedBoxes:
         angle = torch.remainder(boxes[..., 4:] + change[..., 4:], math.pi)
         return torch.cat([_shift(boxes[..., :4], change[..., :4]), angle], -1)
 
+    def place(self, points: Tensor, sides: Tensor, offsets: Tensor) -> Tensor:
+        """See `BoxCoder`; offsets of the center, the size, and how long in which direction.
+
+        The last three are the logarithm of the box's covariance, a symmetric matrix: its mean on
+        the diagonal, and cosine and sine of twice the angle times half the logarithm of the sides'
+        ratio. So each rectangle is written in one way, w is the longer side, nothing jumps where a
+        direction passes pi, and near a square, of which there is no direction, nothing depends on
+        one.
+        """
+        along, across = offsets[..., 3] + _ASKEW, offsets[..., 4]
+        longer = (along.square() + across.square()).sqrt()
+        logs = torch.stack([offsets[..., 2] + longer, offsets[..., 2] - longer], -1)
+        placed = _placed(points, sides, torch.cat([offsets[..., :2], logs], -1))
+        return torch.cat([placed, torch.atan2(across, along)[..., None] / 2], -1)
+
+    def local(self, points: Tensor, boxes: Tensor) -> Tensor:
+        """See `BoxCoder`."""
+        x, y = (points - boxes[..., :2]).unbind(-1)
+        cos, sin = boxes[..., 4].cos(), boxes[..., 4].sin()
+        turned = torch.stack([x * cos + y * sin, y * cos - x * sin], -1)
+        return 2 * turned / boxes[..., 2:4].clamp_min(_ALMOST_NOTHING)
+
+    def iou(self, found: Tensor, truth: Tensor) -> Tensor:
+        """See `BoxCoder`."""
+        return paired_overlap(found, truth)
+
     def distance(self, found: Tensor, truth: Tensor) -> Tensor:
         """See `BoxCoder`."""
         return 5 * hausdorff(found, truth) + 5 * _divergence(found, truth)
@@ -123,7 +196,11 @@ class OrientedBoxes:
             (found[..., 2:4] - truth[..., 2:4]).abs().sum(-1) + _turn(found[..., 4], truth[..., 4]),
             (found[..., 2:4] - truth[..., [3, 2]]).abs().sum(-1) + _turn(found[..., 4], other),
         )
-        return {"l1": 5 * (center + shape), "kld": 5 * _divergence(found, truth)}
+        return {"l1": 5 * (center + shape), "kld": self.overlap_loss(found, truth)}
+
+    def overlap_loss(self, found: Tensor, truth: Tensor) -> Tensor:
+        """See `BoxCoder`; a square may lie in any direction."""
+        return 5 * _divergence(found, truth)
 
 
 def coder_of(oriented: bool) -> BoxCoder:
@@ -136,8 +213,18 @@ def _shift(shares: Tensor, change: Tensor) -> Tensor:
     return (torch.logit(shares, eps=_LEAST) + change).sigmoid()
 
 
+def _placed(points: Tensor, sides: Tensor, offsets: Tensor) -> Tensor:
+    """Centers and sides of the boxes of points, `[..., P, 4]`."""
+    centers = points + offsets[..., :2] * sides
+    return torch.cat([centers, sides * offsets[..., 2:4].clamp(max=_LARGEST_GROWTH).exp()], -1)
+
+
 def _generalised_iou(found: Tensor, truth: Tensor) -> Tensor:
-    """Of boxes as centre and sides (Rezatofighi et al. 2019), -1..1; broadcasts to `[...]`."""
+    """Of boxes as centre and sides (Rezatofighi et al. 2019), -1..1; broadcasts to `[...]`.
+
+    torchvision's `generalized_box_iou_loss` adds 1e-7 to areas, which is up to 0.01 of the loss of
+    small boxes in shares of an image, and takes no boxes that broadcast, as matching needs.
+    """
     low = found[..., :2] - found[..., 2:] / 2, truth[..., :2] - truth[..., 2:] / 2
     high = found[..., :2] + found[..., 2:] / 2, truth[..., :2] + truth[..., 2:] / 2
     shared = (torch.minimum(*high) - torch.maximum(*low)).clamp_min(0).prod(-1)

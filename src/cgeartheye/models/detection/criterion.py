@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
 
 from cgeartheye.models.detection.box_coder import BoxCoder
 from cgeartheye.models.detection.denoising import Noised
@@ -47,7 +47,7 @@ def set_losses(
     labels = truth.labels[pairs.image, pairs.object]
     targets[pairs.layer, pairs.image, pairs.query, labels] = 1
     boxes = outputs.boxes[pairs.layer, pairs.image, pairs.query].float()
-    losses = {"class": focal(outputs.logits, targets).sum() / objects}
+    losses = {"class": _focal(outputs.logits, targets).sum() / objects}
     for name, loss in coder.losses(boxes, truth.boxes[pairs.image, pairs.object]).items():
         losses[name] = loss.sum() / objects
     if outputs.noised is not None:
@@ -64,7 +64,7 @@ def _noised_losses(
     objects = noised.object[image, query]
     targets = torch.zeros_like(outputs.noised_logits, dtype=torch.float32)
     targets[layer, image, query, truth.labels[image, objects]] = 1
-    classes = focal(outputs.noised_logits, targets) * noised.real[..., None]
+    classes = _focal(outputs.noised_logits, targets) * noised.real[..., None]
     losses = {"noised_class": classes.sum() / positives}
     boxes = outputs.noised_boxes[layer, image, query].float()
     for name, loss in coder.losses(boxes, truth.boxes[image, objects]).items():
@@ -72,16 +72,7 @@ def _noised_losses(
     return losses
 
 
-def focal(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the focal loss (Lin et al. 2017) of each number, float32.
-
-    Args:
-        logits: of any shape.
-        targets: 0 or 1, of the same shape.
-    """
-    logits = logits.float()
-    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    chances = logits.sigmoid()
-    wrong = chances + targets - 2 * chances * targets
-    balance = 1 - ALPHA + (2 * ALPHA - 1) * targets
-    return balance * wrong**GAMMA * loss
+def _focal(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the focal loss (Lin et al. 2017) of each number, float32."""
+    loss: Tensor = sigmoid_focal_loss(logits.float(), targets, alpha=ALPHA, gamma=GAMMA)
+    return loss

@@ -1,6 +1,5 @@
 """Packs images into a store, and checks one."""
 
-import csv
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,12 +9,14 @@ from typing import Any
 import pyarrow.compute as pc
 from torch.utils.data import DataLoader, Dataset
 
-from cgeartheye.pretraining.store.inputs import Encoded, Item, Settings, encode, find_items
+from cgeartheye.pretraining.store.inputs import encode, find_items
+from cgeartheye.pretraining.store.items import Encoded, Item, Settings
 from cgeartheye.pretraining.store.reader import INDEX, Store, digest
 from cgeartheye.pretraining.store.writer import Writer
 from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, replacing
+from cgeartheye.utils.io import lock
+from cgeartheye.utils.tables import read_rows, write_csv
 
 
 @dataclass
@@ -157,18 +158,11 @@ def _write_skipped(folder: Path, tried: Iterable[Item], skipped: dict[str, str])
     """List damaged images beside those that other packings skipped and this one has not tried."""
     path = folder / "skipped.csv"
     if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            earlier = {row["image"]: row["problem"] for row in csv.DictReader(file)}
+        earlier = {row["image"]: row["problem"] for row in read_rows(path)}
         for item in tried:
             earlier.pop(item.name, None)
         skipped = earlier | skipped
-    with (
-        replacing(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["image", "problem"])
-        writer.writerows(skipped.items())
+    write_csv(path, ["image", "problem"], skipped.items())
     log_info(f"note: {len(skipped)} damaged images left out, see {path}")
 
 

@@ -8,7 +8,6 @@ names is never written again, so that a store may be read while images are added
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -24,6 +23,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 INDEX, SHARDS = "index.arrow", "shards"
 SHARD_SIZES = b"shard_sizes"  # in the index: JSON, shard to bytes of its file
@@ -58,9 +58,9 @@ class Store:
             self._height, self._width = self._column("height"), self._column("width")
             self._shard, self._key = self._column("shard"), self._column("key")
             self._first, self._count = self._column("place_first"), self._column("place_count")
-            sizes = json.loads((self.table.schema.metadata or {}).get(SHARD_SIZES, b"{}"))
+            sizes = json_object((self.table.schema.metadata or {}).get(SHARD_SIZES, b"{}"))
             self.shard_sizes = {int(shard): int(size) for shard, size in sizes.items()}
-        except (pa.ArrowInvalid, KeyError, OSError) as error:
+        except (pa.ArrowException, KeyError, OSError, ValueError, TypeError) as error:
             raise UserError(f"{path} is damaged: pack again, images already packed stay") from error
         if not len(self):
             raise UserError(f"the store {folder} is empty")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cgeartheye.pretraining.store.inputs import Encoded, Item
+from cgeartheye.pretraining.store.items import Encoded, Item
 from cgeartheye.pretraining.store.reader import (
     INDEX,
     SHARD_SIZES,

@@ -15,17 +15,15 @@ from cgeartheye.data.checks.change import check_pairs
 from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.formats.masks import change_legend
 from cgeartheye.metrics.classification import ConfusionMatrix, changed_iou
-from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.change import change_panels, change_report
 from cgeartheye.reports.examples import Example
-from cgeartheye.tasks.change.module import ChangeTask
 from cgeartheye.tasks.dense.pipeline import DensePipeline
 from cgeartheye.tasks.inputs import Input, find_images, load_image
 from cgeartheye.utils.errors import UserError
 
 
 class ChangePipeline(DensePipeline):
-    """See `registry.Recipe`."""
+    """See `TaskPipeline`."""
 
     config: ChangeDetection
     images = ("image1", "image2")
@@ -42,10 +40,6 @@ class ChangePipeline(DensePipeline):
     def legend(self) -> Legend:
         """The classes, and how masks say them."""
         return change_legend(self.config.data)
-
-    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> ChangeTask:
-        """Put a new decoder on a backbone."""
-        return ChangeTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int

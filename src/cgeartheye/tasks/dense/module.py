@@ -28,11 +28,9 @@ class DenseTask(FeatureMapTask):
 
     Attributes:
         side: pixels a side of a window.
-        cacheable: whether the decoder needs nothing of a picture but its features.
     """
 
     class_weights: Tensor | None
-    cacheable = True
 
     def __init__(
         self,

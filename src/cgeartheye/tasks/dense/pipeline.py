@@ -1,9 +1,10 @@
 """How a model that gives every pixel a class is built, fed, tested and used."""
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,15 @@ from cgeartheye.inference.sliding_window import count_windows
 from cgeartheye.metrics.classification import ConfusionMatrix
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.examples import Example
-from cgeartheye.tasks.base import half_when_frozen
 from cgeartheye.tasks.dense.cached_windows import WindowSource, encode_windows
 from cgeartheye.tasks.dense.module import DenseConfig, DenseTask
 from cgeartheye.tasks.dense.writer import check_names, write_mask
-from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode
 from cgeartheye.tasks.inputs import Input
-from cgeartheye.tasks.model_io import TestResult, device_of, predictions
+from cgeartheye.tasks.model_io import TestResult, device_of
+from cgeartheye.tasks.pipeline import TaskPipeline
+from cgeartheye.tasks.sources import SourceFactory, Views
+from cgeartheye.tasks.verdict import judge_pixels
 from cgeartheye.training import distributed
-from cgeartheye.training.feature_cache import cached
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
@@ -42,8 +43,8 @@ from cgeartheye.utils.io import write_image
 Parts = SegmentationParts | ChangeParts
 
 
-class DensePipeline(ABC):
-    """See `registry.Recipe`; what differs between the tasks is at the top.
+class DensePipeline(TaskPipeline):
+    """See `TaskPipeline`; what differs between the tasks is at the top.
 
     Attributes:
         images: what the samples of the data call their images.
@@ -93,19 +94,19 @@ class DensePipeline(ABC):
         """Metres a pixel of the images."""
         return self.config.data.gsd or pixel_size(self.parts.train.paths[0])
 
-    def facts(self) -> dict[str, float | None]:
-        """Nothing else is needed."""
-        return {}
-
     def data(self, task: DenseTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
-        config = self.config
+        config, sources = self.config, SourceFactory(self.config, task, built)
         return Data(
-            train=self._training_source(task, built),
+            train=self._training_source(sources, task),
             train_batch=config.data.batch_size,
-            val=self._validation_source(task, built),
+            val=self._validation_source(sources, task),
             val_batch=config.data.batch_size,
         )
+
+    def training_files(self, sources: SourceFactory) -> FileSource:
+        """Return the source of training images in files."""
+        return sources.files(self.parts.train)
 
     def check_out(self, out: Path, tested: bool) -> None:
         """Refuse a file where masks need a folder."""
@@ -115,7 +116,7 @@ class DensePipeline(ABC):
     def test(
         self, task: DenseTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
     ) -> TestResult:
-        """Test; see `Recipe`."""
+        """Test; see `TaskPipeline`."""
         started = time.monotonic()
         config, chips, device = self.config, self.parts.test, device_of(task)
         whole = (*self.images, "mask")  # they differ in size from sample to sample
@@ -148,7 +149,7 @@ class DensePipeline(ABC):
         def load_example(index: int) -> Example:
             """Predict once more: not every mask of a large test can be kept."""
             one = FileSource(Subset(chips, [index]), 0, device, whole)
-            ((prediction, _),) = predictions(task, one, config)
+            (prediction,) = self.predictions(task, one)
             return _example(chips, index, prediction[0].cpu().numpy())
 
         def report(path: Path) -> None:
@@ -167,16 +168,21 @@ class DensePipeline(ABC):
                     **environment(device),
                     "test": f"{time.monotonic() - started:.1f} s",
                 },
+                part=self.tested_part,
+                verdict=verdict,
             )
 
-        return TestResult(metrics.compute(), report)
+        confusion, classes = metrics.confusion, chips.legend.classes
+        stands_out = judge_pixels(confusion, classes, config.task == "change_detection")
+        verdict = self.verdict(stands_out, confusion.support.tolist(), classes)
+        return TestResult(metrics.compute(), report, part=self.tested_part, verdict=verdict)
 
     def predict(self, task: DenseTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
         """Yield the class of every pixel uint8 `[H, W]` of each picture."""
         config = self.config
         pictures = self.unlabeled(inputs)
         source = FileSource(pictures, config.data.workers, device_of(task), self.images)
-        for prediction, _ in predictions(task, source, config):
+        for prediction in self.predictions(task, source):
             for classes in prediction:
                 yield classes.cpu().numpy()
 
@@ -197,69 +203,47 @@ class DensePipeline(ABC):
         shares = [f"{n / pixels.total():.1%} {name}" for name, n in pixels.most_common(8) if n]
         return f"{len(inputs)} predicted: {', '.join(shares)}"
 
-    def _training_source(self, task: DenseTask, built: BackboneBundle) -> Source:
+    def _training_source(self, sources: SourceFactory, task: DenseTask) -> Source:
         """Return where training batches come from: the cache, or files."""
-        config, chips, device = self.config, self.parts.train, device_of(task)
-        if self._caches(task):
-            drawn = {"image_size", "scale", "max_class_ratio", "color_jitter", "rotation"}
-            drawn |= {"bands", "stretch"}
-            crops = {
-                "crops": config.data.model_dump(mode="json", include=drawn),
-                "data": fingerprint_masks(chips),
-            }
-            facts = {"layers": task.layers, "half": half_when_frozen(device), **crops}
-            samples = self._views(_Crops(chips, "image"))
-            task.eval()
-            features = cached_features(
-                config,
-                built,
-                (len(chips), samples.views, *task.encoded_shape),
-                lambda: encode(config, device, samples, task.encode),
-                {**facts, **samples.facts},
-                str(samples),
-            )
-            if features is not None:
-                masks = cached(
-                    cache_folder(config),
-                    {"masks": True, **samples.facts, **crops},
-                    (len(chips), samples.views, task.side, task.side),
-                    lambda: encode(config, device, self._views(_Crops(chips, "mask")), torch.clone),
-                    np.uint8,
-                )
-                return FeatureSource({"features": features, "mask": masks}, device)
-        return FileSource(chips, config.data.workers, device)
+        chips, data = self.parts.train, self.config.data
+        drawn = {"image_size", "scale", "max_class_ratio", "color_jitter", "rotation"}
+        drawn |= {"bands", "stretch"}
 
-    def _validation_source(self, task: DenseTask, built: BackboneBundle) -> Source:
+        @cache
+        def facts() -> dict[str, object]:
+            crops = data.model_dump(mode="json", include=drawn)
+            return {"crops": crops, "data": fingerprint_masks(chips)}
+
+        def beside_masks(features: np.ndarray) -> Source:
+            views, shape = self._views(_Crops(chips, "mask")), (task.side, task.side)
+            masks = sources.labels_of("masks", views, facts(), shape, np.uint8)
+            return FeatureSource({"features": features, "mask": masks}, sources.device)
+
+        views = self._views(_Crops(chips, "image"))
+        return sources.features_of(views, facts, beside_masks, sources.files(chips))
+
+    def _validation_source(self, sources: SourceFactory, task: DenseTask) -> Source:
         """Return where validation images come from: the cache of their windows, or files."""
-        config, chips, device = self.config, self.parts.val, device_of(task)
-        source = FileSource(chips, config.data.workers, device, (*self.images, "mask"))
-        if not self._caches(task):
+        config, chips = self.config, self.parts.val
+        source = sources.files(chips, (*self.images, "mask"))
+        if not sources.caches:
             return source
         headers = [read_header(path) for path in chips.paths]
         shapes = [(header.height, header.width) for header in headers]
         side, overlap = task.side, config.window.overlap
         ends = np.cumsum([0, *(count_windows(*shape, side, overlap) for shape in shapes)]).tolist()
-        facts = {
-            "windows": [side, overlap],
-            "pixels": config.data.model_dump(mode="json", include={"bands", "stretch"}),
-            "layers": task.layers,
-            "half": half_when_frozen(device),
-            "data": fingerprint_masks(chips),
-        }
-        task.eval()
-        features = cached_features(
-            config,
-            built,
-            (ends[-1], 1, *task.encoded_shape),
+        return sources.cached(
+            (ends[-1], 1),
             lambda: encode_windows(config, task, source, ends),
-            facts,
+            lambda: {
+                "windows": [side, overlap],
+                "pixels": config.data.model_dump(mode="json", include={"bands", "stretch"}),
+                "data": fingerprint_masks(chips),
+            },
             f"{ends[-1]:,} windows",
+            lambda features: WindowSource(features, ends, shapes, chips, sources.device),
+            source,
         )
-        return source if features is None else WindowSource(features, ends, shapes, chips, device)
-
-    def _caches(self, task: DenseTask) -> bool:
-        config = self.config
-        return task.cacheable and config.backbone.tuning == "frozen" and config.cache.enabled
 
     def _views(self, load: "_Crops") -> Views:
         count, config = len(load.chips), self.config

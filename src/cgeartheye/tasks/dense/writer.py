@@ -9,8 +9,10 @@ from PIL import Image
 
 from cgeartheye.data import Legend
 from cgeartheye.data.image_io import quiet
+from cgeartheye.geo.georeference import placement_of
+from cgeartheye.geo.raster_writer import replacing_raster
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import replacing, write_image
+from cgeartheye.utils.io import write_image
 
 
 def check_names(images: Iterable[tuple[str, str]]) -> None:
@@ -51,7 +53,10 @@ def write_mask(
     Raises:
         UserError: it cannot be written.
     """
-    place = _place(image) if image else None
+    place = None
+    if image:
+        with quiet(), rasterio.open(image) as source:
+            place = placement_of(source)
     path = (folder / name).with_suffix(".tif" if place else ".png")
     if place is None:
         picture = Image.fromarray(classes)
@@ -60,7 +65,7 @@ def write_mask(
         return path
     height, width = classes.shape
     with (
-        replacing(path) as temporary,
+        replacing_raster(path) as temporary,
         quiet(),
         rasterio.open(
             temporary,
@@ -78,12 +83,3 @@ def write_mask(
         target.write_colormap(1, dict(enumerate(legend.colors)))
         target.update_tags(**{f"CLASS_{n}": name for n, name in enumerate(legend.classes)})
     return path
-
-
-def _place(path: Path) -> dict[str, object] | None:
-    """Return how a raster lies on Earth, in rasterio's terms; none where it does not."""
-    with quiet(), rasterio.open(path) as source:
-        if source.crs and not source.transform.is_identity:
-            return {"crs": source.crs, "transform": source.transform}
-        points, crs = source.gcps
-        return {"crs": crs, "gcps": points} if points else None

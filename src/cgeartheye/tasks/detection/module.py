@@ -9,25 +9,36 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from cgeartheye.boxes import Detections, nms, oriented_of
-from cgeartheye.config import Normalization, ObjectDetection
+from cgeartheye.config import DetectionDecoder, Normalization, ObjectDetection
 from cgeartheye.data.transforms.boxes import eval_scale
 from cgeartheye.inference.merge_boxes import merge_windows
 from cgeartheye.inference.windows import window_offsets
 from cgeartheye.metrics.detection.metrics import DetectionMetrics
 from cgeartheye.models.backbone import Model
-from cgeartheye.models.detection import DINO, coder_of, pad_targets, set_losses
+from cgeartheye.models.detection import (
+    DINO,
+    LightDetector,
+    Targets,
+    aligned_losses,
+    assign,
+    coder_of,
+    pad_targets,
+    set_losses,
+)
 from cgeartheye.tasks.base import FeatureMapTask
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch
 from cgeartheye.utils.errors import UserError
 
-MAPS = 3  # where the config names no layers
+MAPS = {"dino": 3, "light": 4}  # where the config names no layers
 
 _SAME = 0.5  # IoU from which boxes of two views are of one object
+_LEAST_SCORE = 0.01  # of what a point tells, before suppression
+_MOST = 1000  # likewise: the best of an image
 
 
 class DetectionTask(FeatureMapTask):
-    """A backbone and a query detector; see `training.trainer.Task`.
+    """A backbone and a detector, of queries or dense; see `training.trainer.Task`.
 
     Training batches hold `boxes`, `labels` and `ignored`, a tensor for each image, or `objects` as
     `pack` makes them, and either `image` uint8 `[B, 3, S, S]` or, from the cache, `features`. Test
@@ -39,7 +50,7 @@ class DetectionTask(FeatureMapTask):
     """
 
     monitor = "ap50"
-    decoder: DINO
+    decoder: DINO | LightDetector
 
     def __init__(
         self,
@@ -61,7 +72,7 @@ class DetectionTask(FeatureMapTask):
         Raises:
             UserError: see `FeatureMapTask`.
         """
-        super().__init__(backbone, normalization, config, MAPS)
+        super().__init__(backbone, normalization, config, MAPS[config.decoder.kind])
         self.classes = classes
         self.oriented = config.data.boxes == "oriented"
         self.side = config.data.image_size
@@ -69,11 +80,21 @@ class DetectionTask(FeatureMapTask):
         self.window = config.window
         self.max_detections = config.max_detections
         self.tta = tta
-        asked = config.decoder
         self.coder = coder_of(self.oriented)
-        self.decoder = DINO(
+        self.decoder = self._detector(config.decoder)
+        if config.backbone.compile and isinstance(self.decoder, DINO):
+            for layer in (*self.decoder.encoder.layers, *self.decoder.decoder.layers):
+                layer.compile()
+
+    def _detector(self, asked: DetectionDecoder) -> DINO | LightDetector:
+        classes = len(self.classes)
+        if asked.kind == "light":
+            return LightDetector(
+                self.channels, len(self.layers), classes, self.coder, asked.channels // 2
+            )
+        return DINO(
             self.channels,
-            len(classes),
+            classes,
             self.coder,
             asked.channels,
             asked.queries,
@@ -85,9 +106,6 @@ class DetectionTask(FeatureMapTask):
             asked.label_noise,
             asked.box_noise_scale,
         )
-        if config.backbone.compile:
-            for layer in (*self.decoder.encoder.layers, *self.decoder.decoder.layers):
-                layer.compile()
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
@@ -100,15 +118,25 @@ class DetectionTask(FeatureMapTask):
         return self.maps(images)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses of proposals, of all layers and of the noised queries."""
+        """Return the losses of what is found, by name."""
         features = batch["features"] if "features" in batch else self.encode(batch["image"])
         boxes, labels = unpack(batch["objects"]) if "objects" in batch else _wanted(batch)
         truth = pad_targets(boxes, labels, self.coder, self.side)
+        if isinstance(self.decoder, LightDetector):
+            return self._aligned_losses(self.decoder, features, truth)
         outputs = self.decoder.training_outputs(features.unbind(1), truth)
         noised = outputs.noised.positive.sum() if outputs.noised else features.new_zeros(())
         counts = torch.stack([features.new_tensor(sum(truth.counts)), noised.to(features.dtype)])
         objects, positives = distributed.all_sum(counts).div(distributed.world_size()).tolist()
         return set_losses(outputs, truth, self.coder, max(objects, 1.0), max(positives, 1.0))
+
+    def _aligned_losses(
+        self, decoder: LightDetector, features: Tensor, truth: Targets
+    ) -> dict[str, Tensor]:
+        logits, boxes, points = decoder(features.unbind(1))
+        assigned = assign(logits, boxes, points, truth, self.coder)
+        total = distributed.all_sum(assigned.quality.sum()).div(distributed.world_size()).item()
+        return aligned_losses(logits, boxes, assigned, truth, self.coder, max(total, 1.0))
 
     def predict(self, batch: Batch) -> list[Detections]:
         """Return what is found in each image, in pixels of the image on disk.
@@ -167,8 +195,10 @@ class DetectionTask(FeatureMapTask):
     def _decode(self, features: Tensor) -> list[Detections]:
         """Return the best boxes of each image, in pixels of the network's input."""
         maps = features.to(next(self.parameters()).device).float()
-        logits, boxes = self.decoder(maps.unbind(1))
-        scores, best = logits.sigmoid().flatten(1).topk(min(self.max_detections, logits[0].numel()))
+        logits, boxes = self.decoder(maps.unbind(1))[:2]
+        dense = isinstance(self.decoder, LightDetector)
+        most = _MOST if dense else self.max_detections
+        scores, best = logits.sigmoid().flatten(1).topk(min(most, logits[0].numel()))
         if not scores.isfinite().all():
             raise UserError(
                 "the predictions are not finite: the training has diverged; lower training.lr, set "
@@ -177,7 +207,13 @@ class DetectionTask(FeatureMapTask):
         query, label = best // len(self.classes), best % len(self.classes)
         chosen = boxes.gather(1, query[..., None].expand(-1, -1, boxes.shape[-1]))
         pixels = self.coder.decode(chosen.float(), self.side)
-        return [Detections(*each) for each in zip(pixels, scores, label, strict=True)]
+        preds = [Detections(*each) for each in zip(pixels, scores, label, strict=True)]
+        return [self._told_once(each) for each in preds] if dense else preds
+
+    def _told_once(self, preds: Detections) -> Detections:
+        """Drop what other points have told, and what is next to nothing."""
+        told = preds[preds.scores >= _LEAST_SCORE]
+        return nms(told, self.coder.nms_threshold)[: self.max_detections]
 
     def _slide(self, image: Tensor) -> Detections:
         """Return what is found in an image uint8 `[3, H, W]` of any size, window by window."""

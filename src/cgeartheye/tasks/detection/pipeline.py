@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,13 @@ from cgeartheye.inference.merge_boxes import required_overlap
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.detection import detection_report
 from cgeartheye.reports.draw_boxes import draw_found
-from cgeartheye.tasks.base import half_when_frozen
 from cgeartheye.tasks.detection import writer
 from cgeartheye.tasks.detection.module import DetectionTask, pack
-from cgeartheye.tasks.encoding import Views, cache_folder, cached_features, encode
-from cgeartheye.tasks.inputs import Input, find_inputs, load_image
-from cgeartheye.tasks.model_io import TestResult, device_of, predictions
-from cgeartheye.training.feature_cache import cached
+from cgeartheye.tasks.inputs import Input, load_image
+from cgeartheye.tasks.model_io import TestResult, device_of
+from cgeartheye.tasks.pipeline import TaskPipeline
+from cgeartheye.tasks.sources import SourceFactory, Views
+from cgeartheye.tasks.verdict import judge_boxes
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
@@ -48,8 +48,10 @@ from cgeartheye.utils.io import write_image
 _OBJECTS = ("boxes", "labels", "ignored")  # of a sample; as many as the image has
 
 
-class DetectionPipeline:
-    """See `registry.Recipe`."""
+class DetectionPipeline(TaskPipeline):
+    """See `TaskPipeline`."""
+
+    config: ObjectDetection
 
     def __init__(self, config: ObjectDetection):
         self.config = config
@@ -64,10 +66,6 @@ class DetectionPipeline:
         """Of the data."""
         return self.parts.classes
 
-    @property
-    def colors(self) -> None:
-        """Boxes have no colours of their own."""
-
     def gsd(self) -> float | None:
         """Metres a pixel of test images once they are resized."""
         data, first = self.config.data, self.parts.train.paths[0]
@@ -80,10 +78,6 @@ class DetectionPipeline:
     def facts(self) -> dict[str, float | None]:
         """What mapping needs to know of the data: how far the largest object reaches, pixels."""
         return {"largest": self.parts.train.largest_side()}
-
-    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> DetectionTask:
-        """Put a new detector on a backbone."""
-        return DetectionTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -103,10 +97,10 @@ class DetectionPipeline:
         if not self.config.decoder.num_dn_queries:
             state.pop("dn_query_generator.label_embedding.weight", None)
         last = state.get("bbox_head.cls_branches.0.weight")
-        if last is None:
+        if last is None or self.config.decoder.kind != "dino":
             raise UserError(
-                f"{path} holds no DINO (neck, encoder, decoder, bbox_head): name a run directory, "
-                "or train with backbone.weights set to this file"
+                f"{path} holds no DINO (neck, encoder, decoder, bbox_head) for decoder.kind=dino: "
+                "name a run directory, or train with backbone.weights set to this file"
             )
         if len(last) != classes:
             raise UserError(
@@ -124,13 +118,17 @@ class DetectionPipeline:
             )
         self._say_what_is_cut()
         self._say_what_is_too_many()
-        batch = self.config.data.batch_size
+        batch, sources = self.config.data.batch_size, SourceFactory(self.config, task, built)
         return Data(
-            train=self._training_source(task, built),
+            train=self._training_source(sources, task),
             train_batch=batch,
-            val=self._test_source(task, built, self.parts.val),
+            val=self._test_source(sources, task, self.parts.val),
             val_batch=batch,
         )
+
+    def training_files(self, sources: SourceFactory) -> FileSource:
+        """Return the source of training images in files."""
+        return sources.files(self.parts.train, _OBJECTS)
 
     def check_out(self, out: Path, tested: bool) -> None:
         """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
@@ -139,10 +137,10 @@ class DetectionPipeline:
     def test(
         self, task: DetectionTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
     ) -> TestResult:
-        """Test; see `Recipe`."""
+        """Test; see `TaskPipeline`."""
         started = time.monotonic()
         config, chips, device = self.config, self.parts.test, device_of(task)
-        source = self._test_source(task, built, chips)
+        source = self._test_source(SourceFactory(config, task, built), task, chips)
         metrics = evaluate(task, source, config.data.batch_size, config.training.precision)
         threshold = metrics.score_threshold
         found = {
@@ -176,21 +174,21 @@ class DetectionPipeline:
                     **environment(device),
                     "test": f"{time.monotonic() - started:.1f} s",
                 },
+                part=self.tested_part,
+                verdict=verdict,
             )
 
         facts = {"score": threshold} if threshold < 1 else {}  # 1: nothing that is right was found
-        return TestResult(metrics.compute(), report, facts)
-
-    def find(self, inputs: list[Path]) -> list[Input]:
-        """Return images."""
-        return find_inputs(inputs)
+        support = [outcome.support for outcome in metrics.outcomes]
+        verdict = self.verdict(judge_boxes(metrics, chips.classes), support, chips.classes)
+        return TestResult(metrics.compute(), report, facts, self.tested_part, verdict)
 
     def predict(self, task: DetectionTask, inputs: Sequence[Input]) -> Iterator[Detections]:
         """Yield the objects in each image, in pixels of the image."""
         config = self.config
         images = _Images(inputs, config.data)
         source = FileSource(images, config.data.workers, device_of(task), self._listed())
-        for prediction, _ in predictions(task, source, config):
+        for prediction in self.predictions(task, source):
             for found in prediction:
                 yield found.cpu()
 
@@ -235,7 +233,7 @@ class DetectionPipeline:
         """Warn where an image has more objects than can be learnt or told."""
         queries, told = self.config.decoder.queries, self.config.max_detections
         learnt, tested = self.parts.train.most_boxes, self.parts.val.most_boxes
-        if learnt > queries:
+        if learnt > queries and self.config.decoder.kind == "dino":
             log_info(
                 f"note: an image has {learnt} objects, of which decoder.queries={queries} can find "
                 "no more than that, in training too: set it to twice as many, or cut the images"
@@ -250,67 +248,45 @@ class DetectionPipeline:
         """Fields of tests whose tensors differ in size."""
         return _OBJECTS if self.config.data.resize else (*_OBJECTS, "image")
 
-    def _training_source(self, task: DetectionTask, built: BackboneBundle) -> Source:
+    def _training_source(self, sources: SourceFactory, task: DetectionTask) -> Source:
         """Return where training batches come from: the cache, or files."""
-        config, chips, device = self.config, self.parts.train, device_of(task)
-        if not self._caches():
-            return FileSource(chips, config.data.workers, device, _OBJECTS)
-        drawn = {"scale", "flips", "color_jitter", "min_visibility", "min_box_size"}
-        facts = self._facts(task, chips, drawn)
-        samples = self._views(_Crops(chips, "image"))
-        features = self._features(task, built, samples, len(chips), facts)
-        if features is None:
-            return FileSource(chips, config.data.workers, device, _OBJECTS)
-        box_dim = (8 if task.oriented else 4) + 1
-        objects = cached(
-            cache_folder(config),
-            {"objects": True, **samples.facts, **facts},
-            (len(chips), samples.views, max(chips.most_boxes, 1), box_dim),
-            lambda: encode(config, device, self._views(_Crops(chips, "objects")), torch.clone),
-            np.float32,
-        )
-        return FeatureSource({"features": features, "objects": objects}, device)
+        chips = self.parts.train
 
-    def _test_source(self, task: DetectionTask, built: BackboneBundle, chips: BoxChips) -> Source:
+        @cache
+        def facts() -> dict[str, object]:
+            return self._facts(
+                chips, {"scale", "flips", "color_jitter", "min_visibility", "min_box_size"}
+            )
+
+        def beside_objects(features: np.ndarray) -> Source:
+            views = self._views(_Crops(chips, "objects"))
+            shape = max(chips.most_boxes, 1), (8 if task.oriented else 4) + 1
+            objects = sources.labels_of("objects", views, facts(), shape, np.float32)
+            return FeatureSource({"features": features, "objects": objects}, sources.device)
+
+        views = self._views(_Crops(chips, "image"))
+        return sources.features_of(views, facts, beside_objects, sources.files(chips, _OBJECTS))
+
+    def _test_source(self, sources: SourceFactory, task: DetectionTask, chips: BoxChips) -> Source:
         """Return where test images come from: the cache, or files."""
-        config, device = self.config, device_of(task)
-        source = FileSource(chips, config.data.workers, device, self._listed())
-        if not self._caches() or not config.data.resize or task.tta:
+        source = sources.files(chips, self._listed())
+        # Features of an image do not give those of its mirror image, nor those of its windows.
+        if not self.config.data.resize or task.tta:
             return source
-        samples = Views(len(chips), 0, 0, _TestViews(chips))
-        features = self._features(task, built, samples, len(chips), self._facts(task, chips, set()))
-        return source if features is None else _EncodedChips(features, chips, device)
+        return sources.features_of(
+            Views(len(chips), 0, 0, _TestViews(chips)),
+            lambda: self._facts(chips, set()),
+            lambda features: _EncodedChips(features, chips, sources.device),
+            source,
+        )
 
-    def _caches(self) -> bool:
-        return self.config.backbone.tuning == "frozen" and self.config.cache.enabled
-
-    def _facts(self, task: DetectionTask, chips: BoxChips, drawn: set[str]) -> dict[str, Any]:
-        """All that features depend on beside the backbone and the views."""
+    def _facts(self, chips: BoxChips, drawn: set[str]) -> dict[str, object]:
+        """Return all that views of images depend on."""
         pixels = {"image_size", "resize", "bands", "stretch", "boxes"} | drawn
         return {
             "images": self.config.data.model_dump(mode="json", include=pixels),
-            "layers": task.layers,
-            "half": half_when_frozen(device_of(task)),
             "data": box_fingerprint(chips),
         }
-
-    def _features(
-        self,
-        task: DetectionTask,
-        built: BackboneBundle,
-        samples: Views,
-        count: int,
-        facts: Mapping[str, Any],
-    ) -> np.ndarray | None:
-        task.eval()
-        return cached_features(
-            self.config,
-            built,
-            (count, max(samples.views, 1), *task.encoded_shape),
-            lambda: encode(self.config, device_of(task), samples, task.encode),
-            {**facts, **samples.facts},
-            str(samples),
-        )
 
     def _views(self, load: "_Crops") -> Views:
         return Views(len(load.chips), self.config.cache.views, self.config.training.seed, load)

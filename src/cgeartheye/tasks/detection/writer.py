@@ -1,8 +1,5 @@
 """Predicted boxes as files: CSV, COCO's JSON, GeoJSON, DOTA's folder of text files."""
 
-import csv
-import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +12,10 @@ from rasterio.warp import transform_geom
 from cgeartheye.boxes import Detections, corners_of
 from cgeartheye.data.formats.voc_dota_yolo import Id
 from cgeartheye.data.image_io import quiet
-from cgeartheye.geo.georeference import place_of
+from cgeartheye.geo.georeference import Place, place_of
 from cgeartheye.tasks.scene import writer as tables
-from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json, write_text
+from cgeartheye.utils.tables import csv_text
 
 LEAST_SCORE = 0.05  # of boxes in tables; those below serve nothing but the figures of a test
 
@@ -87,9 +84,9 @@ def write_boxes(
                 _coco(number if row.image_id is None else row.image_id, row, one, classes, numbers)
                 for number, row, one in _each(rows)
             ]
-            write_text(out, json.dumps(boxes))
+            write_json(out, boxes, indent=None)
         case ".geojson":
-            write_text(out, _geojson(rows, classes))
+            _write_geojson(out, rows, classes)
         case _:
             images = _told_apart([row.name for row in rows])
             for label, name in enumerate(classes):
@@ -144,12 +141,13 @@ def _corners(preds: Detections) -> torch.Tensor:
 
 
 def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class", "score", *_CORNERS])
-    for _, row, one in _each(rows):
-        writer.writerow([row.name, classes[one.label], round(one.score, 6), *one.corners])
-    return text.getvalue()
+    return csv_text(
+        ["path", "class", "score", *_CORNERS],
+        (
+            [row.name, classes[one.label], round(one.score, 6), *one.corners]
+            for _, row, one in _each(rows)
+        ),
+    )
 
 
 def _coco(
@@ -170,29 +168,25 @@ def _coco(
     }
 
 
-def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
+def _write_geojson(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
     places = [place_of(row.path) if row.path else None for row in rows]
-    if not any(places):
-        raise UserError(
-            f"{rows[0].path or rows[0].name} and the images after it have no reference system, so "
-            "GeoJSON cannot place them: write .csv or .json"
-        )
-    features = []
+    tables.check_placed(places, rows[0].name)
+    table, outlines = [], []
     for number, row, one in _each(rows):
-        place = places[number]
-        geometry = None
-        if place:
-            points = zip(one.corners[0::2], one.corners[1::2], strict=True)
-            ring = [place.transform @ point for point in points]
-            outline = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
-            with quiet():
-                outline = transform_geom(place.crs, "EPSG:4326", outline)
-            # GeoJSON wants rings counter-clockwise, whichever way the image's rows run.
-            counter = shapely.orient_polygons(shapely.geometry.shape(outline))
-            geometry = shapely.geometry.mapping(counter)
-        about = {"path": row.name, "class": classes[one.label], "score": round(one.score, 6)}
-        features.append({"type": "Feature", "geometry": geometry, "properties": about})
-    return json.dumps({"type": "FeatureCollection", "features": features})
+        table.append({"path": row.name, "class": classes[one.label], "score": round(one.score, 6)})
+        outlines.append(_outline(one, places[number]))
+    tables.write_geojson(path, table, outlines)
+
+
+def _outline(one: _Box, place: Place | None) -> shapely.Geometry | None:
+    """A box in longitude and latitude, cut at the antimeridian; none: its image lies nowhere."""
+    if place is None or place.crs is None:
+        return None
+    points = zip(one.corners[0::2], one.corners[1::2], strict=True)
+    ring = [place.transform @ point for point in points]
+    outline = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    with quiet():
+        return shapely.geometry.shape(transform_geom(place.crs, "EPSG:4326", outline))
 
 
 def _spaced(numbers: Sequence[float]) -> str:

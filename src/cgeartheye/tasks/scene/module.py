@@ -1,7 +1,7 @@
 """Scene classification: a linear layer on the class token of a backbone."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,8 @@ class SceneTask(nn.Module):
     """
 
     monitor = "top1"
+    cacheable = True
+    encoder_facts: ClassVar[dict[str, object]] = {}
     backbone: Model
 
     def __init__(
@@ -70,6 +72,11 @@ class SceneTask(nn.Module):
         if self.frozen:
             self.backbone.eval()
         return self
+
+    @property
+    def encoded_shape(self) -> tuple[int, ...]:
+        """Channels of what `encode` returns for an image."""
+        return (self.backbone.embed_dim,)
 
     def encode(self, images: Tensor) -> Tensor:
         """Map images uint8 `[B, 3, H, W]` to class tokens `[B, C]`."""

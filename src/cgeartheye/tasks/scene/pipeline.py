@@ -25,12 +25,14 @@ from cgeartheye.data.checks.scene import check_scenes
 from cgeartheye.data.image_io import read_header
 from cgeartheye.geo.georeference import pixel_size
 from cgeartheye.models.backbone import BackboneBundle
-from cgeartheye.tasks.encoding import Views, cached_features, encode
-from cgeartheye.tasks.inputs import Input, find_inputs, load_image
-from cgeartheye.tasks.model_io import TestResult, device_of, predictions
+from cgeartheye.tasks.inputs import Input, load_image
+from cgeartheye.tasks.model_io import TestResult, device_of
+from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.scene import writer
 from cgeartheye.tasks.scene.module import ScenePrediction, SceneTask
 from cgeartheye.tasks.scene.report import save_pictures, write_report
+from cgeartheye.tasks.sources import SourceFactory, Views
+from cgeartheye.tasks.verdict import judge_labels
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.trainer import Data, evaluate
@@ -39,8 +41,10 @@ from cgeartheye.utils.errors import UserError
 Piece = tuple[np.ndarray, ...]
 
 
-class ScenePipeline:
-    """See `registry.Recipe`."""
+class ScenePipeline(TaskPipeline):
+    """See `TaskPipeline`."""
+
+    config: SceneClassification
 
     def __init__(self, config: SceneClassification):
         self.config = config
@@ -55,24 +59,12 @@ class ScenePipeline:
         """Of the data."""
         return self.parts.classes
 
-    @property
-    def colors(self) -> None:
-        """Scenes have no colours of their own."""
-
     def gsd(self) -> float | None:
         """Metres a pixel of test images once they are resized."""
         data, first = self.config.data, self.parts.train.paths[0]
         pixel = data.gsd or pixel_size(first)
         header = read_header(first)
         return pixel and pixel * min(header.width, header.height) / data.resize_to
-
-    def facts(self) -> dict[str, float | None]:
-        """Nothing else is needed."""
-        return {}
-
-    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> SceneTask:
-        """Put a new classifier on a backbone."""
-        return SceneTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
@@ -94,13 +86,17 @@ class ScenePipeline:
 
     def data(self, task: SceneTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
-        batch = self.config.data.batch_size
+        batch, sources = self.config.data.batch_size, SourceFactory(self.config, task, built)
         return Data(
-            train=self._source(built, task, self.parts.train, self.config.cache.views),
+            train=self._source(sources, self.parts.train, self.config.cache.views),
             train_batch=batch,
-            val=self._source(built, task, self.parts.val, views=0),
+            val=self._source(sources, self.parts.val, views=0),
             val_batch=batch,
         )
+
+    def training_files(self, sources: SourceFactory) -> FileSource:
+        """Return the source of training images in files."""
+        return sources.files(self.parts.train)
 
     def check_out(self, out: Path, tested: bool) -> None:
         """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
@@ -109,13 +105,12 @@ class ScenePipeline:
     def test(
         self, task: SceneTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
     ) -> TestResult:
-        """Test; see `Recipe`."""
+        """Test; see `TaskPipeline`."""
         started = time.monotonic()
         config, chips = self.config, self.parts.test
-        if task.tta:
-            source: Source = FileSource(chips, config.data.workers, device_of(task))
-        else:
-            source = self._source(built, task, chips, views=0)
+        sources = SourceFactory(config, task, built)
+        # Features of an image do not give those of its mirror image.
+        source = sources.files(chips) if task.tta else self._source(sources, chips, views=0)
         pieces: list[Piece] = []
 
         def keep(prediction: ScenePrediction, batch: Batch) -> None:
@@ -133,19 +128,29 @@ class ScenePipeline:
                 writer.write_rows(out, _rows(chips, probabilities), chips.classes)
             if show_dir:
                 save_pictures(show_dir, chips, probabilities)
-            write_report(path, config, task, chips, metrics, probabilities, features, started)
+            write_report(
+                path,
+                config,
+                task,
+                chips,
+                metrics,
+                probabilities,
+                features,
+                started,
+                self.tested_part,
+                verdict,
+            )
 
-        return TestResult(metrics.compute(), report)
-
-    def find(self, inputs: list[Path]) -> list[Input]:
-        """Return images."""
-        return find_inputs(inputs)
+        confusion = metrics.confusion
+        found = judge_labels(confusion, chips.classes)
+        verdict = self.verdict(found, confusion.support.tolist(), chips.classes)
+        return TestResult(metrics.compute(), report, part=self.tested_part, verdict=verdict)
 
     def predict(self, task: SceneTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
         """Yield the probabilities float32 `[classes]` of each image."""
         config = self.config
         source = FileSource(_Images(inputs, config.data), config.data.workers, device_of(task))
-        for prediction, _ in predictions(task, source, config):
+        for prediction in self.predictions(task, source):
             yield from prediction.probabilities.cpu().numpy()
 
     def write(
@@ -170,39 +175,26 @@ class ScenePipeline:
         """Examine the data."""
         return check_scenes(self.config, normalization, progress)
 
-    def _source(
-        self, built: BackboneBundle, task: SceneTask, chips: SceneChips, views: int
-    ) -> Source:
+    def _source(self, sources: SourceFactory, chips: SceneChips, views: int) -> Source:
         """Return where batches of chips come from: the cache, or files.
 
         Args:
-            built: facts of the backbone.
-            task: on its device.
+            sources: of the task.
             chips: one part of the data.
             views: augmented views of each chip that the cache keeps; 0: the one that tests see.
         """
-        config, device = self.config, device_of(task)
-        if config.backbone.tuning == "frozen" and config.cache.enabled:
-            pixels = {"image_size", "bands", "stretch"} | ({"crop_area"} if views else set())
-            facts = {
-                "images": config.data.model_dump(mode="json", include=pixels),
-                "resize_to": None if views else config.data.resize_to,
+        data, labels = self.config.data, np.array(chips.labels)[:, None]
+        pixels = {"image_size", "bands", "stretch"} | ({"crop_area"} if views else set())
+        return sources.features_of(
+            chip_views(self.config, chips, views),
+            lambda: {
+                "images": data.model_dump(mode="json", include=pixels),
+                "resize_to": None if views else data.resize_to,
                 "data": fingerprint(chips),
-            }
-            samples = chip_views(config, chips, views)
-            task.eval()
-            features = cached_features(
-                config,
-                built,
-                (len(samples), max(views, 1), task.backbone.embed_dim),
-                lambda: encode(config, device, samples, task.encode),
-                {**facts, **samples.facts},
-                str(samples),
-            )
-            if features is not None:
-                labels = np.array(chips.labels)[:, None]
-                return FeatureSource({"features": features, "label": labels}, device)
-        return FileSource(chips, config.data.workers, device)
+            },
+            lambda features: FeatureSource({"features": features, "label": labels}, sources.device),
+            sources.files(chips),
+        )
 
 
 def chip_views(config: SceneClassification, chips: SceneChips, views: int) -> Views:

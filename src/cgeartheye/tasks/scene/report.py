@@ -30,6 +30,8 @@ def write_report(
     probabilities: np.ndarray,
     features: np.ndarray,
     started: float,
+    part: str,
+    verdict: list[str],
 ) -> None:
     """Write `report.html`.
 
@@ -42,6 +44,8 @@ def write_report(
         probabilities: `[chips, classes]`.
         features: class tokens `[chips, C]`.
         started: `time.monotonic()` at the start of the test.
+        part: of the data that was tested.
+        verdict: sentences on what was not learned.
     """
     assert config.work_dir is not None
     indices = np.linspace(0, len(chips) - 1, min(FEATURE_PICTURES, len(chips))).astype(int)
@@ -67,6 +71,8 @@ def write_report(
             **environment(device),
             "test": f"{time.monotonic() - started:.1f} s",
         },
+        part=part,
+        verdict=verdict,
     )
 
 

@@ -1,17 +1,19 @@
 """Predicted classes as files: CSV, JSON, GeoJSON."""
 
-import csv
-import io
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas
 import numpy as np
+import pandas
+import shapely
 
 from cgeartheye.data.image_io import read_georeference
+from cgeartheye.geo.vector_writer import write_vectors
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json, write_text
+from cgeartheye.utils.tables import csv_text
 
 ENDINGS = (".csv", ".json", ".geojson")
 
@@ -57,38 +59,68 @@ def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
         case ".csv":
             write_text(path, _csv(rows, classes))
         case ".json":
-            write_text(path, json.dumps([_full(row, classes) for row in rows], indent=1))
+            write_json(path, [_full(row, classes) for row in rows])
         case ".geojson":
-            write_text(path, _geojson(rows, classes))
+            _write_geojson(path, rows, classes)
 
 
 def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
-    text = io.StringIO()
     truths = any(row.truth is not None for row in rows)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "class", "score", *(["truth"] if truths else [])])
-    for row in rows:
-        best = _best(row, classes)
-        writer.writerow([row.name, best["class"], best["score"], *([row.truth] if truths else [])])
-    return text.getvalue()
+    head = ["path", "class", "score", *(["truth"] if truths else [])]
+    best = [_best(row, classes) for row in rows]
+    return csv_text(
+        head,
+        (
+            [row.name, one["class"], one["score"], *([row.truth] if truths else [])]
+            for row, one in zip(rows, best, strict=True)
+        ),
+    )
 
 
-def _geojson(rows: Sequence[Row], classes: Sequence[str]) -> str:
+def _write_geojson(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
     places = [read_georeference(row.path) if row.path else None for row in rows]
+    check_placed(places, rows[0].name)
+    table = [{"path": row.name, **_best(row, classes)} for row in rows]
+    outlines = [shapely.geometry.shape(place.geometry) if place else None for place in places]
+    write_geojson(path, table, outlines)
+
+
+def check_placed(places: Sequence[object | None], first: str) -> None:
+    """Refuse GeoJSON of images of which none lies anywhere.
+
+    Args:
+        places: of the images.
+        first: name of the first.
+
+    Raises:
+        UserError: there is no place.
+    """
     if not any(places):
         raise UserError(
-            f"{rows[0].name} and the images after it have no reference system, so GeoJSON cannot "
+            f"{first} and the images after it have no reference system, so GeoJSON cannot "
             "place them: write .csv or .json"
         )
-    features = [
-        {
-            "type": "Feature",
-            "geometry": place.geometry if place else None,
-            "properties": {"path": row.name, **_best(row, classes)},
-        }
-        for row, place in zip(rows, places, strict=True)
-    ]
-    return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+def write_geojson(
+    path: Path,
+    table: Sequence[Mapping[str, object]],
+    outlines: Sequence[shapely.Geometry | None],
+) -> None:
+    """Write predictions that lie somewhere.
+
+    Args:
+        path: where to.
+        table: `path`, `class` and `score` of each.
+        outlines: of each, in longitude and latitude; none: it lies nowhere.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    kinds = {"path": "str", "class": "str", "score": "float64"}
+    attributes = pandas.DataFrame(table, columns=list(kinds)).astype(kinds)
+    frame = geopandas.GeoDataFrame(attributes, geometry=list(outlines), crs=4326)
+    write_vectors([frame], path)
 
 
 def _best(row: Row, classes: Sequence[str]) -> dict[str, object]:

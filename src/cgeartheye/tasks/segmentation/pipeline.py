@@ -15,17 +15,15 @@ from cgeartheye.data.checks.findings import CheckResult
 from cgeartheye.data.checks.segmentation import check_masks
 from cgeartheye.data.formats.masks import make_legend
 from cgeartheye.metrics.classification import ConfusionMatrix
-from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.examples import Example
 from cgeartheye.reports.segmentation import four_panels, segmentation_report
 from cgeartheye.tasks.dense.pipeline import DensePipeline
 from cgeartheye.tasks.inputs import Input, find_inputs, load_image
-from cgeartheye.tasks.segmentation.module import SegmentationTask
 from cgeartheye.utils.errors import UserError
 
 
 class SegmentationPipeline(DensePipeline):
-    """See `registry.Recipe`."""
+    """See `TaskPipeline`."""
 
     config: SemanticSegmentation
     images = ("image",)
@@ -42,10 +40,6 @@ class SegmentationPipeline(DensePipeline):
     def legend(self) -> Legend:
         """The classes of the data, and how its masks say them."""
         return make_legend(self.config.data)
-
-    def task(self, built: BackboneBundle, classes: tuple[str, ...], tta: bool) -> SegmentationTask:
-        """Put a new decoder on a backbone."""
-        return SegmentationTask(built.module, built.normalization, classes, self.config, tta)
 
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int

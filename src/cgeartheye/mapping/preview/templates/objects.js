@@ -1,22 +1,4 @@
-"""What the preview's page has besides, for objects: see `page`."""
-
-OVER = """
-<style>
-#boxes { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
-#what:empty { display: none; }
-#what { position: absolute; left: 12px; bottom: 48px; padding: 8px 12px; border-radius: 8px;
-  max-width: calc(100vw - 24px); background: var(--paper); border: 1px solid var(--line);
-  font-variant-numeric: tabular-nums; }
-#what b { display: block; }
-#note { margin: 6px 0 0; color: var(--soft); font-size: 12px; }
-</style>
-<canvas id="boxes"></canvas><div id="what" role="status"></div>"""
-
-CONTROLS = """<label>Score <input id="score" type="range" min="0" max="100" step="1"
- aria-label="hide objects of a lower score"><output id="least"></output></label>
-<p id="note"></p>"""
-
-SCRIPT = """const canvas = byId("boxes"), slider = byId("score"), context = canvas.getContext("2d");
+const canvas = byId("boxes"), slider = byId("score"), context = canvas.getContext("2d");
 const {corners, labels, scores, lengths, widths, headings} = facts.objects;
 const boxes = labels.map((label, n) => {
   const xy = corners.slice(8 * n, 8 * n + 8), x = xy.filter((_, i) => i % 2 === 0),
@@ -25,7 +7,7 @@ const boxes = labels.map((label, n) => {
     south: Math.max(...y)};
 });
 const names = rows.map(row => row.children[1].textContent);
-const paints = colours.map(colour => `rgb(${colour})`);
+const paints = colors.map(color => `rgb(${color})`);
 let chosen = null;
 const visible = box => scores[box.n] * 100 >= slider.value && (only === null || only === box.label);
 const trace = box => {
@@ -114,4 +96,4 @@ slider.min = Math.floor(100 * scores.reduce((a, b) => Math.min(a, b), 1));
 slider.value = Math.floor(100 * facts.score);  // the slider's own least one, if that is higher
 slider.oninput = show;
 addEventListener("resize", paint);
-show();"""
+show();

@@ -1,0 +1,119 @@
+"""The command that maps scenes."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cgeartheye.cli.options import Overrides, RunOrModel
+from cgeartheye.utils.errors import UserError
+
+
+def map_command(
+    run: RunOrModel,
+    out: Annotated[Path, typer.Option(help="A folder for the map alone.")],
+    scenes: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Rasters, or folders of them: one mosaic.", metavar="SCENE..."),
+    ] = None,
+    before: Annotated[
+        list[Path] | None,
+        typer.Option(help="For a change model, the scene of the first date. Repeat: one mosaic."),
+    ] = None,
+    after: Annotated[
+        list[Path] | None, typer.Option(help="That of the second date, on any grid of its own.")
+    ] = None,
+    date_labels: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="What to call the two dates [their tag of date, or file name]."),
+    ] = None,
+    coregister: Annotated[
+        bool,
+        typer.Option("--coregister", help="Find how the second date is displaced; move it back."),
+    ] = False,
+    vector_format: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Polygons too: gpkg, parquet, geojson or fgb; of objects gpkg if "
+            "none is named. Repeat for several."
+        ),
+    ] = None,
+    max_object_size: Annotated[
+        float | None,
+        typer.Option(
+            help="For a detector, metres that the largest object reaches, its diagonal: windows "
+            "overlap by as much (as in its training)."
+        ),
+    ] = None,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(help="For a detector, the least of an object (what its test found, or 0.3)."),
+    ] = None,
+    gsd: Annotated[
+        float | None, typer.Option(help="Metres a pixel that the model sees [as in its training].")
+    ] = None,
+    aoi: Annotated[
+        Path | None, typer.Option(help="A vector file; outside its polygons there is no map.")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Share of a window that its neighbour covers too [1/3].")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write those of every class.")
+    ] = False,
+    bands: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Which bands are red, green and blue [as in training]."),
+    ] = None,
+    stretch: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="Values that become 0 and 255, of more than 8 bits [1 and 99 % of the scene]."
+        ),
+    ] = None,
+    crs: Annotated[
+        str | None, typer.Option(help="Of a scene that names none, e.g. EPSG:32650.")
+    ] = None,
+    input_gsd: Annotated[
+        float | None, typer.Option(help="Metres a pixel of a scene that is on no map.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    set_: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Finish a map that was interrupted.")
+    ] = False,
+) -> None:
+    """Map a scene of any size, what changed, or objects: GeoTIFF, polygons, a preview page."""
+    from cgeartheye.commands.map import map_scenes
+
+    if not (scenes or before or after):
+        raise UserError("name a scene to map, or two dates with --before and --after")
+    if scenes and (before or after):
+        raise UserError(f"{scenes[0]} is named beside --before and --after: leave one or the other")
+    if bool(before) != bool(after):
+        missing = "--after" if before else "--before"
+        raise UserError(f"one date is missing: name its scene with {missing}")
+
+    given = {
+        "vector_format": tuple(vector_format) if vector_format else None,
+        "gsd": gsd,
+        "aoi": aoi,
+        "overlap": overlap,
+        "probabilities": probabilities or None,
+        "bands": bands,
+        "stretch": stretch,
+        "crs": crs,
+        "input_gsd": input_gsd,
+        "date_labels": date_labels,
+        "coregister": coregister or None,
+        "max_object_size": max_object_size,
+        "score_threshold": score_threshold,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
+    try:
+        map_scenes(run, scenes or before or [], out, options, overrides, resume, after)
+    except KeyboardInterrupt:
+        print("interrupted: --resume finishes the map", file=sys.stderr)
+        raise typer.Exit(130) from None

@@ -1,0 +1,59 @@
+"""Arguments and options that several commands have, and what they read."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cgeartheye.config import Config, Jlssd, Pretraining
+
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(
+        help="A config file: .yaml, or .py, which is run as a program, so trust its author.",
+        metavar="CONFIG",
+    ),
+]
+RunOrModel = Annotated[
+    Path, typer.Argument(help="A run directory or its model.safetensors.", metavar="RUN")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Override a field, e.g. data.batch_size=16. Repeat."
+    ),
+]
+WorkDir = Annotated[
+    Path | None, typer.Option("--work-dir", help="The run directory [runs/<config name>].")
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run directory's last checkpoint.")
+]
+ResumeFrom = Annotated[
+    Path | None,
+    typer.Option(help="Go on with this checkpoint, a folder step-...", metavar="CHECKPOINT"),
+]
+
+
+def read_config(
+    path: Path, overrides: list[str] | None, work_dir: Path | None
+) -> "Config | Pretraining | Jlssd":
+    """Read a config of any kind, with the overrides of the command line."""
+    from cgeartheye.config import load
+
+    overrides = list(overrides or [])
+    if work_dir is not None:
+        overrides.append(f"work_dir={work_dir}")
+    return load(path, overrides)
+
+
+def read_task_config(path: Path, overrides: list[str] | None, work_dir: Path | None) -> "Config":
+    """Read the config of a task.
+
+    Raises:
+        UserError: it is of another kind.
+    """
+    from cgeartheye.commands.tasks import refuse_other_kinds
+
+    return refuse_other_kinds(read_config(path, overrides, work_dir), str(path))

@@ -1,0 +1,100 @@
+"""The files of a finished map of classes: GeoTIFFs, polygons, a preview and `map.json`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.enums import Resampling
+
+from cgeartheye import __version__
+from cgeartheye.geo.vector_writer import write_vectors
+from cgeartheye.mapping import polygonize, thumbnail
+from cgeartheye.mapping.blending import NODATA
+from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, write_geotiff
+from cgeartheye.mapping.job import FACTS, MAP, PROBABILITIES, MapJob
+from cgeartheye.mapping.preview.rasters import LegendEntry, write_preview
+from cgeartheye.utils.io import write_text
+
+
+def finish_rasters(
+    job: MapJob, planes: Mapping[str, RawRaster], small: thumbnail.Thumbnail
+) -> dict[str, Any]:
+    """Write all that a map consists of; the same planes give the same GeoTIFFs, to the byte.
+
+    Args:
+        job: the map.
+        planes: `classes`, and `confidence` and `probabilities` where they are asked for.
+        small: the scene, small.
+
+    Returns:
+        What `map.json` holds, which is written last.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    names, classes = job.classes, planes["classes"]
+    tags = {"GENERATOR": f"CGEarthEye {__version__}"}
+    style = RasterStyle(job.transform, job.scene.crs, names, job.colors, tags)
+    write_geotiff(classes, job.out / MAP, style)
+    if "probabilities" in planes:
+        write_geotiff(planes["probabilities"], job.out / PROBABILITIES, style)
+    if job.options.vector_format:
+        _write_polygons(job, planes)
+    counts = _count(classes)
+    mapped = int(counts[: len(names)].sum())
+    legend = [
+        LegendEntry(name, color, 100 * count / max(mapped, 1), count * job.pixel_area / 1e6)
+        for name, color, count in zip(names, job.colors, counts.tolist(), strict=False)
+    ]
+    write_preview(job, small.pictures(), _shrunk(job.out / MAP, *job.grid.shape), legend)
+    facts = {
+        **job.describe(),
+        "kind": "pixels" if job.grid.dense else "cells",
+        "nodata": NODATA,
+        "mapped_pixels": mapped,
+        "classes": [
+            {"value": value, "name": e.name, "colour": e.color, "pixels": count, "km2": e.area}
+            for value, (e, count) in enumerate(zip(legend, counts.tolist(), strict=False))
+        ],
+    }
+    write_text(job.out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    return facts
+
+
+def _write_polygons(job: MapJob, planes: Mapping[str, RawRaster]) -> None:
+    scene, grid = job.scene, job.grid
+    classes, confidence = planes["classes"], planes["confidence"]
+    left_out = (NODATA, 0) if scene.dates else (NODATA,)  # 0: nothing has changed
+    if grid.dense:
+        found = polygonize.polygonize(classes, confidence, left_out)
+    else:
+        shape = scene.height, scene.width
+        found = polygonize.cells(classes, confidence, shape, grid.cell, left_out)
+    pixel = scene.ground[0] * scene.ground[1]
+    frame = polygonize.frame_of(found, job.classes, scene.transform, scene.crs, pixel)
+    if scene.dates:
+        frame = frame.assign(before=scene.dates[0], after=scene.dates[1])
+    for ending in job.options.vector_format:
+        write_vectors([frame], job.out / f"map.{ending}", job.work)
+
+
+def _count(classes: RawRaster) -> npt.NDArray[np.int64]:
+    """How many pixels each value has, `[256]`."""
+    step = max(1, 2**24 // classes.width)
+    total = np.zeros(256, np.int64)
+    for top in range(0, classes.height, step):
+        rows = classes.read((top, min(top + step, classes.height)))
+        total += np.bincount(rows.ravel(), minlength=256)
+    return total
+
+
+def _shrunk(path: Path, rows: int, columns: int) -> npt.NDArray[np.uint8]:
+    """The map at the size of the preview."""
+    factor = max(1.0, max(rows, columns) / thumbnail.PREVIEW_SIDE)
+    shape = max(1, round(rows / factor)), max(1, round(columns / factor))
+    with rasterio.open(path) as file:
+        return np.asarray(file.read(1, out_shape=shape, resampling=Resampling.mode))

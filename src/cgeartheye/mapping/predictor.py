@@ -1,0 +1,77 @@
+"""The interfaces of the models that map."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from cgeartheye.boxes import Detections
+
+
+class Model(Protocol):
+    """Properties that every model has."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names, by value in the map, or by label."""
+
+    @property
+    def window(self) -> int:
+        """Pixels a side of what it sees at a time."""
+
+    @property
+    def gsd(self) -> float | None:
+        """Metres a pixel that it was trained with, if known."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+
+class Predictor(Model, Protocol):
+    """A model that predicts the class of pixels, or of windows as wholes."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Predict probabilities, which sum to 1.
+
+        Args:
+            images: uint8 `[B, 3, S, S]` on the device; of two dates `[B, 6, S, S]`.
+
+        Returns:
+            float32 `[B, K, S, S]` of every pixel, or `[B, K]` of the windows as wholes.
+        """
+
+
+@runtime_checkable
+class Detector(Model, Protocol):
+    """A model that finds objects."""
+
+    @property
+    def oriented(self) -> bool:
+        """Whether its boxes are oriented."""
+
+    @property
+    def max_object_size(self) -> float | None:
+        """How far the largest object of its training reaches, in pixels, if known.
+
+        The longer side of a horizontal box, the diagonal of an oriented one.
+        """
+
+    @property
+    def score_threshold(self) -> float | None:
+        """The least score of a detection that counts, if known."""
+
+    def predict(self, images: Tensor) -> list[Detections]:
+        """Find objects.
+
+        Args:
+            images: uint8 `[B, 3, S, S]` on the device.
+
+        Returns:
+            Of each image its objects, in its pixels.
+        """
+
+
+WindowPredictions = Iterator[tuple[list[int], Any]]
+"""Batches of windows of one row: the columns where they start, and what the model predicts."""

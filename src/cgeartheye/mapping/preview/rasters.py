@@ -1,0 +1,68 @@
+"""The preview of a map of classes: an opacity, a legend, and of two dates a divider."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cgeartheye.geo.reader import Bytes
+from cgeartheye.mapping.job import MapJob
+from cgeartheye.mapping.preview.page import embed, write_page
+from cgeartheye.utils.colors import RGB
+
+
+class LegendEntry(NamedTuple):
+    """A class in the legend.
+
+    Attributes:
+        name: of the class.
+        color: of the class.
+        share: of the mapped area, percent.
+        area: km².
+    """
+
+    name: str
+    color: RGB
+    share: float
+    area: float
+
+    @property
+    def shown_area(self) -> str:
+        """The area with its unit."""
+        if self.area >= 0.1:
+            return f"{self.area:,.2f} km²"
+        return f"{self.area * 1e6:,.0f} m²"
+
+
+def write_preview(
+    job: MapJob, pictures: list[Bytes], classes: Bytes, legend: Sequence[LegendEntry]
+) -> None:
+    """Write the page; of two dates class 0, nothing changed, is clear.
+
+    Args:
+        job: the map.
+        pictures: of the scene, uint8 `[H, W, 3]`, or of its two dates.
+        classes: uint8 `[h, w]` over the same extent; what is not in the legend is clear.
+        legend: classes by value.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    colors = np.zeros((256, 4), np.uint8)
+    for value, entry in enumerate(legend):
+        colors[value] = (*entry.color, 255)
+    (rows, columns), cell, dates = job.grid.shape, job.grid.cell, job.scene.dates
+    facts = {
+        "mapWidth": columns * cell[1],  # cells may stand out
+        "mapHeight": rows * cell[0],
+        "clear": [0] if dates else [],
+        "map": embed(_palette_png(classes, colors), "PNG", optimize=True),
+    }
+    write_page(job, "rasters.html", pictures, facts, legend=legend, dates=dates)
+
+
+def _palette_png(classes: Bytes, colors: Bytes) -> Image.Image:
+    image = Image.frombytes("P", classes.shape[::-1], classes.tobytes())
+    image.putpalette(colors.tobytes(), "RGBA")
+    return image

@@ -1,0 +1,238 @@
+"""From a scene to a map: read, predict, blend and write, all at the same time."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import rasterio
+import torch
+
+from cgeartheye.geo.aoi import read_aoi
+from cgeartheye.geo.pair import AnyScene, open_pair
+from cgeartheye.geo.reader import open_scene
+from cgeartheye.geo.vector_writer import FORMATS
+from cgeartheye.mapping.job import FACTS, PREVIEW, UNFINISHED, MapJob
+from cgeartheye.mapping.layout import lay_grid, lay_object_grid
+from cgeartheye.mapping.ledger import Ledger, check_same
+from cgeartheye.mapping.options import Options
+from cgeartheye.mapping.pipeline import Mapper
+from cgeartheye.mapping.predictor import Detector, Predictor
+from cgeartheye.mapping.sinks.base import Sink
+from cgeartheye.mapping.sinks.cells import CellSink
+from cgeartheye.mapping.sinks.objects import ObjectSink
+from cgeartheye.mapping.sinks.pixels import PixelSink
+from cgeartheye.mapping.sinks.writer import Writer
+from cgeartheye.mapping.thumbnail import Thumbnail
+from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
+from cgeartheye.utils.console import log_info
+from cgeartheye.utils.errors import UserError
+
+_SCORE = 0.3  # least one where neither user nor model tells
+_CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; it would take 5 % of the memory
+
+
+def map_scene(
+    predictor: Predictor | Detector,
+    scenes: Sequence[Path],
+    out: Path,
+    model: Mapping[str, Any],
+    options: Options | None = None,
+    colors: Sequence[RGB] | None = None,
+    resume: bool = False,
+    after: Sequence[Path] | None = None,
+) -> dict[str, Any]:
+    """Map a scene of any size, or what changed between two, with a trained model.
+
+    Writes `map.tif`, `preview.html` and `map.json`, and what `options` ask for besides; of a
+    detector the objects in place of `map.tif`, as GeoPackage if nothing else is asked for. Until it
+    is done, `unfinished/` in the same folder holds what is; killed at any moment, `resume` ends
+    with the same bytes (on the same machine and device).
+
+    Args:
+        predictor: the model.
+        scenes: a raster, or several and folders of them as one mosaic; of two dates the first.
+        out: a folder for the map alone.
+        model: what identifies the model, as JSON: its path, its weights' fingerprint.
+        options: how.
+        colors: of the classes.
+        resume: go on with an unfinished map, or begin if there is none.
+        after: the second date, for a model that sees both; class 0 then means that nothing changed.
+
+    Returns:
+        What `map.json` holds.
+
+    Raises:
+        UserError: a scene that cannot be read or placed, options that make no sense, a folder
+            that holds another map, a full disk, or predictions that are not finite.
+    """
+    options = options or Options()
+    _check_fit(predictor, options)
+    names = tuple(predictor.classes)
+    if len(names) > 255:
+        raise UserError(f"the model has {len(names)} classes: a map has room for 255")
+    if not colors:
+        colors = distinct_colors(len(names)) if after is None else change_colors(len(names))
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        scene = _open(scenes, after, options)
+        settings = _settings(predictor, scene, model, options, colors)
+        done = _finished(out, settings, resume)
+        if done:
+            log_info(f"{out} is finished already")
+            return done
+        # Nothing is begun that a mistake in the options would leave behind.
+        aoi = read_aoi(options.aoi, scene) if options.aoi else None
+        if isinstance(predictor, Detector):
+            grid = lay_object_grid(predictor, scene, options)
+        else:
+            grid = lay_grid(predictor, scene, options)
+        job = MapJob(out, scene, grid, aoi, names, colors, options, settings)
+        facts = _make(job, predictor)
+    shutil.rmtree(job.work)
+    for ending in ("tif", *FORMATS):
+        if (out / f"map.{ending}").exists():
+            log_info(f"map: {out / f'map.{ending}'}")
+    log_info(f"preview: {out / PREVIEW}")
+    return facts
+
+
+def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options) -> AnyScene:
+    asked = options.bands, options.stretch, options.crs, options.input_gsd
+    if after is not None:
+        return open_pair(scenes, after, *asked, options.date_labels, options.coregister)
+    if options.coregister or options.date_labels:
+        raise UserError(
+            "--coregister and --date-labels are for two dates: name them --before and --after"
+        )
+    return open_scene(scenes, *asked)
+
+
+def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
+    """Map what the ledger does not have, then write the map's files."""
+    try:
+        job.work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {job.work}: {error.strerror}") from error
+    ledger = Ledger(job.work / "ledger.sqlite", job.settings)
+    try:
+        thumbnail = Thumbnail(job.work, job.grid, job.scene.channels)
+        sink = _sink_of(job, predictor, thumbnail, ledger)
+        if ledger.finished()[0] and any(p.is_new for p in [*sink.planes, thumbnail.plane]):
+            raise UserError(f"files of {job.work} are gone: delete {job.out}, and map again")
+        with _measured(job, ledger):
+            _map(job, Mapper(job, predictor, sink, thumbnail), sink, thumbnail, ledger)
+            facts = sink.finish()
+        thumbnail.plane.close()
+        sink.close()
+        return facts
+    finally:
+        ledger.close()
+
+
+def _sink_of(
+    job: MapJob, predictor: Predictor | Detector, thumbnail: Thumbnail, ledger: Ledger
+) -> Sink:
+    if isinstance(predictor, Detector):
+        return ObjectSink(job, thumbnail, ledger, predictor)
+    if job.grid.dense:
+        return PixelSink(job, thumbnail, predictor)
+    return CellSink(job, thumbnail)
+
+
+def _map(job: MapJob, mapper: Mapper, sink: Sink, thumbnail: Thumbnail, ledger: Ledger) -> None:
+    planes = [*sink.planes, thumbnail.plane]
+    with (
+        torch.inference_mode(),
+        ThreadPoolExecutor(min(8, max(2, os.cpu_count() or 1))) as pool,
+        Writer(planes, ledger, sink.take_found) as writer,
+    ):
+        mapper.run(ledger.finished()[0], pool, writer)
+    if not ledger.finished()[1]:
+        where = " inside the area of interest" if job.aoi else ""
+        raise UserError(f"{job.scene.name} has no pixel with data{where}: there is no map")
+
+
+@contextmanager
+def _measured(job: MapJob, ledger: Ledger) -> Iterator[None]:
+    """Print how much of the ground was mapped, and how fast."""
+    started, before = time.monotonic(), ledger.finished()[1]
+    yield
+    seconds = time.monotonic() - started
+    km2 = (ledger.finished()[1] - before) * job.pixel_area / 1e6
+    log_info(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
+
+
+def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
+    """Refuse options of another kind of model."""
+    if isinstance(predictor, Detector):
+        if options.probabilities:
+            raise UserError("--probabilities is for maps of pixels: objects have a score")
+    elif options.max_object_size is not None or options.score_threshold is not None:
+        raise UserError(
+            "--max-object-size and --score-threshold are for a model that detects objects"
+        )
+
+
+def _settings(
+    predictor: Predictor | Detector,
+    scene: AnyScene,
+    model: Mapping[str, Any],
+    options: Options,
+    colors: Sequence[RGB],
+) -> dict[str, Any]:
+    """All that the bytes of a map depend on."""
+    asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
+    aoi = options.aoi
+    if isinstance(predictor, Detector):
+        own = _SCORE if predictor.score_threshold is None else predictor.score_threshold
+        asked["score_threshold"] = (
+            own if options.score_threshold is None else options.score_threshold
+        )
+        asked |= {
+            "oriented": predictor.oriented,
+            "model_max_object_size": predictor.max_object_size,
+            "model_score_threshold": own,
+        }
+    return {
+        "model": dict(model),
+        "classes": list(predictor.classes),
+        "window": predictor.window,
+        "model_gsd": predictor.gsd,
+        "device": predictor.device.type,
+        "colours": list(colors),
+        **asked,
+        "aoi_sha256": sha256(aoi.read_bytes()).hexdigest() if aoi and aoi.is_file() else None,
+        **scene.identity,
+    }
+
+
+def _finished(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
+    """What `map.json` holds, if the map is there and was made with these settings.
+
+    Raises:
+        UserError: the folder holds another map, or one that is not to be gone on with.
+    """
+    path = out / FACTS
+    if path.exists():
+        if not resume:
+            raise UserError(f"{out} holds a map already: delete it, or map into another folder")
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            begun = facts["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is no description of a map: delete {out}") from error
+        check_same(begun, settings, out)
+        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+        return facts
+    if (out / UNFINISHED).exists() and not resume:
+        raise UserError(
+            f"{out} holds an unfinished map: finish it with --resume, or delete {out / UNFINISHED}"
+        )
+    return None

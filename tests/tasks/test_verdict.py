@@ -1,0 +1,87 @@
+"""Verdicts on confusions that are made up, and on what a test writes of them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cgeartheye.config import (
+    Backbone,
+    ChangeData,
+    ChangeDetection,
+    SceneClassification,
+    SceneData,
+    Training,
+)
+from cgeartheye.metrics.classification import ConfusionMatrix
+from cgeartheye.tasks.verdict import advice, judge_labels, judge_pixels
+
+CLASSES = ("wood", "road", "water")
+
+
+def confusion(rows: list[list[int]]) -> ConfusionMatrix:
+    made = ConfusionMatrix(len(rows))
+    made.counts = torch.tensor(rows)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[10, 0, 0], [1, 9, 0], [0, 0, 10]], []),
+        (
+            [[10, 0, 0], [10, 0, 0], [10, 0, 0]],
+            [
+                "at chance level: 33.3% mean class accuracy, guessing finds 33.3%",
+                "everything is taken for wood",
+            ],
+        ),
+        ([[10, 0, 0], [10, 0, 0], [0, 0, 10]], ["never predicted: road"]),
+        # A class that the test does not have is not missed.
+        ([[10, 0, 0], [0, 0, 0], [0, 0, 10]], []),
+    ],
+)
+def test_labels(rows: list[list[int]], expected: list[str]) -> None:
+    assert judge_labels(confusion(rows), CLASSES) == expected
+
+
+def test_guesses_are_at_chance_level_and_good_answers_are_not() -> None:
+    """Property: over random guesses, nearly all verdicts tell it; over 60 % right, none does."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.arange(300) % 10
+    told = 0
+    for _ in range(50):
+        made = ConfusionMatrix(10)
+        made.update(torch.randint(10, (300,), generator=generator), truth)
+        told += any("chance" in s for s in judge_labels(made, [str(n) for n in range(10)]))
+    assert told >= 45
+    right = torch.rand(300, generator=generator) < 0.6
+    made = ConfusionMatrix(10)
+    made.update(torch.where(right, truth, (truth + 1) % 10), truth)
+    assert judge_labels(made, [str(n) for n in range(10)]) == []
+
+
+def test_pixels() -> None:
+    made = confusion([[900, 10, 0], [89, 1, 0], [0, 0, 100]])
+    assert judge_pixels(made, CLASSES, False) == ["barely found, by their IoU: road 1.0%"]
+    empty = confusion([[95, 0], [5, 0]])
+    sentence = "no change is found anywhere: every map is empty"
+    assert judge_pixels(empty, ("unchanged", "changed"), True) == [sentence]
+    assert judge_pixels(confusion([[95, 0], [1, 4]]), ("unchanged", "changed"), True) == []
+
+
+def test_advice_names_two_causes_the_likeliest_first() -> None:
+    random = SceneClassification(
+        backbone=Backbone(name="tiny", weights="random"), data=SceneData(root=Path("x"))
+    )
+    text = advice(random, 40, [1, 1, 1], CLASSES)
+    assert text.startswith("likeliest causes: the tiny backbone is random and frozen")
+    assert "40 steps are few (try training.epochs=1250)" in text
+    change = ChangeDetection(
+        backbone=Backbone(name="tiny"),
+        data=ChangeData(root=Path("x")),
+        training=Training(lr=1e-3),
+    )
+    text = advice(change, 5000, [98, 2], ("unchanged", "changed"))
+    assert "changed covers 2.0% of the pixels (try decoder.dice=1.0" in text
+    assert text.endswith("(try training.lr=1e-04)")
