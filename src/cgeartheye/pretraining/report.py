@@ -138,20 +138,20 @@ def _curves(train: Sequence[Record], watched: Sequence[Record]) -> dict[str, str
         }
         return charts.curves({k: v for k, v in lines.items() if v[0]}, "step", smooth)
 
-    charts = {}
+    drawn = {}
     if train:
-        charts["Losses"] = draw(train, True, **LOSSES)
+        drawn["Losses"] = draw(train, True, **LOSSES)
         if "entropy" in train[0]:
-            charts["Teacher: entropy of a target, and of the mean target, as shares of ln K"] = (
-                draw(train, True, entropy="of a target", mean_entropy="of the mean")
+            drawn["Teacher: entropy of a target, and of the mean target, as shares of ln K"] = draw(
+                train, True, entropy="of a target", mean_entropy="of the mean"
             )
-        charts["Effective rank of the class tokens of a batch"] = draw(train, True, rank="rank")
+        drawn["Effective rank of the class tokens of a batch"] = draw(train, True, rank="rank")
     if watched:
-        charts["kNN top-1 on the labelled set"] = draw(watched, False, knn="top-1 %")
+        drawn["kNN top-1 on the labelled set"] = draw(watched, False, knn="top-1 %")
     if train:
-        charts["Learning rate"] = draw(train, False, lr="learning rate")
-        charts["Speed"] = draw(train, True, images_per_s="images/s")
-    return charts
+        drawn["Learning rate"] = draw(train, False, lr="learning rate")
+        drawn["Speed"] = draw(train, True, images_per_s="images/s")
+    return drawn
 
 
 def _view_rows(views: ViewBatch, normalization: Normalization, masked: bool) -> list[Array]:
