@@ -174,7 +174,7 @@ class DetectionTask(FeatureMapTask):
     def measure(
         self, metrics: DetectionMetrics, prediction: Sequence[Detections], batch: Batch
     ) -> None:
-        """Add a batch to the metrics."""
+        """See `training.trainer.Task`."""
         fields = (batch[name] for name in ("boxes", "labels", "ignored"))
         for index, preds, boxes, labels, ignored in zip(
             batch["index"].tolist(), prediction, *fields, strict=True
