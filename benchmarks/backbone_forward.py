@@ -1,4 +1,4 @@
-"""How fast our backbone is: on a CPU beside timm's same network, on a GPU beside its matrix rate.
+"""Speed of our backbone: on a CPU beside timm's same network, on a GPU beside its matrix rate.
 
     python benchmarks/backbone_forward.py [--sizes tiny small base] [--repeats 9] [--device cpu]
 

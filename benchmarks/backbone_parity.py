@@ -1,4 +1,4 @@
-"""How far our backbone's output is from that of timm, transformers and mmpretrain.
+"""Difference of our backbone's output from those of timm, transformers and mmpretrain.
 
 All networks have random weights in which every layer matters, in float32. What is shown is the
 largest difference relative to the largest value of the peer's output; 1e-4 is the limit.

@@ -1,4 +1,4 @@
-"""What a pair of dates costs against one scene, and our BAN against Open-CD's.
+"""Cost of a pair of dates against that of one scene, and our BAN against Open-CD's.
 
     python benchmarks/change_ban.py [--size base] [--side 252] [--batch 4] [--turns 7]
     python benchmarks/change_ban.py --opencd FOLDER ...

@@ -1,4 +1,4 @@
-"""What a frozen backbone is worth on every task, with the same heads for all backbones.
+"""Worth of a frozen backbone on every task, with the same heads for all backbones.
 
     python benchmarks/default_backbone.py DATA [--backbones histograms random tiny FILE \
         timm/tf_efficientnet_lite0=FILE] [--tasks UCMerced LEVIR-CD-20 ...] [--seeds 3] \
@@ -53,7 +53,7 @@ from cgeartheye.utils.io import write_text
 
 @dataclass(frozen=True)
 class Dense:
-    """How a light head learns: crops of `image_size`, out of images enlarged by `zoom`."""
+    """Training of a light head: crops of `image_size`, out of images enlarged by `zoom`."""
 
     classes: tuple[str, ...] | None  # none: change
     image_size: int = 224

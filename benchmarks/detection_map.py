@@ -1,4 +1,4 @@
-"""What a map of objects finds of what its detector finds on chips: harbours and airports, drawn.
+"""Objects found by a map against those its detector finds on chips: harbours and airports, drawn.
 
     python benchmarks/detection_map.py OUT [--kind light] [--worlds 4] [--epochs 12]
 
@@ -75,7 +75,7 @@ POINTS, DEGREES = 2.0, 5.0  # that are allowed
 
 @dataclass(frozen=True)
 class Picture:
-    """What is known of a chip or a map, and what was found."""
+    """Known and detected objects of a chip or a map."""
 
     known: Detections
     found: Detections
@@ -83,7 +83,7 @@ class Picture:
 
 @dataclass
 class Score:
-    """What was found of objects that are known."""
+    """Counts of the known objects that were found."""
 
     objects: int = 0
     found: int = 0
@@ -223,7 +223,7 @@ def configure(out: Path, kind: str, weights: Path | None, epochs: int) -> Object
 
 
 def on_chips(worlds: Sequence[World], found: pd.DataFrame) -> list[Picture]:
-    """What the test found, chip by chip."""
+    """Return the detections of the test, chip by chip."""
     pictures = []
     of_chip = dict(list(found.groupby(found["path"].map(lambda path: Path(path).stem))))
     for world in worlds:
@@ -239,7 +239,7 @@ def on_chips(worlds: Sequence[World], found: pd.DataFrame) -> list[Picture]:
 
 
 def on_maps(worlds: Sequence[World], out: Path, run: Path) -> list[Picture]:
-    """What maps of the norths found, one scene for each world."""
+    """Return the detections of maps of the norths, one scene for each world."""
     pictures = []
     for world in worlds:
         folder = out / f"world{world.seed}"

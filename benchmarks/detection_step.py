@@ -1,4 +1,4 @@
-"""What our detector costs beside transformers' Deformable DETR and torchvision's Faster R-CNN.
+"""Cost of our detector beside transformers' Deformable DETR and torchvision's Faster R-CNN.
 
     python benchmarks/detection_step.py [--size tiny] [--side 280] [--batch 2] [--queries 300]
     python benchmarks/detection_step.py --size base --side 784 --queries 900 --device cuda --compile

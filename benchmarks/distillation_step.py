@@ -126,7 +126,7 @@ def steps_a_second(step: Callable[[], None], seconds: float) -> float:
 
 
 class Side(NamedTuple):
-    """How a step is made."""
+    """Way in which a step is made."""
 
     plain: bool = False
     half: bool = False

@@ -1,4 +1,4 @@
-"""What tuning on a frozen backbone takes: peak memory, and the time of AID's whole protocol.
+"""Memory and time of tuning on a frozen backbone: the peak, and the time of AID's whole protocol.
 
     python benchmarks/frozen_memory.py [--size giant] [--image-size 518] [--batch 32] [--compile]
 

@@ -263,8 +263,7 @@ def show(given: argparse.Namespace, rows: list[dict[str, object]]) -> None:
     """Print means over the seeds, and their range."""
     title = (
         f"tiny on {given.num_places:,} of {given.pool:,} chips, {given.steps:,} steps of "
-        f"{given.batch}, "
-        f"{given.seeds} seeds; top-1 % on {given.test.name}"
+        f"{given.batch}, {given.seeds} seeds; top-1 % on {given.test.name}"
     )
     figures = [name for name in rows[0] if name not in ("seed", "pre-trained on")]
     table = Table("pre-trained on", *figures, title=title)

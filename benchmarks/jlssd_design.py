@@ -166,7 +166,7 @@ def write_and_note(survey: Survey, task: tuple[Block, Path]) -> None:
 
 
 def notes_of(folder: Path) -> Path:
-    """Where the processes note what they use for the blocks of a folder."""
+    """Return the folder of the processes' notes on their use of resources for a folder's blocks."""
     return folder.with_suffix(".txt")
 
 

@@ -1,4 +1,4 @@
-"""What the light detector learns from 227 images of NWPU VHR-10, beside what else could be done.
+"""Accuracy of the light detector from 227 images of NWPU VHR-10, beside alternatives.
 
     python benchmarks/light_detector.py DATA OUT [--seeds 3] [--stages light dino soon ...]
 
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def known(out: Path) -> dict[str, Figures]:
-    """What was measured before."""
+    """Return earlier measurements."""
     path = out / "figures.json"
     figures: dict[str, Figures] = json.loads(path.read_text()) if path.exists() else {}
     return figures

@@ -1,4 +1,4 @@
-"""How far our heads and losses of pre-training are from lightly's, and how long each takes.
+"""Difference of our heads and losses of pre-training from lightly's, and the time of each.
 
 Both get the same random logits, features and weights in float32. Shown are the largest difference
 of values (losses, logits, targets) and of gradients and centres, relative to the largest value, of

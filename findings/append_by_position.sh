@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Appending to a layer goes by the position of columns and ignores the reference system.
+# Appending to a layer goes by the position of columns and ignores the CRS.
 #
 # Versions: pyogrio 0.13.0 with the GDAL in its wheel, geopandas 1.2.0.
-# One would guess: columns are matched by name, and another reference system is refused.
+# One would guess: columns are matched by name, and another CRS is refused.
 # Seen: to_file(mode='a') of a frame whose text columns come in another order puts the values into
 # each other's columns, in GeoPackage, GeoJSON and FlatGeobuf alike, without an error or a warning:
 #   {'kind': ['ship', '0.8'], 'score': ['0.9', 'tank']}

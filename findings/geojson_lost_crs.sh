@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A reference system without an EPSG code is lost in GeoJSON, and metres are read back as degrees.
+# A CRS without an EPSG code is lost in GeoJSON, and metres are read back as degrees.
 #
 # Versions: pyogrio 0.13.0 with the GDAL in its wheel, geopandas 1.2.0.
 # One would guess: an error or a warning when writing, or coordinates reprojected to WGS 84, since
-# GeoJSON can name a reference system by its code only (old form) or not at all (RFC 7946).
+# GeoJSON can name a CRS by its code only (old form) or not at all (RFC 7946).
 # Seen: to_file(driver='GeoJSON') of a frame in a transverse Mercator of one's own (PROJ string)
 # writes the metres as they are, without a member 'crs', and warns of nothing; read_file then says
 # EPSG:4326, with an easting of 500000 as a longitude. A frame in EPSG:32631 gets its member 'crs'.

@@ -4,7 +4,7 @@
 # Versions: rasterio 1.4.4 with the GDAL in its wheel.
 # One would guess: WarpedVRT carries the mask along, as it does nodata values and alpha bands.
 # Seen: half of the pixels of a GeoTIFF with an internal mask are valid; in its WarpedVRT all are, the
-# masked ones with the value 0, even where neither grid nor reference system changes. With
+# masked ones with the value 0, even where neither grid nor CRS changes. With
 # add_alpha=True the half is right; but of a raster that has an alpha band already this raises
 # 'The VRT already has an alpha band', where leaving it out is right.
 # So: add_alpha=True exactly where there is a mask and no alpha band.

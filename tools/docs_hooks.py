@@ -1,4 +1,4 @@
-"""What MkDocs makes while it builds the site: reference pages, notebooks, pages of the root.
+"""Pages that MkDocs makes while it builds the site: reference, notebooks, pages of the root.
 
 Nothing of this is written into the repository.
 """

@@ -2,7 +2,8 @@
 
 `bash tools/default_backbone.sh DATA OUT` packs the images and runs it. The images are held on the
 GPU and their crops made there; with an image of 150 to 400 px a crop of 98 px is what 224 px is to
-a large one. Set data.hold=memory data.workers=1 data.batch_size=64 training.steps=4000 for a CPU.
+a large one. For a CPU set data.preload=memory data.workers=1 data.batch_size=64
+training.steps=4000.
 """
 
 from cgeartheye.config import (

@@ -45,7 +45,7 @@ def test_arrays_are_predicted_as_their_files(workspace: Path) -> None:
     two = model.predict(np.stack([pixels, pixels]), batch_size=1)
     assert [one.name for one in two] == ["image_0", "image_1"]
     assert (two[0].image == pixels).all()
-    with pytest.raises(cge.UserError, match="no reference system"):
+    with pytest.raises(cge.UserError, match="no CRS"):
         two.save(workspace / "two.geojson")
 
 

@@ -176,7 +176,7 @@ def test_predictions_as_json_and_geojson(trained: Path, tmp_path: Path) -> None:
     assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert row["probabilities"][row["class"]] == max(row["probabilities"].values()) == row["score"]
 
-    with pytest.raises(UserError, match=r"no reference system.*\.csv or \.json"):
+    with pytest.raises(UserError, match=r"no CRS.*\.csv or \.json"):
         tasks.predict(trained, [nowhere], tmp_path / "out2.geojson", [])
     assert not (tmp_path / "out2.geojson").exists()
 

@@ -218,7 +218,7 @@ def test_mistakes_are_told(
     for override, sentence in {
         "design.regions=gone.gpkg": "no file gone.gpkg",
         "curation.clusters=[5,50]": "clusters must fall from level to level",
-        "license=": "licence",
+        "license=": "license",
         "cut.siz=3": "did you mean 'size'",
     }.items():
         with pytest.raises(SystemExit) as error:

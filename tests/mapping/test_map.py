@@ -133,7 +133,7 @@ def test_a_coarse_scene_is_said_to_be_enlarged(
 ) -> None:
     run_toy(write_scene(tmp_path / "a.tif", picture(20, 20)), tmp_path / "map", Toy(gsd=gsd))
     output = "".join(capsys.readouterr())
-    sentence = "pixels of 0.75 m are enlarged 8 times to the model's 0.1 m; --gsd 0.75"
+    sentence = "0.75 m/px are resampled 8 times finer, to the model's 0.1 m/px; set --gsd 0.75"
     assert (sentence in output) == told
 
 
@@ -244,13 +244,13 @@ def test_pixels_are_measured_on_the_ground(
 
 def test_no_reference_system(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "a.tif", picture(40, 40), crs=None)
-    with pytest.raises(UserError, match=r"a.tif has no reference system: name it with --crs"):
+    with pytest.raises(UserError, match=r"a.tif has no CRS: name it with --crs"):
         run_toy(scene, tmp_path / "a")
     run_toy(scene, tmp_path / "b", crs="EPSG:32650")
     with rasterio.open(tmp_path / "b/map.tif") as file:
         assert (file.crs, file.transform) == (UTM, NORTH_UP)
     plain = write_scene(tmp_path / "c.tif", picture(40, 40), Affine.identity(), None)
-    with pytest.raises(UserError, match="no reference system"):
+    with pytest.raises(UserError, match="no CRS"):
         run_toy(plain, tmp_path / "c")
     facts = run_toy(plain, tmp_path / "d", input_gsd=2.0, gsd=1.0, vector_format=("gpkg",))
     assert facts["model_grid"]["rows"] == 80
@@ -274,7 +274,7 @@ def test_mosaic(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[away], one[away])
     assert len(facts["settings"]["scenes"]) == 2
     write_scene(folder / "c.tif", pixels, crs=32651)
-    with pytest.raises(UserError, match=r"c.tif has another reference system than .*a.tif"):
+    with pytest.raises(UserError, match=r"c.tif has another CRS than .*a.tif"):
         run_toy(folder, tmp_path / "c")
 
 
@@ -384,7 +384,7 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
     for wrong, told in (
         ({"overlap": 1.0}, "--overlap 1.0"),
         ({"gsd": -1.0}, "--gsd -1.0"),
-        ({"vector_format": ("shp",)}, "--vector-format shp: it is one of gpkg"),
+        ({"vector_format": ("shp",)}, "--vector-format shp is unknown: give one of gpkg"),
     ):
         with pytest.raises(UserError, match=told):
             run_toy(scene, tmp_path / "map", **wrong)

@@ -304,10 +304,10 @@ def test_options_of_the_other_kind_of_model(tmp_path: Path) -> None:
         run_toy(scene, tmp_path / "map", Toy(), score_threshold=0.5)
     with pytest.raises(UserError, match="--probabilities is for maps of pixels"):
         run_toy(scene, tmp_path / "map", ToyDetector(), probabilities=True)
-    with pytest.raises(UserError, match=r"--score-threshold 1\.5: it is 0 to 1"):
+    with pytest.raises(UserError, match=r"--score-threshold 1\.5 is out of range"):
         run_toy(scene, tmp_path / "map", ToyDetector(), score_threshold=1.5)
     with pytest.raises(
-        UserError, match="--max-object-size -1: it is the size of the largest object"
+        UserError, match="--max-object-size -1 is out of range: give the size of the largest object"
     ):
         run_toy(scene, tmp_path / "map", ToyDetector(), max_object_size=-1)
     assert not (tmp_path / "map").exists()

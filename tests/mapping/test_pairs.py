@@ -388,11 +388,11 @@ def test_what_may_be_a_mistake_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     a, b = first(tmp_path / "a.tif"), second(tmp_path / "b.tif")
     opened(a, b, dates=("2018-05-01", "2021-06-01"))
     opened(a, b, dates=("summer", "spring"))
-    assert "note" not in "".join(capsys.readouterr())
+    assert "warning" not in "".join(capsys.readouterr())
     opened(a, b, dates=("2021-06-01", "2018-05-01"))
     assert "2021-06-01, is later than the second, 2018-05-01" in "".join(capsys.readouterr())
     opened(a, a)
-    assert "a.tif: nothing can have changed" in "".join(capsys.readouterr())
+    assert "a.tif, in which nothing can have changed" in "".join(capsys.readouterr())
 
 
 def test_dates_that_fit_are_left_as_they_are(tmp_path: Path) -> None:
@@ -494,15 +494,24 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     for before, after, options, words in (
         (a, far, {}, r"a.tif and .*far.tif do not overlap: name two scenes of the same place"),
         (far, b, {}, r"far.tif and .*b.tif do not overlap"),
-        (a, nowhere, {}, r"nowhere.tif has no reference system: name it with --crs EPSG:CODE"),
-        (nowhere, b, {}, r"nowhere.tif has no reference system"),
-        (a, nowhere, {"input_gsd": 1.0}, r"nowhere.tif is on no map but .*a.tif is: name its"),
+        (a, nowhere, {}, r"nowhere.tif has no CRS: name it with --crs EPSG:CODE"),
+        (nowhere, b, {}, r"nowhere.tif has no CRS"),
+        (
+            a,
+            nowhere,
+            {"input_gsd": 1.0},
+            r"nowhere.tif is not georeferenced but .*a.tif is: name its",
+        ),
         (a, beyond, {}, r"beyond.tif"),
         (a, tmp_path / "gone.tif", {}, "no scene .*gone.tif"),
         (a, b, {"bands": (1, 2, 4)}, "a.tif has 3 bands, so no band 4"),
-        (*plain, {"input_gsd": 1.0}, r"40.tif has 50 x 40 pixels and .*44.tif 50 x 44: on no map"),
-        (a, None, {"coregister": True}, "--coregister and --date-labels are for two dates"),
-        (a, None, {"date_labels": ("x", "y")}, "--coregister and --date-labels are for two dates"),
+        (
+            *plain,
+            {"input_gsd": 1.0},
+            r"40.tif has 50 x 40 pixels and .*44.tif 50 x 44: without geo",
+        ),
+        (a, None, {"coregister": True}, "--coregister and --date-labels need two dates"),
+        (a, None, {"date_labels": ("x", "y")}, "--coregister and --date-labels need two dates"),
     ):
         with pytest.raises(UserError, match=words) as caught:
             run_toy(before, tmp_path / "map", ToyChange(), after=after, **options)

@@ -27,7 +27,7 @@ GRIDS: dict[str, tuple[Any, float, float]] = {
     "turned by a quarter, coarser": (32650, 1.0, 90),
     "upside down": (32650, 0.75, 180),
 }
-"""Reference system, metres a pixel, degrees by which it is turned."""
+"""CRS, GSD in m/px, degrees by which it is turned."""
 
 
 @functools.cache

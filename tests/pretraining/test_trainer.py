@@ -215,7 +215,7 @@ def test_a_collapse_stops_the_run(tmp_path: Path) -> None:
     config = toy_config(
         tmp_path, training__steps=2 * PATIENCE, objective__teacher_temperature=(1e4, 1e4)
     )
-    with pytest.raises(UserError, match=r"collapse by step \d+: .*all prototypes alike"):
+    with pytest.raises(UserError, match=r"collapsed by step \d+ \(.*all prototypes alike"):
         pretrain_toy(config)
 
 

@@ -155,7 +155,7 @@ def test_a_checkpoint_of_other_steps_is_refused(tmp_path: Path) -> None:
 def test_two_trainings_do_not_share_a_directory(tmp_path: Path) -> None:
     with (
         Run(toy_config(tmp_path), resume=False),
-        pytest.raises(UserError, match="another training is at work"),
+        pytest.raises(UserError, match="another training is running"),
     ):
         Run(toy_config(tmp_path), resume=True)
     Run(toy_config(tmp_path), resume=True).close()

@@ -38,7 +38,7 @@ def sparse(path: Path, side: int, block: int, bands: int = 3, dtype: str = "uint
 def test_blocks_larger_than_what_a_file_can_hold_are_refused(tmp_path, kind):
     path = sparse(tmp_path / "a.tif", 64, 65_520)
     assert path.stat().st_size < 2**20
-    with pytest.raises(UserError, match=r"claims blocks of 65,520 x 65,520 pixels"):
+    with pytest.raises(UserError, match=r"declares blocks of 65,520 x 65,520 pixels"):
         READERS[kind](path)
 
 
@@ -46,7 +46,7 @@ def test_blocks_larger_than_what_a_file_can_hold_are_refused(tmp_path, kind):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_pixels_beyond_what_a_file_can_hold_are_refused(tmp_path, kind, dtype):
     path = sparse(tmp_path / "a.tif", 12_000, 512, dtype=dtype)
-    with pytest.raises(UserError, match=r"claims an image of 12,000 x 12,000 pixels"):
+    with pytest.raises(UserError, match=r"declares an image of 12,000 x 12,000 pixels"):
         READERS[kind](path)
 
 
@@ -64,5 +64,5 @@ def test_an_empty_mask_of_a_large_chip_is_read_within_the_bound(tmp_path):
 
 def test_a_picture_that_claims_much_is_refused(tmp_path):
     Image.new("RGB", (9000, 9000)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match="claims an image of 9,000 x 9,000"):
+    with pytest.raises(UserError, match="declares an image of 9,000 x 9,000"):
         read_image(tmp_path / "a.png")

@@ -144,7 +144,7 @@ def create_backbone(
             timm model may be built for one.
         mean: of the pixel values on the scale 0..255, where the weights file does not say it.
         std: their standard deviations, likewise.
-        gsd: metres a pixel that the weights were trained at, likewise.
+        gsd: m/px that the weights were trained at, likewise.
         drop_path: probability that a layer is left out in training.
         checkpoint_activations: trade a second forward pass for memory in training.
 

@@ -1,4 +1,4 @@
-"""What functions of the API take as images: files, folders, arrays, tensors, Pillow's images."""
+"""Images as functions of the API take them: files, folders, arrays, tensors, Pillow's images."""
 
 from collections.abc import Iterator, Sequence
 from os import PathLike

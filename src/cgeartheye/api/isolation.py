@@ -1,4 +1,4 @@
-"""What a call leaves as it found it: the state of the generators of random numbers."""
+"""State that a call leaves as it was: that of the generators of random numbers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -51,7 +51,7 @@ class MapResult:
 
     @property
     def kind(self) -> str:
-        """What is mapped: `pixels`, `cells` (of a classifier) or `objects`."""
+        """Unit of the map: `pixels`, `cells` (of a classifier) or `objects`."""
         kind: str = self.info["kind"]
         return kind
 
@@ -190,7 +190,7 @@ def map_raster(
         out: a folder for the map alone.
         after: for a model of change, the scene of the second date, on any grid of its own.
         vector_format: polygons too: gpkg, parquet, geojson or fgb, or several of these.
-        gsd: metres a pixel that the model sees; none: as in its training.
+        gsd: m/px that the model sees; none: as in its training.
         aoi: a vector file; outside of its polygons there is no map.
         overlap: share of a window that its neighbor covers too, 0..0.9; none: as in the training.
         probabilities: whether those of every class are written, to `probabilities.tif`.
@@ -198,7 +198,7 @@ def map_raster(
         stretch: values that become 0 and 255, of more than 8 bits; none: as in the training, or the
             1st and 99th percentile of the scene.
         crs: of a scene that names none, such as EPSG:32650.
-        input_gsd: metres a pixel of a scene that is on no map.
+        input_gsd: m/px of a scene that is not georeferenced.
         date_labels: of two dates, what to call them; none: their tag of date, or file name.
         coregister: of two dates, whether the displacement of the second is measured and undone.
         max_object_size: of objects, metres that the largest reaches, its diagonal: windows overlap
@@ -260,7 +260,7 @@ def _paths(places: Place | Sequence[Place]) -> list[Path]:
 
 
 def _amount(entry: dict[str, Any]) -> float:
-    """How much of a class there is: objects, or square kilometres."""
+    """Amount of a class: objects, or square kilometres."""
     amount: float = entry["objects"] if "objects" in entry else entry["km2"]
     return amount
 

@@ -59,7 +59,7 @@ class Model:
 
     @property
     def task(self) -> str:
-        """What it does: `scene_classification`, `semantic_segmentation` and so on."""
+        """Task of the model: `scene_classification`, `semantic_segmentation` and so on."""
         return self.config.task
 
     @property
@@ -75,7 +75,7 @@ class Model:
 
     @property
     def gsd(self) -> float | None:
-        """Metres a pixel of what it saw in training, if known."""
+        """GSD in m/px of what it saw in training, if known."""
         return self.loaded.files.gsd
 
     @property
@@ -85,7 +85,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the model."""
         return device_of(self.loaded.task)
 
     @property

@@ -1,4 +1,4 @@
-"""How results show themselves in a notebook: small pictures, tables, and matplotlib's axes."""
+"""Results as a notebook shows them: small pictures, tables, and matplotlib's axes."""
 
 import base64
 import html

@@ -1,4 +1,4 @@
-"""What a model predicts, by image: a class, the class of every pixel, or boxes."""
+"""Predictions of a model, by image: a class, the class of every pixel, or boxes."""
 
 import html
 from abc import ABC, abstractmethod
@@ -35,7 +35,7 @@ _OPACITY = 0.5  # of classes over the image
 
 @dataclass(frozen=True)
 class Legend:
-    """What predictions of one model have in common.
+    """Properties that all predictions of one model share.
 
     Attributes:
         classes: names by index.

@@ -1,4 +1,4 @@
-"""How images become what a backbone sees, in plain torchvision transforms."""
+"""Preparation of images for a backbone, in plain torchvision transforms."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +14,12 @@ _BICUBIC = v2.InterpolationMode.BICUBIC
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a backbone's weights need to know of the images.
+    """Requirements of a backbone's weights on the images.
 
     Attributes:
         mean: of the red, green and blue pixel values on the scale 0..255.
         std: their standard deviations.
-        gsd: metres a pixel that the weights were trained at, if known.
+        gsd: m/px that the weights were trained at, if known.
         multiple_of: sides of an image are multiples of so many pixels, the patch size.
 
     Examples:

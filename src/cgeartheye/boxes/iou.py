@@ -1,4 +1,4 @@
-"""How much boxes overlap, horizontal and oriented, exactly.
+"""Exact overlap of boxes, horizontal and oriented.
 
 The area of the intersection of two rectangles is computed in double precision in the axes of one
 of them, where it is the axis-parallel window [-w/2, w/2] x [-h/2, h/2]. Walk around the other one

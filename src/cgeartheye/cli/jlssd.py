@@ -62,7 +62,7 @@ def cut(
         list[str],
         typer.Option(
             metavar="SEASON=PATH",
-            help="A raster, a folder or any path of GDAL, in any reference system. Repeat for "
+            help="A raster, a folder or any path of GDAL, in any CRS. Repeat for "
             "each season; of one season, for more files.",
         ),
     ],
@@ -76,7 +76,7 @@ def cut(
         tuple[int, int, int], typer.Option(help="Which bands are red, green and blue.")
     ] = (1, 2, 3),
     size: Annotated[int, typer.Option(min=14, help="Pixels a side.")] = 1024,
-    gsd: Annotated[float, typer.Option(min=0.001, help="Metres a pixel.")] = 0.75,
+    gsd: Annotated[float, typer.Option(min=0.001, help="GSD in m/px.")] = 0.75,
     max_nodata: Annotated[
         float, typer.Option(min=0, max=1, help="Share of a chip without data, at most.")
     ] = 0.05,
@@ -193,5 +193,5 @@ def _build(path: Path, overrides: list[str] | None = None) -> "Jlssd":
 
     config = load(path, overrides or ())
     if not isinstance(config, Jlssd):
-        raise UserError(f"{path} is no config of a build: it must say task: jlssd")
+        raise UserError(f"{path} is no config of a build: set task: jlssd in it")
     return config

@@ -51,7 +51,7 @@ def map_command(
         typer.Option(help="For a detector, the least of an object (what its test found, or 0.3)."),
     ] = None,
     gsd: Annotated[
-        float | None, typer.Option(help="Metres a pixel that the model sees [as in its training].")
+        float | None, typer.Option(help="GSD in m/px that the model sees [as in its training].")
     ] = None,
     aoi: Annotated[
         Path | None, typer.Option(help="A vector file; outside its polygons there is no map.")
@@ -76,7 +76,7 @@ def map_command(
         str | None, typer.Option(help="Of a scene that names none, e.g. EPSG:32650.")
     ] = None,
     input_gsd: Annotated[
-        float | None, typer.Option(help="Metres a pixel of a scene that is on no map.")
+        float | None, typer.Option(help="GSD in m/px of a scene that is not georeferenced.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     set_: Overrides = None,

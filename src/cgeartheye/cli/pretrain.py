@@ -59,7 +59,7 @@ def pretrain_pack(
         int | None, typer.Option(min=14, help="Cut rasters into chips of so many pixels a side.")
     ] = None,
     gsd: Annotated[
-        float | None, typer.Option(min=0.001, help="Metres a pixel of the chips [the raster's].")
+        float | None, typer.Option(min=0.001, help="GSD in m/px of the chips [the raster's].")
     ] = None,
     bands: Annotated[
         tuple[int, int, int], typer.Option(help="Which bands are red, green and blue.")

@@ -40,12 +40,12 @@ def weights_convert(
     std: Annotated[
         tuple[float, float, float] | None, typer.Option(help="Of the pixels, 0..255.")
     ] = None,
-    gsd: Annotated[float | None, typer.Option(help="Metres a pixel.")] = None,
+    gsd: Annotated[float | None, typer.Option(help="GSD in m/px.")] = None,
     card: Annotated[
         list[str] | None,
         typer.Option(
             metavar="LABEL=TEXT",
-            help="Say more of the weights, which inspect shows, e.g. teacher=... Repeat.",
+            help="Add a line to the model card, which inspect shows, e.g. teacher=... Repeat.",
         ),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Write half precision.")] = False,

@@ -1,1 +1,1 @@
-"""What the command line, the API and a server call."""
+"""Functions that the command line, the API and a server call."""

@@ -18,7 +18,7 @@ from cgeartheye.tasks import model_io
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training import distributed
 from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 
 
@@ -31,7 +31,7 @@ class TaskPredictor:
         Args:
             task: on its device.
             config: it was built with.
-            gsd: metres a pixel of what it saw in training, if known.
+            gsd: m/px of what it saw in training, if known.
         """
         self._task = task.eval()
         self._precision = config.training.precision
@@ -131,9 +131,9 @@ def map_with(
         own |= {"overlap": config.window.overlap, "batch_size": config.window.batch_size}
     asked = Options(**own | options)
     if files.gsd is None and asked.gsd is None:
-        log_info(
-            "note: the model's metres a pixel are not known: the scene is mapped as it is; "
-            "--gsd tells them"
+        warn(
+            "the GSD of the model's training is unknown, so the scene is mapped at its own: set "
+            "--gsd"
         )
     with files.path.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()

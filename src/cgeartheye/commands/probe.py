@@ -1,4 +1,4 @@
-"""How good a frozen backbone is by itself: kNN and linear probe."""
+"""Quality of a frozen backbone by itself: kNN and linear probe."""
 
 import numpy as np
 from rich.table import Table

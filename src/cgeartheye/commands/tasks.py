@@ -1,4 +1,4 @@
-"""What the commands do with a model of any task: train, test, predict, check."""
+"""Commands on a model of any task: train, test, predict, check."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -113,7 +113,7 @@ def build(
 
 def _log_notes(built: BackboneBundle) -> None:
     for note in built.notes:
-        log_info(f"note: {note}")
+        log_info(f"backbone: {note}")
 
 
 def load(
@@ -267,7 +267,7 @@ class LoadedModel:
 
     @property
     def config(self) -> Config:
-        """What it was built with."""
+        """The config that it was built with."""
         return self.pipeline.config
 
     def predict(self, inputs: Sequence[Input]) -> Iterator[Any]:

@@ -60,7 +60,7 @@ class Section(BaseModel):
 
 
 class Run(Section):
-    """What every run has, whatever it does."""
+    """Fields of every run, of any kind."""
 
     task: str
     work_dir: Path | None = Field(

@@ -1,4 +1,4 @@
-"""What tasks learn from and are tested on."""
+"""Data that tasks learn from and are tested on."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,8 +18,8 @@ from cgeartheye.config.base import (
 )
 
 _GSD = (
-    "metres a pixel of the images, at which scenes are mapped; none: what the first training image "
-    "says, or else backbone.gsd"
+    "GSD in m/px of the images, at which scenes are mapped; none: that of the first training "
+    "image, or else backbone.gsd"
 )
 
 
@@ -36,7 +36,7 @@ class SceneData(Section):
         None, description="a published data set: fixes the classes and their order"
     )
     classes: Names | None = Field(
-        None, description="class names by index; none: the catalogue's, or the sorted folder names"
+        None, description="class names by index; none: the catalog's, or the sorted folder names"
     )
     train: str | None = None
     val: str | None = None
@@ -83,7 +83,7 @@ class SceneData(Section):
 
 
 class MaskedData(Section):
-    """What all data with a mask for each image, or for each pair of images, have in common.
+    """Fields of all data with a mask for each image, or for each pair of images.
 
     A part (`train`, `val`, `test`) is a folder of images and one of masks below `root`, where
     `{part}` stands for its name and `*` for any folder, the same in all. Without `{part}` the
@@ -92,9 +92,9 @@ class MaskedData(Section):
     """
 
     root: Path
-    masks: str | None = Field(None, description="none: the catalogue's, or {part}/Label")
+    masks: str | None = Field(None, description="none: the catalog's, or {part}/Label")
     mask_suffix: str | None = Field(
-        None, description="of a mask's name behind the stem, e.g. _RGB; none: the catalogue's"
+        None, description="of a mask's name behind the stem, e.g. _RGB; none: the catalog's"
     )
     train: str = "train"
     val: str = "val"
@@ -129,39 +129,39 @@ class SegmentationData(MaskedData):
         None, description="a published data set: fixes classes, mask values, colours and layout"
     )
     classes: Names | None = Field(
-        None, description="class names by index, where there is no catalogue entry"
+        None, description="class names by index, where there is no catalog entry"
     )
     values: tuple[int, ...] | None = Field(
-        None, description="mask value of each class; none: the catalogue's, or 0, 1, 2 and so on"
+        None, description="mask value of each class; none: the catalog's, or 0, 1, 2 and so on"
     )
     colors: tuple[Color, ...] | None = Field(
         None, description="of the classes, where masks are pictures; none: masks hold values"
     )
     unlabeled: tuple[int | Color, ...] | None = Field(
         None,
-        description="mask values or colours that mean: not labelled; none: the catalogue's, or "
+        description="mask values or colours that mean: not labelled; none: the catalog's, or "
         "255 if no class has it",
     )
-    images: str | None = Field(None, description="none: the catalogue's, or {part}/Img")
+    images: str | None = Field(None, description="none: the catalog's, or {part}/Img")
     image_suffix: str = Field("", description="of an image's name behind the stem, e.g. _sat")
 
     @model_validator(mode="after")
     def _classes_are_clear(self) -> "SegmentationData":
         if (self.classes is None) == (self.catalog is None):
-            raise ValueError("name the classes, or the catalogue's data set that has them")
+            raise ValueError("the classes are unknown: set either classes or catalog")
         if self.values and self.colors:
-            raise ValueError("masks hold values or colours: give one of the two")
+            raise ValueError("values and colors exclude each other: set one of the two")
         for name in ("classes", "values", "colors"):
             given = getattr(self, name) or ()
             if len(set(given)) < len(given):
-                raise ValueError(f"{name} has something twice: each class has its own")
+                raise ValueError(f"{name} has a duplicate entry: give each class its own")
             if self.classes and given and len(given) != len(self.classes):
                 raise ValueError(f"{name} must have one for each of {len(self.classes)} classes")
             if len(given) > 254:
                 raise ValueError("a mask has at most 254 classes")
         both = {*(self.values or ()), *(self.colors or ())} & {*(self.unlabeled or ())}
         if both:
-            raise ValueError(f"{both.pop()} cannot be a class and unlabelled at once")
+            raise ValueError(f"{both.pop()} is both a class and in unlabeled: remove one")
         return self
 
 
@@ -203,7 +203,7 @@ class ChangeData(MaskedData):
             raise ValueError("before and after name the same images: correct one, or its ending")
         meanings = [*(self.values or ()), *self.unlabeled]
         if len(set(meanings)) < len(meanings):
-            raise ValueError("values and unlabelled must all differ")
+            raise ValueError("values and unlabeled must all differ")
         return self
 
 
@@ -226,11 +226,11 @@ class DetectionData(Section):
         "oriented ones are fitted to COCO's outlines",
     )
     classes: Names | None = Field(
-        None, description="class names by index; none: the catalogue's, or those of the COCO file"
+        None, description="class names by index; none: the catalog's, or those of the COCO file"
     )
-    images: str | None = Field(None, description="none: the catalogue's, or images/{part}")
+    images: str | None = Field(None, description="none: the catalog's, or images/{part}")
     annotations: str | None = Field(
-        None, description="none: the catalogue's, or what is found below the root"
+        None, description="none: the catalog's, or what is found below the root"
     )
     lists: str | None = Field(
         None,

@@ -34,7 +34,7 @@ class PlaceDesign(Section):
 
 
 class ChipCutting(Section):
-    """How chips are cut at the places (see `jlssd/chips/cut.py`)."""
+    """Settings of cutting chips at the places (see `jlssd/chips/cut.py`)."""
 
     mosaics: dict[str, Paths] = Field(
         min_length=1, description="of each season: COG, VRT or folders; any path that GDAL opens"
@@ -43,7 +43,7 @@ class ChipCutting(Section):
         (1, 2, 3), description="that are red, green and blue; of a single band all three are it"
     )
     size: Positive = Field(1024, description="pixels a side of a chip")
-    gsd: float = Field(0.75, gt=0, description="metres a pixel")
+    gsd: float = Field(0.75, gt=0, description="GSD in m/px")
     max_nodata: Share = Field(0.05, description="share of a chip without data, at most")
     max_cloud: Share = Field(0.3, description="share of a chip below cloud, at most")
 
@@ -52,7 +52,10 @@ class ChipCutting(Section):
     def _seasons_are_parts_of_names(cls, value: dict[str, Paths]) -> dict[str, Paths]:
         for season in value:
             if not season.strip() or {"/", "\0"} & set(season):
-                raise ValueError(f"{season!r} names no season: chips are called after it")
+                raise ValueError(
+                    f"{season!r} is no season's name: it becomes part of chip names, so / is not "
+                    "allowed"
+                )
         return value
 
 
@@ -77,7 +80,7 @@ class ChipQuality(Section):
 
 
 class Curation(Section):
-    """How redundant places are thinned (see `jlssd/curation/curate.py`)."""
+    """Settings of thinning redundant places (see `jlssd/curation/curate.py`)."""
 
     backbone: Network = Field(description="frozen; its class tokens say what looks alike")
     num_places: Positive = Field(description="places")

@@ -117,7 +117,7 @@ def _read_python(path: Path) -> dict[str, Any]:
 
 
 def _set_fields(config: BaseModel) -> dict[str, Any]:
-    """What somebody set; defaults are filled in after the overrides."""
+    """Return the fields that were set; defaults are filled in after the overrides."""
     return config.model_dump(exclude_unset=True) | {"task": getattr(config, "task", None)}
 
 

@@ -37,7 +37,7 @@ class Network(Section):
         None, description="what the weights were trained with, where their file does not say it"
     )
     gsd: float | None = Field(
-        None, gt=0, description="metres a pixel the weights were trained at, likewise"
+        None, gt=0, description="GSD in m/px the weights were trained at, likewise"
     )
     registers: int | None = Field(
         None, ge=0, description="register tokens; none: as many as the weights have"

@@ -13,7 +13,7 @@ from cgeartheye.config.training import PretrainingSchedule
 
 
 class Views(Section):
-    """What teacher and student see of a sample (see `pretraining/views/sampling.py`)."""
+    """Views of a sample for teacher and student (see `pretraining/views/sampling.py`)."""
 
     global_size: Positive = Field(224, description="pixels a side of the 2 global crops")
     global_area: Shares = Field((0.32, 1.0), description="share of the image that one covers")
@@ -168,7 +168,9 @@ class Pretraining(Run):
     @model_validator(mode="after")
     def _gsd_is_known(self) -> "Pretraining":
         if self.backbone.gsd is None:
-            raise ValueError("backbone.gsd is needed: metres a pixel of the images, about")
+            raise ValueError(
+                "backbone.gsd is not set: give the approximate GSD of the images in m/px"
+            )
         return self
 
     @model_validator(mode="after")

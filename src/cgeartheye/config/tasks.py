@@ -12,7 +12,7 @@ from cgeartheye.config.training import Training
 
 
 class SegmentationDecoder(Section):
-    """What turns feature maps into classes."""
+    """Decoder of feature maps into classes."""
 
     kind: Literal["upernet", "light"] = "upernet"
     layers: tuple[int, ...] | None = Field(
@@ -35,7 +35,7 @@ class SegmentationDecoder(Section):
 
 
 class ChangeDecoder(Section):
-    """What turns feature maps of two dates into changed and unchanged."""
+    """Decoder of feature maps of two dates into changed and unchanged."""
 
     kind: Literal["ban", "light"] = "ban"
     layers: tuple[int, ...] | None = Field(
@@ -72,8 +72,10 @@ class ChangeDecoder(Section):
 
 
 class DetectionDecoder(Section):
-    """What turns feature maps into boxes: a query detector, DINO (Zhang et al. 2022), or a dense
-    one that learns from few images in minutes, to which only the first three fields matter.
+    """Decoder of feature maps into boxes.
+
+    A query detector, DINO (Zhang et al. 2022), or a dense one that learns from few images in
+    minutes, to which only the first three fields matter.
     """
 
     kind: Literal["dino", "light"] = "dino"
@@ -119,7 +121,7 @@ class DetectionDecoder(Section):
 
 
 class SlidingWindow(Section):
-    """How an image larger than the network's input is predicted."""
+    """Prediction of an image larger than the network's input."""
 
     overlap: float = Field(1 / 3, ge=0, lt=1, description="share of a window's side")
     batch_size: Positive = Field(8, description="windows a forward pass")
@@ -144,7 +146,7 @@ class FeatureCache(Section):
 
 
 class TaskRun(Run):
-    """What the runs of all tasks have."""
+    """Fields of the runs of all tasks."""
 
     backbone: Backbone
     training: Training = Training()

@@ -1,4 +1,4 @@
-"""What every training has, of a task or of a backbone."""
+"""Fields of every training, of a task or of a backbone."""
 
 from typing import Literal
 

@@ -37,7 +37,7 @@ _Array = npt.NDArray[Any]
 
 
 class Header(NamedTuple):
-    """What a file says of its image before a pixel is decoded: pixels, and bits a band."""
+    """Header of an image file, read before a pixel is decoded: pixels, and bits a band."""
 
     width: int
     height: int
@@ -45,10 +45,10 @@ class Header(NamedTuple):
 
 
 class Georeference(NamedTuple):
-    """Where on Earth an image lies.
+    """Georeference of an image.
 
     Attributes:
-        crs: the file's own reference system, `EPSG:32633` or, where it has no code, WKT.
+        crs: the file's own CRS, `EPSG:32633` or, where it has no code, WKT.
         geometry: its outline as a GeoJSON geometry, longitude and latitude (WGS 84), cut at the
             antimeridian.
     """
@@ -111,7 +111,7 @@ def read_georeference(path: Path) -> Georeference | None:
     """Read where an image lies, from its transform or its ground control points.
 
     Returns:
-        None where the file has no reference system.
+        None where the file has no CRS.
 
     Raises:
         UserError: a missing or unreadable file.

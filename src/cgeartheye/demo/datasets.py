@@ -1,4 +1,4 @@
-"""What the demo learns from and maps, cut out of its world: chips, patches, pairs, boxes."""
+"""Data of the demo, cut out of its world: chips, patches, pairs, boxes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,11 +45,11 @@ SHOWN = 210  # of that as the network sees it: its patches are as large as house
 YARD = 252  # pixels a side of what objects are learned from: ships are half as long
 FOUND_CLASSES = ("aeroplane", "ship", "storage tank")  # of OBJECTS
 LATER = "EPSG:32651", 0.6, (3.0, -2.0)
-"""How the later scene is delivered: reference system (turned by 4 degrees), m a pixel, m off."""
+"""How the later scene is delivered: CRS (turned by 4 degrees), m a pixel, m off."""
 
 
 def north_of(world: World) -> Square:
-    """What is tested and mapped: the third of a world that nothing but chips is learned from."""
+    """Return the tested and mapped third of a world, from which only chips are learned."""
     return 0, 0, world.size, world.size - held_out_from(world.size)
 
 
@@ -160,7 +160,7 @@ def _write_enlarged(path: Path, picture: Image.Image, square: Square) -> None:
 
 
 def deliver(source: Path, path: Path) -> Path:
-    """Write a scene in another reference system, at another resolution and displaced."""
+    """Write a scene in another CRS, at another resolution and displaced."""
     crs, gsd, (east, north) = LATER
     with rasterio.open(source) as file:
         moved = Affine.translation(east, north) @ file.transform

@@ -45,18 +45,24 @@ def read_aoi(path: Path, scene: AnyScene) -> Aoi:
     """Read the polygons of a vector file (GeoPackage, Shapefile, GeoJSON, ...).
 
     Raises:
-        UserError: a file that is missing, unreadable, has no reference system or no polygon that
-            touches the scene; or a scene that is on no map.
+        UserError: a file that is missing, unreadable, has no CRS or no polygon that
+            touches the scene; or a scene that is not georeferenced.
     """
     if scene.crs is None:
-        raise UserError(f"{scene.name} is on no map, so {path} cannot be laid over it")
+        raise UserError(
+            f"{scene.name} is not georeferenced, so {path} cannot be applied to it: name its CRS "
+            "with --crs EPSG:CODE"
+        )
     try:
         with warnings.catch_warnings(action="ignore"):
             frame = geopandas.read_file(path)
     except (DataSourceError, OSError) as error:
         raise UserError(f"{path} cannot be read as vectors: {error}") from error
     if not isinstance(frame, geopandas.GeoDataFrame) or frame.crs is None:
-        raise UserError(f"{path} has no reference system, so it cannot be laid over a scene")
+        raise UserError(
+            f"{path} has no CRS, so it cannot be applied to a scene: set one with ogr2ogr -a_srs "
+            "EPSG:CODE"
+        )
     on_map = frame.geometry.to_crs(scene.crs.to_wkt())
     polygons = on_map[on_map.geom_type.isin(["Polygon", "MultiPolygon"])]
     to_pixels = (~scene.transform).to_shapely()

@@ -40,7 +40,7 @@ class Pair(Protocol):
 
 @dataclass(frozen=True)
 class Registration:
-    """What was measured.
+    """Measured shift between two dates.
 
     Attributes:
         rows: pixels of the first date by which the second one lies further down.
@@ -86,7 +86,7 @@ class Registration:
         if self.together:
             agree = f"{self.squares} squares measured together"
         if not self.reliable:
-            return f"note: the dates are left as they lie: no shift between them is sure ({agree})"
+            return f"co-registration skipped: no reliable shift found ({agree})"
         size = f"{self.rows:+.2f} rows, {self.columns:+.2f} columns"
         meters = np.hypot(self.rows * ground[1], self.columns * ground[0])
         does = "moved back" if self.applied else "left as it is"

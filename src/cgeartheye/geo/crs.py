@@ -35,7 +35,7 @@ def utm_epsg(lon: float, lat: float) -> int:
 
 @functools.lru_cache(maxsize=16)
 def transformer(source: CRS, target: CRS) -> Transformer:
-    """Return the way from one reference system to another, x (or longitude) first.
+    """Return the way from one CRS to another, x (or longitude) first.
 
     Raises:
         pyproj.exceptions.ProjError: there is none.
@@ -56,7 +56,7 @@ def meters_per_pixel(transform: Affine, crs: CRS, x: float, y: float) -> tuple[f
         Metres from one column, and from one row, to the next; 0 where the place is not on Earth.
 
     Raises:
-        pyproj.exceptions.ProjError: the reference system has no place on Earth.
+        pyproj.exceptions.ProjError: the CRS has no place on Earth.
     """
     pixels = [(x - _STEP, y), (x + _STEP, y), (x, y - _STEP), (x, y + _STEP)]
     eastings, northings = zip(*(transform @ pixel for pixel in pixels), strict=True)

@@ -1,4 +1,4 @@
-"""Where a scene lies and how large its pixels are on the ground."""
+"""Position of a scene, and the size of its pixels on the ground."""
 
 import math
 import warnings
@@ -18,11 +18,11 @@ from cgeartheye.utils.errors import UserError
 
 
 class Place(NamedTuple):
-    """Where a scene lies.
+    """Position of a scene.
 
     Attributes:
         transform: from pixels (column, row of their upper left corners) to the map.
-        crs: its reference system; none if the scene is not on a map.
+        crs: its CRS; none if the scene is not georeferenced.
         ground: metres on the ground from one column, and from one row, to the next.
     """
 
@@ -32,13 +32,13 @@ class Place(NamedTuple):
 
 
 def georeference_of(file: DatasetReader) -> tuple[Affine, CRS | None]:
-    """Return a raster's transform and reference system, or those of its ground control points.
+    """Return a raster's transform and CRS, or those of its ground control points.
 
     Args:
         file: an open raster.
 
     Returns:
-        From pixels to the map, the identity if nothing is known; and the reference system, if any.
+        From pixels to the map, the identity if nothing is known; and the CRS, if any.
     """
     points, crs = file.gcps
     if file.crs is None and points:
@@ -53,7 +53,7 @@ def placement_of(file: DatasetReader) -> dict[str, Any] | None:
         file: an open raster.
 
     Returns:
-        Its reference system, and its transform or its ground control points as they are; none if
+        Its CRS, and its transform or its ground control points as they are; none if
         it lies nowhere.
     """
     points, crs = file.gcps
@@ -70,25 +70,25 @@ def locate(
     Args:
         file: an open raster.
         name: of the scene, for messages.
-        crs: the reference system of a scene that does not name its own.
-        ground: metres a pixel, of a scene that is not on a map; measured from the map otherwise.
+        crs: the CRS of a scene that does not name its own.
+        ground: m/px, of a scene that is not georeferenced; measured from the map otherwise.
 
     Raises:
-        UserError: the scene has no reference system and none is given, nor the size of its pixels.
+        UserError: the scene has no CRS and none is given, nor the size of its pixels.
     """
     transform, own = georeference_of(file)
     if own is None and crs is not None:
         try:
             own = CRS.from_user_input(crs)
         except CRSError as error:
-            raise UserError(f"{crs} is no reference system: write it as EPSG:32650") from error
+            raise UserError(f"{crs} is no CRS: write it as EPSG:32650") from error
     if own is None or transform.is_identity:
         if ground is None:
-            lacks = "no reference system" if own is None else "no place on its map"
+            lacks = "no CRS" if own is None else "no place on its map"
             way = "name it with --crs EPSG:CODE, or " if own is None else ""
             raise UserError(
-                f"{name} has {lacks}: {way}give the size of its pixels in metres with "
-                "--input-gsd (the map is then on no map either)"
+                f"{name} has {lacks}: {way}give the size of its pixels in metres with --input-gsd "
+                "(the map is then not georeferenced either)"
             )
         return Place(transform, None if transform.is_identity else own, (ground, ground))
     if ground is not None:
@@ -97,13 +97,13 @@ def locate(
 
 
 def pixel_size(path: Path) -> float | None:
-    """Return metres a pixel of an image file, the mean of its sides; none if it is on no map."""
+    """Return the GSD of an image file in m/px, the mean of its sides, if it is georeferenced."""
     place = place_of(path)
     return place and sum(place.ground) / 2
 
 
 def place_of(path: Path) -> Place | None:
-    """Return where an image file lies; none if it is on no map."""
+    """Return where an image file lies; none if it is not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -120,7 +120,7 @@ def _measure(
     try:
         ground = meters_per_pixel(transform, crs, width / 2, height / 2)
     except ProjError as error:
-        raise UserError(f"{name}: its reference system has no place on Earth: {error}") from error
+        raise UserError(f"{name}: its CRS has no place on Earth: {error}") from error
     if not all(math.isfinite(size) and size > 0 for size in ground):
-        raise UserError(f"{name} lies beyond the bounds of its reference system {crs.to_string()}")
+        raise UserError(f"{name} is beyond the bounds of its CRS {crs.to_string()}")
     return ground

@@ -18,13 +18,13 @@ from cgeartheye.geo.coregister import Registration, find_shift
 from cgeartheye.geo.reader import Bools, Bytes, Scene, Span, open_scene
 from cgeartheye.geo.vrt import file_signature
 from cgeartheye.geo.warp import WarpedScene, footprint, pixel_grid_at, warp_to
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import log_info, warn
 from cgeartheye.utils.errors import UserError
 
 
 @dataclass(frozen=True)
 class PairScene:
-    """What two dates both cover, with the face of a `Scene`.
+    """Area that two dates both cover, with the interface of a `Scene`.
 
     It has data where both dates have, and is 0 in all channels elsewhere.
 
@@ -76,7 +76,7 @@ class PairScene:
 
     @property
     def crs(self) -> CRS | None:
-        """Of the first date; none if both are on no map."""
+        """Of the first date; none if both are not georeferenced."""
         return self.before.crs
 
     @property
@@ -91,7 +91,7 @@ class PairScene:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells its pixels and dates from others', for JSON."""
+        """Return values that distinguish its pixels and dates from others', for JSON."""
         found = self.registration
         return {
             "before": file_signature(self.before.files),
@@ -102,7 +102,7 @@ class PairScene:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of the dates, for JSON."""
+        """Return the facts of the dates, for JSON."""
         dates = [
             {
                 "date": date,
@@ -174,13 +174,13 @@ def open_pair(
         bands: counted from 1, that are red, green and blue.
         stretch: values that become 0 and 255; none: those of each date by itself.
         crs: of a date that names none.
-        ground: metres a pixel, of dates that are on no map.
+        ground: m/px, of dates that are not georeferenced.
         dates: what to call them; none: the date in a file's tags, or else its name.
         registered: measure how the second is displaced against the first, and move it back.
 
     Raises:
         UserError: what `open_scene` raises, dates that do not overlap, or of which one or both
-            are on no map and they cannot lie on each other.
+            are not georeferenced and they cannot lie on each other.
     """
     first, second = (open_scene(inputs, bands, stretch, crs, ground) for inputs in (before, after))
     rows, columns = _common(first, second)
@@ -193,7 +193,7 @@ def open_pair(
     if not registered:
         return pair
     found = find_shift(pair)
-    log_info(found.sentence(pair.ground))
+    (log_info if found.reliable else warn)(found.sentence(pair.ground))
     if found.applied:
         pair = pair.shifted(found.rows, found.columns)
     return replace(pair, registration=found)
@@ -204,22 +204,22 @@ def _common(first: Scene, second: Scene) -> tuple[Span, Span]:
     if (first.crs is None) != (second.crs is None):
         lost, placed = (first, second) if first.crs is None else (second, first)
         raise UserError(
-            f"{lost.name} is on no map but {placed.name} is: name its reference system with "
-            "--crs EPSG:CODE"
+            f"{lost.name} is not georeferenced but {placed.name} is: name its CRS with --crs "
+            "EPSG:CODE"
         )
     sizes = [(scene.width, scene.height) for scene in (first, second)]
     if first.crs is None and sizes[0] != sizes[1]:
         (w, h), (wide, high) = sizes
         raise UserError(
-            f"{first.name} has {w} x {h} pixels and {second.name} {wide} x {high}: on no map, "
-            "both dates must have the same size"
+            f"{first.name} has {w} x {h} pixels and {second.name} {wide} x {high}: without "
+            "georeferencing both dates must have the same size"
         )
     try:
         covered = footprint(second, pixel_grid_at(first))
     except ProjError as error:
         raise UserError(
-            f"no way leads from the reference system of {second.name} to that of {first.name}: "
-            "bring one to the other with gdalwarp -t_srs"
+            f"there is no transformation from the CRS of {second.name} to that of {first.name}: "
+            "warp one to the other with gdalwarp -t_srs"
         ) from error
     shared = shapely.box(0, 0, first.width, first.height).intersection(covered)
     left, top, right, bottom = shared.bounds if not shared.is_empty else (0.0,) * 4
@@ -238,9 +238,9 @@ def _common(first: Scene, second: Scene) -> tuple[Span, Span]:
 def _tell_doubts(first: Scene, second: Scene, dates: tuple[str, str]) -> None:
     """Say what may be a mistake, but need not."""
     if [path.resolve() for path in first.files] == [path.resolve() for path in second.files]:
-        log_info(f"note: both dates are {first.name}: nothing can have changed")
+        warn(f"both dates are {first.name}, in which nothing can have changed: check the paths")
     elif all(map(_DAY.fullmatch, dates)) and dates[0] > dates[1]:
-        log_info(f"note: the first date, {dates[0]}, is later than the second, {dates[1]}")
+        warn(f"the first date, {dates[0]}, is later than the second, {dates[1]}: check their order")
 
 
 def _date(scene: Scene) -> str:

@@ -1,4 +1,4 @@
-"""How far two images of the same ground are displaced against each other."""
+"""Displacement of two images of the same ground against each other."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 
 class Shift(NamedTuple):
-    """How far the content of the second image lies from where it is in the first.
+    """Displacement of the content of the second image from that of the first.
 
     Attributes:
         rows: pixels further down.

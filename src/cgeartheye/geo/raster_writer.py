@@ -47,7 +47,7 @@ def replacing_raster(
             yield unfinished
         except SystemError:  # what rasterio makes of an error of GDAL without a number
             raise OSError("GDAL gives no reason") from None
-        with catch_warnings(action="ignore"):  # an image may be on no map
+        with catch_warnings(action="ignore"):  # an image may not be georeferenced
             _check(unfinished, right)
 
 

@@ -42,7 +42,7 @@ class Scene:
         width: pixels.
         height: pixels.
         transform: from pixels to the map.
-        crs: none if the scene is not on a map.
+        crs: none if the scene is not georeferenced.
         ground: metres from one column, and from one row, to the next.
         bands: that are red, green and blue.
         all_valid: whether every pixel has data by its header and its type.
@@ -77,12 +77,12 @@ class Scene:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells its pixels from others', for JSON."""
+        """Return values that distinguish its pixels from others', for JSON."""
         return {"scenes": file_signature(self.files)}
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of it besides its place, for JSON."""
+        """Return the facts besides its position, for JSON."""
         return {"bands": self.bands, "stretch": self.stretch}
 
     def read(self, rows: Span, columns: Span) -> tuple[Bytes, Bools | None]:
@@ -183,11 +183,11 @@ def open_scene(
         stretch: values that become 0 and 255 where a band has more than 8 bits. None: the 1st and
             99th percentile of the scene, over the chosen bands together.
         crs: of a scene that names none, `EPSG:32650`.
-        ground: metres a pixel, of a scene that is on no map.
+        ground: m/px, of a scene that is not georeferenced.
 
     Raises:
         UserError: files that are missing, damaged or do not go together, a band that is not
-            there, complex values, or no reference system.
+            there, complex values, or no CRS.
     """
     paths = find_rasters(inputs)
     source, name = build_mosaic_vrt(paths), str(paths[0])

@@ -29,7 +29,7 @@ def write_vectors(
     """Write polygons in the format of the file's ending; whole or not at all.
 
     Args:
-        frames: at least one, of the same columns and reference system; one is held at a time. A
+        frames: at least one, of the same columns and CRS; one is held at a time. A
             geometry may be none.
         path: where to. GeoJSON is in longitude and latitude (RFC 7946).
         folder: on the same disk, for the unfinished file; none: that of `path`.
@@ -101,7 +101,7 @@ def _write_by_gdal(
     batches = (batch for table in chain([head], tables) for batch in table.to_batches())
     code = first.crs.to_epsg() if first.crs else None
     crs = f"EPSG:{code}" if code else first.crs and first.crs.to_wkt()
-    with warnings.catch_warnings(action="ignore"):  # a scene may be on no map
+    with warnings.catch_warnings(action="ignore"):  # a scene may not be georeferenced
         pyogrio.write_arrow(
             pyarrow.RecordBatchReader.from_batches(head.schema, batches),
             path,

@@ -34,7 +34,7 @@ _GDAL_TYPES = {
 
 @dataclass(frozen=True)
 class _Tile:
-    """What a mosaic must know of one of its files."""
+    """Properties of one file of a mosaic."""
 
     path: Path
     width: int
@@ -73,7 +73,7 @@ def build_mosaic_vrt(paths: Sequence[Path]) -> str:
     last that has data is seen. What no file covers has no data.
 
     Raises:
-        UserError: files of other reference systems, pixel sizes, bands or types than the first.
+        UserError: files of other CRSs, pixel sizes, bands or types than the first.
     """
     if len(paths) == 1:
         return str(paths[0])
@@ -115,11 +115,14 @@ def _check_like(first: _Tile, other: _Tile) -> None:
     """Refuse a file that does not fit the mosaic of the first."""
     if not first.crs or not other.crs:
         path = other.path if first.crs else first.path
-        raise UserError(f"{path} has no reference system, so it cannot be part of a mosaic")
+        raise UserError(
+            f"{path} has no CRS, so it cannot be part of a mosaic: set one with gdal_edit.py "
+            "-a_srs EPSG:CODE"
+        )
     if rasterio.crs.CRS.from_wkt(first.crs) != rasterio.crs.CRS.from_wkt(other.crs):
         raise UserError(
-            f"{other.path} has another reference system than {first.path}: map them one by one, "
-            "or bring them to one with gdalwarp -t_srs"
+            f"{other.path} has another CRS than {first.path}: map them one by one, or warp them "
+            "to one CRS with gdalwarp -t_srs"
         )
     if first.types != other.types:
         raise UserError(f"{other.path} has other bands or types than {first.path}: map it alone")
@@ -192,7 +195,7 @@ def vrt_dataset(
         height: pixels.
         bands: their XML.
         transform: from pixels to the map; the identity: not said.
-        crs: as WKT; none if it is on no map.
+        crs: as WKT; none if it is not georeferenced.
         tags: metadata.
     """
     head = f"<SRS>{escape(crs)}</SRS>" if crs else ""

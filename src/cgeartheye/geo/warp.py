@@ -1,4 +1,4 @@
-"""A scene as it is seen on the grid of another, whatever its own grid and reference system."""
+"""A scene as it is seen on the grid of another, whatever its own grid and CRS."""
 
 import functools
 import itertools
@@ -27,7 +27,7 @@ class PixelGrid(NamedTuple):
 
     Attributes:
         transform: from pixels to the map.
-        crs: of the map; none if both scenes are on no map.
+        crs: of the map; none if both scenes are not georeferenced.
     """
 
     transform: Affine
@@ -51,7 +51,7 @@ def _apply(transform: Affine, x: Places, y: Places) -> tuple[Places, Places]:
 
 @functools.lru_cache(maxsize=8)
 def _around_the_world(crs: CRS | None) -> float:
-    """How much x grows on the way around the world along any parallel; 0: the map is no such."""
+    """Return the growth of x around the world along any parallel; 0: not such a map."""
     if crs is None:
         return 0.0
     lon, lat = np.array([[10.0, 11.0, 100.0, 101.0] * 2, [0.0] * 4 + [50.0] * 4])
@@ -129,7 +129,7 @@ class WarpedScene:
         return np.asarray(means.round() * inside, np.uint8), inside
 
     def _places(self, rows: Span, columns: Span) -> tuple[Places, Places]:
-        """Where the middles of the grid's pixels lie in the scene's pixels, x and y."""
+        """Return the centers of the grid's pixels in pixels of the scene, x and y."""
         i, down, v = _around(rows)
         j, across, u = _around(columns)
         knots = np.meshgrid(across, down)
@@ -184,7 +184,7 @@ def footprint(scene: Scene, grid: PixelGrid) -> shapely.Geometry:
     """Return what a scene covers, in a grid's pixels; everything if not all of it has a place.
 
     Raises:
-        pyproj.exceptions.ProjError: no way leads from one reference system to the other.
+        pyproj.exceptions.ProjError: no way leads from one CRS to the other.
     """
     share = np.linspace(0, 1, _BORDER)[:-1]
     none, all_ = np.zeros_like(share), np.ones_like(share)
@@ -206,7 +206,7 @@ def _around(span: Span) -> tuple[Ints, Places, Places]:
 
 
 def _among_averages(places: Places, inside: Bools, factor: int, length: int) -> tuple[Places, Span]:
-    """Where places inside the scene lie among some of its averages, and which these are."""
+    """Return positions among some averages of the scene of places inside it, and which averages."""
     count = -(-length // factor)
     among = (places / factor - 0.5).clip(0, count - 1)
     first = int(among[inside].min())

@@ -1,4 +1,4 @@
-"""What a detector finds in overlapping windows becomes one list: each object once, and whole.
+"""Detections of overlapping windows merged into one list: each object once, and whole.
 
 Windows overlap by the largest object and a margin. The middles of the overlaps cut the image into
 zones, one a window, and an object whose centre lies in a zone is whole in that zone's window. So a
@@ -114,7 +114,7 @@ class Tiling:
 
 @dataclass
 class _Window:
-    """What stays of a window, in pixels of the image."""
+    """Kept detections of a window, in pixels of the image."""
 
     preds: Detections
     cut: Tensor

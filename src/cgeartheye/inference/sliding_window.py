@@ -93,7 +93,7 @@ def count_windows(height: int, width: int, side: int, overlap: float) -> int:
 
 
 class Encoded(NamedTuple):
-    """What was made of the windows of an image before.
+    """Features of the windows of an image, encoded before.
 
     Attributes:
         windows: `[n, ...]`, in the order of `cut_windows`; it may lie on the disk.

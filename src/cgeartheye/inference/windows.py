@@ -28,7 +28,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class InterpWeights(NamedTuple):
-    """Where pixels of one grid lie in another: between `low` and `high`, the share `weight` on."""
+    """Positions of one grid's pixels in another: between `low` and `high`, at `weight`."""
 
     low: Ints
     high: Ints
@@ -199,7 +199,7 @@ def axes(scene: AnyScene, gsd: float | None) -> tuple[Axis, Axis]:
 
     Args:
         scene: to be mapped.
-        gsd: metres a pixel of the model; none: the scene's pixels as they are.
+        gsd: m/px of the model; none: the scene's pixels as they are.
     """
     return (
         Axis(scene.height, _resize(scene.height, scene.ground[1], gsd)),
@@ -214,7 +214,7 @@ def make_grid(
 
     Args:
         scene: to be mapped.
-        gsd: metres a pixel of the model; none: the scene's pixels as they are.
+        gsd: m/px of the model; none: the scene's pixels as they are.
         window: pixels a side.
         overlap: least share of a window that its neighbour covers too.
         classes: how many.
@@ -249,7 +249,7 @@ def _band(columns: Axis, scene: Span, across: tuple[int, ...], window: int) -> C
 
 
 def _cell_starts(length: int, window: int) -> tuple[int, ...]:
-    """Where the windows of cells start; the last is moved in, so that it sees no more than data."""
+    """Return the starts of the windows of cells; the last is moved in to see only data."""
     return tuple(min(start, max(0, length - window)) for start in range(0, length, window))
 
 

@@ -38,7 +38,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Dropped:
-    """What a step drops for one reason.
+    """Chips that a step drops for one reason.
 
     Attributes:
         step: design, cut, quality, curate or pack.
@@ -79,8 +79,8 @@ def _balance(path: Path) -> Any:
         return json_object(path.read_bytes())["balance"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{path} is damaged or missing: delete it and give the same command again, which "
-            "curates once more"
+            f"{path} is damaged or missing: delete it and run the same command again, which "
+            "repeats the curation"
         ) from error
 
 
@@ -104,7 +104,7 @@ def facts_of(
         "places by number of seasons": {str(n): seasons[n] for n in sorted(seasons)},
         "bytes": int(pc.sum(table["bytes"]).as_py()),
         "pixels a side": sorted(set(table["height"].to_pylist()) | set(table["width"].to_pylist())),
-        "metres a pixel": config.cut.gsd,
+        "GSD in m/px": config.cut.gsd,
         "longitude and latitude": {"from": [west, south], "to": [east, north]},
         "columns": table.column_names,
         "fingerprint": store.fingerprint,

@@ -84,7 +84,7 @@ def build(config: Jlssd) -> None:
     try:
         held = lock(folder / ".lock")
     except BlockingIOError as error:
-        raise UserError(f"another build works in {folder}: wait for it") from error
+        raise UserError(f"another build is running in {folder}: wait for it to finish") from error
     with held:
         write_text(folder / "config.yaml", to_yaml(config))
         ledger = Ledger(folder)
@@ -201,7 +201,7 @@ def _pack(config: Jlssd, folder: Path) -> bool:
     path, store = folder / PACKED, folder / STORE
     if not (path.is_file() and read_part(path).equals(chosen)):
         if store.exists():
-            log_info(f"note: {store} holds other chips and is made anew")
+            log_info(f"{store} holds other chips: it is made anew")
             shutil.rmtree(store)
         write_table(path, chosen)
     show_packed(store, pack.pack(path, store, Settings(), workers=config.workers))

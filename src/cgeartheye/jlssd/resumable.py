@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, replacing, write_json
 from cgeartheye.utils.state import json_object
@@ -187,7 +187,7 @@ class Ledger:
             files = {str(name): str(digest) for name, digest in entry["files"].items()}
             is_same = entry["key"] == key
         except (ValueError, KeyError, AttributeError):
-            log_info(f"note: {path} is damaged: the step {step} is done again")
+            warn(f"{path} is damaged: step {step} runs again")
             return False
         return is_same and all(
             (self._folder / name).is_file() and digest_of(self._folder / name) == digest

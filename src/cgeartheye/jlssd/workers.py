@@ -51,8 +51,8 @@ def spread(
             yield from _finished(running)
     except BrokenProcessPool as error:
         raise UserError(
-            "a process was ended from outside, perhaps for want of memory: give the same command "
-            "again with fewer --workers"
+            "a worker process was killed, perhaps for lack of memory: run the same command again "
+            "with fewer --workers"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

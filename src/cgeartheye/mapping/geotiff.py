@@ -97,11 +97,11 @@ class RawRaster:
 
 @dataclass(frozen=True)
 class RasterStyle:
-    """What a GeoTIFF of the map says besides its bytes.
+    """Metadata of a GeoTIFF of the map.
 
     Attributes:
         transform: from pixels to the map.
-        crs: none if the scene is on no map.
+        crs: none if the scene is not georeferenced.
         classes: names by value.
         colors: by value.
         tags: any others.

@@ -49,7 +49,7 @@ class MapJob:
 
     @property
     def transform(self) -> Affine:
-        """From the map's pixels (those of the scene, or cells) to its reference system."""
+        """From the map's pixels (those of the scene, or cells) to its CRS."""
         rows, columns = self.grid.cell
         return self.scene.transform @ Affine.scale(columns, rows)
 

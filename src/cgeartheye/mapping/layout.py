@@ -7,7 +7,7 @@ from cgeartheye.inference.merge_boxes import largest_object, required_overlap
 from cgeartheye.inference.windows import Grid, axes, make_grid, make_object_grid
 from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.predictor import Detector, Predictor
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import warn
 
 _ENLARGED = 4  # times; beyond, somebody may have mistaken the scene
 _MOST_OVERLAP = 0.5  # share of a window, for the objects of the training; more costs much
@@ -47,9 +47,10 @@ def lay_object_grid(detector: Detector, scene: AnyScene, options: Options) -> Gr
     _warn_if_enlarged(grid, scene, gsd)
     if share > grid.overlap:
         safe = largest_object(grid.overlap, side) * pixel
-        log_info(
-            f"note: windows of {side * pixel:.0f} m overlap by {grid.overlap * side * pixel:.0f} m:"
-            f" of objects that reach farther than {safe:.0f} m some may be found in pieces"
+        warn(
+            f"windows of {side * pixel:.0f} m overlap by {grid.overlap * side * pixel:.0f} m: "
+            f"objects larger than {safe:.0f} m may be found in pieces: a model with larger "
+            "windows finds them whole"
         )
     return grid
 
@@ -58,7 +59,7 @@ def _warn_if_enlarged(grid: Grid, scene: AnyScene, gsd: float | None) -> None:
     enlarged = grid.columns.model / grid.columns.scene
     if enlarged > _ENLARGED:
         own = f"{scene.ground[0]:.3g}"
-        log_info(
-            f"note: the scene's pixels of {own} m are enlarged {enlarged:.0f} times to the "
-            f"model's {gsd:.3g} m; --gsd {own} shows them to the model as they are"
+        warn(
+            f"the scene's {own} m/px are resampled {enlarged:.0f} times finer, to the model's "
+            f"{gsd:.3g} m/px; set --gsd {own} to keep them"
         )

@@ -126,6 +126,6 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path) ->
         if begun.get(name) != now.get(name):
             was, is_now = (json.dumps(s.get(name))[:120] for s in (begun, now))
             raise UserError(
-                f"{place} was begun with {name} = {was}, now it is {is_now}: say the same, or use "
+                f"{place} was begun with {name} = {was}, not {is_now}: use the same value, or "
                 "another folder"
             )

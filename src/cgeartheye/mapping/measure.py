@@ -17,13 +17,13 @@ from cgeartheye.mapping.polygonize import Reals, on_map
 
 
 class Size(NamedTuple):
-    """How large objects are on the ground, and how they lie.
+    """Sizes of objects on the ground, and their headings.
 
     Attributes:
         length: metres along the longer axis, `[n]`.
         width: metres along the other.
         heading: of the longer axis, degrees clockwise from true north, 0..180; none if the scene
-            is on no map.
+            is not georeferenced.
     """
 
     length: Reals

@@ -1,4 +1,4 @@
-"""What a user may ask of a map."""
+"""Options of a map."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ from cgeartheye.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """How a scene is mapped.
+    """Options of the mapping of a scene.
 
     Attributes:
-        gsd: metres a pixel that the model sees; none: what it was trained with, or, if that is
+        gsd: m/px that the model sees; none: what it was trained with, or, if that is
             not known, the scene's pixels as they are.
         overlap: least share of a window that its neighbour covers too, 0..0.9.
         bands: counted from 1, that are red, green and blue.
@@ -20,7 +20,7 @@ class Options:
             percentile of the scene.
         aoi: a vector file; outside of its polygons there is no data.
         crs: of a scene that names none, `EPSG:32650`.
-        input_gsd: metres a pixel of a scene that is on no map.
+        input_gsd: m/px of a scene that is not georeferenced.
         probabilities: whether those of all classes are written too.
         vector_format: endings of the files of polygons: gpkg, parquet, geojson, fgb.
         batch_size: windows at a time, at most.
@@ -49,18 +49,24 @@ class Options:
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= 0.9:
-            raise UserError(f"--overlap {self.overlap}: it is a share, 0 to 0.9")
+            raise UserError(f"--overlap {self.overlap} is out of range: give a share of 0 to 0.9")
         for name, size, meant in (
             ("--gsd", self.gsd, "a pixel"),
             ("--input-gsd", self.input_gsd, "a pixel"),
             ("--max-object-size", self.max_object_size, "the largest object"),
         ):
             if size is not None and not 0 < size < float("inf"):
-                raise UserError(f"{name} {size}: it is the size of {meant} in metres")
+                raise UserError(
+                    f"{name} {size} is out of range: give the size of {meant} in metres, above 0"
+                )
         if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
-            raise UserError(f"--score-threshold {self.score_threshold}: it is 0 to 1")
+            raise UserError(
+                f"--score-threshold {self.score_threshold} is out of range: give 0 to 1"
+            )
         for ending in self.vector_format:
             if ending not in FORMATS:
-                raise UserError(f"--vector-format {ending}: it is one of {', '.join(FORMATS)}")
+                raise UserError(
+                    f"--vector-format {ending} is unknown: give one of {', '.join(FORMATS)}"
+                )
         if self.stretch and not self.stretch[0] < self.stretch[1]:
-            raise UserError(f"--stretch {self.stretch}: it is two rising values")
+            raise UserError(f"--stretch {self.stretch} does not rise: give the lower value first")

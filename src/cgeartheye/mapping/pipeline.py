@@ -132,7 +132,7 @@ class Mapper:
         return np.pad(strip, ((0, 0), (0, missing[0]), (0, missing[1]))) if any(missing) else strip
 
     def _lefts(self, top: int, band: ColumnStrip) -> list[int]:
-        """Where the windows start that any wanted pixel depends on."""
+        """Return the starts of the windows that any wanted pixel depends on."""
         if self._reader.all_wanted:
             return list(band.starts)
         grid = self._grid

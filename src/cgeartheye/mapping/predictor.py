@@ -22,11 +22,11 @@ class Model(Protocol):
 
     @property
     def gsd(self) -> float | None:
-        """Metres a pixel that it was trained with, if known."""
+        """GSD in m/px that it was trained with, if known."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of the model."""
 
 
 class Predictor(Model, Protocol):
@@ -53,7 +53,7 @@ class Detector(Model, Protocol):
 
     @property
     def max_object_size(self) -> float | None:
-        """How far the largest object of its training reaches, in pixels, if known.
+        """Size of the largest object of its training set in pixels, if known.
 
         The longer side of a horizontal box, the diagonal of an oriented one.
         """

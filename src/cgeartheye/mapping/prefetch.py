@@ -209,7 +209,7 @@ def cut(span: Span, size: int) -> list[Span]:
 
 
 def _reduce(span: Span, source: int, model: int) -> tuple[InterpWeights, int]:
-    """Where pixels lie among averages of whole pixels, and how many are averaged."""
+    """Return positions of pixels among averages of whole pixels, and how many are averaged."""
     factor = max(1, round(source / model))
     return taps(span, source / model / factor, -(-source // factor)), factor
 

@@ -77,7 +77,7 @@ def map_scene(
     _check_fit(predictor, options)
     names = tuple(predictor.classes)
     if len(names) > 255:
-        raise UserError(f"the model has {len(names)} classes: a map has room for 255")
+        raise UserError(f"the model has {len(names)} classes, but a map holds 255 at most")
     if not colors:
         colors = distinct_colors(len(names)) if after is None else change_colors(len(names))
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
@@ -109,7 +109,7 @@ def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options
         return open_pair(scenes, after, *asked, options.date_labels, options.coregister)
     if options.coregister or options.date_labels:
         raise UserError(
-            "--coregister and --date-labels are for two dates: name them --before and --after"
+            "--coregister and --date-labels need two dates: name them with --before and --after"
         )
     return open_scene(scenes, *asked)
 
@@ -214,7 +214,7 @@ def _settings(
 
 
 def _finished(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
-    """What `map.json` holds, if the map is there and was made with these settings.
+    """Return the content of `map.json`, if the map is there and was made with these settings.
 
     Raises:
         UserError: the folder holds another map, or one that is not to be gone on with.

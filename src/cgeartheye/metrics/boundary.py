@@ -1,4 +1,4 @@
-"""Where the classes of a map meet, and how many of these pixels two maps have in common."""
+"""Pixels where the classes of a map meet, and how many of them two maps share."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What is measured of classes: sums of integers, which add up exactly over any processes."""
+"""Metrics of classes: sums of integers, which add up exactly over any processes."""
 
 from collections.abc import Sequence
 
@@ -112,7 +112,7 @@ class _Sums:
 
 
 class ClassificationMetrics(_Sums):
-    """What is measured of a classifier of whole images.
+    """Metrics of a classifier of whole images.
 
     Attributes:
         confusion: the confusion matrix.
@@ -197,7 +197,7 @@ class ClassificationMetrics(_Sums):
 
 
 class SegmentationMetrics(_Sums):
-    """What is measured of a classifier of pixels.
+    """Metrics of a classifier of pixels.
 
     Attributes:
         confusion: the confusion matrix of the pixels.
@@ -226,7 +226,7 @@ class SegmentationMetrics(_Sums):
 
     @property
     def boundary_f1(self) -> Array:
-        """How well the classes' boundaries agree, `[K]`, 0..1; NaN for one that has none.
+        """Return the agreement of the classes' boundaries, `[K]`, 0..1; NaN for one that has none.
 
         The harmonic mean of the share of predicted boundary pixels that lie within 3 pixels of a
         true one of their class, and of the share of true ones that lie so near to a predicted one
@@ -281,7 +281,7 @@ class SegmentationMetrics(_Sums):
 
 
 class ChangeMetrics(_Sums):
-    """What is measured of a detector of change.
+    """Metrics of a detector of change.
 
     Attributes:
         confusion: the confusion matrix of the pixels; 0 is unchanged, 1 changed.

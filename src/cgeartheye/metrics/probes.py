@@ -1,4 +1,4 @@
-"""How good features are by themselves: nearest neighbours and linear probes, on arrays."""
+"""Quality of features by themselves: nearest neighbours and linear probes, on arrays."""
 
 import warnings
 

@@ -55,7 +55,7 @@ class ViewBatch:
 
 @dataclass(frozen=True)
 class Origins:
-    """Where V * B crops come from, view by view; on the CPU.
+    """Source of V * B crops, view by view; on the CPU.
 
     Attributes:
         images: int64 `[V * B]`, index in the store.

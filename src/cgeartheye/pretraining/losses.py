@@ -1,4 +1,4 @@
-"""What teacher and student are compared by.
+"""Losses that compare teacher and student.
 
 DINO (Caron et al. 2021) compares class tokens of different views, iBOT (Zhou et al. 2022) masked
 patches, both by the cross-entropy between the teacher's targets and the student's logits; KoLeo

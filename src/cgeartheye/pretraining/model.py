@@ -15,7 +15,7 @@ from cgeartheye.pretraining.heads import ProjectionHead
 
 
 class Seen(NamedTuple):
-    """What a branch makes of crops; parts that no loss needs are none, or empty.
+    """Outputs of a branch for crops; parts that no loss needs are none, or empty.
 
     Attributes:
         classes: class tokens `[V * B, C]`.

@@ -1,4 +1,4 @@
-"""What changes from step to step: learning rate, weight decay, momentum, temperature."""
+"""Values that change from step to step: learning rate, weight decay, momentum, temperature."""
 
 from collections.abc import Callable
 

@@ -25,7 +25,7 @@ from cgeartheye.utils.errors import UserError
 
 
 class Features(NamedTuple):
-    """What a teacher makes of B images.
+    """Features of B images from a teacher.
 
     Attributes:
         images: float32 `[B, D]`, pooled features or class tokens; `[B, D, h, w]`, what is pooled,
@@ -70,8 +70,8 @@ class FrozenTeacher:
         network = settings.backbone
         if network.weights is None and weights_file(network) is None:
             raise UserError(
-                f"teacher.backbone.weights is not set, and a random {network.name} has nothing to "
-                "teach: name its weights file (or random, if that is meant)"
+                f"teacher.backbone.weights is not set: name the weights file of {network.name}, "
+                "or random for random weights"
             )
         built = backbone.build(
             Backbone(**network.model_dump(), tuning="frozen"), settings.image_size

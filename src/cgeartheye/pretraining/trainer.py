@@ -28,7 +28,7 @@ from cgeartheye.training.optimizer import adamw, set_rates
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.samplers import derive_seed
 from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import Bar, bar, log_info
+from cgeartheye.utils.console import Bar, bar, log_info, warn
 from cgeartheye.utils.errors import UserError
 
 SKIPPED = 5  # steps in a row whose loss is not finite
@@ -38,7 +38,7 @@ BACKBONE = "model.safetensors"  # the teacher's, in each checkpoint and in the r
 
 @dataclass
 class Position:
-    """How far a pre-training is; see `checkpoint.Position`.
+    """Position of a pre-training; see `checkpoint.Position`.
 
     Attributes:
         store: fingerprint of the images.
@@ -118,12 +118,12 @@ class Pretrainer:
         widths = distillation.widths if distillation else (0, 0)
         student, built = build_branch(config, widths)
         for note in built.notes:
-            log_info(f"note: {note}")
+            log_info(f"backbone: {note}")
         teacher, _ = build_branch(config, widths)
         teacher.load_state_dict(student.state_dict())
         if config.start_from:
             continue_from(config.start_from, student, teacher, self.losses)
-            log_info(f"note: student, teacher and heads from {config.start_from}")
+            log_info(f"student, teacher and heads from {config.start_from}")
         self.normalization = built.normalization
         self.loader = Loader(
             store,
@@ -171,9 +171,9 @@ class Pretrainer:
         teacher = FrozenTeacher(settings, self.store, precision, data.workers, self.device)
         own, size = SIZES.get(self.config.backbone.name), teacher.backbone.embed_dim
         if own is not None and own.width > size:
-            log_info(
-                f"note: the student is wider ({own.width} channels) than its teacher ({size}): it "
-                "can learn no more than the teacher knows"
+            warn(
+                f"the student is wider ({own.width} channels) than its teacher ({size}), which "
+                "limits it: use a larger teacher or a smaller student"
             )
         if settings.view == "image":
             teacher.see_images(self.store.fingerprint, self.run.folder.parent / "features")
@@ -240,7 +240,7 @@ class Pretrainer:
             self.meter.add({"loss": total, **losses}, self.global_batch)
         else:
             self.position.skipped += 1
-            log_info(f"note: the loss of step {step} is not finite: the step was skipped")
+            warn(f"the loss of step {step} is not finite: the step was skipped")
         self.optimizer.zero_grad(set_to_none=True)
         self.position.step += 1
 
@@ -303,7 +303,7 @@ class Pretrainer:
         position.collapsed += 1
         if position.collapsed >= PATIENCE:
             raise UserError(
-                f"collapse by step {position.step}: {how}; lower training.lr or "
+                f"the features collapsed by step {position.step} ({how}): lower training.lr or "
                 "objective.teacher_temperature, or raise objective.koleo_weight; the checkpoints "
                 f"before are in {self.run.checkpoints}"
             )

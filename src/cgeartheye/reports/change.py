@@ -1,4 +1,4 @@
-"""What was measured of a detector of change, laid out as `report.html`."""
+"""Report of a detector of change, written as `report.html`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What was measured of a detector, laid out as `report.html`."""
+"""Report of a detector, written as `report.html`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache

@@ -243,7 +243,7 @@ def _area_of(
     text: str,
     below: bool,
 ) -> _Area:
-    """Where to write: above the topmost corner of a box or below the lowest, in the picture."""
+    """Return the place of a name, above the top corner of a box or below the lowest."""
     corners = sorted((y * _FINE, x * _FINE) for x, y in outline)
     y, x = corners[-1 if below else 0]
     left, top, right, bottom = paper.textbbox((0, 0), text, font)

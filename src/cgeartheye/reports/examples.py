@@ -19,7 +19,7 @@ UNKNOWN: Color = (96, 96, 96)  # what is not labelled
 
 @dataclass(frozen=True)
 class Example:
-    """What was tested.
+    """Tested example.
 
     Attributes:
         images: one, or that of each date, uint8 `[H, W, 3]`.

@@ -1,4 +1,4 @@
-"""What was measured of a model, laid out: as `report.html` and for the terminal."""
+"""Report of a model of scenes: as `report.html` and for the terminal."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What was measured of a model that classifies pixels, laid out as `report.html`."""
+"""Report of a model that classifies pixels, written as `report.html`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How aeroplanes are drawn: swept wings, engines, tailplane, fuselage and fin."""
+"""Drawing of aeroplanes: swept wings, engines, tailplane, fuselage and fin."""
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ def _swept(
     rear_tip: Reals,
     tip: Reals,
 ) -> Reals:
-    """How much of each pixel a pair of wings covers, about: 1 inside, 0 from half a pixel outside.
+    """Return about the share of each pixel that wings cover: 0 from half a pixel outside.
 
     Args:
         u: `[P]` pixels along the heading.

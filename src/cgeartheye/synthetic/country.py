@@ -39,7 +39,7 @@ _NODATA = -9999
 
 @dataclass(frozen=True)
 class Country:
-    """How large a country is.
+    """Size of a country.
 
     Attributes:
         kilometers: a side of the country, all of which has land cover and elevation.

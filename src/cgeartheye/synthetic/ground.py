@@ -1,4 +1,4 @@
-"""What lies at each pixel of the world: material, height, slope, paint; and how it is drawn."""
+"""Material, height, slope and paint at each pixel of the world; and their drawing."""
 
 import math
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ from rasterio.features import rasterize
 from cgeartheye.synthetic.materials import LEVEL_OF, Material
 from cgeartheye.synthetic.shapes import Boxes, Floats, Ints, Pixels, pixels_of
 
-GSD = 0.75  # metres a pixel
+GSD = 0.75  # m/px
 
 Reals = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -114,7 +114,7 @@ class Ground:
 
 
 def coverage(pixels: Pixels, boxes: Boxes) -> Reals:
-    """How much of each pixel its box covers, `[P]` 0..1."""
+    """Return the share of each pixel that its box covers, `[P]` 0..1."""
     a, b = boxes.half[pixels.box].T
     share = 1.0
     for place, half in ((pixels.u, a), (pixels.v, b)):

@@ -78,7 +78,7 @@ class Cell:
 
     @cached_property
     def extent(self) -> Floats:
-        """How far it reaches from its centre along and across its heading, `[2]` pixels."""
+        """Reach from its center along and across its heading, `[2]` pixels."""
         return np.asarray(np.abs(self.to_local(self.outline)).max(0))
 
     def to_local(self, points: Floats) -> Floats:
@@ -102,7 +102,7 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Where everything lies, before anything is drawn.
+    """Layout of everything, before anything is drawn.
 
     Attributes:
         size: pixels a side.

@@ -1,4 +1,4 @@
-"""What the ground is made of, and how it looks in each season."""
+"""Materials of the ground, and their appearance in each season."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -14,7 +14,7 @@ _Span = tuple[_Color, _Color]  # the two ends between which a tint mixes
 
 
 class Material(IntEnum):
-    """What one pixel of the ground is made of: finer than land cover."""
+    """Material of one pixel of the ground: finer than land cover."""
 
     WHEAT = 0
     RAPE = 1
@@ -44,7 +44,7 @@ class Material(IntEnum):
 
 @dataclass(frozen=True)
 class Appearance:
-    """How a material looks.
+    """Appearance of a material.
 
     Attributes:
         cover: its class of `LAND_COVER`.

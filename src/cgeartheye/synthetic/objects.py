@@ -34,7 +34,7 @@ class Roof(IntEnum):
 
 
 class Kind(IntEnum):
-    """What moves."""
+    """Moving things."""
 
     CAR = 0
     TRUCK = 1

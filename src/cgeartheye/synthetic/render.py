@@ -16,7 +16,7 @@ _SHADOW_STEPS = 6  # 2**6 pixels: as far as the highest building throws its shad
 
 @dataclass(frozen=True)
 class Light:
-    """How the sun and the air are when a picture is taken.
+    """Sun and air of the moment when a picture is taken.
 
     Attributes:
         azimuth: of the sun, degrees clockwise from north.
@@ -87,7 +87,7 @@ def render(ground: Ground, season: str, light: Light, rng: np.random.Generator) 
 
 
 def _sunlight(ground: Ground, season: str, light: Light) -> Reals:
-    """How bright the sun lights each pixel, `[H, W]`; with the sky 1 on level ground."""
+    """Return the brightness of the sun on each pixel, `[H, W]`; with the sky 1 on level ground."""
     azimuth, elevation = math.radians(light.azimuth), math.radians(light.elevation)
     east, south = math.sin(azimuth), -math.cos(azimuth)  # towards the sun: right and down
     height = ground.height.astype(np.float32)
@@ -103,7 +103,7 @@ def _sunlight(ground: Ground, season: str, light: Light) -> Reals:
 
 
 def _shadow(height: Reals, east: float, south: float, rise: float) -> Reals:
-    """How deep in shadow each pixel lies, metres `[H, W]`.
+    """Return the depth of shadow at each pixel, metres `[H, W]`.
 
     After step k, `roof` holds for each pixel the highest of what stands in the 2^(k + 1) pixels
     towards the sun, less what the sun's ray has risen on the way there.

@@ -14,7 +14,7 @@ from cgeartheye.synthetic.shapes import Bools, Boxes, Floats, Ints
 
 @dataclass(eq=False)
 class Sketch:
-    """What is known of a world while its parts are drawn one after the other.
+    """State of a world while its parts are drawn one after the other.
 
     Attributes:
         plan: where everything lies.

@@ -91,7 +91,7 @@ class World:
         return self._pictures[season, date]
 
     def land_cover(self, date: int = 1) -> Bytes:
-        """What is drawn at each pixel, uint8 `[H, W]`, indices into `LAND_COVER`.
+        """The class drawn at each pixel, uint8 `[H, W]`, indices into `LAND_COVER`.
 
         What moves and containers count as what they stand on; a shadow changes nothing.
         """

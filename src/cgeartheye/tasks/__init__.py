@@ -1,1 +1,1 @@
-"""What is learned: a backbone, a decoder, a loss, and what is measured."""
+"""Tasks: a backbone, a decoder, a loss, and metrics."""

@@ -1,4 +1,4 @@
-"""What tasks whose decoder sees feature maps of several layers have in common."""
+"""Common part of tasks whose decoder sees feature maps of several layers."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext

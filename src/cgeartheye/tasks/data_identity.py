@@ -1,4 +1,4 @@
-"""What a run learns from, so that it never goes on with other data than it began with."""
+"""Identity of a run's data, so that it never goes on with other data than it began with."""
 
 import hashlib
 import json
@@ -70,8 +70,8 @@ def _read(path: Path) -> Identity | None:
         return None
     except (OSError, ValueError, TypeError, KeyError, AssertionError, RecursionError) as error:
         raise UserError(
-            f"{path} is damaged, so whether the data are still the same cannot be told: delete it "
-            "to go on all the same"
+            f"{path} is damaged, so it cannot be checked whether the data have changed: delete it "
+            "to continue anyway"
         ) from error
     checked: Identity = before
     return checked

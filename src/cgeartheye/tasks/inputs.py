@@ -1,4 +1,4 @@
-"""What a trained model predicts: images in files or in memory."""
+"""Inputs of a trained model: images in files or in memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ class Input:
 
     @property
     def image_names(self) -> list[str]:
-        """How messages call the images."""
+        """Return the name of the images in messages."""
         return [str(one) if isinstance(one, Path) else self.name for one in self.images]
 
     @property

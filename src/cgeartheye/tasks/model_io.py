@@ -41,7 +41,7 @@ class Model:
         classes: names by index.
         tensors: by name in the task.
         backbone_fingerprint: of the weights beneath, or none if they are among the tensors.
-        gsd: metres a pixel of what the network saw in training, if known.
+        gsd: m/px of what the network saw in training, if known.
         max_object_size: diagonal of the largest object, in pixels of that; of detectors only.
         score_threshold: at which a detector's boxes agreed best with the truth, 0..1, if tested.
     """
@@ -58,7 +58,7 @@ class Model:
 
 @dataclass(frozen=True)
 class TestResult:
-    """What a test found.
+    """Result of a test.
 
     Attributes:
         figures: in percent.

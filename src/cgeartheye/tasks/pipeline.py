@@ -1,4 +1,4 @@
-"""What differs between tasks, behind one contract."""
+"""Contract behind which tasks differ."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from cgeartheye.utils.console import bar
 
 
 class TaskPipeline(ABC):
-    """How the model of a config is fed, tested and used.
+    """Pipeline of a task: its model is fed, tested and used.
 
     A command makes one and passes it on: the data are indexed once, when they are first asked for.
     A task is a `training.trainer.Task` and an `nn.Module` with `backbone`, `decoder`, `classes`.
@@ -51,7 +51,7 @@ class TaskPipeline(ABC):
 
     @abstractmethod
     def gsd(self) -> float | None:
-        """Return metres a pixel of what the network sees, if the images or the config tell."""
+        """Return the GSD in m/px of what the network sees, if images or config have it."""
 
     def facts(self) -> Mapping[str, float | None]:
         """Return what else of the data `model.json` holds, for mapping."""
@@ -197,7 +197,7 @@ class TaskPipeline(ABC):
 
     @property
     def tested_part(self) -> str:
-        """What the part that is tested is called."""
+        """Name of the part that is tested."""
         data = self.config.data
         if data.test not in (None, data.val):
             return f"test part ({data.test})"

@@ -1,4 +1,4 @@
-"""Where the batches of a task come from: files, or features that were encoded once."""
+"""Sources of a task's batches: files, or features that were encoded once."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from cgeartheye.training.feature_cache import Encoder, Stored, cached
 from cgeartheye.training.loaders import FileSource, Source
 from cgeartheye.training.samplers import derive_seed, test_order
 from cgeartheye.training.trainer import autocast
-from cgeartheye.utils.console import bar, log_info
+from cgeartheye.utils.console import bar, warn
 
 WeightsMetadata = Mapping[str, object]
 
@@ -130,8 +130,8 @@ class SourceFactory:
         rows = *shape, *task.encoded_shape
         size = 2 * math.prod(rows) / 1e9
         if size > config.cache.budget_gb:
-            log_info(
-                f"note: the features of {what} take {size:,.1f} GB, more than "
+            warn(
+                f"the features of {what} take {size:,.1f} GB, more than "
                 f"cache.budget_gb={config.cache.budget_gb:g}: they are computed anew each time"
             )
             return files

@@ -39,7 +39,7 @@ POSITION = "position.json"
 
 
 class Position(Protocol):
-    """How far a training is: a dataclass of what JSON can hold.
+    """Position of a training: a dataclass of what JSON can hold.
 
     Attributes:
         step: optimizer steps done.

@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from cgeartheye.training import distributed
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock, write_json
 
@@ -86,7 +86,7 @@ def _is_whole(path: Path, shape: tuple[int, ...], dtype: Stored) -> bool:
             return True
     except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError):
         pass  # numpy reads the head of a file as Python
-    log_info(f"note: the features in {path} are damaged: they are encoded again")
+    warn(f"the features in {path} are damaged: they are encoded again")
     path.unlink(missing_ok=True)
     return False
 

@@ -1,4 +1,4 @@
-"""Where batches come from: image files, or features that were encoded before."""
+"""Sources of batches: image files, or features that were encoded before."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial

@@ -12,7 +12,7 @@ import cgeartheye
 from cgeartheye.config import Config, Pretraining, to_yaml
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import forget_after, latest
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import json_text, lock, write_text
 from cgeartheye.utils.state import json_object
@@ -72,7 +72,7 @@ class Run:
         path = self.folder / "config.yaml"
         text = to_yaml(config)
         if resume and path.exists() and _differ(path.read_text(encoding="utf-8"), text):
-            log_info(f"note: the config differs from the one that {self.folder} began with")
+            warn(f"the config differs from the one that {self.folder} began with")
         write_text(path, text)
         if config.training.tensorboard:
             try:
@@ -89,7 +89,7 @@ class Run:
             self._locked = lock(self.folder / ".lock")
         except BlockingIOError as error:
             raise UserError(
-                f"another training is at work in {self.folder}: name another --work-dir"
+                f"another training is running in {self.folder}: name another --work-dir"
             ) from error
 
     def forget_after(self, step: int) -> None:
@@ -150,8 +150,8 @@ def read_history(folder: Path) -> list[Record]:
         except (ValueError, KeyError):
             damaged += number < len(lines)
     if damaged:
-        log_info(
-            f"note: {damaged} of the {len(lines)} lines of {path} are damaged and left out: the "
-            "curves of the report have gaps, the model is not touched"
+        warn(
+            f"{damaged} of the {len(lines)} lines of {path} are damaged and skipped: the report's "
+            "curves have gaps, the model is unaffected"
         )
     return records

@@ -44,7 +44,7 @@ class Metrics(Protocol):
 
 
 class Task(Protocol):
-    """What the loop knows of a task, which is an `nn.Module` besides."""
+    """Interface of a task as the loop sees it, which is an `nn.Module` besides."""
 
     monitor: str  # the figure whose highest value marks the best model
 
@@ -63,7 +63,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on and what is evaluated on, with the samples a process and batch."""
+    """Training and evaluation data, with the samples a process and batch."""
 
     train: Source
     train_batch: int
@@ -73,7 +73,7 @@ class Data:
 
 @dataclass
 class Position:
-    """How far a training is; see `checkpoint.Position`.
+    """Position of a training; see `checkpoint.Position`.
 
     Attributes:
         samples: in the training data.

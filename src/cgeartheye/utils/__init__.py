@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, messages on the console, fonts."""
+"""Basics that every room uses: errors, files, messages on the console, fonts."""

@@ -34,8 +34,8 @@ def refuse_allocation(path: Path | str, needed: int, what: str) -> None:
         size = 0
     if needed > RATIO * size:
         raise UserError(
-            f"{path} has {size:,} bytes and claims {what}, which would take {needed / 1e9:.1f} GB: "
-            "it is damaged, write it again"
+            f"{path} has {size:,} bytes but declares {what}, which would take {needed / 1e9:.1f} "
+            "GB: it is damaged, write it again"
         )
 
 

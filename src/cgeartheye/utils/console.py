@@ -28,7 +28,7 @@ _muted: ContextVar[bool] = ContextVar("muted", default=False)
 
 
 class Row(Protocol):
-    """Where a bar is drawn."""
+    """Place where a bar is drawn."""
 
     def update(self, done: int, total: int, more: str, left: timedelta) -> None:
         """Draw what is done of the total, a text, and how much time is left."""

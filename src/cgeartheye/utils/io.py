@@ -103,7 +103,7 @@ def _is_gone(path: Path, computer: str, process: int) -> bool:
 
 
 def _computer() -> str:
-    """What numbers of processes are unique in: a computer, or a container on it."""
+    """Return the scope in which process ids are unique: a computer or a container."""
     space = Path("/proc/self/ns/pid")
     text = platform.node() + (os.readlink(space) if space.is_symlink() else "")
     return f"{zlib.crc32(text.encode()):08x}"

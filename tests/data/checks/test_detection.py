@@ -1,4 +1,4 @@
-"""The doctor of boxes: one planted fault after another, and a clean bill for what is clean."""
+"""The check of boxes: one planted fault after another, and a clean bill for what is clean."""
 
 import io
 import json
@@ -274,7 +274,7 @@ def test_images_that_coco_does_not_name_are_told(clean):
     assert finding.examples[0] == "images/train/1.png"
 
 
-def test_without_anything_to_look_at_the_doctor_refuses(tmp_path):
+def test_without_anything_to_look_at_the_check_refuses(tmp_path):
     with pytest.raises(UserError, match=r"correct data\.root"):
         check(tmp_path / "no")
     with pytest.raises(UserError, match="no annotations of the part 'train'"):

@@ -1,4 +1,4 @@
-"""The doctor: one planted fault after another, and a clean bill for what is clean."""
+"""The check: one planted fault after another, and a clean bill for what is clean."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Change data: pairs of dates with known masks, and the doctor's word on every planted fault."""
+"""Change data: pairs of dates with known masks, and a finding for every planted fault."""
 
 import shutil
 from pathlib import Path

@@ -262,7 +262,7 @@ def test_categories_that_nothing_has_need_no_class(tmp_path):
     assert load_detection_parts(config(tmp_path)).classes == CLASSES
 
 
-def test_the_catalogue_knows_classes_and_places(tmp_path):
+def test_the_catalog_knows_classes_and_places(tmp_path):
     write_data(tmp_path / "DIORR", "dior")
     for path in (tmp_path / "DIORR").rglob("*.xml"):
         text = path.read_text().replace("Plane", "airplane")

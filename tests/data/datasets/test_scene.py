@@ -100,7 +100,7 @@ def test_a_list_and_a_folder_may_be_mixed(listed, make_folders):
 
 
 @pytest.mark.parametrize("spelling", ["NWPU_RESISC45", "NWPU-RESISC45", "RESISC45"])
-def test_the_catalogue_knows_classes_and_other_spellings_of_the_root(
+def test_the_catalog_knows_classes_and_other_spellings_of_the_root(
     tmp_path, spelling, make_folders
 ):
     make_folders(tmp_path / spelling, {"wetland": 2, "airplane": 2})
@@ -278,7 +278,7 @@ def test_every_problem_is_counted_and_the_first_is_told(listed):
     with (listed / "val.txt").open("a") as file:
         file.write("nonsense\n")
     fails(
-        r"val\.txt:4.*\(and 1 more: `cgeartheye check` tells all\)",
+        r"val\.txt:4.*\(and 1 more: `cgeartheye check` lists all\)",
         listed,
         train="train.txt",
         val="val.txt",

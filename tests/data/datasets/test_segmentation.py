@@ -124,7 +124,9 @@ def test_each_pixel_of_a_jpeg_takes_the_nearest_colour(tmp_path):
     assert np.array_equal(read_mask(tmp_path / "mask.jpg", legend(colors=COLORS)), blocks)
 
     Image.fromarray(blocks).save(tmp_path / "mask.jpg")
-    with pytest.raises(UserError, match=r"mask\.jpg is a JPEG, which blurs values: save it as PNG"):
+    with pytest.raises(
+        UserError, match=r"mask\.jpg is a JPEG, whose compression changes values: save it as PNG"
+    ):
         read_mask(tmp_path / "mask.jpg", legend())
 
 
@@ -223,7 +225,7 @@ def test_published_data_sets():
     assert potsdam.colors[potsdam.classes.index("car")] == (255, 255, 0)
 
 
-def test_the_catalogue_reads_indices_and_published_colours(tmp_path):
+def test_the_catalog_reads_indices_and_published_colours(tmp_path):
     path = tmp_path / "mask.png"
 
     def read(catalog: str, pixels: list) -> list[int]:
@@ -245,13 +247,13 @@ def test_the_catalogue_reads_indices_and_published_colours(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"classes": None}, "name the classes"),
-        ({"catalog": "iSAID"}, "name the classes"),
-        ({"classes": ("a", "a")}, "something twice"),
+        ({"classes": None}, "set either classes or catalog"),
+        ({"catalog": "iSAID"}, "set either classes or catalog"),
+        ({"classes": ("a", "a")}, "duplicate entry"),
         ({"values": (0, 1)}, "one for each of 4"),
         ({"colors": COLORS[:3]}, "one for each of 4"),
         ({"values": (0, 1, 2, 3), "colors": COLORS}, "one of the two"),
-        ({"values": (0, 1, 2, 9), "unlabeled": (9,)}, "9 cannot be a class and unlabelled"),
+        ({"values": (0, 1, 2, 9), "unlabeled": (9,)}, "9 is both a class and in unlabeled"),
         ({"scale": (2.0, 1.0)}, "rising"),
         ({"classes": tuple(map(str, range(255)))}, "at most 254"),
     ],
@@ -402,7 +404,7 @@ def test_mistakes_are_told_in_one_sentence(tmp_path, make_pairs):
 
     shutil.copy(root / "val/Label/0.png", root / "val/Label/0.tif")
     assert "val/Label/0.png and val/Label/0.tif have the same stem" in refusal(root)
-    assert "(and 1 more: `cgeartheye check` tells all)" in refusal(root)
+    assert "(and 1 more: `cgeartheye check` lists all)" in refusal(root)
 
     for path in (root / "val" / "Img").iterdir():
         path.unlink()

@@ -1,4 +1,4 @@
-"""The catalogue against the published facts."""
+"""The catalog against the published facts."""
 
 import pytest
 

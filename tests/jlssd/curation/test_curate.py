@@ -57,7 +57,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(**changes: object) -> Curation:
     network = Network(name="tiny", weights="random", gsd=1.0, layer_scale=1.0)
-    values = {"keep": 20, "image_size": 56, "clusters": (12, 3), "duplicates": 0.9999}
+    values = {"num_places": 20, "image_size": 56, "clusters": (12, 3), "dedup_threshold": 0.9999}
     return Curation(backbone=network, **{**values, **changes})
 
 
@@ -193,7 +193,7 @@ def test_more_than_there_are(
     )
     assert done is not None
     assert done.kept.sum() == 62
-    assert "500 places were to be kept, there are 62" in " ".join(capsys.readouterr().out.split())
+    assert "num_places=500 is more than the 62" in " ".join(capsys.readouterr().out.split())
 
 
 def test_backbone_of_a_config_or_of_weights(tmp_path: Path) -> None:

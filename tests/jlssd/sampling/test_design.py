@@ -287,7 +287,7 @@ def test_mistakes_are_told(country: Country, tmp_path: Path) -> None:
     lost = tmp_path / "lost.geojson"
     frame = geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)])
     frame.to_file(tmp_path / "lost.shp")
-    with pytest.raises(UserError, match="has no reference system"):
+    with pytest.raises(UserError, match="has no CRS"):
         make(regions=tmp_path / "lost.shp")
     frame.set_crs(4326).to_file(lost)
     with pytest.raises(UserError, match="no column 'province'"):
@@ -304,7 +304,7 @@ def test_mistakes_are_told(country: Country, tmp_path: Path) -> None:
     write(scaled, country.heights, country.height_place, 4326)
     with rasterio.open(scaled, "r+") as file:
         file.scales = (0.1,)
-    with pytest.raises(UserError, match=r"scaled\.tif holds values times 0\.1 plus 0"):
+    with pytest.raises(UserError, match=r"scaled\.tif stores scaled values \(scale 0\.1, offset 0"):
         make(height=(str(scaled),))
     with pytest.raises(UserError, match=r"another pixel size .*: make one mosaic .* gdalbuildvrt"):
         make(height=(*inputs.cover, str(write_coarser(country, tmp_path / "coarser.tif"))))

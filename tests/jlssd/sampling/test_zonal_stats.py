@@ -235,7 +235,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
     values = patches(0, 50, 50)
     lost = write(tmp_path / "lost.tif", values, grid(8, 46, 0.002, 0.002), None)
-    with pytest.raises(UserError, match=r"lost\.tif has no reference system"):
+    with pytest.raises(UserError, match=r"lost\.tif has no CRS"):
         open_raster(find_source([str(lost)]))
     # Degrees in a system of metres: a lattice as fine as its pixels would have no end.
     wrong = write(tmp_path / "wrong.tif", values, grid(8, 46, 0.002, 0.002), 32633)

@@ -72,10 +72,14 @@ def test_the_config_comes_first_and_that_is_said(weights):
 @pytest.mark.parametrize(
     ("facts", "given", "told"),
     [
-        (WeightsMetadata(gsd=1), {}, "does not say its normalization: set backbone.normalization"),
-        (replace(FACTS, std=None), {}, "does not say its normalization"),
-        (replace(FACTS, gsd=None), {}, "does not say its gsd: set backbone.gsd"),
-        (WeightsMetadata(), {"normalization": Normalization()}, "does not say its gsd"),
+        (
+            WeightsMetadata(gsd=1),
+            {},
+            "does not record its normalization: set backbone.normalization",
+        ),
+        (replace(FACTS, std=None), {}, "does not record its normalization"),
+        (replace(FACTS, gsd=None), {}, "does not record its gsd: set backbone.gsd"),
+        (WeightsMetadata(), {"normalization": Normalization()}, "does not record its gsd"),
     ],
 )
 def test_weights_without_their_conditions_need_them_named(tmp_path, source, facts, given, told):
@@ -153,7 +157,7 @@ def test_compiles_every_block(monkeypatch):
 @pytest.mark.parametrize(("name", "size", "fix"), [("tiny", 500, "490 or 504"), ("tiny", 9, "14")])
 def test_an_image_size_that_does_not_divide(name, size, fix):
     with pytest.raises(
-        UserError, match=f"data.image_size={size} is no multiple .* set it to {fix}"
+        UserError, match=f"data.image_size={size} is not a multiple .* set it to {fix}"
     ):
         build(Backbone(name=name), size)
 

@@ -9,7 +9,13 @@ from cgeartheye.models.detection.position_encoding import box_positions, pixel_p
 
 def detector(oriented: bool = False, **changes: int) -> DINO:
     torch.manual_seed(0)
-    options = {"channels": 16, "queries": 12, "heads": 2, "hidden": 24, "denoising": 4} | changes
+    options = {
+        "channels": 16,
+        "queries": 12,
+        "heads": 2,
+        "ffn_dim": 24,
+        "num_dn_queries": 4,
+    } | changes
     return DINO(8, 3, coder_of(oriented), layers=(1, 2), **options)
 
 

@@ -1,1 +1,1 @@
-"""What can be wrong with a data set, found before training."""
+"""Checks of a data set, made before training."""

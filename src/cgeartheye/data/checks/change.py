@@ -1,4 +1,4 @@
-"""The doctor of change data: what `check_masks` looks for, and what two dates can have wrong."""
+"""Check of change data: that of `check_masks`, and of the two dates against each other."""
 
 from collections import defaultdict
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The doctor of detection data: looks at every image and box, and says all that is wrong."""
+"""Check of detection data: every image and box is read, and all problems are listed."""
 
 import math
 from collections.abc import Callable
@@ -36,7 +36,7 @@ SAME = 0.99  # IoU of boxes that are one object
 SMALL, LARGE = 32, 96  # COCO's limits, pixels a side of a square of the same area
 PATCH = 14  # pixels a side of what the published backbones see as one
 TINY = 8.0  # pixels: less than a patch of 14 shows
-TINY_SHARE = 0.05  # of the boxes, from which the doctor warns
+TINY_SHARE = 0.05  # of the boxes, from which the check warns
 RARE = 10  # boxes of a class in training
 BEYOND = 1.0  # pixels outside the image that are rounding
 

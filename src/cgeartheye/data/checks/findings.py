@@ -1,4 +1,4 @@
-"""What the doctors of all kinds of data say, and the findings that they share."""
+"""Findings that the checks of all kinds of data share."""
 
 import statistics
 from collections import defaultdict
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What the doctor says.
+    """Result of a check.
 
     Attributes:
         findings: in the order they were looked for.

@@ -1,4 +1,4 @@
-"""What the pixels of every file say, gathered by several processes."""
+"""Statistics of the pixels of every file, gathered by several processes."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ F = TypeVar("F")
 
 @dataclass(frozen=True)
 class ImageStats:
-    """What one image is.
+    """Statistics of one image.
 
     Attributes:
         width: in pixels.

@@ -1,4 +1,4 @@
-"""The doctor of scene data: looks at every list and image, and says all that is wrong."""
+"""Check of scene data: every list and image is read, and all problems are listed."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The doctor of segmentation data: looks at every image and mask, and says all that is wrong."""
+"""Check of segmentation data: every image and mask is read, and all problems are listed."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ _SIDE = 160  # pixels of each
 
 @dataclass(frozen=True)
 class MaskStats:
-    """What one mask is.
+    """Statistics of one mask.
 
     Attributes:
         width: in pixels.
@@ -67,7 +67,7 @@ class MaskStats:
 
 @dataclass(frozen=True)
 class Examined:
-    """What the pixels of a survey's files say.
+    """Statistics of the pixels of a survey's files.
 
     Attributes:
         facts: of each image that can be read.
@@ -96,7 +96,7 @@ def check_masks(
 
     Raises:
         UserError: there is no root, so nothing can be looked at, or values or colours do not fit
-            the catalogue's classes.
+            the catalog's classes.
     """
     found = survey_masks(data)
     seen = examine_files(found, data, progress)

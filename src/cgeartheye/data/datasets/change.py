@@ -53,7 +53,7 @@ def load_change_parts(data: ChangeData) -> ChangeParts:
     found = survey_pairs(data)
     refuse(found.problems)
     for note in found.notes:
-        log_info(f"note: {note}")
+        log_info(f"data: {note}")
     chips = {
         part: ChangeChips(found.root, samples, found.legend, data)
         for part, samples in found.parts.items()

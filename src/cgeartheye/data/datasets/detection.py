@@ -207,7 +207,7 @@ def load_detection_parts(data: DetectionData) -> DetectionParts:
     found = survey_boxes(data)
     refuse(found.problems)
     for note in found.notes:
-        log_info(f"note: {note}")
+        log_info(f"data: {note}")
     chips = {
         part: BoxChips(found.root, objects, found.classes, data, found.category_ids)
         for part, objects in found.parts.items()

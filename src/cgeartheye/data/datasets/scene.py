@@ -15,7 +15,7 @@ from cgeartheye.config import SceneData
 from cgeartheye.data.image_io import read_image
 from cgeartheye.data.index.scene import Entry, more, refuse, survey
 from cgeartheye.data.transforms.image import eval_transform, seeded, train_transform
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import warn
 
 
 class SceneChips(Dataset[dict[str, Any]]):
@@ -96,7 +96,7 @@ def load_parts(data: SceneData) -> SceneParts:
     found = survey(data)
     refuse(found.problems)
     if found.empty:
-        log_info(f"note: {found.empty[0]}{more(found.empty)} holds no image, so it is no class")
+        warn(f"{found.empty[0]}{more(found.empty)} holds no image, so it is no class")
     chips = {
         part: SceneChips(found.root, entries, found.classes, data)
         for part, entries in found.parts.items()

@@ -114,7 +114,7 @@ def load_segmentation_parts(data: SegmentationData) -> SegmentationParts:
     found = survey_masks(data)
     refuse(found.problems)
     for note in found.notes:
-        log_info(f"note: {note}")
+        log_info(f"data: {note}")
     chips = {
         part: SegmentationChips(found.root, samples, found.legend, data)
         for part, samples in found.parts.items()

@@ -23,7 +23,7 @@ _LISTS = ("images", "annotations", "categories")
 
 @dataclass(frozen=True)
 class CocoFile:
-    """What a COCO file says.
+    """Content of a COCO file.
 
     Attributes:
         categories: the id of each by its name, in the order of the file.

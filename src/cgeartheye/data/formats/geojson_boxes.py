@@ -110,7 +110,7 @@ def read_map_geojson(path: Path, image: Path, oriented: bool, faults: Faults) ->
     """Read a GeoJSON file of the objects in one image, as SpaceNet's, whose polygons lie on a map.
 
     Args:
-        path: the file; its reference system is WGS 84, or what its member `crs` names.
+        path: the file; its CRS is WGS 84, or what its member `crs` names.
         image: lies on a map too.
         oriented: whether a polygon becomes the smallest rectangle around it, or the box along the
             axes of the image.
@@ -145,7 +145,7 @@ def read_map_geojson(path: Path, image: Path, oriented: bool, faults: Faults) ->
     if to_pixels is None:
         faults.add(
             f"{path} and {image}",
-            "cannot be laid over each other: the image needs a reference system and a transform",
+            "cannot be laid over each other: the image needs a CRS and a transform",
         )
         return []
     boxes = corners_around([to_pixels(points) for _, _, points, _ in outlines], oriented)
@@ -191,7 +191,7 @@ def _pixel_corners(text: Any) -> tuple[float, ...] | None:
 
 
 def _crs_of(content: Mapping[str, Any]) -> str:
-    """Return the reference system that old GeoJSON names; WGS 84 where it does not."""
+    """Return the CRS that old GeoJSON names; WGS 84 where it does not."""
     try:
         return str(content["crs"]["properties"]["name"])
     except (KeyError, TypeError):

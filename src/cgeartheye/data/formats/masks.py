@@ -1,4 +1,4 @@
-"""What the pixels of a mask mean: mask files of every kind become class indices."""
+"""Meaning of the pixels of a mask: mask files of every kind become class indices."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -58,10 +58,10 @@ class Legend:
 
 
 def make_legend(data: SegmentationData) -> Legend:
-    """Return what a config and the catalogue say of the classes and their masks.
+    """Return what a config and the catalog say of the classes and their masks.
 
     Raises:
-        UserError: a value or colour of the config does not fit the catalogue's classes.
+        UserError: a value or colour of the config does not fit the catalog's classes.
     """
     known = MASKED[data.catalog] if data.catalog else None
     classes = data.classes or (known.classes if known else ())
@@ -150,8 +150,9 @@ def read_labels(path: Path, legend: Legend) -> tuple[Tensor, dict[str, int]]:
     if pixels.ndim == 2 and legend.of_value and not (lossy and legend.cut_lossy):
         if lossy:
             raise UserError(
-                f"{path} is a JPEG, which blurs values: save it as PNG, or give data.colors, such "
-                "as [[0, 0, 0], [255, 255, 255]], to have each pixel take the nearest"
+                f"{path} is a JPEG, whose compression changes values: save it as PNG, or give "
+                "data.colors, such as [[0, 0, 0], [255, 255, 255]], to have each pixel take the "
+                "nearest"
             )
         if (
             legend.cut_lossy

@@ -1,6 +1,6 @@
-"""What annotations are, and text files of DOTA and YOLO; XML is in `annotation_xml.py`.
+"""Annotations, and text files of DOTA and YOLO; XML is in `annotation_xml.py`.
 
-A mistake does not end the reading: it is noted with its file and line, so that the doctor can tell
+A mistake does not end the reading: it is noted with its file and line, so that the check can list
 all of them.
 """
 
@@ -253,7 +253,7 @@ def _is_yolo(columns: int) -> bool:
 def read_names(folders: Iterable[Path]) -> tuple[str, ...]:
     """Return the names of YOLO's class indices that a file beside the labels lists; none: ().
 
-    A catalogue's order is not taken for them: YOLO's files of DOTA have another.
+    A catalog's order is not taken for them: YOLO's files of DOTA have another.
 
     Args:
         folders: where it may be, the likeliest first.

@@ -42,7 +42,7 @@ class AnnotatedImage:
 
 @dataclass
 class Reading:
-    """What is gathered while the parts are read.
+    """Data gathered while the parts are read.
 
     Attributes:
         data: the section of the config.

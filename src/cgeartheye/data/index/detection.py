@@ -26,7 +26,7 @@ from cgeartheye.utils.errors import nearest
 
 @dataclass(frozen=True)
 class BoxSurvey:
-    """What was found.
+    """Result of a survey of boxes.
 
     Attributes:
         root: the folder that holds images and annotations.

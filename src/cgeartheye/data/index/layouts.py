@@ -1,4 +1,4 @@
-"""Where a folder of images and boxes, as everyone has it, keeps what.
+"""Layouts of folders of images and boxes that are in common use.
 
 VOC, COCO, YOLO, DOTA, DIOR, HRSC2016, FAIR1M, xView, SpaceNet, labelme, and what CVAT, Label Studio
 and Roboflow export: each has its own folders and its own names of the parts. What a config names
@@ -111,7 +111,7 @@ _FILES = (frozenset({".xml", ".txt"}), frozenset({".geojson"}), frozenset({".jso
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a config's images and boxes lie.
+    """Location of a config's images and boxes.
 
     Attributes:
         root: the folder that holds them, the config's or one below it.

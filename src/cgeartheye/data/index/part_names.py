@@ -1,4 +1,4 @@
-"""What the parts of a data set are called by others."""
+"""Names of the parts of a data set in common use."""
 
 from collections.abc import Callable, Iterator
 

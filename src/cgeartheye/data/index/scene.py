@@ -1,6 +1,6 @@
-"""What a config's scene data are, and everything that is wrong with how they are described.
+"""Scene data of a config, and everything that is wrong with their description.
 
-Training stops at the first problem and the doctor lists them all, so this page collects problems
+Training stops at the first problem and the check lists them all, so this page collects problems
 instead of raising them. It reads lists and folders, never a pixel.
 """
 
@@ -46,7 +46,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
+    """Result of a survey of scenes.
 
     Attributes:
         root: the folder that holds the images.
@@ -71,7 +71,7 @@ def refuse(problems: list[Problem]) -> None:
     """
     if problems:
         others = len(problems) - 1
-        hint = f" (and {others} more: `cgeartheye check` tells all)" if others else ""
+        hint = f" (and {others} more: `cgeartheye check` lists all)" if others else ""
         raise UserError(problems[0].sentence + hint)
 
 
@@ -108,7 +108,7 @@ def survey(data: SceneData) -> Survey:
     if data.classes:
         classes, source = data.classes, "data.classes"
     elif data.catalog:
-        classes, source = CATALOG[data.catalog].classes, f"the catalogue's {data.catalog}"
+        classes, source = CATALOG[data.catalog].classes, f"the catalog's {data.catalog}"
     elif lists:
         classes, source = _names_from_lists(root, lists, problems), "the lists' own folders"
     else:

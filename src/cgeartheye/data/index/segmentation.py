@@ -30,7 +30,7 @@ class Sample:
 
 
 class Folder(NamedTuple):
-    """Where images or masks are.
+    """Folder of images or masks.
 
     Attributes:
         pattern: a folder below the root, with `{part}` and `*`.
@@ -49,7 +49,7 @@ class Folder(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskSurvey:
-    """What was found.
+    """Result of a survey of masks.
 
     Attributes:
         root: the folder that holds images and masks.
@@ -72,7 +72,7 @@ def survey_masks(data: SegmentationData) -> MaskSurvey:
     """Find the images and masks that a config describes, going on past mistakes.
 
     Raises:
-        UserError: there is no root, or values or colours do not fit the catalogue's classes.
+        UserError: there is no root, or values or colours do not fit the catalog's classes.
     """
     known = MASKED[data.catalog] if data.catalog else None
     images = data.images or (known.images if known else "{part}/Img")

@@ -1,1 +1,1 @@
-"""What is done to images, masks and boxes alike."""
+"""Transforms of images, masks and boxes alike."""

@@ -23,7 +23,7 @@ from cgeartheye.jlssd.chips.worker import OF_PLACE, UNREADABLE, Job, Part, cut_p
 from cgeartheye.jlssd.resumable import OK, claim, digest_of, key_of, read_part, write_table
 from cgeartheye.jlssd.sampling.rasters import identity_of
 from cgeartheye.jlssd.workers import spread
-from cgeartheye.utils.console import bar, log_info
+from cgeartheye.utils.console import bar, log_info, warn
 from cgeartheye.utils.errors import UserError
 
 PART = 64  # places; what a kill costs each process at most
@@ -133,7 +133,9 @@ def _check_names(design: Path, places: pa.ChunkedArray, seasons: list[str]) -> N
     """Refuse places whose chips cannot be called after them and their season."""
     bad = pc.index(pc.fill_null(pc.match_substring_regex(places, r"[/\x00]"), True), True).as_py()
     if bad >= 0:
-        raise UserError(f"{design}, row {bad + 1}: {places[bad]} names no place: no / may be in it")
+        raise UserError(
+            f"{design}, row {bad + 1}: {places[bad]} is no name of a place: use a name without /"
+        )
     if pc.count_distinct(places).as_py() < len(places):
         raise UserError(f"{design} names a place twice: each needs a name of its own")
     # "a" in "b_c" and "a_b" in "c" are both "a_b_c".
@@ -142,8 +144,8 @@ def _check_names(design: Path, places: pa.ChunkedArray, seasons: list[str]) -> N
         names = pa.chunked_array([chunk for column in joined for chunk in column.chunks])
         if pc.count_distinct(names).as_py() < len(names):
             raise UserError(
-                f"{design} has two places whose chips would have one name, PLACE_SEASON: call the "
-                f"seasons otherwise ({', '.join(seasons)})"
+                f"{design} has two places whose chips would have one name, PLACE_SEASON: rename "
+                f"the seasons ({', '.join(seasons)})"
             )
 
 
@@ -164,15 +166,13 @@ def _tell(table: pa.Table, out: Path) -> None:
         log_info(f"{season}: {counts.get(OK, 0):,} chips" + (f"; {named}" if named else ""))
     unreadable = table.filter(pc.equal(table["status"], UNREADABLE))
     for reason in dict.fromkeys(unreadable["reason"].to_pylist()[:NAMED]):
-        log_info(f"note: {reason}")
+        warn(f"{reason}")
     if len(unreadable):
-        log_info(
-            f"note: {len(unreadable):,} chips could not be read: the same command tries them again"
-        )
+        warn(f"{len(unreadable):,} chips could not be read: run the same command again to retry")
     kept = int(pc.sum(pc.equal(table["status"], OK)).as_py() or 0)
     others = [p for p in (out.parent / IMAGES).glob("*") if kept and p.name not in _keys(table)]
     for folder in sorted(others):
-        log_info(f"note: {folder} holds the chips of another cut, which this table does not name")
+        warn(f"{folder} holds the chips of another cut, which this table does not name")
     log_info(f"{out}: {kept:,} chips of {len(set(table['place'].to_pylist())):,} places")
 
 

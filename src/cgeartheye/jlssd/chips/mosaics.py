@@ -35,7 +35,7 @@ class ChipGrid(NamedTuple):
         left: of the first column, metres; a multiple of the size of a pixel, like `top`, so that
             mosaics in that system and of that size are not resampled.
         top: of the first row.
-        gsd: metres a pixel.
+        gsd: m/px.
         size: pixels a side.
     """
 
@@ -59,7 +59,7 @@ def chip_grid_at(lon: float, lat: float, size: int, gsd: float) -> ChipGrid:
         lon: degrees.
         lat: degrees.
         size: pixels a side.
-        gsd: metres a pixel.
+        gsd: m/px.
     """
     crs = f"EPSG:{utm_epsg(lon, lat)}"
     x, y = PixelGrid(Affine.identity(), WGS84).to(
@@ -120,12 +120,12 @@ def open_mosaic(
 
     Args:
         season: its name.
-        inputs: files, folders, or any paths of GDAL. They need not be in one reference system.
+        inputs: files, folders, or any paths of GDAL. They need not be in one CRS.
         folder: where the way to a path of GDAL is kept, as a small virtual raster.
         bands: counted from 1, that are red, green and blue.
 
     Raises:
-        UserError: rasters that are missing, cannot be opened, or have no reference system.
+        UserError: rasters that are missing, cannot be opened, or have no CRS.
     """
     paths: list[Path] = []
     for number, path in enumerate(inputs):
@@ -167,7 +167,7 @@ def _linked(path: str, link: Path) -> Path:
 
 
 def _grid_of(path: Path) -> object:
-    """What files of one layer have in common."""
+    """Return the properties that files of one layer share."""
     try:
         with (
             warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
@@ -176,7 +176,7 @@ def _grid_of(path: Path) -> object:
             transform, crs = georeference_of(file)
             if crs is None:
                 raise UserError(
-                    f"{path} has no reference system, so no place on Earth: name it with "
+                    f"{path} has no CRS, so no place on Earth: name it with "
                     "gdal_edit.py -a_srs EPSG:CODE"
                 )
             a, b, _, d, e, _ = transform[:6]

@@ -56,7 +56,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Job:
-    """What every part of a cut needs.
+    """Inputs of every part of a cut.
 
     Attributes:
         mosaics: of the seasons.

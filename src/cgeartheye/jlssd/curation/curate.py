@@ -27,7 +27,7 @@ from cgeartheye.jlssd.curation.report import Curated
 from cgeartheye.jlssd.resumable import OK, claim, read_chips, rebase_paths, set_column, write_table
 from cgeartheye.models.backbone import BackboneBundle, build
 from cgeartheye.training import distributed
-from cgeartheye.utils.console import bar, log_info
+from cgeartheye.utils.console import bar, log_info, warn
 
 DUPLICATE, REDUNDANT = "duplicate", "redundant"
 
@@ -37,7 +37,7 @@ Array = np.ndarray
 def curate(
     chips: Path, out: Path, config: Curation, seed: int = 0, workers: int = 2
 ) -> Curated | None:
-    """Choose `config.keep` places of a table of chips, or all that are no duplicates.
+    """Choose `config.num_places` places of a table of chips, or all that are no duplicates.
 
     Features lie in `<stem>.features` beside the table and are used again, by a killed command and
     by one that keeps another number.
@@ -79,9 +79,9 @@ def curate(
         free = repeats < 0
         wanted = min(config.num_places, int(free.sum()))
         if wanted < config.num_places:
-            log_info(
-                f"note: {config.num_places:,} places were to be kept, there are {wanted:,} without "
-                "duplicates"
+            warn(
+                f"num_places={config.num_places:,} is more than the {wanted:,} places without "
+                "duplicates: all of them are kept"
             )
         kept = balanced_sample(hierarchy.labels[::-1], free, wanted, seed)
         first = rows[np.searchsorted(place, np.arange(len(names)))]
@@ -140,7 +140,7 @@ def _frozen(config: Curation, seed: int) -> BackboneBundle:
     network = Backbone(**config.backbone.model_dump(exclude_unset=True))
     built = build(network, config.image_size)
     for note in built.notes:
-        log_info(f"note: {note}")
+        log_info(f"backbone: {note}")
     return built
 
 

@@ -23,7 +23,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Clusters:
-    """What k-means found.
+    """Result of k-means.
 
     Attributes:
         centroids: float32 `[K, C]`.

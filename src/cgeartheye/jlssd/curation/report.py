@@ -1,4 +1,4 @@
-"""What a curation did: a map of the clusters as a contact sheet, and the balance it brought."""
+"""Report of a curation: a map of the clusters as a contact sheet, and the balance it brought."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Curated:
-    """What a curation did; places are in the order of their names.
+    """Result of a curation; places are in the order of their names.
 
     Attributes:
         table: the chips, with new status and reason and the cluster of each level.
@@ -47,7 +47,7 @@ class Curated:
 
 @dataclass(frozen=True)
 class Balance:
-    """How many places there are of each kind, before and after.
+    """Numbers of places of each kind, before and after.
 
     Attributes:
         names: of the kinds, the most frequent before first.
@@ -61,7 +61,7 @@ class Balance:
 
     @property
     def effective(self) -> tuple[float, float]:
-        """How many equally common kinds would be as varied, before and after."""
+        """Number of equally common kinds that would be as varied, before and after."""
         return effective_number(self.before), effective_number(self.after)
 
     def shares(self) -> list[tuple[str, int, int, float, float]]:

@@ -1,4 +1,4 @@
-"""How good the pixels of a chip are: seven measures of an image without a reference.
+"""Quality of the pixels of a chip: seven measures of an image without a reference.
 
 - nodata: share of pixels without data.
 - saturated: share of valid pixels with a band at 254 or 255, where sensor or stretch tell nothing

@@ -35,7 +35,7 @@ _ROWS, _COLUMNS = 64, 256  # of cells in a block
 
 @dataclass
 class Counts:
-    """What is counted beside the cells.
+    """Counts that are kept beside the cells.
 
     Attributes:
         outside: cells around the regions whose middle is in none.
@@ -86,7 +86,7 @@ def _read_counts(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Survey:
-    """What cells are made of.
+    """Inputs of the cells.
 
     Attributes:
         grid: of the cells.

@@ -20,7 +20,7 @@ from cgeartheye.jlssd.sampling.regions import read_regions
 from cgeartheye.jlssd.sampling.report import write_report
 from cgeartheye.jlssd.sampling.result import Design, SamplingPlan, strata_table
 from cgeartheye.jlssd.sampling.strata import LOWEST_BAND, Cells, draw, find_strata
-from cgeartheye.utils.console import bar, log_info
+from cgeartheye.utils.console import bar, log_info, warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 
@@ -33,7 +33,7 @@ CELLS = "cells"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a design is made from.
+    """Inputs of a design.
 
     Attributes:
         regions: a vector file.
@@ -79,7 +79,7 @@ def make_design(
         design = _make(inputs, plan, out.parent, side, workers)
         notes = notes_of(design)
         for note in notes:
-            log_info(f"note: {note}")
+            warn(f"{note}")
         _write_tables(design, out)
         report = out.with_suffix(REPORT)
         write_report(design, notes, report)
@@ -105,8 +105,8 @@ def _make(inputs: Inputs, plan: SamplingPlan, where: Path, side: int, workers: i
         tally.add(read_block(path)[1])
     if not tally.cells:
         raise UserError(
-            f"no cell of {inputs.regions} has land cover in {cover.source.name}: do they lie "
-            "in the same place, and does the table of classes name its values?"
+            f"no cell of {inputs.regions} has land cover in {cover.source.name}: check that they "
+            "cover the same area, and that the table of classes has its values"
         )
     read = partial(_read, paths)
     shares = np.array([tally.shares[index] for index in range(len(table.names))], np.int64)

@@ -1,4 +1,4 @@
-"""What a design lacks, in sentences: nothing is left out without one."""
+"""Warnings about a design, as sentences: nothing is left out without one."""
 
 from collections import Counter
 

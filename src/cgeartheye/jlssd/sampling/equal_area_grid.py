@@ -203,7 +203,7 @@ class Grid:
         return [Block(first, end, sector, sectors) for sector in range(sectors)]
 
     def _north_of(self, lat: Floats) -> Floats:
-        """How many cells lie north of latitudes, fractions too."""
+        """Return the number of cells north of latitudes, fractions too."""
         return np.asarray(self.count / 2 * (1 - _authalic_sine(np.sin(np.radians(lat)))))
 
     def _latitude(self, north_of: Floats) -> Floats:

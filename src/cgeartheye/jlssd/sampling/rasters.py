@@ -1,4 +1,4 @@
-"""Rasters of the Earth in any reference system, read as pixels along meridians and parallels.
+"""Rasters of the Earth in any CRS, read as pixels along meridians and parallels.
 
 A raster in longitude and latitude is read as it is, its own pixels. Any other is seen through
 GDAL's warper, the nearest pixel (to an eighth of one) at each point of a lattice as fine as the
@@ -32,7 +32,7 @@ from cgeartheye.jlssd.sampling.equal_area_grid import Block, Bounds, Floats, Gri
 from cgeartheye.utils.errors import UserError
 
 _LEAST = 4  # of a raster's own pixels along a side of a cell, whole ones or parts
-_FINEST = 0.01  # metres a pixel; finer are only degrees that are taken for metres
+_FINEST = 0.01  # m/px; finer are only degrees that are taken for metres
 _LEAST_WARPED = 32  # points of a lattice along it: with fewer, which pixels they meet is chance
 _STRIP = 8  # rows of cells that one warped lattice covers
 _PIXELS = 24 * 2**20  # that are held at a time
@@ -40,7 +40,7 @@ _PIXELS = 24 * 2**20  # that are held at a time
 
 @dataclass(frozen=True)
 class Source:
-    """What GDAL is asked to open.
+    """Source that GDAL is asked to open.
 
     Attributes:
         name: for messages.
@@ -89,7 +89,7 @@ def find_source(inputs: Sequence[str]) -> Source:
         problem = str(error).partition(": map ")[0]
         raise UserError(
             f"{problem}: make one mosaic of all with gdalbuildvrt, or with gdalwarp if their "
-            "reference systems differ"
+            "CRSs differ"
         ) from error
 
 
@@ -235,8 +235,8 @@ def open_raster(source: Source) -> Raster:
     """Look at a raster that is to be read.
 
     Raises:
-        UserError: it cannot be opened, has no reference system or no place in it, more than one
-            band, pixels too fine for its reference system, or values that are complex or not those
+        UserError: it cannot be opened, has no CRS or no place in it, more than one
+            band, pixels too fine for its CRS, or values that are complex or not those
             that are meant.
     """
     try:
@@ -253,18 +253,15 @@ def open_raster(source: Source) -> Raster:
 def _describe(file: DatasetReader, source: Source) -> Raster:
     if file.crs is None:
         raise UserError(
-            f"{source.name} has no reference system, so no place on Earth: name it with "
+            f"{source.name} has no CRS, so no place on Earth: name it with "
             "gdal_edit.py -a_srs EPSG:CODE"
         )
     if file.count != 1 and file.mask_flag_enums[0] != [MaskFlags.per_dataset, MaskFlags.alpha]:
-        raise UserError(
-            f"{source.name} has {file.count} bands: take the one that is meant with "
-            "gdal_translate -b"
-        )
+        raise UserError(f"{source.name} has {file.count} bands: extract one with gdal_translate -b")
     if (file.scales[0], file.offsets[0]) != (1, 0):
         raise UserError(
-            f"{source.name} holds values times {file.scales[0]:g} plus {file.offsets[0]:g}: write "
-            "them as they are meant with gdal_translate -unscale -ot Float32"
+            f"{source.name} stores scaled values (scale {file.scales[0]:g}, offset "
+            f"{file.offsets[0]:g}): unscale them with gdal_translate -unscale -ot Float32"
         )
     if file.dtypes[0].startswith("complex"):
         raise UserError(f"{source.name} holds complex values, which are neither class nor height")
@@ -272,7 +269,7 @@ def _describe(file: DatasetReader, source: Source) -> Raster:
     if min(pixel) < _FINEST:
         raise UserError(
             f"{source.name} has pixels of {min(pixel):g} m, as if its degrees were metres: name "
-            "its reference system with gdal_edit.py -a_srs EPSG:CODE"
+            "its CRS with gdal_edit.py -a_srs EPSG:CODE"
         )
     turned = file.transform.b or file.transform.d or file.transform.a < 0
     return Raster(
@@ -294,7 +291,7 @@ def _within(low: float, high: float, length: int) -> tuple[int, int]:
 
 
 def _shrinking(north: float, south: float) -> float:
-    """How long a degree along a parallel is, as a share of one at the equator; the longest."""
+    """Return the longest degree along a parallel, as a share of one at the equator."""
     return math.cos(math.radians(min(abs(north), abs(south)))) if north * south > 0 else 1.0
 
 

@@ -28,7 +28,7 @@ NOWHERE = -1
 
 @dataclass(frozen=True)
 class Regions:
-    """Polygons by region; they stay in their own reference system, points are brought to it.
+    """Polygons by region; they stay in their own CRS, points are brought to it.
 
     Attributes:
         names: of the regions.
@@ -118,7 +118,7 @@ def read_regions(path: Path, column: str | None = None) -> Regions:
             `name` if there is one, else the rows' numbers, from 1. So are rows without a value.
 
     Raises:
-        UserError: a file that is missing, unreadable, has several layers, no reference system or
+        UserError: a file that is missing, unreadable, has several layers, no CRS or
             no polygon, or not that column.
     """
     frame = _read(path)
@@ -166,13 +166,12 @@ def _read(path: Path) -> "GeoDataFrame":
         raise UserError(f"{path} cannot be read as regions: {error}") from error
     if not isinstance(frame, geopandas.GeoDataFrame) or frame.crs is None:
         raise UserError(
-            f"{path} has no reference system, so no place on Earth: name it with "
-            f"ogr2ogr -a_srs EPSG:CODE"
+            f"{path} has no CRS, so no place on Earth: name it with ogr2ogr -a_srs EPSG:CODE"
         )
     try:
         Transformer.from_crs("EPSG:4326", frame.crs.to_wkt(), always_xy=True)
     except ProjError as error:
-        raise UserError(f"{path}: its reference system has no place on Earth: {error}") from error
+        raise UserError(f"{path}: its CRS has no place on Earth: {error}") from error
     return frame
 
 
@@ -183,8 +182,8 @@ def _layer(path: Path) -> str | None:
     layers = [str(name) for name, kind in list_layers(path) if kind is not None]
     if len(layers) > 1:
         raise UserError(
-            f"{path} holds {len(layers)} layers ({', '.join(layers)}): write the one that is meant "
-            f"to a file with ogr2ogr regions.gpkg {path.name} {layers[-1]}"
+            f"{path} holds {len(layers)} layers ({', '.join(layers)}): write one of them to a "
+            f"file with ogr2ogr regions.gpkg {path.name} {layers[-1]}"
         )
     return layers[0] if layers else None
 

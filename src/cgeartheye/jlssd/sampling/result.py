@@ -12,7 +12,7 @@ from cgeartheye.jlssd.sampling.strata import NO_BAND, Draw, Strata
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """What is drawn from the cells.
+    """Plan of the draw of places from the cells.
 
     Attributes:
         num_places: cells in all, M of the formula.
@@ -27,7 +27,7 @@ class SamplingPlan:
 
 @dataclass(frozen=True)
 class Design:
-    """What a design found, with names for its indices.
+    """Result of a design, with names for its indices.
 
     Attributes:
         survey: what its cells are made of.
@@ -57,7 +57,7 @@ class Design:
 
     @property
     def per_stratum(self) -> np.ndarray:
-        """How many cells are drawn of each stratum."""
+        """Number of cells drawn of each stratum."""
         return np.bincount(self.drawn.stratum, minlength=len(self.strata.keys))
 
 

@@ -1,4 +1,4 @@
-"""What the pixels in each cell are: land cover by majority, elevation by mean.
+"""Values of the cells by their pixels: land cover by majority, elevation by mean.
 
 A pixel belongs to the cell that holds its middle. The pixels of one row of a raster lie in one row
 of cells, so they are first counted by column, many at a time, and the columns then by cell. All

@@ -83,7 +83,7 @@ def _write_polygons(job: MapJob, planes: Mapping[str, RawRaster]) -> None:
 
 
 def _count(classes: RawRaster) -> npt.NDArray[np.int64]:
-    """How many pixels each value has, `[256]`."""
+    """Return the number of pixels of each value, `[256]`."""
     step = max(1, 2**24 // classes.width)
     total = np.zeros(256, np.int64)
     for top in range(0, classes.height, step):

@@ -1,1 +1,1 @@
-"""Where finished rows of windows go."""
+"""Destinations of finished rows of windows."""

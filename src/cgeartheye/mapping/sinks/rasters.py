@@ -15,7 +15,7 @@ from cgeartheye.utils.errors import UserError
 
 
 class RasterSink:
-    """What maps of pixels and of cells have in common: class, confidence and probabilities.
+    """Common part of maps of pixels and of cells: class, confidence and probabilities.
 
     The confidence is kept for polygons, the probabilities of all classes if asked for.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with the boxes that a detector found, by kind, and what it missed."""
+"""Errors of the boxes that a detector found, by kind, and the objects it missed."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,7 +18,7 @@ NEAR, FAR = 0.5, 0.1  # overlaps: on an object, and beside one
 
 
 class Kind(IntEnum):
-    """What a found box is, after Bolya et al. 2020 (TIDE), whose names are in brackets."""
+    """Kind of a found box after Bolya et al. 2020 (TIDE), whose names are in brackets."""
 
     RIGHT = 0
     CLASS = 1  # on an object of another class (classification)

@@ -1,4 +1,4 @@
-"""What is measured of a detector: average precision by the rules of COCO or of DOTA."""
+"""Metrics of a detector: average precision by the rules of COCO or of DOTA."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _AT_75 = 5
 
 @dataclass(frozen=True)
 class ClassOutcome:
-    """What became of the boxes of a class, best first.
+    """Outcomes of the boxes of a class, best first.
 
     Attributes:
         where: places of its boxes among those of all classes, `[n]`.
@@ -50,7 +50,7 @@ class ClassOutcome:
 
 
 class DetectionMetrics:
-    """What is measured of a detector.
+    """Metrics of a detector.
 
     Images are kept, not sums: whether a box is right depends on those of all images only through
     the order of scores, which no process knows alone.
@@ -127,7 +127,7 @@ class DetectionMetrics:
 
     @cached_property
     def outcomes(self) -> list[ClassOutcome]:
-        """What became of the boxes of each class, by DOTA's rules for both kinds of boxes.
+        """Return the outcomes of the boxes of each class, by DOTA's rules for both kinds of boxes.
 
         COCO's differ where objects overlap much: there a box may take its second best object.
         """

@@ -1,4 +1,4 @@
-"""What a detector found in many images and what is there: few long arrays, whatever the images."""
+"""Found and true boxes of many images: few long arrays, however many images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -111,12 +111,12 @@ class RaggedDetections:
 
     @cached_property
     def found_starts(self) -> Array:
-        """Where the found boxes of each image begin, `[I]`."""
+        """Starts of the found boxes of each image, `[I]`."""
         return _starts(self.found_counts)
 
     @cached_property
     def true_starts(self) -> Array:
-        """Where the true boxes of each image begin, `[I]`."""
+        """Starts of the true boxes of each image, `[I]`."""
         return _starts(self.true_counts)
 
     @cached_property

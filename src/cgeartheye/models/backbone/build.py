@@ -32,7 +32,7 @@ class BackboneBundle:
     Attributes:
         module: the network, on the CPU; only what is tuned requires gradients.
         normalization: of the pixel values that go in.
-        gsd: metres a pixel of the weights; none for random weights.
+        gsd: m/px of the weights; none for random weights.
         registers: number of register tokens; none for a timm backbone.
         fingerprint: of the weights.
         notes: sentences for the user on where all that came from.
@@ -160,7 +160,8 @@ def _chosen(name: str, given: T | None, in_file: T | None, path: Path, notes: li
         notes.append(f"{name} from the weights file")
         return in_file
     raise UserError(
-        f"{path} does not say its {name}: set backbone.{name} to what the weights were trained with"
+        f"{path} does not record its {name}: set backbone.{name} to what the weights were trained "
+        "with"
     )
 
 
@@ -182,8 +183,8 @@ def _check_divides(image_size: int, patch: int) -> None:
     if below != image_size:
         sizes = f"{below} or {below + patch}" if below else str(patch)
         raise UserError(
-            f"data.image_size={image_size} is no multiple of the backbone's patch size {patch}: "
-            f"set it to {sizes}"
+            f"data.image_size={image_size} is not a multiple of the backbone's patch size "
+            f"{patch}: set it to {sizes}"
         )
 
 

@@ -40,12 +40,12 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class WeightsMetadata:
-    """What weights were trained with, where their file says it.
+    """Settings that weights were trained with, where their file records them.
 
     Attributes:
         mean: of the red, green and blue pixel values on the scale 0..255.
         std: their standard deviations.
-        gsd: ground sampling distance, metres a pixel.
+        gsd: ground sampling distance, m/px.
         image_size: pixels a side.
     """
 

@@ -64,7 +64,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _StoredTensor:
-    """Where a tensor lies: which elements of a storage it has."""
+    """Position of a tensor: which elements of a storage it has."""
 
     storage: _Storage
     offset: int
@@ -74,7 +74,7 @@ class _StoredTensor:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What was pickled, the foreign globals it names, and how to get the bytes of a storage."""
+    """Pickled content, the foreign globals it names, and how to get the bytes of a storage."""
 
     content: object
     foreign: list[str]

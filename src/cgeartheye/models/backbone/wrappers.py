@@ -1,4 +1,4 @@
-"""What frameworks put around weights: wrappers in names, shards, forms that are none yet."""
+"""Wrappers that frameworks put around weights: prefixes of names, shards, unfinished forms."""
 
 import json
 import re

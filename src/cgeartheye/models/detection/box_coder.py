@@ -1,4 +1,4 @@
-"""What differs between horizontal and oriented boxes in a detector, and nothing else does.
+"""Differences between horizontal and oriented boxes in a detector, and nothing else.
 
 Inside the detector a box is in shares of the (square) image: centre, sides, and for an oriented one
 the angle in radians; see `boxes.convert` for its meaning.

@@ -13,7 +13,7 @@ from cgeartheye.models.detection.matcher import ALPHA, GAMMA, Targets, match
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a detector says in a training.
+    """Outputs of a detector in a training.
 
     Attributes:
         logits: `[L, B, Q, K]`: of the proposals, then of each layer of the decoder.

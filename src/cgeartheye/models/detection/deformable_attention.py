@@ -73,7 +73,7 @@ class DeformableAttention(nn.Module):
         return out
 
     def _places(self, reference: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
-        """Where the points lie, in shares of the image, `[B, Q, heads, levels, points, 2]`."""
+        """Return the points, in shares of the image, `[B, Q, heads, levels, points, 2]`."""
         if reference.shape[-1] == 2:
             sizes = offsets.new_tensor([(columns, rows) for rows, columns in shapes])
             return reference + offsets / sizes[:, None]

@@ -1,4 +1,4 @@
-"""Where something is, as vectors of sines and cosines (Vaswani et al. 2017)."""
+"""Position encoding: vectors of sines and cosines (Vaswani et al. 2017)."""
 
 import math
 

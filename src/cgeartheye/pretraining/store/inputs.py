@@ -44,7 +44,7 @@ def find_items(source: Path, settings: Settings) -> list[Item] | TableItems:
             that the store calls its own.
     """
     if settings.gsd and not settings.chip_size:
-        raise UserError("--gsd is of chips: name their size with --chip-size")
+        raise UserError("--gsd needs chips: set their size with --chip-size")
     if not source.exists():
         raise UserError(f"no image, folder or table {source}")
     if source.suffix.lower() in {".csv", ".parquet"}:
@@ -109,7 +109,7 @@ def _encoded(item: Item, pixels: np.ndarray, settings: Settings, row: Row) -> En
 def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
     """Yield the chips of rasters; smaller images, and what cannot be read, whole.
 
-    The rasters of one reference system and resolution are cut along one grid, which begins at the
+    The rasters of one CRS and resolution are cut along one grid, which begins at the
     corner of all rasters of the system together, so that the same ground on several dates makes
     chips of one place.
     """
@@ -145,7 +145,7 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
 
 
 def _is_north_up(raster: DatasetReader) -> bool:
-    """Whether a raster lies on Earth, its rows along the axis of its reference system."""
+    """Whether a raster lies on Earth, its rows along the axis of its CRS."""
     return raster.crs is not None and not raster.transform.b and not raster.transform.d
 
 

@@ -1,4 +1,4 @@
-"""What is packed, one by one: image files, the rows of a table, the chips of a raster."""
+"""Items to pack, one by one: image files, the rows of a table, the chips of a raster."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.tables import read_csv
 
@@ -25,7 +25,7 @@ class Chip:
     """A cell of the grid over a raster.
 
     Attributes:
-        row: of the cell, from the origin of the reference system northwards or downwards.
+        row: of the cell, from the origin of the CRS northwards or downwards.
         column: likewise.
         window: column, row, width and height in pixels of the raster, fractions allowed.
     """
@@ -60,11 +60,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are read and written.
+    """Settings of reading and writing images.
 
     Attributes:
         chip_size: pixels a side of the chips that rasters are cut into; none: images stay whole.
-        gsd: metres a pixel of the chips; none, or a raster without a reference system: its own.
+        gsd: m/px of the chips; none, or a raster without a CRS: its own.
         bands: which are red, green and blue.
         season: of all images; none: the table's, or a raster's file name.
         max_side: longer images are made smaller.
@@ -118,9 +118,7 @@ class TableItems:
             schema = pa.parquet.read_schema(source) if self._csv is None else self._csv.schema
             names = schema.names
             for name in sorted(RESERVED.intersection(names)):
-                raise UserError(
-                    f"{source}: the store has a column {name} of its own, call it otherwise"
-                )
+                raise UserError(f"{source}: the store has its own column {name}: rename yours")
             self._marked = {"status", "reason"} <= set(names)
             looked_at = (*NEEDED, "status") if self._marked else NEEDED
             self._count, rows = 0, 0
@@ -131,7 +129,7 @@ class TableItems:
             reason = str(error).splitlines()[0]
             raise UserError(f"{source} cannot be read as a table: {reason}") from error
         if self._count < rows:
-            log_info(f"note: {rows - self._count:,} rows of {source} are not ok and are left out")
+            warn(f"{rows - self._count:,} rows of {source} are skipped: their status is not ok")
 
     def __len__(self) -> int:
         return self._count

@@ -13,7 +13,7 @@ from cgeartheye.pretraining.store.inputs import encode, find_items
 from cgeartheye.pretraining.store.items import Encoded, Item, Settings
 from cgeartheye.pretraining.store.reader import INDEX, Store, digest
 from cgeartheye.pretraining.store.writer import Writer
-from cgeartheye.utils.console import bar, log_info
+from cgeartheye.utils.console import bar, warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock
 from cgeartheye.utils.tables import read_rows, write_csv
@@ -21,7 +21,7 @@ from cgeartheye.utils.tables import read_rows, write_csv
 
 @dataclass
 class Packed:
-    """What packing did, and what the store holds now.
+    """Result of packing, and what the store holds now.
 
     Attributes:
         added: images that are new.
@@ -163,7 +163,7 @@ def _write_skipped(folder: Path, tried: Iterable[Item], skipped: dict[str, str])
             earlier.pop(item.name, None)
         skipped = earlier | skipped
     write_csv(path, ["image", "problem"], skipped.items())
-    log_info(f"note: {len(skipped)} damaged images left out, see {path}")
+    warn(f"{len(skipped)} damaged images skipped, listed in {path}")
 
 
 @contextmanager
@@ -172,6 +172,8 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         file = lock(folder / ".lock")
     except BlockingIOError as error:
-        raise UserError(f"something else is packing into {folder}: wait for it") from error
+        raise UserError(
+            f"another process is packing into {folder}: wait for it to finish"
+        ) from error
     with file:
         yield

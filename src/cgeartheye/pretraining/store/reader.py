@@ -35,7 +35,7 @@ class Store:
     Attributes:
         folder: of the store.
         table: the index, memory-mapped: shard, key, path (the image's name in its source), place,
-            season, height, width, bytes (of the file), digest; lon, lat and gsd (metres a pixel)
+            season, height, width, bytes (of the file), digest; lon, lat and gsd (m/px)
             where they are known; and whatever columns a packed table had.
         shard_sizes: bytes of each shard's file, as the index says.
     """

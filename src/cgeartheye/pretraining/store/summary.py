@@ -1,4 +1,4 @@
-"""What packing did, for the terminal."""
+"""Summary of a packing, for the terminal."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""What student and teacher see of an image."""
+"""Views of an image for student and teacher."""

@@ -1,4 +1,4 @@
-"""What teacher and student see of a sample: drawn here, made into pixels by `crops.py`.
+"""Views of a sample for teacher and student: drawn here, made into pixels by `crops.py`.
 
 Sample number n of a run owns row n of a few endless tables of uniform numbers. Its views depend on
 the seed and on n alone, so a step sees the same views whatever process, worker or device makes
@@ -33,7 +33,7 @@ _Booleans = npt.NDArray[np.bool_]
 
 
 class Plan(NamedTuple):
-    """What was drawn for B samples with V crops each: 2 global ones, then local ones.
+    """Drawn values for B samples with V crops each: 2 global ones, then local ones.
 
     Attributes:
         images: int64 `[V, B]`, index in the store of the image that the crop is cut from.

@@ -1,4 +1,4 @@
-"""How a detector of change is built, fed, tested and used."""
+"""Pipeline of a detector of change: it is built, fed, tested and used."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -95,7 +95,7 @@ class ChangePipeline(DensePipeline):
 
     @property
     def write_report(self) -> Callable[..., None]:
-        """What writes `report.html`."""
+        """Return the function that writes `report.html`."""
         return change_report
 
     def check(self, normalization: Normalization, progress: Any) -> CheckResult:

@@ -1,1 +1,1 @@
-"""What segmentation and change detection share."""
+"""Common part of segmentation and change detection."""

@@ -1,4 +1,4 @@
-"""What tasks that give every pixel a class have in common: windows, losses, what is measured."""
+"""Common part of tasks that give every pixel a class: windows, losses, metrics."""
 
 from abc import abstractmethod
 
@@ -83,7 +83,7 @@ class DenseTask(FeatureMapTask):
 
     @abstractmethod
     def _decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """What `decode` does with features on the device."""
+        """Decode features that are on the device; see `decode`."""
 
     def decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Map what `encode` returns, or the cache kept of it, to logits `[B, classes, *size]`."""

@@ -1,4 +1,4 @@
-"""How a model that gives every pixel a class is built, fed, tested and used."""
+"""Pipeline of a model that gives every pixel a class: it is built, fed, tested and used."""
 
 import time
 from abc import abstractmethod
@@ -78,7 +78,7 @@ class DensePipeline(TaskPipeline):
     @property
     @abstractmethod
     def write_report(self) -> Callable[..., None]:
-        """What writes `report.html`."""
+        """Return the function that writes `report.html`."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class DensePipeline(TaskPipeline):
         return self.legend.colors
 
     def gsd(self) -> float | None:
-        """Metres a pixel of the images."""
+        """GSD in m/px of the images."""
         return self.config.data.gsd or pixel_size(self.parts.train.paths[0])
 
     def data(self, task: DenseTask, built: BackboneBundle) -> Data:

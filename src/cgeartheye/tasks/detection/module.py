@@ -263,7 +263,7 @@ def _wanted(batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _mirrored(preds: Detections, side: int) -> Detections:
-    """What was found in the mirror image, in the image."""
+    """Return the detections of the mirror image, in the image."""
     boxes = preds.boxes
     if boxes.shape[1] == 4:
         x0, y0, x1, y1 = boxes.unbind(1)

@@ -1,4 +1,4 @@
-"""How a detector is built, fed, tested and used."""
+"""Pipeline of a detector: it is built, fed, tested and used."""
 
 import time
 from collections import Counter
@@ -41,7 +41,7 @@ from cgeartheye.tasks.verdict import judge_boxes
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image
 
@@ -67,7 +67,7 @@ class DetectionPipeline(TaskPipeline):
         return self.parts.classes
 
     def gsd(self) -> float | None:
-        """Metres a pixel of test images once they are resized."""
+        """GSD in m/px of test images once they are resized."""
         data, first = self.config.data, self.parts.train.paths[0]
         pixel = data.gsd or pixel_size(first)
         header = read_header(first)
@@ -76,7 +76,7 @@ class DetectionPipeline(TaskPipeline):
         return pixel
 
     def facts(self) -> dict[str, float | None]:
-        """What mapping needs to know of the data: how far the largest object reaches, pixels."""
+        """Return what mapping needs of the data: the size of the largest object, pixels."""
         return {"largest": self.parts.train.largest_side()}
 
     def published_decoder(
@@ -116,8 +116,8 @@ class DetectionPipeline(TaskPipeline):
                 f"no image of the part '{self.config.data.train}' in {self.config.data.root} has "
                 "an object, so there is nothing to learn: correct data.annotations or data.train"
             )
-        self._say_what_is_cut()
-        self._say_what_is_too_many()
+        self._warn_of_cut_objects()
+        self._warn_of_too_many_objects()
         batch, sources = self.config.data.batch_size, SourceFactory(self.config, task, built)
         return Data(
             train=self._training_source(sources, task),
@@ -216,32 +216,32 @@ class DetectionPipeline(TaskPipeline):
         """Examine the data."""
         return check_boxes(self.config.data, normalization, progress)
 
-    def _say_what_is_cut(self) -> None:
+    def _warn_of_cut_objects(self) -> None:
         """Warn where windows would cut the largest objects."""
         config, largest = self.config, self.parts.train.largest_side()
         if config.data.resize or largest is None:
             return
         needed = required_overlap(largest, config.data.image_size)
         if needed > config.window.overlap:
-            log_info(
-                f"note: the largest object reaches over {largest:.0f} pixels, which windows that "
-                f"overlap by {config.window.overlap:.0%} cut: set window.overlap={needed:.2f} or "
-                "a larger data.image_size"
+            warn(
+                f"windows that overlap by {config.window.overlap:.0%} cut the largest object "
+                f"({largest:.0f} pixels): set window.overlap={needed:.2f} or a larger "
+                "data.image_size"
             )
 
-    def _say_what_is_too_many(self) -> None:
-        """Warn where an image has more objects than can be learnt or told."""
-        queries, told = self.config.decoder.queries, self.config.max_detections
+    def _warn_of_too_many_objects(self) -> None:
+        """Warn where an image has more objects than can be learned or kept."""
+        queries, kept = self.config.decoder.queries, self.config.max_detections
         learnt, tested = self.parts.train.most_boxes, self.parts.val.most_boxes
         if learnt > queries and self.config.decoder.kind == "dino":
-            log_info(
-                f"note: an image has {learnt} objects, of which decoder.queries={queries} can find "
-                "no more than that, in training too: set it to twice as many, or cut the images"
+            warn(
+                f"decoder.queries={queries} is fewer than the objects of an image ({learnt}): set "
+                f"it to about {2 * learnt}, or cut the images into smaller ones"
             )
-        if tested > told and self.config.data.resize:
-            log_info(
-                f"note: an image has {tested} objects, of which detections={told} are told: set it "
-                "to twice as many"
+        if tested > kept and self.config.data.resize:
+            warn(
+                f"max_detections={kept} keeps fewer boxes than an image has ({tested}): set it to "
+                f"about {2 * tested}"
             )
 
     def _listed(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ _CORNERS = ("x0", "y0", "x1", "y1", "x2", "y2", "x3", "y3")
 
 @dataclass(frozen=True)
 class Row:
-    """What was found in an image.
+    """Detections of an image.
 
     Attributes:
         path: of the image's file, for where on Earth it is.
@@ -73,7 +73,7 @@ def write_boxes(
         category_ids: of the classes in a COCO file.
 
     Raises:
-        UserError: GeoJSON of images of which none has a reference system; no permission.
+        UserError: GeoJSON of images of which none has a CRS; no permission.
     """
     match out.suffix.lower():
         case ".csv":
@@ -116,7 +116,7 @@ class _Box:
 
     @property
     def dota(self) -> list[float]:
-        """What DOTA's files say of it: two corners if it is horizontal, else all four."""
+        """Return the corners as DOTA's files have them: two if it is horizontal, else all four."""
         return self.numbers if len(self.numbers) == 4 else self.corners
 
 

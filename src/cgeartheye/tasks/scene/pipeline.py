@@ -1,4 +1,4 @@
-"""How a scene classifier is built, fed, tested and used."""
+"""Pipeline of a scene classifier: it is built, fed, tested and used."""
 
 import time
 from collections import Counter
@@ -60,7 +60,7 @@ class ScenePipeline(TaskPipeline):
         return self.parts.classes
 
     def gsd(self) -> float | None:
-        """Metres a pixel of test images once they are resized."""
+        """GSD in m/px of test images once they are resized."""
         data, first = self.config.data, self.parts.train.paths[0]
         pixel = data.gsd or pixel_size(first)
         header = read_header(first)

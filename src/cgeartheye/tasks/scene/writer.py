@@ -50,10 +50,10 @@ def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
 
     CSV has `path, class, score` (and `truth`); JSON has the probability of every class besides;
     GeoJSON (RFC 7946) has the outline of each image in longitude and latitude, none (`null`) for
-    an image without a reference system.
+    an image without a CRS.
 
     Raises:
-        UserError: GeoJSON of images of which none has a reference system; no permission.
+        UserError: GeoJSON of images of which none has a CRS; no permission.
     """
     match path.suffix.lower():
         case ".csv":
@@ -97,8 +97,8 @@ def check_placed(places: Sequence[object | None], first: str) -> None:
     """
     if not any(places):
         raise UserError(
-            f"{first} and the images after it have no reference system, so GeoJSON cannot "
-            "place them: write .csv or .json"
+            f"{first} and the images after it have no CRS, so GeoJSON cannot hold them: write "
+            ".csv or .json"
         )
 
 

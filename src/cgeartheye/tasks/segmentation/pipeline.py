@@ -1,4 +1,4 @@
-"""How a segmenter is built, fed, tested and used."""
+"""Pipeline of a segmenter: it is built, fed, tested and used."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -80,7 +80,7 @@ class SegmentationPipeline(DensePipeline):
 
     @property
     def write_report(self) -> Callable[..., None]:
-        """What writes `report.html`."""
+        """Return the function that writes `report.html`."""
         return partial(segmentation_report, colors=self.legend.colors)
 
     def check(self, normalization: Normalization, progress: Any) -> CheckResult:
