@@ -43,7 +43,7 @@ from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.run import map_scene
 from cgeartheye.models import backbone
 from cgeartheye.synthetic import LAND_COVER, make_world
-from cgeartheye.tasks.registry import pipeline_for
+from cgeartheye.tasks.registry import build_task
 
 SIDE, OVERLAP, BATCH, GSD, TILE = 280, 1 / 3, 16, 0.75, 2048
 STRIDE = SIDE - round(SIDE * OVERLAP)
@@ -162,7 +162,7 @@ def load_model() -> TaskPredictor:
     )
     torch.manual_seed(0)
     built = backbone.build(config.backbone, SIDE)
-    task = pipeline_for(config).task(built, LAND_COVER, tta=False)
+    task = build_task(config, built, LAND_COVER, tta=False)
     return TaskPredictor(task, config, GSD)
 
 

@@ -17,7 +17,7 @@ from cgeartheye.config import ChangeDetection, load
 from cgeartheye.data import load_change_parts
 from cgeartheye.inference.sliding_window import slide
 from cgeartheye.models.backbone import build
-from cgeartheye.tasks import model_io
+from cgeartheye.tasks import model_io, registry
 from cgeartheye.tasks.change.module import ChangeTask
 from cgeartheye.tasks.change.pipeline import ChangePipeline
 from cgeartheye.tasks.dense.cached_windows import WindowSource
@@ -47,7 +47,7 @@ def build_task(config: ChangeDetection) -> tuple[ChangePipeline, ChangeTask, Win
     torch.manual_seed(0)
     built = build(config.backbone, model_io.input_side(config))
     pipeline = ChangePipeline(config)
-    task = pipeline.task(built, pipeline.classes, tta=False).eval()
+    task = registry.build_task(config, built, pipeline.classes, tta=False).eval()
     return pipeline, task, built
 
 

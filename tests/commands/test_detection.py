@@ -25,7 +25,7 @@ from cgeartheye.models.backbone import build
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.detection.module import DetectionTask, pack, unpack
 from cgeartheye.tasks.detection.pipeline import DetectionPipeline
-from cgeartheye.tasks.registry import pipeline_for
+from cgeartheye.tasks.registry import build_task, pipeline_for
 from cgeartheye.training.loaders import FeatureSource, FileSource
 from cgeartheye.training.run_dir import read_history
 from cgeartheye.training.samplers import derive_seed
@@ -237,7 +237,7 @@ def test_the_cache_holds_what_encoding_gives(things_config: Path, boxes: str) ->
     torch.manual_seed(0)
     built = build(config.backbone, 112)
     pipeline = DetectionPipeline(config)
-    task = pipeline.task(built, pipeline.classes, tta=False)
+    task = build_task(pipeline.config, built, pipeline.classes, tta=False)
     data = pipeline.data(task, built)
     assert isinstance(data.train, FeatureSource)
     (batch,) = data.train.load([[(3, 4), (5, 1)]])
@@ -284,7 +284,7 @@ def test_the_mirror_image_shows_the_same_boxes(things_config: Path) -> None:
     config = read(things_config, "data.boxes=oriented", "backbone.layer_scale=1e-5")
     pipeline = DetectionPipeline(config)
     built = build(config.backbone, 112)
-    task = pipeline.task(built, pipeline.classes, tta=True).eval()
+    task = build_task(pipeline.config, built, pipeline.classes, tta=True).eval()
     image = pipeline.parts.val[0]["image"].as_subclass(torch.Tensor)[None]
     with torch.no_grad():
         (plain,), (turned,) = task.predict_windows(image), task.predict_windows(image.flip(-1))
@@ -302,7 +302,9 @@ def test_the_mirror_image_shows_the_same_boxes(things_config: Path) -> None:
 def test_horizontal_boxes_end_where_the_image_does(things_config: Path, resize: bool) -> None:
     """Also where the network's input goes on, in black; the image has other pixels than it."""
     pipeline = DetectionPipeline(read(things_config, f"data.resize={resize}"))
-    task = pipeline.task(build(pipeline.config.backbone, 112), pipeline.classes, tta=False).eval()
+    task = build_task(
+        pipeline.config, build(pipeline.config.backbone, 112), pipeline.classes, tta=False
+    ).eval()
     sides = (40, 60) if resize else (80, 100)
     image = torch.zeros(1, 3, *((112, 112) if resize else sides), dtype=torch.uint8)
     wide = Detections(torch.tensor([[-1.0, 2, 112, 112]]), torch.ones(1), torch.zeros(1).long())
@@ -317,7 +319,9 @@ def test_horizontal_boxes_end_where_the_image_does(things_config: Path, resize: 
 def test_nothing_is_found_beyond_an_image(things_config: Path, boxes: str) -> None:
     """The network's input is square; what it sees in the black below a flat image is no object."""
     pipeline = DetectionPipeline(read(things_config, f"data.boxes={boxes}"))
-    task = pipeline.task(build(pipeline.config.backbone, 112), pipeline.classes, tta=False).eval()
+    task = build_task(
+        pipeline.config, build(pipeline.config.backbone, 112), pipeline.classes, tta=False
+    ).eval()
     corners = torch.tensor([[30.0, 2, 50, 12], [30, 18, 50, 60]])  # the image ends at 20
     places = corners if boxes == "horizontal" else from_horizontal(corners)
     told = Detections(places, torch.ones(2), torch.zeros(2).long())
@@ -415,7 +419,7 @@ def test_the_light_head_tells_every_object_once(things_config: Path) -> None:
     """As many boxes as are asked for, and no two of a class on one another."""
     config = read(things_config, "decoder.kind=light", "data.boxes=oriented", "max_detections=50")
     pipeline = DetectionPipeline(config)
-    task = pipeline.task(build(config.backbone, 112), pipeline.classes, tta=False).eval()
+    task = build_task(config, build(config.backbone, 112), pipeline.classes, tta=False).eval()
     image = pipeline.parts.val[0]["image"].as_subclass(torch.Tensor)[None]
     torch.nn.init.constant_(task.decoder.classify.bias, 0.0)  # type: ignore[union-attr, arg-type]
     with torch.no_grad():
