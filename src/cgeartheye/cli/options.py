@@ -39,7 +39,13 @@ ResumeFrom = Annotated[
 def read_config(
     path: Path, overrides: list[str] | None, work_dir: Path | None
 ) -> "Config | Pretraining | Jlssd":
-    """Read a config of any kind, with the overrides of the command line."""
+    """Read a config of any kind, with the overrides of the command line.
+
+    Args:
+        path: of the config file, `.py` or `.yaml`.
+        overrides: `field.subfield=value` each, of `--set`.
+        work_dir: of `--work-dir`; none: the config's own.
+    """
     from cgeartheye.config import load
 
     overrides = list(overrides or [])
@@ -50,6 +56,11 @@ def read_config(
 
 def read_task_config(path: Path, overrides: list[str] | None, work_dir: Path | None) -> "Config":
     """Read the config of a task.
+
+    Args:
+        path: of the config file, `.py` or `.yaml`.
+        overrides: `field.subfield=value` each, of `--set`.
+        work_dir: of `--work-dir`; none: the config's own.
 
     Raises:
         UserError: it is of another kind.

@@ -119,7 +119,16 @@ def map_with(
     resume: bool = False,
     after: list[Path] | None = None,
 ) -> dict[str, Any]:
-    """Map with a model that is loaded; see `map_scenes`."""
+    """Map with a model that is loaded; see `map_scenes`.
+
+    Args:
+        model: read and built.
+        scenes: of the only or the first date, one mosaic.
+        out: a folder for the map alone.
+        options: fields of `mapping.Options` that are set.
+        resume: go on with an unfinished map.
+        after: scenes of the second date, for a model of change.
+    """
     files, config = model.files, model.config
     _refuse_dates(config, files.path, after)
     own: dict[str, Any] = {

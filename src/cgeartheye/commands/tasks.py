@@ -275,7 +275,13 @@ class LoadedModel:
         return self.pipeline.predict(self.task, inputs)
 
     def write(self, inputs: Sequence[Input], predictions: Sequence[Any], out: Path) -> str:
-        """Write predictions; see `TaskPipeline.write`."""
+        """Write predictions; see `TaskPipeline.write`.
+
+        Args:
+            inputs: images, in the order of the predictions.
+            predictions: what `predict` returned for each.
+            out: a file or folder, whose ending names the format.
+        """
         self.pipeline.check_out(out, tested=False)
         return self.pipeline.write(self.task.classes, inputs, predictions, out)
 

@@ -86,6 +86,11 @@ def override(config: Config, overrides: Overrides) -> Config:
 def section(kind: type[Part], values: dict[str, Any], overrides: list[str] | None = None) -> Part:
     """Make a part of a config from values and overrides, for a command that takes no config file.
 
+    Args:
+        kind: class of the section.
+        values: of its fields.
+        overrides: `field=value` each, which win over the values.
+
     Raises:
         UserError: an unknown field, or a value that does not fit.
     """

@@ -160,7 +160,11 @@ def files_below(folder: Path, suffixes: Set[str]) -> list[Path]:
 
 @contextlib.contextmanager
 def one_sentence(path: Path) -> Iterator[None]:
-    """Turn what the decoders raise into a sentence for the user."""
+    """Turn exceptions of the decoders into one sentence for the user.
+
+    Raises:
+        UserError: the file is missing, unreadable, no image, too large, or damaged.
+    """
     try:
         yield
     except UserError:

@@ -127,7 +127,13 @@ def mapped_boxes(path: Path) -> Detections:
 
 
 def boxes_of(corners: np.ndarray, labels: Sequence[int], scores: np.ndarray) -> Detections:
-    """Oriented boxes of corners `[n, 4, 2]`."""
+    """Return the oriented boxes of corners.
+
+    Args:
+        corners: `[n, 4, 2]`, pixels.
+        labels: class indices, n.
+        scores: `[n]`, 0..1.
+    """
     return Detections(
         oriented_of(torch.from_numpy(corners.astype(np.float64))).float(),
         torch.from_numpy(scores.astype(np.float32)),

@@ -124,7 +124,13 @@ def demo(folder: Path) -> None:
 
 
 def learn_scenes(world: World, folder: Path, report: Report) -> None:
-    """Classify chips that show one scene each."""
+    """Classify chips that show one scene each.
+
+    Args:
+        world: whose chips and scene are used.
+        folder: of the demo, where data, run and map go.
+        report: gets the section of this task.
+    """
     count = cut_chips(world, folder / "chips")
     log_info(f"{count} chips of {CHIP} x {CHIP} pixels in {len(SCENES)} classes")
     config = SceneClassification(
@@ -149,7 +155,13 @@ def learn_scenes(world: World, folder: Path, report: Report) -> None:
 
 
 def learn_cover(world: World, folder: Path, report: Report) -> None:
-    """Learn the class of every pixel, and map it."""
+    """Learn the class of every pixel, and map it.
+
+    Args:
+        world: whose chips and scene are used.
+        folder: of the demo, where data, run and map go.
+        report: gets the section of this task.
+    """
     count = cut_patches(world, folder / "patches")
     log_info(
         f"{count} patches of {PATCH} x {PATCH} pixels with a mask of {len(LAND_COVER)} classes"
@@ -190,7 +202,13 @@ def learn_cover(world: World, folder: Path, report: Report) -> None:
 
 
 def learn_change(world: World, folder: Path, report: Report) -> None:
-    """Learn which buildings came and went, and map them between scenes that lie differently."""
+    """Learn which buildings came and went, and map them between two differing scenes.
+
+    Args:
+        world: whose chips and scene are used.
+        folder: of the demo, where data, run and map go.
+        report: gets the section of this task.
+    """
     count = cut_pairs(world, folder / "pairs")
     log_info(f"{count} pairs of {PATCH} x {PATCH} pixels with a mask of what changed")
     config = ChangeDetection(
@@ -236,7 +254,13 @@ def learn_change(world: World, folder: Path, report: Report) -> None:
 
 
 def learn_objects(world: World, folder: Path, report: Report) -> None:
-    """Learn to find aeroplanes, ships and tanks, and map them."""
+    """Learn to find aeroplanes, ships and tanks, and map them.
+
+    Args:
+        world: whose chips and scene are used.
+        folder: of the demo, where data, run and map go.
+        report: gets the section of this task.
+    """
     count = cut_boxes(world, folder / "boxes")
     log_info(f"{count} oriented boxes in chips of {YARD} x {YARD} pixels")
     config = ObjectDetection(

@@ -34,7 +34,13 @@ class PixelGrid(NamedTuple):
     crs: CRS | None
 
     def to(self, other: "PixelGrid", x: Places, y: Places) -> tuple[Places, Places]:
-        """Return where pixels (column, row, fractions too) lie in another; not finite: nowhere."""
+        """Return positions in another grid; not finite where there is none.
+
+        Args:
+            other: grid whose pixels are returned.
+            x: columns in this grid, fractions too.
+            y: rows likewise, of the same shape.
+        """
         x, y = _apply(self.transform, x, y)
         if self.crs != other.crs:
             assert self.crs is not None

@@ -83,7 +83,13 @@ class Tiling:
         return preds[chosen]
 
     def cut(self, row: int, column: int, preds: Detections) -> Tensor:
-        """Return which boxes, in pixels of the window, end at a border inside the image."""
+        """Return which boxes end at a border inside the image, bool `[N]`.
+
+        Args:
+            row: index of the window among the tops.
+            column: likewise among the lefts.
+            preds: in pixels of the window, N.
+        """
         low, high = _extents(preds.boxes)
         across = self._cut(self.lefts, column, low[:, 0], high[:, 0])
         return across | self._cut(self.tops, row, low[:, 1], high[:, 1])

@@ -82,13 +82,26 @@ def slide(
 
 
 def cut_windows(image: Tensor, side: int, overlap: float) -> Tensor:
-    """Return the windows `[n, 3, side, side]` of an image `[3, H, W]`, as `slide` sees them."""
+    """Return the windows of an image, `[n, 3, side, side]`, as `slide` sees them.
+
+    Args:
+        image: `[3, H, W]`.
+        side: pixels of a window.
+        overlap: least share of a window that its neighbour covers too, 0..0.9.
+    """
     canvas = _Canvas(image, [side], overlap, 1.0)
     return torch.stack([canvas.cut(window) for window in canvas.windows])
 
 
 def count_windows(height: int, width: int, side: int, overlap: float) -> int:
-    """Return how many windows `cut_windows` returns for an image of this size."""
+    """Return the number of windows that `cut_windows` returns for an image.
+
+    Args:
+        height: pixels of the image.
+        width: likewise.
+        side: pixels of a window.
+        overlap: least share of a window that its neighbour covers too, 0..0.9.
+    """
     return len(window_offsets(height, side, overlap)) * len(window_offsets(width, side, overlap))
 
 

@@ -87,7 +87,14 @@ def _balance(path: Path) -> Any:
 def facts_of(
     config: Jlssd, store: Store, design: pa.Table, dropped: list[Dropped]
 ) -> dict[str, object]:
-    """Return the facts of a store, JSON values."""
+    """Return the facts of a store, JSON values.
+
+    Args:
+        config: of the build.
+        store: of the images.
+        design: table of the places.
+        dropped: chips that the steps dropped.
+    """
     table = store.table
     places = table.take(pc.unique(table["place_first"]))
     west, south, east, north = (
@@ -115,7 +122,13 @@ def facts_of(
 
 
 def losses(config: Jlssd, folder: Path, store: Store) -> list[Dropped]:
-    """Return what each step drops, by reason, the most frequent of a step first."""
+    """Return the chips that each step drops, by reason, the most frequent of a step first.
+
+    Args:
+        config: of the build.
+        folder: of the build's tables.
+        store: of the images.
+    """
     why = {rule.status: str(rule) for rule in rules_of(config.quality)}
     why |= {
         UNREADABLE: "the chip cannot be read",

@@ -97,14 +97,26 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def set_column(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    """Return a table with a column in place of that of the same name, or behind the others."""
+    """Return a table with a column replaced, or added behind the others.
+
+    Args:
+        table: any.
+        name: of the column.
+        values: as many as the table has rows.
+    """
     if name not in table.column_names:
         return table.append_column(name, values)
     return table.set_column(table.column_names.index(name), name, values)
 
 
 def rebase_paths(table: pa.Table, source: Path, target: Path) -> pa.Table:
-    """Return a table of chips whose paths lead from another folder to the same files."""
+    """Return a table of chips whose paths are relative to another folder.
+
+    Args:
+        table: of chips, whose `path` is relative to `source`.
+        source: a folder.
+        target: the folder that the new paths are relative to.
+    """
     if source.resolve() == target.resolve():
         return table
     paths = [
@@ -195,7 +207,13 @@ class Ledger:
         )
 
     def finish(self, step: str, key: str, files: list[str]) -> None:
-        """Note that a step has written these files, paths below the folder of the build."""
+        """Record that a step has finished.
+
+        Args:
+            step: its name.
+            key: of its inputs and settings.
+            files: that it wrote, relative to the folder of the build.
+        """
         digests = {name: digest_of(self._folder / name) for name in files}
         write_json(self._path(step), {"key": key, "files": digests})
 

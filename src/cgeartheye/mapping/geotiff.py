@@ -51,7 +51,13 @@ class RawRaster:
             ) from error
 
     def write(self, rows: Span, first: int, values: Bytes) -> None:
-        """Write `[bands, rows, columns]`, whose first column is `first`."""
+        """Write a block of pixels.
+
+        Args:
+            rows: first and last + 1 in the raster.
+            first: column of the first value.
+            values: uint8 `[bands, rows, columns]`.
+        """
         values = np.ascontiguousarray(values)
         whole = values.shape[2] == self.width
         for band, plane in enumerate(values):
@@ -118,6 +124,11 @@ def write_geotiff(plane: RawRaster, path: Path, style: RasterStyle) -> None:
     """Write a plane as a cloud-optimised GeoTIFF with overviews, and `.aux.xml` with the names.
 
     A plane of one band is a map of classes, of several the percentages of each.
+
+    Args:
+        plane: the pixels.
+        path: of the GeoTIFF.
+        style: its CRS, transform, colors and names.
 
     Raises:
         UserError: it cannot be written.

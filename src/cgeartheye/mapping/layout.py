@@ -15,7 +15,13 @@ _MOST_OVERLAP_ASKED = 0.75  # for those that the user names
 
 
 def lay_grid(predictor: Predictor, scene: AnyScene, options: Options) -> Grid:
-    """Ask the model for one prediction: it tells whether it maps pixels or whole windows."""
+    """Return the grid of windows, after one prediction: its shape shows pixels or whole windows.
+
+    Args:
+        predictor: the model.
+        scene: one or two dates.
+        options: whose GSD and overlap are used.
+    """
     side, count = predictor.window, len(predictor.classes)
     with torch.inference_mode():
         blank = torch.zeros(
@@ -30,7 +36,13 @@ def lay_grid(predictor: Predictor, scene: AnyScene, options: Options) -> Grid:
 
 
 def lay_object_grid(detector: Detector, scene: AnyScene, options: Options) -> Grid:
-    """Lay windows that overlap by the largest object, as far as that is possible."""
+    """Return windows that overlap by the largest object, as far as that is possible.
+
+    Args:
+        detector: the model.
+        scene: one or two dates.
+        options: whose GSD, overlap and `max_object_size` are used.
+    """
     side = detector.window
     gsd = options.gsd or detector.gsd
     rows, columns = axes(scene, gsd)

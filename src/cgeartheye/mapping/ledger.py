@@ -118,6 +118,11 @@ class Ledger:
 def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
     """Refuse to go on with other settings.
 
+    Args:
+        begun: settings of the unfinished work, by name.
+        now: settings of this call.
+        place: folder of the map, for the message.
+
     Raises:
         UserError: it names the first setting that differs.
     """

@@ -43,7 +43,12 @@ class Mapper:
         self._pixels, self._mask = RowBuffer(), RowBuffer()
 
     def run(self, done: int, pool: ThreadPoolExecutor, writer: Writer) -> None:
-        """Map all rows of windows but the first `done`; the pool reads, the writer writes.
+        """Map all rows of windows that are not finished.
+
+        Args:
+            done: rows of windows that are finished.
+            pool: threads that read.
+            writer: thread that writes.
 
         Raises:
             UserError: a piece cannot be read or written, or a prediction is not finite.

@@ -145,7 +145,13 @@ class RowBuffer:
 def slabs(
     reader: Reader, plan: list[tuple[ColumnStrip, Span]], pool: ThreadPoolExecutor
 ) -> Iterator[RowChunk]:
-    """Read slabs in the order of the plan, some ahead of what is asked for."""
+    """Yield slabs in the order of the plan; some are read ahead.
+
+    Args:
+        reader: of the scene.
+        plan: a strip of columns and its rows for each slab.
+        pool: threads that read.
+    """
     waiting: deque[tuple[ColumnStrip, Span, list[Piece]]] = deque()
     coming = iter(plan)
     while True:

@@ -72,7 +72,13 @@ def linear_probe(train: Array, labels: Array, seed: int = 0) -> Pipeline:
 
 
 def few_per_class(labels: Array, count: int, seed: int) -> Array:
-    """Return the indices of `count` random samples of each class, or all where it has fewer."""
+    """Return the indices of `count` random samples of each class, or all where it has fewer.
+
+    Args:
+        labels: int `[N]`.
+        count: samples of each class, at least 1.
+        seed: of the draw.
+    """
     random = np.random.default_rng(seed)
     chosen = [
         random.permutation(np.flatnonzero(labels == label))[:count] for label in np.unique(labels)

@@ -120,7 +120,13 @@ class SSLNetwork(nn.Module):
 
 @torch.no_grad()
 def update_ema(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Move the teacher towards the student: an exponential moving average (DINO)."""
+    """Update the teacher as the exponential moving average of the student (DINO).
+
+    Args:
+        teacher: changed in place.
+        student: of the same structure.
+        momentum: share of the teacher that stays, 0..1.
+    """
     if isinstance(teacher, FSDPModule):
         # Without a backward pass its outermost parameters are still gathered.
         teacher.reshard()

@@ -108,7 +108,14 @@ def add_classes(
 
 
 def add_confusions(report: Report, counts: Array, classes: Sequence[str], unit: str) -> None:
-    """Add the confusion matrix int `[K, K]`, a row for each true class, of images or of pixels."""
+    """Add the confusion matrix.
+
+    Args:
+        report: gets a section.
+        counts: int `[K, K]`, a row for each true class.
+        classes: names by index.
+        unit: that is counted, `images` or `pixels`.
+    """
     report.section("Confusions")
     caption = f"Each row holds all {unit} of a true class; a stronger colour is more of them"
     as_shares = unit == "pixels"  # too many to be written
@@ -122,7 +129,13 @@ def add_confusions(report: Report, counts: Array, classes: Sequence[str], unit: 
 
 
 def add_run(report: Report, environment: Mapping[str, str], config_yaml: str) -> None:
-    """Add how the run was made: versions, device, time, and the resolved config."""
+    """Add the environment and the config of the run.
+
+    Args:
+        report: gets a section.
+        environment: versions, device and time, by label.
+        config_yaml: the resolved config.
+    """
     report.section("Run")
     report.facts(environment)
     report.code("config.yaml", config_yaml)

@@ -83,7 +83,15 @@ class Ground:
         slope_v: Floats | Reals | float = 0.0,
         angle: Floats | float = 0.0,
     ) -> None:
-        """Set the height in metres and the slope, given along and across the heading `angle`."""
+        """Set the height and the slope of pixels.
+
+        Args:
+            pixels: that are changed, P.
+            height: metres above the plain, `[P]` or one for all.
+            slope_u: rise along the heading, metres a pixel's size.
+            slope_v: rise across it.
+            angle: heading, radians.
+        """
         self.height.ravel()[pixels.index] = height
         cos, sin = np.cos(angle), np.sin(angle)
         self.slope[0].ravel()[pixels.index] = slope_u * cos - slope_v * sin
@@ -106,7 +114,13 @@ class Ground:
         paint[index, 3] = np.rint(255 * total)
 
     def paint_boxes(self, boxes: Boxes, color: npt.ArrayLike, opacity: float = 1.0) -> None:
-        """Paint boxes of one colour `[3]`, or a colour each `[N, 3]`, with soft edges."""
+        """Paint boxes with soft edges.
+
+        Args:
+            boxes: N.
+            color: `[3]` of all, or `[N, 3]`, 0..255.
+            opacity: 0..1.
+        """
         pixels = pixels_of(boxes, self.size, margin=0.5)
         colors = np.broadcast_to(np.asarray(color, np.float32), (len(boxes), 3))
         share = opacity * coverage(pixels, boxes)
@@ -135,7 +149,13 @@ def polygon(outline: Floats, size: int) -> Ints:
 
 
 def noise(rng: np.random.Generator, size: int, grain: float) -> Reals:
-    """Smooth random hills `[size, size]`, about -2..2, `grain` pixels from hill to hill."""
+    """Return smooth random hills, `[size, size]`, about -2..2.
+
+    Args:
+        rng: is drawn from.
+        size: pixels a side.
+        grain: pixels from hill to hill.
+    """
     knots = math.ceil(size / grain) + 3
     coarse = Image.fromarray(rng.standard_normal((knots, knots)).astype(np.float32))
     fine = coarse.resize(
@@ -145,6 +165,13 @@ def noise(rng: np.random.Generator, size: int, grain: float) -> Reals:
 
 
 def fractal(rng: np.random.Generator, size: int, grain: float, octaves: int = 3) -> Reals:
-    """Hills upon hills: each octave half as wide and half as high; `[size, size]`, about -2..2."""
+    """Return hills upon hills, `[size, size]`, about -2..2.
+
+    Args:
+        rng: is drawn from.
+        size: pixels a side.
+        grain: pixels from hill to hill in the coarsest octave.
+        octaves: each half as wide and half as high as the one before.
+    """
     layers = [noise(rng, size, max(2.0, grain / 2**n)) / 2**n for n in range(octaves)]
     return np.asarray(sum(layers) / math.sqrt(sum(0.25**n for n in range(octaves))), np.float32)

@@ -193,7 +193,13 @@ class Movables:
 
 
 def occupy(slots: Sequence[Slots], material: Bytes, rng: np.random.Generator) -> Movables:
-    """Fill some of the slots, each with something of its own size and colour."""
+    """Fill some of the slots, each with an object of its own size and colour.
+
+    Args:
+        slots: places, with the kind that may stand there.
+        material: of the ground, uint8 `[H, W]`.
+        rng: is drawn from.
+    """
     boxes, kinds, colors = [], [], []
     places = {on: material == on for on in {slot.on for slot in slots}}
     for slot in slots:
@@ -215,7 +221,14 @@ def occupy(slots: Sequence[Slots], material: Bytes, rng: np.random.Generator) ->
 
 
 def draw_trees(ground: Ground, crowns: Boxes, conifer: Bools, rng: np.random.Generator) -> None:
-    """Draw single trees, round but for a wobble."""
+    """Draw single trees, nearly round.
+
+    Args:
+        ground: is drawn on.
+        crowns: N boxes; half sides are the radii.
+        conifer: bool `[N]`; false: broadleaf.
+        rng: is drawn from.
+    """
     pixels = pixels_of(crowns, ground.size, 1.0)
     phase, tint = rng.uniform(0, 6.28, len(crowns)), rng.integers(0, 256, len(crowns))
     lobes = 3 * np.arctan2(pixels.v, pixels.u) + phase[pixels.box]
@@ -228,7 +241,14 @@ def draw_trees(ground: Ground, crowns: Boxes, conifer: Bools, rng: np.random.Gen
 
 
 def raise_crowns(ground: Ground, pixels: Pixels, reach: Reals, conifer: Bools) -> None:
-    """Model crowns of radius `reach` [P] around (u, v) = 0: broadleaf domes, pointed conifers."""
+    """Raise the ground to crowns of trees.
+
+    Args:
+        ground: is raised.
+        pixels: P, with (u, v) = 0 at the trunk.
+        reach: radius of the crown at each pixel, `[P]` pixels.
+        conifer: bool `[P]`; pointed, else domes.
+    """
     share = np.hypot(pixels.u, pixels.v) / reach
     rise = np.where(conifer, 1.1, 0.6) * reach * GSD  # from the crown's edge to its top, metres
     height = 3.0 + rise + np.where(conifer, rise * (1 - share), rise * (1 - share**2))

@@ -41,7 +41,13 @@ _SUNS = {
 
 
 def light_of(season: str, date: int, rng: np.random.Generator) -> Light:
-    """The light of one season and date."""
+    """Return the light of one season and date.
+
+    Args:
+        season: of `SEASONS`.
+        date: 1 or 2.
+        rng: is drawn from.
+    """
     azimuth, elevation = _SUNS[season]
     gain = rng.uniform(0.94, 1.06) * rng.uniform(0.97, 1.03, 3) * (1.0 if date == 1 else 1.04)
     haze = rng.uniform(0.03, 0.08) + (0.0 if date == 1 else 0.07)

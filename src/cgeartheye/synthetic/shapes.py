@@ -32,7 +32,13 @@ class Boxes:
 
     @classmethod
     def of(cls, center: npt.ArrayLike, half: npt.ArrayLike, angle: npt.ArrayLike) -> Self:
-        """Make boxes of arrays that broadcast to `[N, 2]`, `[N, 2]` and `[N]`."""
+        """Make boxes of arrays that broadcast.
+
+        Args:
+            center: `[N, 2]` pixels, or one that broadcasts to it.
+            half: half length and half width, likewise.
+            angle: heading, radians, `[N]` or one for all.
+        """
         centers = np.asarray(center, float).reshape(-1, 2)
         halves = np.broadcast_to(np.asarray(half, float), centers.shape)
         return cls(centers, halves, np.broadcast_to(np.asarray(angle, float), len(centers)))
@@ -127,7 +133,13 @@ def pixels_of(boxes: Boxes, size: int, margin: float = 0.0) -> Pixels:
 
 
 def stand_on(boxes: Boxes, allowed: Bools, margin: float = 0.0) -> Bools:
-    """Tell which boxes lie wholly in the world and on `allowed` [H, W], with a margin in pixels."""
+    """Return which boxes are wholly in the world and on allowed pixels, bool `[N]`.
+
+    Args:
+        boxes: N.
+        allowed: bool `[H, W]`.
+        margin: pixels around a box that must be allowed too.
+    """
     size = len(allowed)
     pixels = pixels_of(boxes, size, margin)
     spoilt = np.bincount(pixels.box, ~allowed.ravel()[pixels.index], len(boxes)) > 0
@@ -137,7 +149,13 @@ def stand_on(boxes: Boxes, allowed: Bools, margin: float = 0.0) -> Bools:
 
 
 def stand_apart(boxes: Boxes, size: int, margin: float = 0.5) -> Bools:
-    """Tell which boxes touch no earlier one, both widened by a margin in pixels."""
+    """Return which boxes touch no earlier one, bool `[N]`.
+
+    Args:
+        boxes: N.
+        size: pixels a side of the world.
+        margin: pixels by which both boxes are widened.
+    """
     pixels = pixels_of(boxes, size, margin)
     first = np.full(size * size, len(boxes))
     # Of several values for one place the last one stays: go backwards, and the first box does.

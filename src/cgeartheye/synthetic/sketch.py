@@ -58,7 +58,13 @@ class Sketch:
         return u, v
 
     def plant(self, at: Floats, radius: tuple[float, float], conifers: float) -> None:
-        """Wish for trees at `[N, 2]`, a share of them conifers, of radii in pixels."""
+        """Plan trees at some places.
+
+        Args:
+            at: centers, `[N, 2]` pixels.
+            radius: range in pixels.
+            conifers: share of them, 0..1.
+        """
         radii = self.rng.uniform(*radius, len(at))
         crowns = Boxes.of(at, np.repeat(radii[:, None], 2, 1), np.zeros(len(at)))
         self.crowns.append((crowns, self.rng.random(len(at)) < conifers))
@@ -107,12 +113,27 @@ class Sketch:
         taken: float,
         stray: float,
     ) -> None:
-        """Offer places at `[N, 2]` to what moves; see `Slots`."""
+        """Offer places to objects; see `Slots`.
+
+        Args:
+            at: places, `[N, 2]` pixels.
+            heading: radians, `[N]` or one for all.
+            kind: of the objects that may stand there.
+            on: material they must be on.
+            taken: share of the places that are filled, 0..1.
+            stray: pixels along the heading by which an object is off its place, at most.
+        """
         angle = np.broadcast_to(np.asarray(heading, float), len(at))
         self.slots.append(Slots(at, angle, kind, on, taken, stray))
 
     def scatter(self, cell: Cell, spacing: float, above: float) -> Floats:
-        """Places `[N, 2]` in a cell, one in `spacing`² pixels, where `hills` exceeds `above`."""
+        """Return random places in a cell, `[N, 2]` pixels.
+
+        Args:
+            cell: in which the places are.
+            spacing: pixels; there is one place in its square.
+            above: value of `hills` that a place must exceed.
+        """
         count = max(1, int(len(cell.pixels) / spacing**2))
         index = self.rng.choice(cell.pixels, count)
         index = index[self.hills.ravel()[index] > above]

@@ -78,6 +78,9 @@ class World:
         """The picture of a season (of `SEASONS`) and date (1 or 2), uint8 `[H, W, 3]`.
 
         It is drawn once, kept, and cannot be written to.
+
+        Raises:
+            UserError: an unknown season.
         """
         if season not in SEASONS:
             raise UserError(

@@ -104,7 +104,16 @@ def write_metadata(
     gsd: float | None,
     data_facts: Mapping[str, float | None],
 ) -> None:
-    """Write `model.json`; the first process only."""
+    """Write `model.json`; only the first process does.
+
+    Args:
+        folder: of the run.
+        config: resolved.
+        classes: names by index.
+        built: the backbone, of which the fingerprint is kept.
+        gsd: m/px of what the network sees, if known.
+        data_facts: what mapping needs of the data, by name.
+    """
     if not distributed.is_main():
         return
     whole, source = is_self_contained(config), config.backbone.weights
@@ -132,6 +141,11 @@ def refuse_other_weights(folder: Path, config: Config, built: BackboneBundle) ->
     """Make sure that a run which is resumed goes on with the backbone that it began with.
 
     What is tuned fully is in the checkpoint, so its beginning does not matter any more.
+
+    Args:
+        folder: of the run, with its `model.json`.
+        config: to resume with.
+        built: the backbone of that config.
 
     Raises:
         UserError: the weights are others now.
@@ -169,6 +183,12 @@ def write_weights(folder: Path, model: nn.Module, config: Config, built: Backbon
     """Write `model.safetensors`; every process must call it.
 
     Where it holds the whole backbone it says what that needs, so that it can be another's weights.
+
+    Args:
+        folder: of the run.
+        model: the task; its tuned tensors are written, or all.
+        config: resolved.
+        built: the backbone, whose metadata go along with its weights.
     """
     metadata = {}
     whole = is_self_contained(config)
@@ -218,6 +238,11 @@ def read_model(path: Path) -> Model:
 
 def load_into(task: nn.Module, model: Model, built: BackboneBundle) -> None:
     """Put a model's tensors into a task; every tensor must find its place.
+
+    Args:
+        task: is changed in place.
+        model: read from its files.
+        built: the task's backbone.
 
     Raises:
         UserError: tensors that are missing, left over or of another shape; or backbone weights

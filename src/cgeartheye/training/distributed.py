@@ -124,7 +124,13 @@ def wrap(
 
 
 def shard(module: nn.Module, blocks: Iterable[nn.Module], method: str) -> None:
-    """Shard a module over the processes, block by block; see `wrap` for the arguments."""
+    """Shard a module over the processes, block by block.
+
+    Args:
+        module: on its device.
+        blocks: the unit of sharding.
+        method: of the module that computes too, beside `forward`.
+    """
     for block in blocks:
         fully_shard(block)
     fully_shard(module)

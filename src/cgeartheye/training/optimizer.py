@@ -41,7 +41,13 @@ def adamw(
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
-    """Set learning rate and weight decay of the coming step in all groups that `adamw` made."""
+    """Set learning rate and weight decay of the coming step.
+
+    Args:
+        optimizer: made by `adamw`.
+        lr: before the factors of the groups.
+        weight_decay: of the groups that decay.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
         group["weight_decay"] = weight_decay if group["decays"] else 0.0
@@ -93,12 +99,24 @@ def scheduled_lr(
 
 
 def cosine(first: float, last: float, done: float) -> float:
-    """Return a value on half a cosine from `first` to `last`, at a share of the way of 0..1."""
+    """Return a value on half a cosine between two values.
+
+    Args:
+        first: value at 0.
+        last: value at 1.
+        done: share of the way, 0..1.
+    """
     return last + (first - last) * (0.5 * (1 + math.cos(math.pi * done)))
 
 
 def line(first: float, last: float, done: float) -> float:
-    """Return a value on the line from `first` to `last`, at a share of the way of 0..1."""
+    """Return a value on the line between two values.
+
+    Args:
+        first: value at 0.
+        last: value at 1.
+        done: share of the way, 0..1.
+    """
     return last + (first - last) * (1 - done)
 
 

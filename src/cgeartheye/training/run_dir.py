@@ -100,7 +100,11 @@ class Run:
             write_text(self._metrics, "".join(json_text(r) + "\n" for r in kept))
 
     def log(self, record: Record) -> None:
-        """Append a record to `metrics.jsonl` (and TensorBoard)."""
+        """Append a record to `metrics.jsonl` (and TensorBoard).
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         if not distributed.is_main():
             return
         try:

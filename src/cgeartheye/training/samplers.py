@@ -85,6 +85,12 @@ def test_order(count: int, batch_size: int, rank: int, world_size: int) -> list[
 
     A batch holds the same samples whatever the number of processes, so that its predictions are
     the same to the last bit.
+
+    Args:
+        count: samples.
+        batch_size: of each process.
+        rank: of this process.
+        world_size: number of processes.
     """
     starts = range(rank * batch_size, count, world_size * batch_size)
     return [list(range(start, min(start + batch_size, count))) for start in starts]

@@ -58,7 +58,13 @@ class Task(Protocol):
         """Return new, empty metrics."""
 
     def measure(self, metrics: Any, prediction: Any, batch: Batch) -> None:
-        """Add the predictions for a batch to the metrics."""
+        """Add the predictions for a batch to the metrics.
+
+        Args:
+            metrics: made by `metrics`, changed in place.
+            prediction: of `predict` for the batch.
+            batch: with labels.
+        """
 
 
 @dataclass(frozen=True)

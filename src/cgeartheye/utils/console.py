@@ -31,7 +31,14 @@ class Row(Protocol):
     """Place where a bar is drawn."""
 
     def update(self, done: int, total: int, more: str, left: timedelta) -> None:
-        """Draw what is done of the total, a text, and how much time is left."""
+        """Draw the progress.
+
+        Args:
+            done: units that are done.
+            total: units in all.
+            more: text behind the rate.
+            left: estimated time.
+        """
 
 
 class Bar:
@@ -65,7 +72,14 @@ class Bar:
 
 @contextmanager
 def bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
-    """Show rate and time left while the block runs, in the first process only."""
+    """Show rate and time left while the block runs, in the first process only.
+
+    Args:
+        title: of the work.
+        total: units of work.
+        unit: plural, e.g. `images`.
+        done: units that were done before.
+    """
     if not _is_main() or _muted.get():
         yield Bar(title, total, done, unit, None)
     elif console.is_jupyter:

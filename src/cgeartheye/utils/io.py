@@ -136,7 +136,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Write a JSON file whole or not at all; see `json_text`."""
+    """Write a JSON file whole or not at all; see `json_text`.
+
+    Args:
+        path: of the file.
+        value: of dicts, lists, texts, numbers.
+        indent: spaces a level; none: one line.
+    """
     write_text(path, json_text(value, indent))
 
 

@@ -46,7 +46,13 @@ def csv_text(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def write_csv(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a CSV table whole or not at all; see `csv_text`."""
+    """Write a CSV table whole or not at all; see `csv_text`.
+
+    Args:
+        path: of the file.
+        head: names of the columns.
+        rows: with a value for each column.
+    """
     write_text(path, csv_text(head, rows))
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cgeartheye.models.detection.box_coder import coder_of
-from cgeartheye.models.detection.criterion import Outputs, set_losses
+from cgeartheye.models.detection.criterion import Outputs, set_criterion
 from cgeartheye.models.detection.dino_detr import DINO
 from cgeartheye.models.detection.matcher import Targets, _costs, match, pad_targets
 
@@ -77,7 +77,7 @@ def test_the_losses_are_those_of_a_plain_loop(oriented: bool) -> None:
     truth = truth_of([2, 0, 4], coder.box_dim)
     logits, boxes = torch.randn(3, 3, 6, 3), torch.rand(3, 3, 6, coder.box_dim)
     none = logits.new_zeros(2, 3, 0, 3), boxes.new_zeros(2, 3, 0, coder.box_dim)
-    ours = set_losses(Outputs(logits, boxes, None, *none), truth, coder, 6.0, 1.0)
+    ours = set_criterion(Outputs(logits, boxes, None, *none), truth, coder, 6.0, 1.0)
     expected = dict.fromkeys(ours, 0.0)
     pairs = match(logits, boxes, truth, coder)
     for layer, image in itertools.product(range(3), range(3)):
@@ -120,7 +120,7 @@ def test_every_weight_gets_a_finite_gradient_whatever_there_is_to_find(
     )
     maps = [torch.randn(2, 8, 4, 4) for _ in range(3)]
     outputs = detector.training_outputs(maps, truth)
-    losses = set_losses(outputs, truth, coder, 4.0, 4.0)
+    losses = set_criterion(outputs, truth, coder, 4.0, 4.0)
     torch.stack(list(losses.values())).sum().backward()
     for name, parameter in detector.named_parameters():
         assert parameter.grad is not None, name

@@ -95,7 +95,13 @@ def write(result: CheckResult, folder: Path) -> None:
 
 
 def readable(what: str, count: int, unreadable: list[str]) -> Finding:
-    """Say how many files, out of `count`, cannot be read, and why."""
+    """Return a finding on how many files cannot be read, and why.
+
+    Args:
+        what: the files are called so, in the plural.
+        count: files in all.
+        unreadable: a sentence for each that cannot be read.
+    """
     if unreadable:
         sentence = f"{what} that cannot be read: {len(unreadable):,} of {count:,}"
         return Finding("error", sentence, unreadable)
@@ -152,7 +158,13 @@ def repeated(what: str, occurrences: list[Occurrence]) -> list[Finding]:
 
 
 def absent(what: str, classes: tuple[str, ...], counts: dict[str, list[int]]) -> list[Finding]:
-    """Look for classes of which a part has nothing, not even one `what`."""
+    """Look for classes of which a part has no sample.
+
+    Args:
+        what: is counted, e.g. `box`.
+        classes: names by index.
+        counts: of each part, by class, `[K]`.
+    """
     findings = []
     for part, numbers in counts.items():
         without = [name for name, count in zip(classes, numbers, strict=True) if count == 0]

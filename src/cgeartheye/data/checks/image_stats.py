@@ -94,6 +94,12 @@ def compute_image_stats(
 ) -> ImageStats:
     """Decode an image, as `read_image` does, and return what it is.
 
+    Args:
+        path: of the image.
+        bands: counted from 1, that are red, green and blue.
+        stretch: values of more than 8 bits that become 0 and 255; none: percentiles.
+        thumbnail: whether a small copy is kept, for the contact sheet.
+
     Raises:
         UserError: it cannot be read.
     """

@@ -111,7 +111,13 @@ def check_masks(
 def examine_files(
     found: MaskSurvey, data: MaskedData, progress: Callable[[int, int], None]
 ) -> Examined:
-    """Look at every image and mask of a survey once."""
+    """Read every image and mask of a survey once.
+
+    Args:
+        found: the survey.
+        data: whose bands and stretch are used.
+        progress: gets the number of files read, and of all.
+    """
     samples = {sample for part in found.parts.values() for sample in part}
     images = sorted({image for sample in samples for image in sample.images})
     masks = sorted({sample.mask for sample in samples})
@@ -139,7 +145,15 @@ def common_findings(
     normalization: Normalization | None,
     repeated: list[Finding],
 ) -> list[Finding]:
-    """Say what can be said of all masks: `repeated` where it belongs among the rest."""
+    """Return the findings that apply to all data with masks.
+
+    Args:
+        found: the survey.
+        seen: statistics of its files.
+        data: the config's.
+        normalization: of the backbone, if known.
+        repeated: findings on repeated images, inserted at their place.
+    """
     facts, masks, classes = seen.facts, seen.masks, found.legend.classes
     samples = list({sample: None for part in found.parts.values() for sample in part})
     findings = [
@@ -171,7 +185,13 @@ def common_findings(
 def overlay_mask(
     image: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], legend: Legend
 ) -> npt.NDArray[np.uint8]:
-    """Tint an image `[H, W, 3]` in the colours of its mask `[H, W]`; what has none stays."""
+    """Tint an image in the colours of its mask.
+
+    Args:
+        image: uint8 `[H, W, 3]`.
+        labels: class indices `[H, W]`; 255 is left untinted.
+        legend: its colors are used.
+    """
     table = np.zeros((256, 3), dtype=np.uint16)
     table[: len(legend.colors)] = legend.colors
     mixed = (image.astype(np.uint16) + table[labels]) // 2
@@ -343,7 +363,13 @@ def _sample(
 
 
 def window_around(labels: Tensor, label: int, side: int) -> tuple[slice, slice]:
-    """Return a square of at most `side` pixels about the middle one of a class."""
+    """Return a square around the middle pixel of a class.
+
+    Args:
+        labels: class indices `[H, W]`.
+        label: the class; it must occur.
+        side: pixels of the square, at most.
+    """
     places = (labels == label).nonzero()
     side = min(side, *labels.shape)
     corner = [

@@ -66,6 +66,12 @@ def read_pair(
 ) -> Tensor:
     """Read the images of two dates as one, uint8 `[6, H, W]`; see `read_image`.
 
+    Args:
+        before: image of the first date.
+        after: image of the second date.
+        bands: counted from 1, that are red, green and blue.
+        stretch: values of more than 8 bits that become 0 and 255; none: percentiles.
+
     Raises:
         UserError: a file cannot be read, or they differ in size.
     """

@@ -140,7 +140,13 @@ def fingerprint_masks(chips: MaskedChips) -> str:
 
 
 def refuse_sizes(path: Path, image: Tensor, mask_path: Path, mask: Tensor) -> None:
-    """Refuse an image `[3, H, W]` and a mask `[H, W]` of different sizes.
+    """Refuse an image and a mask of different sizes.
+
+    Args:
+        path: of the image.
+        image: `[3, H, W]`, or `[6, H, W]` of two dates.
+        mask_path: of the mask.
+        mask: `[H, W]`.
 
     Raises:
         UserError: naming both files and both sizes.

@@ -144,7 +144,14 @@ def gather(
 
 
 def corners_of_sides(x0: float, y0: float, x1: float, y1: float) -> tuple[float, ...]:
-    """Return the corners of a horizontal box, 8 numbers, clockwise from the top left."""
+    """Return the corners of a horizontal box, 8 numbers, clockwise from the top left.
+
+    Args:
+        x0: left side, pixels.
+        y0: top.
+        x1: right side.
+        y1: bottom.
+    """
     return x0, y0, x1, y0, x1, y1, x0, y1
 
 

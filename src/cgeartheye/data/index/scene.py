@@ -169,6 +169,11 @@ def split(by_class: ClassFolders, train_fraction: float, seed: int) -> dict[str,
 
     An image's turn in the draw is a hash of its path: neither the file system's order nor a
     library's generator has a say.
+
+    Args:
+        by_class: images of each class.
+        train_fraction: share of a class for `train`, 0..1.
+        seed: of the draw.
     """
     train, val = {}, {}
     for name, images in by_class.items():

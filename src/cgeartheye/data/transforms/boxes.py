@@ -19,7 +19,14 @@ View = tuple[tv_tensors.Image, tv_tensors.BoundingBoxes, Tensor, Tensor]
 
 
 def eval_scale(height: int, width: int, image_size: int, resize: bool) -> float:
-    """Return how many pixels of a test's view a pixel on disk is wide."""
+    """Return the scale from an image on disk to the view of it in a test.
+
+    Args:
+        height: pixels of the image on disk.
+        width: likewise.
+        image_size: pixels a side of the network's input.
+        resize: whether the longer side becomes `image_size`.
+    """
     return image_size / max(height, width) if resize else 1.0
 
 
@@ -51,11 +58,20 @@ def box_transform(
     min_visibility: float,
     min_box_size: float,
 ) -> v2.Transform:
-    """Return the augmentation of an image and its boxes; the arguments are `DetectionData`'s.
+    """Return the augmentation of an image and its boxes.
 
     A random resize and crop, photometric distortion, padding where that is smaller, and flips:
     none; horizontal; both; or both and a reflection in the diagonal, with which all 8 symmetries
     are equally likely, quarter turns among them.
+
+    Args:
+        image_size: pixels a side of the result.
+        resize: whether test images are resized to it; the random scale is relative to that.
+        scale: range of the random factor of the resizing.
+        flips: symmetries of which one is drawn.
+        color_jitter: random brightness, contrast, saturation and hue.
+        min_visibility: share of a box's area, 0..1, below which it is left out.
+        min_box_size: pixels; boxes with a shorter side are left out.
 
     Returns:
         A transform of a `View` to one of `image_size`, in whose pixels the boxes then are: uint8
@@ -98,7 +114,14 @@ class RandomBoxWindow(nn.Module):
         labels: Tensor,
         flags: Tensor,
     ) -> View:
-        """Cut the same window out of all."""
+        """Cut the same window out of image and boxes.
+
+        Args:
+            image: uint8 `[3, H, W]`.
+            boxes: `[n, 4]` or `[n, 8]`.
+            labels: int64 `[n]`.
+            flags: bool `[n]`.
+        """
         rows, columns = image.shape[1:]
         test = eval_scale(rows, columns, self._size, self._resize)
         factor = uniform(*self._scale) * test

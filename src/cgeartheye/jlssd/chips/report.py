@@ -19,7 +19,13 @@ _WITH_ALL, _WITH_SOME, _WITH_NONE = (0, 114, 178), (230, 159, 0), (213, 94, 0)
 
 
 def write_report(table: pa.Table, settings: ChipCutting, out: Path) -> None:
-    """Write the report beside a table of chips, `chips.html` of `chips.parquet`."""
+    """Write the report beside a table of chips, `chips.html` of `chips.parquet`.
+
+    Args:
+        table: of chips, with their status.
+        settings: of the cut.
+        out: the Parquet file of the table.
+    """
     seasons = list(settings.mosaics)
     status = table["status"].to_pylist()
     by_place: dict[str, list[int]] = defaultdict(list)

@@ -74,7 +74,13 @@ def kmeans(
 
 
 def comparisons(points: int, count: int, iterations: int) -> int:
-    """Return how many points `kmeans` compares with its centroids."""
+    """Return the number of points that `kmeans` compares with its centroids, repeats included.
+
+    Args:
+        points: number of points.
+        count: number of centroids.
+        iterations: of k-means.
+    """
     return iterations * min(points, count * POINTS_PER_CENTROID) + points
 
 

@@ -32,8 +32,8 @@ class Counts:
         self.counts = np.zeros(classes, np.int64)
         self.best: Detections | None = None
 
-    def watch(self, chunks: Iterator[Detections]) -> Iterator[Detections]:
-        """Hand chunks on."""
+    def count(self, chunks: Iterator[Detections]) -> Iterator[Detections]:
+        """Yield the same chunks, which are counted on the way."""
         for chunk in chunks:
             self.counts += np.bincount(chunk.labels.numpy(), minlength=len(self.counts))
             seen = Detections.concatenate([self.best, chunk] if self.best else [chunk])

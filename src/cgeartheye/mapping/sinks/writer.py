@@ -61,7 +61,13 @@ class Writer:
         self._hand_over(self._write, write, *what)
 
     def end_row(self, number: int, windows: int, tell: Callable[[int, int], None]) -> None:
-        """Note a row of windows as finished; `tell` gets their number and that of its pixels."""
+        """Record a row of windows as finished.
+
+        Args:
+            number: of the row of windows.
+            windows: in the row.
+            tell: gets the number of windows, and of pixels mapped, once all is written.
+        """
         self._hand_over(self._end_row, number, windows, tell)
 
     def _hand_over(self, do: Callable[..., None], *what: Any) -> None:

@@ -304,6 +304,11 @@ def check_fit(
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, whole or not at all.
 
+    Args:
+        path: of the file.
+        tensors: by name.
+        metadata: texts by name.
+
     Raises:
         UserError: it cannot be written.
     """

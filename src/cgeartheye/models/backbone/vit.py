@@ -272,7 +272,13 @@ class Attention(nn.Module):
         self.proj = Linear(width, width)
 
     def forward(self, x_TC: Tensor, groups: Groups, queries: int | None = None) -> Tensor:
-        """Let the first `queries` tokens of an image (none: all) attend to all of its tokens."""
+        """Let tokens of an image attend to all of its tokens.
+
+        Args:
+            x_TC: tokens of all images, one after the other.
+            groups: of tokens that attend to each other.
+            queries: tokens of an image that attend, the first; none: all.
+        """
         mixed = []
         for qkv, shape in zip(
             self.qkv(x_TC).split([b * n for b, n in groups]), groups, strict=True
@@ -323,7 +329,14 @@ class ScaledResidual(nn.Module):
         return torch.addcmul(x, branch, self.gamma)
 
     def add_to_rows(self, x_TC: Tensor, rows: Tensor, branch: Tensor, factor: Tensor) -> Tensor:
-        """Add a branch to some of the tokens, scaled by channel and by token."""
+        """Add a branch to some of the tokens, scaled by channel and by token.
+
+        Args:
+            x_TC: tokens of all images.
+            rows: indices of the tokens that the branch was computed of.
+            branch: `[rows, C]`.
+            factor: of each of these tokens, `[rows, 1]`; 0 for dropped ones.
+        """
         return x_TC.index_add(0, rows, (branch * self.gamma * factor).to(x_TC.dtype))
 
 

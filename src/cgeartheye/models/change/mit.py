@@ -109,7 +109,13 @@ class Block(nn.Module):
         self.drop_path = drop_path
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Map `[B, height * width, C]` to the same."""
+        """Transform the pixels of a map to ones of the same shape.
+
+        Args:
+            x: `[B, height * width, C]`.
+            height: rows of the map.
+            width: columns of the map.
+        """
         x = x + self._dropped(self.attn(self.norm1(x), height, width))
         tokens = self.norm2(x).transpose(1, 2).unflatten(2, (height, width))
         return x + self._dropped(self.ffn(tokens).flatten(2).transpose(1, 2))
@@ -133,7 +139,13 @@ class ReducedAttention(nn.Module):
             self.norm = nn.LayerNorm(stage.channels, EPS)
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        """Map `[B, height * width, C]` to the same."""
+        """Transform the pixels of a map to ones of the same shape.
+
+        Args:
+            x: `[B, height * width, C]`.
+            height: rows of the map.
+            width: columns of the map.
+        """
         context = x
         if self.reduction > 1:
             context = self.sr(x.transpose(1, 2).unflatten(2, (height, width)))

@@ -1,7 +1,7 @@
 """The detectors, their assignments and their losses."""
 
 from cgeartheye.models.detection.box_coder import coder_of
-from cgeartheye.models.detection.criterion import set_losses
+from cgeartheye.models.detection.criterion import set_criterion
 from cgeartheye.models.detection.dino_detr import DINO
 from cgeartheye.models.detection.light import LightDetector
 from cgeartheye.models.detection.matcher import Targets, pad_targets
@@ -15,5 +15,5 @@ __all__ = [
     "assign",
     "coder_of",
     "pad_targets",
-    "set_losses",
+    "set_criterion",
 ]

@@ -30,7 +30,7 @@ class Outputs:
     noised_boxes: Tensor
 
 
-def set_losses(
+def set_criterion(
     outputs: Outputs, truth: Targets, coder: BoxCoder, objects: float, noised: float
 ) -> dict[str, Tensor]:
     """Return the weighted losses by name, summed over layers, each a mean over objects.

@@ -161,7 +161,13 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: Tensor, positions: Tensor, shapes: Shapes) -> Tensor:
-        """Map pixels `[B, S, C]` at their positions `[S, C]` to `[B, S, C]`."""
+        """Encode the pixels of all levels, `[B, S, C]`.
+
+        Args:
+            x: pixels of all levels, `[B, S, C]`.
+            positions: their encoding, `[S, C]`.
+            shapes: rows and columns of each level.
+        """
         centers = _anchors(shapes, 4, x.device)[None, :, :2].expand(len(x), -1, -1)
         for layer in self.layers:
             x = layer(x, positions, centers, shapes)
@@ -178,7 +184,14 @@ class EncoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
 
     def forward(self, x: Tensor, positions: Tensor, centers: Tensor, shapes: Shapes) -> Tensor:
-        """Map pixels `[B, S, C]` to `[B, S, C]`."""
+        """Transform the pixels of all levels, `[B, S, C]`.
+
+        Args:
+            x: pixels of all levels, `[B, S, C]`.
+            positions: their encoding, `[S, C]`.
+            centers: of the pixels in shares of the image, `[B, S, 2]`.
+            shapes: rows and columns of each level.
+        """
         x = self.norms[0](x + self.self_attn(x + positions, centers, x, shapes))
         out: Tensor = self.norms[1](x + self.ffn(x))
         return out
@@ -251,7 +264,16 @@ class DecoderLayer(nn.Module):
         shapes: Shapes,
         attn_mask: Tensor | None,
     ) -> Tensor:
-        """Map queries `[B, Q, C]` to `[B, Q, C]`."""
+        """Transform queries, `[B, Q, C]`.
+
+        Args:
+            x: queries, `[B, Q, C]`.
+            positions: encoding of their boxes, `[B, Q, C]`.
+            boxes: in shares of the image, `[B, Q, 4 or 5]`.
+            memory: encoded pixels of all levels, `[B, S, C]`.
+            shapes: rows and columns of each level.
+            attn_mask: which query must not see which, bool `[Q, Q]`; none: all see all.
+        """
         x = self.norms[0](x + self.self_attn(x, positions, attn_mask))
         x = self.norms[1](x + self.cross_attn(x + positions, boxes, memory, shapes))
         out: Tensor = self.norms[2](x + self.ffn(x))
@@ -266,7 +288,13 @@ class SelfAttention(nn.Module):
         self.attn = nn.MultiheadAttention(channels, heads, batch_first=True)
 
     def forward(self, x: Tensor, positions: Tensor, attn_mask: Tensor | None) -> Tensor:
-        """Map queries `[B, Q, C]` with their positions to `[B, Q, C]`."""
+        """Let queries attend to each other, `[B, Q, C]`.
+
+        Args:
+            x: queries, `[B, Q, C]`.
+            positions: encoding of their boxes, `[B, Q, C]`.
+            attn_mask: which query must not see which, bool `[Q, Q]`; none: all see all.
+        """
         placed = x + positions
         out: Tensor = self.attn(placed, placed, x, attn_mask=attn_mask, need_weights=False)[0]
         return out

@@ -11,7 +11,14 @@ _HARMONICS = 8  # of an angle
 
 
 def pixel_positions(rows: int, columns: int, channels: int, device: torch.device) -> Tensor:
-    """Return the positions of a map's pixels, `[rows * columns, channels]`: y, then x."""
+    """Return the position encoding of a map's pixels, `[rows * columns, channels]`: y, then x.
+
+    Args:
+        rows: of the map.
+        columns: of the map.
+        channels: of the encoding, a multiple of 4.
+        device: of the result.
+    """
     y = (torch.arange(rows, device=device) + 1) / rows
     x = (torch.arange(columns, device=device) + 1) / columns
     half = channels // 2

@@ -46,6 +46,11 @@ class Images(Protocol):
 def cut(images: Images, plan: Plan, views: Views) -> tuple[Tensor, Tensor]:
     """Make all planned crops on the CPU, decoding each image of a sample once.
 
+    Args:
+        images: source of the encoded images.
+        plan: of the crops of B samples.
+        views: sizes and numbers of the crops.
+
     Returns:
         The global crops, uint8 `[2 * B, 3, G, G]`, and the local ones, `[L * B, 3, S, S]`.
 

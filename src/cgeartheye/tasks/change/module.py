@@ -102,6 +102,6 @@ class ChangeTask(DenseTask):
         return ChangeMetrics()
 
     def measure(self, metrics: ChangeMetrics, prediction: Sequence[Tensor], batch: Batch) -> None:
-        """Add a batch to the metrics."""
+        """See `training.trainer.Task`."""
         for predicted, mask in zip(prediction, batch["mask"], strict=True):
             metrics.update(predicted, mask)

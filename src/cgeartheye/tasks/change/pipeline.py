@@ -44,7 +44,7 @@ class ChangePipeline(DensePipeline):
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
     ) -> dict[str, Tensor]:
-        """Return BAN, which carries Open-CD's names behind `decode_head.`."""
+        """See `TaskPipeline`; BAN has Open-CD's names behind `decode_head.`."""
         prefix = "decode_head."
         state = {
             name.removeprefix(prefix): tensor

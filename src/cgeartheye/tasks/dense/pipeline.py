@@ -109,14 +109,14 @@ class DensePipeline(TaskPipeline):
         return sources.files(self.parts.train)
 
     def check_out(self, out: Path, tested: bool) -> None:
-        """Refuse a file where masks need a folder."""
+        """See `TaskPipeline`; masks need a folder."""
         if out.is_file() or out.suffix:
             raise UserError(f"{out}: masks go into a folder, one for each image: name one")
 
     def test(
         self, task: DenseTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
     ) -> TestResult:
-        """Test; see `TaskPipeline`."""
+        """See `TaskPipeline`."""
         started = time.monotonic()
         config, chips, device = self.config, self.parts.test, device_of(task)
         whole = (*self.images, "mask")  # they differ in size from sample to sample
@@ -193,7 +193,7 @@ class DensePipeline(TaskPipeline):
         predictions: Iterable[np.ndarray],
         out: Path,
     ) -> str:
-        """Write a mask for each picture; see `write_mask`."""
+        """See `TaskPipeline`; a mask for each image, see `write_mask`."""
         check_names((one.image_names[0], one.name) for one in inputs)
         pixels: Counter[str] = Counter()
         for one, labels in zip(inputs, predictions, strict=True):

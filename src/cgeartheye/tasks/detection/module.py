@@ -23,7 +23,7 @@ from cgeartheye.models.detection import (
     assign,
     coder_of,
     pad_targets,
-    set_losses,
+    set_criterion,
 )
 from cgeartheye.tasks.base import FeatureMapTask
 from cgeartheye.training import distributed
@@ -128,7 +128,7 @@ class DetectionTask(FeatureMapTask):
         noised = outputs.noised.positive.sum() if outputs.noised else features.new_zeros(())
         counts = torch.stack([features.new_tensor(sum(truth.counts)), noised.to(features.dtype)])
         objects, positives = distributed.all_sum(counts).div(distributed.world_size()).tolist()
-        return set_losses(outputs, truth, self.coder, max(objects, 1.0), max(positives, 1.0))
+        return set_criterion(outputs, truth, self.coder, max(objects, 1.0), max(positives, 1.0))
 
     def _aligned_losses(
         self, decoder: LightDetector, features: Tensor, truth: Targets
@@ -174,7 +174,7 @@ class DetectionTask(FeatureMapTask):
     def measure(
         self, metrics: DetectionMetrics, prediction: Sequence[Detections], batch: Batch
     ) -> None:
-        """Add a batch to the metrics."""
+        """See `training.trainer.Task`."""
         fields = (batch[name] for name in ("boxes", "labels", "ignored"))
         for index, preds, boxes, labels, ignored in zip(
             batch["index"].tolist(), prediction, *fields, strict=True

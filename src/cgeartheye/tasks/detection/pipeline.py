@@ -82,7 +82,7 @@ class DetectionPipeline(TaskPipeline):
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
     ) -> dict[str, Tensor]:
-        """Return the detector of a published checkpoint, which carries mmdetection's names."""
+        """See `TaskPipeline`; the detector has mmdetection's names."""
         parts = (
             "neck.",
             "level_embed",
@@ -110,7 +110,7 @@ class DetectionPipeline(TaskPipeline):
         return state
 
     def data(self, task: DetectionTask, built: BackboneBundle) -> Data:
-        """Return what is trained on and evaluated on."""
+        """See `TaskPipeline`; a training part without objects is an error too."""
         if not self.parts.train.most_boxes:
             raise UserError(
                 f"no image of the part '{self.config.data.train}' in {self.config.data.root} has "
@@ -137,7 +137,7 @@ class DetectionPipeline(TaskPipeline):
     def test(
         self, task: DetectionTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
     ) -> TestResult:
-        """Test; see `TaskPipeline`."""
+        """See `TaskPipeline`."""
         started = time.monotonic()
         config, chips, device = self.config, self.parts.test, device_of(task)
         source = self._test_source(SourceFactory(config, task, built), task, chips)
@@ -199,7 +199,7 @@ class DetectionPipeline(TaskPipeline):
         predictions: Iterable[Detections],
         out: Path,
     ) -> str:
-        """Write a table; see `writer.write_boxes` for the formats."""
+        """See `TaskPipeline`; a table in a format of `writer.write_boxes`."""
         rows = [
             writer.Row(one.path, one.name, found)
             for one, found in zip(inputs, predictions, strict=True)

@@ -114,7 +114,7 @@ class SceneTask(nn.Module):
     def measure(
         self, metrics: ClassificationMetrics, prediction: ScenePrediction, batch: Batch
     ) -> None:
-        """Add a batch to the metrics."""
+        """See `training.trainer.Task`."""
         metrics.update(prediction.probabilities, batch["label"])
 
     def _features(self, batch: Batch) -> Tensor:

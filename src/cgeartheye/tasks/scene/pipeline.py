@@ -69,7 +69,7 @@ class ScenePipeline(TaskPipeline):
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
     ) -> dict[str, Tensor]:
-        """Return the classifier of a published checkpoint."""
+        """See `TaskPipeline`; the classifier has mmpretrain's names."""
         head = {name: tensors.get(f"head.fc.{name}") for name in ("weight", "bias")}
         weight, bias = head["weight"], head["bias"]
         if weight is None or bias is None:
@@ -105,7 +105,7 @@ class ScenePipeline(TaskPipeline):
     def test(
         self, task: SceneTask, built: BackboneBundle, out: Path | None, show_dir: Path | None
     ) -> TestResult:
-        """Test; see `TaskPipeline`."""
+        """See `TaskPipeline`."""
         started = time.monotonic()
         config, chips = self.config, self.parts.test
         sources = SourceFactory(config, task, built)
@@ -160,7 +160,7 @@ class ScenePipeline(TaskPipeline):
         predictions: Iterable[np.ndarray],
         out: Path,
     ) -> str:
-        """Write a table; see `writer.write_rows` for the formats."""
+        """See `TaskPipeline`; a table in a format of `writer.write_rows`."""
         rows = [
             writer.Row(str(one.path or one.name), scores, path=one.path)
             for one, scores in zip(inputs, predictions, strict=True)
@@ -198,7 +198,13 @@ class ScenePipeline(TaskPipeline):
 
 
 def chip_views(config: SceneClassification, chips: SceneChips, views: int) -> Views:
-    """Return the views of chips that features are made of."""
+    """Return the views of chips whose features are encoded.
+
+    Args:
+        config: whose augmentation is used.
+        chips: the images.
+        views: of each image, at least 1.
+    """
     return Views(len(chips), views, config.training.seed, chips.load_views)
 
 

@@ -77,7 +77,13 @@ def write_report(
 
 
 def save_pictures(folder: Path, chips: SceneChips, probabilities: np.ndarray) -> None:
-    """Save every image with its prediction and its class beneath, at its path below `folder`."""
+    """Save every image with its prediction and its class beneath.
+
+    Args:
+        folder: for the pictures.
+        chips: N tested images.
+        probabilities: `[N, K]`.
+    """
     shown = writable(chips.classes)
     with bar("saving pictures", len(chips), "images") as progress:
         for index, (name, scores) in enumerate(zip(chips.names, probabilities, strict=True)):

@@ -52,6 +52,11 @@ def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
     GeoJSON (RFC 7946) has the outline of each image in longitude and latitude, none (`null`) for
     an image without a CRS.
 
+    Args:
+        path: of the file.
+        rows: a prediction each.
+        classes: names by index.
+
     Raises:
         UserError: GeoJSON of images of which none has a CRS; no permission.
     """

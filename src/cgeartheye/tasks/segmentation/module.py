@@ -67,7 +67,7 @@ class SegmentationTask(DenseTask):
     def measure(
         self, metrics: SegmentationMetrics, prediction: Sequence[Tensor], batch: Batch
     ) -> None:
-        """Add a batch to the metrics."""
+        """See `training.trainer.Task`."""
         for predicted, mask in zip(prediction, batch["mask"], strict=True):
             metrics.update(predicted, mask)
 

@@ -44,7 +44,7 @@ class SegmentationPipeline(DensePipeline):
     def published_decoder(
         self, path: Path, tensors: Mapping[str, Tensor], classes: int
     ) -> dict[str, Tensor]:
-        """Return UPerNet and its auxiliary head, which carry mmsegmentation's names."""
+        """See `TaskPipeline`; UPerNet and its auxiliary head have mmsegmentation's names."""
         heads = ["neck.", "decode_head."]
         if self.config.decoder.auxiliary:
             heads.append("auxiliary_head.")
