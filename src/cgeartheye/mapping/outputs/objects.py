@@ -63,7 +63,7 @@ def finish_objects(
     for number, ending in enumerate(job.options.vector_format or ("gpkg",)):
         chunks = merged(ledger, grid, oriented)
         if number == 0:
-            chunks = counted.watch(chunks)
+            chunks = counted.count(chunks)
         frames = (frame_of(chunk, names, scene, grid) for chunk in chunks)
         write_vectors(frames, job.out / f"map.{ending}", job.work)
     assert counted.best is not None
