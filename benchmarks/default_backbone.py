@@ -243,8 +243,8 @@ def dense(
     # Not `tasks.test`, which tells the mean of two classes' IoU alone.
     part = config.data.model_copy(update={"test": given.part})
     config = config.model_copy(update={"data": part})
-    model, _ = tasks.load(config, run, CPU, tta=True)
     pipeline = pipeline_for(config)
+    model, _ = tasks.load(pipeline, run, CPU, tta=True)
     source = FileSource(pipeline.parts.test, 0, CPU, (*pipeline.images, "mask"))
     confusion = evaluate(model, source, 4, given.precision).confusion
     figures = {"IoU": confusion.iou[1], "F1": confusion.f1[1], "mIoU": confusion.mean_iou}

@@ -38,6 +38,7 @@ from cgeartheye.commands import tasks
 from cgeartheye.config import ObjectDetection, load
 from cgeartheye.data import load_detection_parts
 from cgeartheye.metrics.detection.metrics import DetectionMetrics
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training.samplers import derive_seed
 
 CONFIGS = Path(__file__).parents[1] / "config" / "ObjectDetection"
@@ -153,7 +154,7 @@ def rate(data: Path, out: Path, boxes: str) -> Figures:
     models = {}
     for kind, run in runs.items():
         config = configure(data, run, boxes, kind, side, "training.precision=fp32")
-        models[kind] = tasks.load(config, run, torch.device("cpu"))[0].eval()
+        models[kind] = tasks.load(pipeline_for(config), run, torch.device("cpu"))[0].eval()
     chips = load_detection_parts(config.data).test
     images = torch.stack([torch.as_tensor(chips[n]["image"]) for n in range(BATCH)])
     seconds: dict[str, list[float]] = {kind: [] for kind in models}

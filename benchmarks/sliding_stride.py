@@ -30,6 +30,7 @@ from cgeartheye.config import (
 from cgeartheye.inference.sliding_window import count_windows, slide
 from cgeartheye.metrics.classification import SegmentationMetrics
 from cgeartheye.synthetic import LAND_COVER, SEASONS, World, make_world
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.utils.console import bar
 
 SIDE, TILE, STRIDE, WORLD, SEASON = 518, 896, 10, 2688, "summer"
@@ -85,7 +86,7 @@ def train(folder: Path, weights: Path | None, epochs: int):  # type: ignore[no-u
         work_dir=folder / "run",
     )
     tasks.train(config)
-    return tasks.load(config, folder / "run", torch.device("cpu"))[0].eval()
+    return tasks.load(pipeline_for(config), folder / "run", torch.device("cpu"))[0].eval()
 
 
 def write(world: World, folder: Path, columns: list[int]) -> None:
