@@ -91,7 +91,7 @@ class Faults:
 def pixels(folder: Path, out: Path, resume: bool) -> Any:
     scene = folder / "scene.tif"
     scene.exists() or write_scene(scene, picture(150, 50))
-    options = {"vector": ("geojson",), "probabilities": True}
+    options = {"vector_format": ("geojson",), "probabilities": True}
     return run_toy(scene, out, Toy(gsd=1.2), resume=resume, **options)
 
 
@@ -106,7 +106,7 @@ def change(folder: Path, out: Path, resume: bool) -> Any:
     if not first.exists():
         write_scene(first, picture(100, 40))
         write_scene(second, np.roll(picture(100, 40), 9, axis=1))
-    options = {"vector": ("fgb",), "dates": ("a", "b")}
+    options = {"vector_format": ("fgb",), "date_labels": ("a", "b")}
     return run_toy(first, out, ToyChange(), after=second, resume=resume, **options)
 
 
@@ -115,7 +115,7 @@ def objects(folder: Path, out: Path, resume: bool) -> Any:
     if not scene.exists():
         boxes, labels = scatter(260, 90, 40, 12, True, 2)
         write_scene(scene, draw(260, 90, boxes, labels))
-    toy = ToyDetector(oriented=True, largest=17, noise=0.5)
+    toy = ToyDetector(oriented=True, max_object_size=17, noise=0.5)
     return run_toy(scene, out, toy, vector_format=("geojson", "parquet"), resume=resume)
 
 

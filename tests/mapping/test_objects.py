@@ -206,7 +206,7 @@ def test_all_formats_tell_the_same(tmp_path: Path, ending: str) -> None:
     boxes, labels = scatter(150, 150, 30, 14, True, 8)
     scene = write_scene(tmp_path / "scene.tif", draw(150, 150, boxes, labels))
     run_toy(
-        scene, tmp_path / "map", ToyDetector(70, True, reach(14, True)), vector=("gpkg", ending)
+        scene, tmp_path / "map", ToyDetector(70, True, reach(14, True)), vector_format=("gpkg", ending)
     )
     frames = [
         (geopandas.read_parquet if kind == "parquet" else geopandas.read_file)(
@@ -230,7 +230,7 @@ def test_no_objects_is_a_map_too(tmp_path: Path) -> None:
         blank(tmp_path / "scene.tif"),
         tmp_path / "map",
         Fixed([1.0, 2, 30, 40], score=0.1),
-        vector=("gpkg", "parquet", "geojson", "fgb"),
+        vector_format=("gpkg", "parquet", "geojson", "fgb"),
     )
     assert facts["objects"] == 0
     for ending in ("gpkg", "geojson", "fgb"):

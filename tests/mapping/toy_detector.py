@@ -146,7 +146,7 @@ if __name__ == "__main__":  # SCENE OUT
         Path(sys.argv[1]),
         Path(sys.argv[2]),
         SlowToyDetector(oriented=True, noise=0.5),
-        vector=("geojson", "parquet"),
+        vector_format=("geojson", "parquet"),
         overlap=0.0,
         resume=True,
         batch_size=2,

@@ -22,9 +22,9 @@ def test_only_the_first_process_of_a_group_prints(
 
 def test_a_bar_needs_no_pytorch() -> None:
     script = (
-        "import sys; from cgeartheye.utils.console import bar, say\n"
+        "import sys; from cgeartheye.utils.console import bar, log_info\n"
         "with bar('work', 2, 'parts') as progress: progress.advance()\n"
-        "say('torch' if 'torch' in sys.modules else 'light')"
+        "log_info('torch' if 'torch' in sys.modules else 'light')"
     )
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "light"

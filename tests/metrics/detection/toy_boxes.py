@@ -14,7 +14,7 @@ from cgeartheye.metrics.detection.metrics import DetectionMetrics
 class Drawn:
     """An image: what was found, the true boxes, and which of those count neither way."""
 
-    found: Detections
+    preds: Detections
     boxes: torch.Tensor
     labels: torch.Tensor
     ignored: torch.Tensor
@@ -84,5 +84,5 @@ def measured(images: dict[int, Drawn], classes: int, oriented: bool) -> Detectio
     """Measure images by their numbers, in this order."""
     metrics = DetectionMetrics(classes, oriented)
     for index, one in images.items():
-        metrics.update(index, one.found, one.boxes, one.labels, one.ignored)
+        metrics.update(index, one.preds, one.boxes, one.labels, one.ignored)
     return metrics
