@@ -29,7 +29,7 @@ def run_ends(code: dict[str, Any]) -> Points:
     height, width = (_side(side) for side in code["size"])
     counts = code["counts"]
     lengths = np.array(_unpack(counts) if isinstance(counts, str) else counts, dtype=np.int64)
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() > height * width:
+    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != height * width:
         raise ValueError("its runs are no such lengths")
     ends = lengths.cumsum()
     first, last = ends[:-1:2], ends[1::2]  # of the runs with the object, the end exclusive
