@@ -150,7 +150,7 @@ def test_the_caches_hold_what_encoding_gives(change_config: Path) -> None:
     assert isinstance(data.val, WindowSource)
     files = FileSource(pipeline.parts.val, 0, torch.device("cpu"), ("image1", "image2", "mask"))
     for kept, expected in zip(data.val.load([[4, 1]]), files.load([[4, 1]]), strict=True):
-        pairs = task.pictures(expected)
+        pairs = task.image_stacks(expected)
         one = slide(pairs, task.logits, 56, 0.5, 5)
         other = slide(kept["encoded"], task.decode, 56, 0.5, 5)
         for maps in zip(one, other, strict=True):

@@ -18,7 +18,7 @@ from cgeartheye.training.samplers import derive_seed, test_order
 from cgeartheye.training.trainer import autocast
 from cgeartheye.utils.console import bar, warn
 
-WeightsMetadata = Mapping[str, object]
+CacheKey = Mapping[str, object]
 
 
 class Views(Dataset[dict[str, Any]]):
@@ -84,7 +84,7 @@ class SourceFactory:
     def features_of(
         self,
         samples: Views,
-        facts: Callable[[], WeightsMetadata],
+        facts: Callable[[], CacheKey],
         wrap: Callable[[np.ndarray], Source],
         files: Source,
     ) -> Source:
@@ -109,7 +109,7 @@ class SourceFactory:
         self,
         shape: tuple[int, int],
         encode: Encoder,
-        facts: Callable[[], WeightsMetadata],
+        facts: Callable[[], CacheKey],
         what: str,
         wrap: Callable[[np.ndarray], Source],
         files: Source,
@@ -149,7 +149,7 @@ class SourceFactory:
         self,
         name: str,
         samples: Views,
-        facts: WeightsMetadata,
+        facts: CacheKey,
         shape: tuple[int, ...],
         dtype: Stored,
     ) -> np.ndarray:
