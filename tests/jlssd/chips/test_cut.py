@@ -480,8 +480,8 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         cut_chips(tmp_path / "poor.parquet", settings({"s": mosaic}), out)
     good = pq.read_table(places)
     for name, values, sentence in (
-        ("place", ["a/b"], "row 1: a/b names no place"),
-        ("place", [None], "row 1: None names no place"),
+        ("place", ["a/b"], "row 1: a/b is no name of a place"),
+        ("place", [None], "row 1: None is no name of a place"),
         ("lon", ["east"], "has a column of another type"),
         ("lon", [float("nan")], "row 1: lon is nan, no degrees"),
         ("lat", [None], "row 1: lat is None, no degrees"),

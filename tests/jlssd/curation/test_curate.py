@@ -208,7 +208,7 @@ def test_backbone_of_a_config_or_of_weights(tmp_path: Path) -> None:
     assert (found.name, found.weights) == ("tiny", tmp_path / "tiny.safetensors")
     tensors = {name: value[..., :100] for name, value in module.state_dict().items()}
     save_tensors(tmp_path / "odd.safetensors", tensors, {})
-    with pytest.raises(UserError, match="layers of width 100"):
+    with pytest.raises(UserError, match="does not fit the backbone: of another shape"):
         read_network(tmp_path / "odd.safetensors")
 
 
