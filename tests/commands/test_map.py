@@ -123,7 +123,7 @@ def test_mistakes_are_one_sentence(
     arguments = ["map", run, scene, "--out", tmp_path / "map"]
     for options, words in [
         (["--vector-format", "shp"], "one of gpkg"),
-        (["--overlap", "1"], "a share, 0 to 0.9"),
+        (["--overlap", "1"], "give a share of 0 to 0.9"),
         (["--device", "toaster"], "no device 'toaster'"),
         (["--bands", "1", "2", "4"], "band 4"),
         (["--aoi", "gone.gpkg"], "gone.gpkg"),

@@ -134,7 +134,7 @@ def test_after_any_write_that_failed_the_map_ends_with_the_same_bytes(
         run(tmp_path, tmp_path / "whole", False)
     whole = contents(tmp_path / "whole")
     assert faults.count > 30
-    for n in range(1, faults.count + 1, 1 if ALL else 7):
+    for n in range(1, faults.count + 1, 1 if ALL else 19):
         out = tmp_path / f"{n}"
         with monkeypatch.context() as patch:
             Faults(patch, n)
