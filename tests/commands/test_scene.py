@@ -393,7 +393,7 @@ def test_a_timm_backbone_stands_in(config_file: Path, tmp_path: Path, tuning: st
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("data.image_size=256", "multiple of 14"),
+        ("data.image_size=256", "multiple of the backbone's patch size 14"),
         ("backbone.name=tinny", "tinny"),
         ("training.device=cuda:99", "no device"),
     ],

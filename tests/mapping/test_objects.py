@@ -206,7 +206,10 @@ def test_all_formats_tell_the_same(tmp_path: Path, ending: str) -> None:
     boxes, labels = scatter(150, 150, 30, 14, True, 8)
     scene = write_scene(tmp_path / "scene.tif", draw(150, 150, boxes, labels))
     run_toy(
-        scene, tmp_path / "map", ToyDetector(70, True, reach(14, True)), vector_format=("gpkg", ending)
+        scene,
+        tmp_path / "map",
+        ToyDetector(70, True, reach(14, True)),
+        vector_format=("gpkg", ending),
     )
     frames = [
         (geopandas.read_parquet if kind == "parquet" else geopandas.read_file)(

@@ -238,14 +238,15 @@ def test_images_that_do_not_fit_are_refused_before_decoding(
     preload: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = sum(3 * h * w for h, w in map(FakeStore().size, range(IMAGES)))
-    monkeypatch.setattr(preload, "_free_memory", lambda device: (needed - 1, "here"))
+    free = "cgeartheye.pretraining.store.preload._free_memory"
+    monkeypatch.setattr(free, lambda device: (needed - 1, "here"))
     store = FakeStore()
     with pytest.raises(
         UserError, match=r"decoded images take .* free here: set data\.preload=disk"
     ):
         loader(store, preload=preload)
     assert not store.decoded
-    monkeypatch.setattr(preload, "_free_memory", lambda device: (needed, "here"))
+    monkeypatch.setattr(free, lambda device: (needed, "here"))
     loader(store, preload=preload)
 
 

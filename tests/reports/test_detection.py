@@ -97,7 +97,7 @@ def test_a_report_of_a_model_that_finds_nothing(read: Callable[[dict[str, Any]],
     images = dict(enumerate(draw(3, False, images=6)))
     metrics = DetectionMetrics(4, oriented=False)
     for index, one in images.items():
-        none = one.found[:0]
+        none = one.preds[:0]
         metrics.update(index, none, one.boxes, one.labels, torch.zeros(len(one.boxes)).bool())
     page = read(made(metrics, 6))
     assert "Missed" in page.texts["h3"]

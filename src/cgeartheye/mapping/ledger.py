@@ -68,13 +68,15 @@ class Ledger:
         folder = self._path.parent
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             if "locked" in str(error):
                 raise UserError(f"another process is mapping into {folder.parent}") from error
-            raise UserError(
-                f"cannot write {self._path} ({error}): make room, then go on with --resume"
-            ) from error
-        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            # A file of "unsupported format" is an operational error too, and a damaged one.
+            operational = isinstance(error, sqlite3.OperationalError)
+            if operational and "format" not in str(error):
+                raise UserError(
+                    f"cannot write {self._path} ({error}): make room, then go on with --resume"
+                ) from error
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{self._path} is damaged ({reason}), so which rows are finished is lost: delete "
