@@ -411,7 +411,7 @@ def test_more_objects_than_queries_are_told_and_trained_on(
 ) -> None:
     train(things_config, "decoder.queries=2", "max_detections=1", "training.epochs=1")
     said = " ".join("".join(capsys.readouterr()).split())
-    assert "of which decoder.queries=2 can find" in said
+    assert "decoder.queries=2 is fewer than the objects of an image" in said
     assert "max_detections=1 keeps fewer boxes" in said
 
 
