@@ -29,7 +29,7 @@ class Losses(nn.Module):
         """Compare the student with the teacher that follows it, and with a frozen one.
 
         Args:
-            student: a `Branch`; it receives gradients.
+            student: a `SSLNetwork`; it receives gradients.
             teacher: likewise; it receives none.
             views: of B samples.
             temperature: the teacher's.
