@@ -29,6 +29,18 @@ ROOMS["pretraining"] |= {"geo"}  # it packs georeferenced rasters
 ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "boxes"}
 ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "weights"}) - {"metrics"}
 ROOMS["commands"] = set(ROOMS) - {"weights", "synthetic"}
+# A card describes a model, its weights and what a test found.
+ROOMS["apps"] = {
+    "commands",
+    "tasks",
+    "data",
+    "models",
+    "geo",
+    "reports",
+    "boxes",
+    "config",
+    "utils",
+}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}
 ROOMS["demo"] |= {"metrics", "boxes"}

@@ -20,6 +20,7 @@ from cgeartheye.api.predictions import (
     Predictions,
     loader,
 )
+from cgeartheye.apps.registry import find_run
 from cgeartheye.commands import tasks
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
@@ -227,7 +228,8 @@ def load_model(
     """Load a trained model of any task.
 
     Args:
-        run: a run directory, its `model.safetensors`, or what `train` returns.
+        run: a run directory, its `model.safetensors`, what `train` returns, or the id of an
+            application.
         device: auto, cpu, cuda, cuda:1 or mps; auto takes the best there is.
         tta: average predictions over changed views of an image: mirror images, and for pixels the
             config's scales.
@@ -247,4 +249,4 @@ def load_model(
         ('scene_classification', ('brick', 'field', 'water', 'wood'))
     """
     with own_random_state():
-        return Model(tasks.load_model(Path(run), overrides, local_device(device), tta))
+        return Model(tasks.load_model(find_run(Path(run)), overrides, local_device(device), tta))

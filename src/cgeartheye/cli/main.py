@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from cgeartheye.cli.apps import apps_app
 from cgeartheye.cli.jlssd import jlssd_app
 from cgeartheye.cli.map import map_command
 from cgeartheye.cli.options import (
@@ -42,6 +43,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(pretrain_app, name="pretrain")
 app.add_typer(config_app, name="config")
 app.add_typer(jlssd_app, name="jlssd")
+app.add_typer(apps_app, name="apps")
 
 
 @app.callback()
@@ -124,9 +126,10 @@ def predict(
     set_: Overrides = None,
 ) -> None:
     """Classify images, or every pixel of them."""
+    from cgeartheye.apps.registry import find_run
     from cgeartheye.commands import tasks
 
-    tasks.predict(run, inputs, out, set_ or [])
+    tasks.predict(find_run(run), inputs, out, set_ or [])
 
 
 app.command("map", cls=with_old_options("map"))(map_command)

@@ -85,6 +85,7 @@ def map_command(
     ] = False,
 ) -> None:
     """Map a scene of any size, what changed, or objects: GeoTIFF, polygons, a preview page."""
+    from cgeartheye.apps.registry import find_run
     from cgeartheye.commands.map import map_scenes
 
     if not (scenes or before or after):
@@ -113,7 +114,7 @@ def map_command(
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
     try:
-        map_scenes(run, scenes or before or [], out, options, overrides, resume, after)
+        map_scenes(find_run(run), scenes or before or [], out, options, overrides, resume, after)
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -16,7 +16,10 @@ ConfigFile = Annotated[
     ),
 ]
 RunOrModel = Annotated[
-    Path, typer.Argument(help="A run directory or its model.safetensors.", metavar="RUN")
+    Path,
+    typer.Argument(
+        help="A run directory, its model.safetensors, or the id of an application.", metavar="RUN"
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
