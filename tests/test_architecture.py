@@ -41,10 +41,12 @@ ROOMS["apps"] = {
     "config",
     "utils",
 }
+ROOMS["jobs"] = {"apps", "commands", "training", "config", "utils"}
+ROOMS["serve"] = {"jobs", "apps", "geo", "config", "utils"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}
 ROOMS["demo"] |= {"metrics", "boxes"}
-ROOMS["api"] = set(ROOMS) - {"demo"}
+ROOMS["api"] = set(ROOMS) - {"demo", "serve", "jobs"}
 ROOMS["cli"] = set(ROOMS) - {"api"}
 ROOMS["__main__"] = {"cli"}
 ROOMS["__init__"] = {"api", "config", "utils"}  # the Python API, imported lazily

@@ -27,6 +27,7 @@ from cgeartheye.cli.options import (
 )
 from cgeartheye.cli.pretrain import pretrain_app
 from cgeartheye.cli.renamed import with_old_options
+from cgeartheye.cli.serve import serve_command, token_command, worker_command
 from cgeartheye.cli.weights import weights_app
 from cgeartheye.utils.errors import UserError
 
@@ -133,6 +134,9 @@ def predict(
 
 
 app.command("map", cls=with_old_options("map"))(map_command)
+app.command("serve")(serve_command)
+app.command("worker")(worker_command)
+app.command("serve-token")(token_command)
 
 
 @app.command()
