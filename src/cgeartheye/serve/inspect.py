@@ -14,13 +14,23 @@ from typing import Any
 from cgeartheye.serve.problems import Problem
 from cgeartheye.utils.errors import UserError
 
-DRIVERS = ("GTiff", "PNG", "JPEG", "JP2OpenJPEG")
+# GDAL's driver by what a file begins with; no other may open it.
+DRIVERS = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"\0\0\0\x0cjP  ": "JP2OpenJPEG",
+}
+MAGIC = tuple(DRIVERS)
 MEMORY, SECONDS = 3 * 2**30, 120
 _SMALL = 1024  # pixels a side below which there is no need of overviews
 
 
 def describe_safely(path: Path) -> dict[str, Any]:
-    """Return facts of a raster, and make overviews beside it where it has none.
+    """Return facts of a raster, and add overviews to a GeoTIFF that has none.
 
     Args:
         path: of a file that nobody has vouched for.
@@ -42,13 +52,13 @@ def describe_safely(path: Path) -> dict[str, Any]:
     return facts
 
 
-def describe(path: Path, name: str, drivers: tuple[str, ...] | None = None) -> dict[str, Any]:
+def describe(path: Path, name: str, driver: str | None = None) -> dict[str, Any]:
     """Return facts of a raster that can be mapped.
 
     Args:
         path: of the file.
         name: for messages.
-        drivers: of GDAL that may open it; none: all.
+        driver: of GDAL that alone may open it; none: any.
 
     Raises:
         UserError: it cannot be opened, has no data, or lies nowhere.
@@ -61,7 +71,7 @@ def describe(path: Path, name: str, drivers: tuple[str, ...] | None = None) -> d
     from cgeartheye.utils.allocation import refuse_blocks
 
     try:
-        with rasterio.open(path, driver=drivers) as file:
+        with rasterio.open(path, driver=driver) as file:
             refuse_blocks(name, file)
             place = locate(file, name)
             if place.crs is None:
@@ -93,7 +103,7 @@ def describe(path: Path, name: str, drivers: tuple[str, ...] | None = None) -> d
 
 
 def _add_overviews(path: Path, facts: dict[str, Any]) -> None:
-    """Write overviews beside a file: without them each view from afar reads all of it."""
+    """Add overviews to a GeoTIFF: without them each view from afar reads all of it."""
     import rasterio
     from rasterio.enums import Resampling
 
@@ -102,8 +112,8 @@ def _add_overviews(path: Path, facts: dict[str, Any]) -> None:
         return
     factors = [2**n for n in range(1, 16) if longest / 2**n >= _SMALL / 4]
     with (
-        rasterio.Env(COMPRESS_OVERVIEW="DEFLATE", TIFF_USE_OVR=True, GDAL_CACHEMAX=256 * 2**20),
-        rasterio.open(path) as file,  # read only: the overviews go into a file beside it
+        rasterio.Env(COMPRESS_OVERVIEW="DEFLATE", GDAL_CACHEMAX=256 * 2**20),
+        rasterio.open(path, "r+", driver="GTiff") as file,
     ):
         file.build_overviews(factors, Resampling.average)
 
@@ -114,8 +124,12 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     path = Path(sys.argv[1])
     try:
-        facts = describe(path, "the file", DRIVERS)
-        _add_overviews(path, facts)
+        with path.open("rb") as file:
+            start = file.read(16)
+        driver = next(driver for magic, driver in DRIVERS.items() if start.startswith(magic))
+        facts = describe(path, "the file", driver)
+        if driver == "GTiff":
+            _add_overviews(path, facts)
     except UserError as error:
         facts = {"problem": str(error), "status": 422}
     print(json.dumps(facts))

@@ -16,14 +16,13 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from cgeartheye.serve.inspect import describe, describe_safely
+from cgeartheye.serve.inspect import MAGIC, describe, describe_safely
 from cgeartheye.serve.problems import Problem
 from cgeartheye.serve.settings import Settings
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 
 _SUFFIXES = {".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"}
-_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff", b"\0\0\0\x0cjP  ")
 _ID = r"[0-9a-f]{24}"
 
 
@@ -108,7 +107,7 @@ class Scenes:
         try:
             with partial.open("xb") as file:
                 async for chunk in chunks:
-                    if not size and not chunk.startswith(_MAGIC):
+                    if not size and not chunk.startswith(MAGIC):
                         raise Problem(415, "send a GeoTIFF, PNG, JPEG or JPEG 2000")
                     size += len(chunk)
                     if size > settings.max_upload:
@@ -120,16 +119,12 @@ class Scenes:
             if not size:
                 raise Problem(400, "the file is empty")
             facts = await run_in_threadpool(describe_safely, partial)
-            overviews = partial.with_name(f"{partial.name}.ovr")
             path = settings.uploads / f"{scene}.tif"
-            if overviews.exists():
-                overviews.rename(path.with_name(f"{path.name}.ovr"))
             partial.rename(path)
         except OSError as error:
             raise Problem(507, f"the file cannot be kept: {error.strerror}") from error
         finally:
             partial.unlink(missing_ok=True)
-            partial.with_name(f"{partial.name}.ovr").unlink(missing_ok=True)
         made = ServedScene(scene, _clean(label), owner, path, facts)
         write_json(path.with_suffix(".json"), {**asdict(made), "path": path.name})
         return made
