@@ -80,6 +80,20 @@ def map_command(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     set_: Overrides = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Map by many processes: local, or the address of a Ray cluster."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of --cluster [one a GPU, or one for two cores].")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Map a part, K/N or `array` in an array of Slurm or Kubernetes; --resume then "
+            "makes one map of the parts."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish a map that was interrupted.")
     ] = False,
@@ -113,8 +127,22 @@ def map_command(
     }
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
+    asked = find_run(run), scenes or before or [], out, options, overrides
     try:
-        map_scenes(find_run(run), scenes or before or [], out, options, overrides, resume, after)
+        if cluster:
+            from cgeartheye.scale.cluster import map_on_cluster
+
+            map_on_cluster(cluster, workers, *asked, resume, after)
+        elif part:
+            from cgeartheye.scale.blocks import BlockMapper, array_place, map_part
+
+            place = array_place(part)
+            paths = [str(path) for path in asked[1]]
+            second = [str(path) for path in after] if after else None
+            mapper = BlockMapper(str(asked[0]), paths, str(out), options, overrides, second)
+            map_part(mapper, place)
+        else:
+            map_scenes(*asked, resume, after)
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)
         raise typer.Exit(130) from None
