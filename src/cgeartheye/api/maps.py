@@ -96,7 +96,7 @@ class MapResult:
         path = self.vectors[0]
         if path.suffix == ".parquet":
             return geopandas.read_parquet(path)
-        return geopandas.read_file(path)
+        return geopandas.read_file(path, layer=0)  # a GeoPackage has its style as a second one
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the map with its legend.
@@ -162,6 +162,9 @@ def map_raster(
     out: Place,
     after: Place | Sequence[Place] | None = None,
     vector_format: str | Sequence[str] | None = None,
+    min_area: float | None = None,
+    smooth: bool = False,
+    transparent: str | None = None,
     gsd: float | None = None,
     aoi: Place | None = None,
     overlap: float | None = None,
@@ -190,6 +193,11 @@ def map_raster(
         out: a folder for the map alone.
         after: for a model of change, the scene of the second date, on any grid of its own.
         vector_format: polygons too: gpkg, parquet, geojson or fgb, or several of these.
+        min_area: of maps of pixels, m² of the smallest polygon: smaller areas go to the largest one
+            beside them.
+        smooth: of maps of pixels, whether the corners of polygons are cut.
+        transparent: a class without polygons, clear in the preview; none: the first, if it is
+            called background.
         gsd: m/px that the model sees; none: as in its training.
         aoi: a vector file; outside of its polygons there is no map.
         overlap: share of a window that its neighbor covers too, 0..0.9; none: as in the training.
@@ -233,6 +241,9 @@ def map_raster(
     formats = (vector_format,) if isinstance(vector_format, str) else vector_format
     given: dict[str, Any] = {
         "vector_format": tuple(formats) if formats else None,
+        "min_area": min_area,
+        "smooth": smooth or None,
+        "transparent": transparent,
         "gsd": gsd,
         "aoi": None if aoi is None else Path(aoi),
         "overlap": overlap,

@@ -39,6 +39,21 @@ def map_command(
             "none is named. Repeat for several."
         ),
     ] = None,
+    min_area: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum mapping unit of polygons in square metres: smaller areas go to the "
+            "largest one beside them (as in gdal_sieve)."
+        ),
+    ] = None,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Cut the corners of polygons.")] = False,
+    transparent: Annotated[
+        str | None,
+        typer.Option(
+            help="A class without polygons, clear in the preview [the first, if it is called "
+            "background]."
+        ),
+    ] = None,
     max_object_size: Annotated[
         float | None,
         typer.Option(
@@ -97,6 +112,9 @@ def map_command(
 
     given = {
         "vector_format": tuple(vector_format) if vector_format else None,
+        "min_area": min_area,
+        "smooth": smooth or None,
+        "transparent": transparent,
         "gsd": gsd,
         "aoi": aoi,
         "overlap": overlap,

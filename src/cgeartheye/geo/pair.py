@@ -1,9 +1,11 @@
 """Two dates of the same ground as one scene of six channels, on the grid of the first."""
 
+import contextlib
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -105,7 +107,7 @@ class PairScene:
         """Return the facts of the dates, for JSON."""
         dates = [
             {
-                "date": date,
+                "date": day,
                 "width": scene.width,
                 "height": scene.height,
                 "crs": scene.crs.to_string() if scene.crs else None,
@@ -113,7 +115,7 @@ class PairScene:
                 "metres_a_pixel": scene.ground,
                 **scene.facts,
             }
-            for date, scene in zip(self.dates, (self.before, self.after.scene), strict=True)
+            for day, scene in zip(self.dates, (self.before, self.after.scene), strict=True)
         ]
         found = self.registration
         return {"dates": dates, "registration": found.facts(self.ground) if found else None}
@@ -153,6 +155,7 @@ class PairScene:
 
 AnyScene = Scene | PairScene
 
+_ANY_DAY = re.compile(r"(?<!\d)((?:19|20)\d{2})([-_.:]?)(\d{2})\2(\d{2})(?![\d])")
 _DAY = re.compile(r"[12]\d{3}-\d\d-\d\d")
 
 
@@ -244,8 +247,16 @@ def _tell_doubts(first: Scene, second: Scene, dates: tuple[str, str]) -> None:
 
 
 def _date(scene: Scene) -> str:
-    """The day in the tags of the (first) file, or else its name."""
+    """The day in the tags of the (first) file, or in its name, or else its name."""
     with rasterio.open(scene.files[0]) as file:
         taken = str(file.tags().get("TIFFTAG_DATETIME", ""))
-    found = re.match(r"([12]\d{3})[:-](\d\d)[:-](\d\d)", taken)
-    return "-".join(found.groups()) if found else scene.files[0].stem
+    name = scene.files[0].stem
+    return _day_in(taken) or _day_in(name) or name
+
+
+def _day_in(text: str) -> str | None:
+    """The first day in a text, `20240513`, `2024-05-13`, `2024_05_13` or `2024:05:13`, as ISO."""
+    for year, _, month, day in _ANY_DAY.findall(text):
+        with contextlib.suppress(ValueError):
+            return date(int(year), int(month), int(day)).isoformat()
+    return None

@@ -31,8 +31,9 @@ from cgeartheye.mapping.sinks.objects import ObjectSink
 from cgeartheye.mapping.sinks.pixels import PixelSink
 from cgeartheye.mapping.sinks.writer import Writer
 from cgeartheye.mapping.thumbnail import Thumbnail
+from cgeartheye.mapping.verdict import judge_map
 from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import log_info, warn
 from cgeartheye.utils.errors import UserError
 
 _SCORE = 0.3  # least one where neither user nor model tells
@@ -82,6 +83,11 @@ def map_scene(
         colors = distinct_colors(len(names)) if after is None else change_colors(len(names))
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
         scene = _open(scenes, after, options)
+        if scene.crs is None and "geojson" in options.vector_format:
+            raise UserError(
+                f"{scene.name} has no CRS, so GeoJSON, which is in longitude and latitude, cannot "
+                "hold its polygons: name it with --crs EPSG:CODE, or use --vector-format gpkg"
+            )
         settings = _settings(predictor, scene, model, options, colors)
         done = _finished(out, settings, resume)
         if done:
@@ -94,12 +100,16 @@ def map_scene(
         else:
             grid = lay_grid(predictor, scene, options)
         job = MapJob(out, scene, grid, aoi, names, colors, options, settings)
+        if not grid.dense and (options.min_area is not None or options.smooth):
+            raise UserError("--min-area and --smooth are for maps of pixels: this model maps cells")
         facts = _make(job, predictor)
     shutil.rmtree(job.work)
     for ending in ("tif", *FORMATS):
         if (out / f"map.{ending}").exists():
             log_info(f"map: {out / f'map.{ending}'}")
     log_info(f"preview: {out / PREVIEW}")
+    if verdict := judge_map(job, facts):
+        warn(verdict)
     return facts
 
 
@@ -174,9 +184,20 @@ def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
     if isinstance(predictor, Detector):
         if options.probabilities:
             raise UserError("--probabilities is for maps of pixels: objects have a score")
+        if options.min_area is not None or options.smooth or options.transparent is not None:
+            raise UserError(
+                "--min-area, --smooth and --transparent are for maps of classes: objects keep "
+                "their boxes"
+            )
     elif options.max_object_size is not None or options.score_threshold is not None:
         raise UserError(
             "--max-object-size and --score-threshold are for a model that detects objects"
+        )
+    elif options.transparent is not None and options.transparent not in predictor.classes:
+        names = ", ".join(predictor.classes)
+        raise UserError(
+            f"--transparent {options.transparent} is none of the model's classes: give one of "
+            f"{names}"
         )
 
 
