@@ -1,7 +1,6 @@
 """Maps of whole scenes, and what a finished map holds."""
 
 import html
-import json
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -20,6 +19,7 @@ from cgeartheye.geo.vector_writer import FORMATS
 from cgeartheye.mapping.job import FACTS, MAP, PREVIEW, PROBABILITIES
 from cgeartheye.utils.console import muted
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,10 +44,13 @@ class MapResult:
         """
         self.path = Path(path)
         try:
-            text = (self.path / FACTS).read_text(encoding="utf-8")
+            self.info: dict[str, Any] = json_object((self.path / FACTS).read_bytes())
         except OSError as error:
             raise UserError(f"{self.path} holds no finished map: it has no {FACTS}") from error
-        self.info: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise UserError(
+                f"{self.path / FACTS} is damaged: delete {self.path} and map again"
+            ) from error
 
     @property
     def kind(self) -> str:
@@ -173,6 +176,7 @@ def map_raster(
     stretch: tuple[float, float] | None = None,
     crs: str | None = None,
     input_gsd: float | None = None,
+    dem: Place | float | None = None,
     date_labels: tuple[str, str] | None = None,
     coregister: bool = False,
     max_object_size: float | None = None,
@@ -207,6 +211,8 @@ def map_raster(
             1st and 99th percentile of the scene.
         crs: of a scene that names none, such as EPSG:32650.
         input_gsd: m/px of a scene that is not georeferenced.
+        dem: of a scene with RPCs alone, a raster of heights, or one height in metres above the
+            ellipsoid.
         date_labels: of two dates, what to call them; none: their tag of date, or file name.
         coregister: of two dates, whether the displacement of the second is measured and undone.
         max_object_size: of objects, metres that the largest reaches, its diagonal: windows overlap
@@ -252,6 +258,7 @@ def map_raster(
         "stretch": stretch,
         "crs": crs,
         "input_gsd": input_gsd,
+        "dem": None if dem is None else str(dem),
         "date_labels": date_labels,
         "coregister": coregister or None,
         "max_object_size": max_object_size,

@@ -93,6 +93,13 @@ def map_command(
     input_gsd: Annotated[
         float | None, typer.Option(help="GSD in m/px of a scene that is not georeferenced.")
     ] = None,
+    dem: Annotated[
+        str | None,
+        typer.Option(
+            help="For a scene with RPCs alone: a raster of heights, or one height in metres above "
+            "the ellipsoid."
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     set_: Overrides = None,
     resume: Annotated[
@@ -123,6 +130,7 @@ def map_command(
         "stretch": stretch,
         "crs": crs,
         "input_gsd": input_gsd,
+        "dem": dem,
         "date_labels": date_labels,
         "coregister": coregister or None,
         "max_object_size": max_object_size,

@@ -168,6 +168,7 @@ def open_pair(
     ground: float | None = None,
     dates: tuple[str, str] | None = None,
     registered: bool = False,
+    dem: str | None = None,
 ) -> PairScene:
     """Open two dates, of any grids, as one scene: see `open_scene`, whose options hold for both.
 
@@ -180,12 +181,15 @@ def open_pair(
         ground: m/px, of dates that are not georeferenced.
         dates: what to call them; none: the date in a file's tags, or else its name.
         registered: measure how the second is displaced against the first, and move it back.
+        dem: of dates with RPCs: heights; see `open_scene`.
 
     Raises:
         UserError: what `open_scene` raises, dates that do not overlap, or of which one or both
             are not georeferenced and they cannot lie on each other.
     """
-    first, second = (open_scene(inputs, bands, stretch, crs, ground) for inputs in (before, after))
+    first, second = (
+        open_scene(inputs, bands, stretch, crs, ground, dem) for inputs in (before, after)
+    )
     rows, columns = _common(first, second)
     grid = pixel_grid_at(first)
     grid = grid._replace(transform=grid.transform @ Affine.translation(columns[0], rows[0]))

@@ -21,6 +21,8 @@ class Options:
         aoi: a vector file; outside of its polygons there is no data.
         crs: of a scene that names none, `EPSG:32650`.
         input_gsd: m/px of a scene that is not georeferenced.
+        dem: of a scene that RPCs place: a raster of heights, or one height in metres above the
+            ellipsoid.
         probabilities: whether those of all classes are written too.
         vector_format: endings of the files of polygons: gpkg, parquet, geojson, fgb.
         min_area: m² of the smallest polygon of a map of pixels; smaller areas go to the largest one
@@ -44,6 +46,7 @@ class Options:
     aoi: Path | None = None
     crs: str | None = None
     input_gsd: float | None = None
+    dem: str | None = None
     probabilities: bool = False
     vector_format: tuple[str, ...] = ()
     min_area: float | None = None

@@ -1,6 +1,5 @@
 """From a scene to a map: read, predict, blend and write, all at the same time."""
 
-import json
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from cgeartheye.geo.aoi import read_aoi
 from cgeartheye.geo.pair import AnyScene, open_pair
 from cgeartheye.geo.reader import open_scene
 from cgeartheye.geo.vector_writer import FORMATS
+from cgeartheye.geo.vrt import file_signature
 from cgeartheye.mapping.job import FACTS, PREVIEW, UNFINISHED, MapJob
 from cgeartheye.mapping.layout import lay_grid, lay_object_grid
 from cgeartheye.mapping.ledger import Ledger, check_same
@@ -35,6 +35,7 @@ from cgeartheye.mapping.verdict import judge_map
 from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
 from cgeartheye.utils.console import log_info, warn
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 _SCORE = 0.3  # least one where neither user nor model tells
 _CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; it would take 5 % of the memory
@@ -116,12 +117,14 @@ def map_scene(
 def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options) -> AnyScene:
     asked = options.bands, options.stretch, options.crs, options.input_gsd
     if after is not None:
-        return open_pair(scenes, after, *asked, options.date_labels, options.coregister)
+        return open_pair(
+            scenes, after, *asked, options.date_labels, options.coregister, options.dem
+        )
     if options.coregister or options.date_labels:
         raise UserError(
             "--coregister and --date-labels need two dates: name them with --before and --after"
         )
-    return open_scene(scenes, *asked)
+    return open_scene(scenes, *asked, options.dem)
 
 
 def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
@@ -210,7 +213,7 @@ def _settings(
 ) -> dict[str, Any]:
     """All that the bytes of a map depend on."""
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
-    aoi = options.aoi
+    aoi, dem = options.aoi, options.dem
     if isinstance(predictor, Detector):
         own = _SCORE if predictor.score_threshold is None else predictor.score_threshold
         asked["score_threshold"] = (
@@ -229,6 +232,7 @@ def _settings(
         "device": predictor.device.type,
         "colours": list(colors),
         **asked,
+        "dem_file": file_signature([Path(dem)]) if dem and Path(dem).is_file() else None,
         "aoi_sha256": sha256(aoi.read_bytes()).hexdigest() if aoi and aoi.is_file() else None,
         **scene.identity,
     }
@@ -245,10 +249,14 @@ def _finished(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str,
         if not resume:
             raise UserError(f"{out} holds a map already: delete it, or map into another folder")
         try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            facts = json_object(path.read_bytes())
             begun = facts["settings"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is no description of a map: delete {out}") from error
+            if not isinstance(begun, dict):
+                raise ValueError("no settings")
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path} is damaged, so how the map was made is lost: delete {out} and map again"
+            ) from error
         check_same(begun, settings, out)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         return facts
