@@ -1,6 +1,5 @@
 """From a scene to a map: read, predict, blend and write, all at the same time."""
 
-import json
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from cgeartheye.geo.aoi import read_aoi
 from cgeartheye.geo.pair import AnyScene, open_pair
 from cgeartheye.geo.reader import Span, open_scene
 from cgeartheye.geo.vector_writer import FORMATS
+from cgeartheye.geo.vrt import file_signature
 from cgeartheye.mapping.blocks import block_folder, join_blocks, unfinished_blocks
 from cgeartheye.mapping.job import FACTS, PREVIEW, UNFINISHED, MapJob
 from cgeartheye.mapping.layout import lay_grid, lay_object_grid
@@ -32,9 +32,11 @@ from cgeartheye.mapping.sinks.objects import ObjectSink
 from cgeartheye.mapping.sinks.pixels import PixelSink
 from cgeartheye.mapping.sinks.writer import Writer
 from cgeartheye.mapping.thumbnail import Thumbnail
+from cgeartheye.mapping.verdict import judge_map
 from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import log_info, warn
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 _SCORE = 0.3  # least one where neither user nor model tells
 _CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; it would take 5 % of the memory
@@ -88,6 +90,8 @@ def map_scene(
         if (out / f"map.{ending}").exists():
             log_info(f"map: {out / f'map.{ending}'}")
     log_info(f"preview: {out / PREVIEW}")
+    if verdict := judge_map(job, facts):
+        warn(verdict)
     return facts
 
 
@@ -135,6 +139,11 @@ def _examine(
     if not colors:
         colors = distinct_colors(count) if after is None else change_colors(count)
     scene = _open(scenes, after, options)
+    if scene.crs is None and "geojson" in options.vector_format:
+        raise UserError(
+            f"{scene.name} has no CRS, so GeoJSON, which is in longitude and latitude, cannot "
+            "hold its polygons: name it with --crs EPSG:CODE, or use --vector-format gpkg"
+        )
     return scene, _settings(predictor, scene, model, options, colors)
 
 
@@ -151,6 +160,8 @@ def _plan(
         grid = lay_object_grid(predictor, scene, options)
     else:
         grid = lay_grid(predictor, scene, options)
+    if not grid.dense and (options.min_area is not None or options.smooth):
+        raise UserError("--min-area and --smooth are for maps of pixels: this model maps cells")
     colors = settings["colours"]
     return MapJob(out, scene, grid, aoi, predictor.classes, colors, options, settings)
 
@@ -187,12 +198,14 @@ def map_block(job: MapJob, predictor: Predictor | Detector, block: Span) -> None
 def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options) -> AnyScene:
     asked = options.bands, options.stretch, options.crs, options.input_gsd
     if after is not None:
-        return open_pair(scenes, after, *asked, options.date_labels, options.coregister)
+        return open_pair(
+            scenes, after, *asked, options.date_labels, options.coregister, options.dem
+        )
     if options.coregister or options.date_labels:
         raise UserError(
             "--coregister and --date-labels need two dates: name them with --before and --after"
         )
-    return open_scene(scenes, *asked)
+    return open_scene(scenes, *asked, options.dem)
 
 
 def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
@@ -262,9 +275,20 @@ def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
     if isinstance(predictor, Detector):
         if options.probabilities:
             raise UserError("--probabilities is for maps of pixels: objects have a score")
+        if options.min_area is not None or options.smooth or options.transparent is not None:
+            raise UserError(
+                "--min-area, --smooth and --transparent are for maps of classes: objects keep "
+                "their boxes"
+            )
     elif options.max_object_size is not None or options.score_threshold is not None:
         raise UserError(
             "--max-object-size and --score-threshold are for a model that detects objects"
+        )
+    elif options.transparent is not None and options.transparent not in predictor.classes:
+        names = ", ".join(predictor.classes)
+        raise UserError(
+            f"--transparent {options.transparent} is none of the model's classes: give one of "
+            f"{names}"
         )
 
 
@@ -277,7 +301,7 @@ def _settings(
 ) -> dict[str, Any]:
     """All that the bytes of a map depend on."""
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
-    aoi = options.aoi
+    aoi, dem = options.aoi, options.dem
     if isinstance(predictor, Detector):
         own = _SCORE if predictor.score_threshold is None else predictor.score_threshold
         asked["score_threshold"] = (
@@ -296,14 +320,13 @@ def _settings(
         "device": predictor.device.type,
         "colours": list(colors),
         **asked,
+        "dem_file": file_signature([Path(dem)]) if dem and Path(dem).is_file() else None,
         "aoi_sha256": sha256(aoi.read_bytes()).hexdigest() if aoi and aoi.is_file() else None,
         **scene.identity,
     }
 
 
-def finished_map(
-    out: Path, settings: Mapping[str, Any], resume: bool
-) -> dict[str, Any] | None:
+def finished_map(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
     """Return the content of `map.json`, if the map is there and was made with these settings.
 
     Args:
@@ -319,10 +342,14 @@ def finished_map(
         if not resume:
             raise UserError(f"{out} holds a map already: delete it, or map into another folder")
         try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            facts = json_object(path.read_bytes())
             begun = facts["settings"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is no description of a map: delete {out}") from error
+            if not isinstance(begun, dict):
+                raise ValueError("no settings")
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path} is damaged, so how the map was made is lost: delete {out} and map again"
+            ) from error
         check_same(begun, settings, out)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         log_info(f"{out} is finished already")
