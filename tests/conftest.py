@@ -4,7 +4,10 @@ import os
 # than cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import sys
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))  # for failing_writes
 
 import numpy as np
 import pytest

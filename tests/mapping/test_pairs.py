@@ -528,3 +528,21 @@ def test_dates_without_common_data_are_an_error(tmp_path: Path) -> None:
     b = write_scene(tmp_path / "b.tif", pixels * ~left, nodata=0)
     with pytest.raises(UserError, match=r"a.tif and .*b.tif has no pixel with data"):
         run_toy(a, tmp_path / "map", after=b)
+
+
+@pytest.mark.parametrize(
+    ("name", "day"),
+    [
+        ("JL1_20240513_PMS.tif", "2024-05-13"),
+        ("2019-07-01.tif", "2019-07-01"),
+        ("town_2019_07_01_rgb.tif", "2019-07-01"),
+        ("GF2_E113.1_20230229_20230301_L1A0007123456.tif", "2023-03-01"),  # no such day first
+        ("L1A0020240513.tif", "L1A0020240513"),  # within a longer number
+        ("2019.tif", "2019"),
+    ],
+)
+def test_dates_in_file_names(tmp_path: Path, name: str, day: str) -> None:
+    first = write_scene(tmp_path / name, picture(30, 40))
+    (tmp_path / "later").mkdir()
+    second = write_scene(tmp_path / "later" / "2031-01-02.tif", picture(30, 40))
+    assert open_pair([first], [second]).dates == (day, "2031-01-02")

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -171,3 +172,31 @@ def test_a_damaged_scene_is_one_sentence(tmp_path: Path) -> None:
     path.write_bytes(b"II*\0nothing more")
     with pytest.raises(UserError, match=r"scene.tif cannot be opened as a raster"):
         run_toy(path, tmp_path / "map")
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[" * 100_000, b"\xff\xfe{}", b"[]", b'{"settings": 3}', b'{"a": NaN}']
+)
+def test_a_damaged_description_of_a_map_is_one_sentence(tmp_path: Path, damage: bytes) -> None:
+    scene = write_scene(tmp_path / "scene.tif", picture(40, 50))
+    out = tmp_path / "map"
+    run_toy(scene, out)
+    (out / "map.json").write_bytes(damage)
+    with pytest.raises(UserError, match=r"map\.json is damaged, .* delete .*map and map again"):
+        run_toy(scene, out, resume=True)
+
+
+def test_json_of_a_map_is_strict(tmp_path: Path) -> None:
+    """What is no number is null, and a finished map is known again by it."""
+
+    scene = write_scene(tmp_path / "scene.tif", picture(40, 50))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    toy = Toy()
+    options = {"stretch": (0.0, float("inf"))}
+    run_toy(scene, tmp_path / "map", toy, **options)
+    text = (tmp_path / "map/map.json").read_text()
+    assert json.loads(text, parse_constant=refuse)["settings"]["stretch"] == [0, None]
+    run_toy(scene, tmp_path / "map", toy, resume=True, **options)

@@ -1,7 +1,6 @@
 """Maps of whole scenes, and what a finished map holds."""
 
 import html
-import json
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -20,6 +19,7 @@ from cgeartheye.geo.vector_writer import FORMATS
 from cgeartheye.mapping.job import FACTS, MAP, PREVIEW, PROBABILITIES
 from cgeartheye.utils.console import muted
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,10 +44,13 @@ class MapResult:
         """
         self.path = Path(path)
         try:
-            text = (self.path / FACTS).read_text(encoding="utf-8")
+            self.info: dict[str, Any] = json_object((self.path / FACTS).read_bytes())
         except OSError as error:
             raise UserError(f"{self.path} holds no finished map: it has no {FACTS}") from error
-        self.info: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise UserError(
+                f"{self.path / FACTS} is damaged: delete {self.path} and map again"
+            ) from error
 
     @property
     def kind(self) -> str:
@@ -96,7 +99,7 @@ class MapResult:
         path = self.vectors[0]
         if path.suffix == ".parquet":
             return geopandas.read_parquet(path)
-        return geopandas.read_file(path)
+        return geopandas.read_file(path, layer=0)  # a GeoPackage has its style as a second one
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the map with its legend.
@@ -162,6 +165,9 @@ def map_raster(
     out: Place,
     after: Place | Sequence[Place] | None = None,
     vector_format: str | Sequence[str] | None = None,
+    min_area: float | None = None,
+    smooth: bool = False,
+    transparent: str | None = None,
     gsd: float | None = None,
     aoi: Place | None = None,
     overlap: float | None = None,
@@ -170,6 +176,7 @@ def map_raster(
     stretch: tuple[float, float] | None = None,
     crs: str | None = None,
     input_gsd: float | None = None,
+    dem: Place | float | None = None,
     date_labels: tuple[str, str] | None = None,
     coregister: bool = False,
     max_object_size: float | None = None,
@@ -190,6 +197,11 @@ def map_raster(
         out: a folder for the map alone.
         after: for a model of change, the scene of the second date, on any grid of its own.
         vector_format: polygons too: gpkg, parquet, geojson or fgb, or several of these.
+        min_area: of maps of pixels, m² of the smallest polygon: smaller areas go to the largest one
+            beside them.
+        smooth: of maps of pixels, whether the corners of polygons are cut.
+        transparent: a class without polygons, clear in the preview; none: the first, if it is
+            called background.
         gsd: m/px that the model sees; none: as in its training.
         aoi: a vector file; outside of its polygons there is no map.
         overlap: share of a window that its neighbor covers too, 0..0.9; none: as in the training.
@@ -199,6 +211,8 @@ def map_raster(
             1st and 99th percentile of the scene.
         crs: of a scene that names none, such as EPSG:32650.
         input_gsd: m/px of a scene that is not georeferenced.
+        dem: of a scene with RPCs alone, a raster of heights, or one height in metres above the
+            ellipsoid.
         date_labels: of two dates, what to call them; none: their tag of date, or file name.
         coregister: of two dates, whether the displacement of the second is measured and undone.
         max_object_size: of objects, metres that the largest reaches, its diagonal: windows overlap
@@ -233,6 +247,9 @@ def map_raster(
     formats = (vector_format,) if isinstance(vector_format, str) else vector_format
     given: dict[str, Any] = {
         "vector_format": tuple(formats) if formats else None,
+        "min_area": min_area,
+        "smooth": smooth or None,
+        "transparent": transparent,
         "gsd": gsd,
         "aoi": None if aoi is None else Path(aoi),
         "overlap": overlap,
@@ -241,6 +258,7 @@ def map_raster(
         "stretch": stretch,
         "crs": crs,
         "input_gsd": input_gsd,
+        "dem": None if dem is None else str(dem),
         "date_labels": date_labels,
         "coregister": coregister or None,
         "max_object_size": max_object_size,

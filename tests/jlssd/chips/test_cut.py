@@ -24,6 +24,7 @@ from cgeartheye.jlssd.chips.cut import cut_chips
 from cgeartheye.jlssd.chips.mosaics import chip_grid_at, open_mosaic
 from cgeartheye.jlssd.resumable import claim
 from cgeartheye.utils.errors import UserError
+from failing_writes import fail_each
 
 SIZE, GSD = 48, 2.0
 LON, LAT = 15.2, 47.3  # of the first place, in UTM zone 33
@@ -532,3 +533,17 @@ def test_arguments_that_no_mosaic_has(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         jlssd.cut([mosaic], tmp_path / "design.parquet", tmp_path, bands)
+
+
+def test_after_any_write_that_failed_the_chips_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cut, "PART", 2)
+    mosaic = write_mosaic(tmp_path / "m.tif")
+    places = write_places(tmp_path / "design.parquet", [(13 * n - 30, 0) for n in range(5)])
+    chosen = settings({"s": mosaic})
+
+    def run(out: Path) -> None:
+        cut_chips(places, chosen, out / "chips.parquet", 1)
+
+    assert fail_each(monkeypatch, run, contents, tmp_path / "out") >= 4

@@ -23,6 +23,7 @@ from cgeartheye.pretraining.store.items import Settings
 from cgeartheye.pretraining.store.pack import pack, verify
 from cgeartheye.pretraining.store.reader import INDEX, Store, shard_path
 from cgeartheye.utils.errors import UserError
+from failing_writes import fail_each
 
 PLAIN = Settings()
 
@@ -545,3 +546,12 @@ def test_killed_and_packed_again(tmp_path: Path) -> None:
     done = pack(root, out, PLAIN, workers=0)
     assert done.present > 0
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_after_any_write_that_failed_the_store_is_whole(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(out: Path) -> None:
+        pack(folder, out, PLAIN, workers=0)
+
+    assert fail_each(monkeypatch, run, contents, tmp_path / "out") >= 2
