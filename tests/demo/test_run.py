@@ -10,7 +10,7 @@ from cgeartheye.demo import run as demo
 from cgeartheye.synthetic import LAND_COVER, SCENES
 from cgeartheye.utils.errors import UserError
 
-WORLD_SIZE = 1024  # pixels a side: a sixth of the demo, and less to learn from
+WORLD_SIZE = 768  # pixels a side: a tenth of the demo, and less to learn from
 FLOORS = {
     demo.CLASSIFIER: ("top1", 60.0),
     demo.SEGMENTER: ("miou", 45.0),
