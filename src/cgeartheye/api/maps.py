@@ -51,6 +51,9 @@ class MapResult:
             raise UserError(
                 f"{self.path / FACTS} is damaged: delete {self.path} and map again"
             ) from error
+        for entry in self.info["classes"]:
+            if "colour" in entry:  # as maps of 0.1's development have it
+                entry["color"] = entry.pop("colour")
 
     @property
     def kind(self) -> str:
@@ -114,13 +117,13 @@ class MapResult:
         if self.kind == "objects":
             frame = self.polygons()
             for entry in used:
-                color = _fraction(entry["colour"])
+                color = _fraction(entry["color"])
                 some = frame[frame["class"] == entry["name"]]
                 some.plot(ax=ax, facecolor="none", edgecolor=color)
         else:
             pixels, extent = self._picture()
             ax.imshow(pixels, extent=extent)
-        patches = [Patch(color=_fraction(e["colour"]), label=e["name"]) for e in used]
+        patches = [Patch(color=_fraction(e["color"]), label=e["name"]) for e in used]
         ax.legend(handles=patches, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
         ax.set_title(self.path.name)
         return ax
@@ -130,7 +133,7 @@ class MapResult:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{swatch(entry['colour'])}</td><td>{html.escape(entry['name'])}</td>"
+            f"<tr><td>{swatch(entry['color'])}</td><td>{html.escape(entry['name'])}</td>"
             f"<td>{_amount(entry):,.4g} {'objects' if self.kind == 'objects' else 'km²'}</td></tr>"
             for entry in self.info["classes"]
         )
@@ -154,7 +157,7 @@ class MapResult:
             left, bottom, right, top = file.bounds
         colors = np.zeros((256, 4), np.uint8)
         for entry in self.info["classes"]:
-            colors[entry["value"]] = (*entry["colour"], 255)
+            colors[entry["value"]] = (*entry["color"], 255)
         return colors[values], (left, right, bottom, top)
 
 

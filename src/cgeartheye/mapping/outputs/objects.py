@@ -81,7 +81,7 @@ def finish_objects(
         "mapped_pixels": ledger.finished()[1],
         "objects": sum(counts),
         "classes": [
-            {"value": value, "name": name, "colour": color, "objects": count}
+            {"value": value, "name": name, "color": color, "objects": count}
             for value, (name, color, count) in enumerate(
                 zip(names, job.colors, counts, strict=False)
             )

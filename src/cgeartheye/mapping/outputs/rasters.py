@@ -68,7 +68,7 @@ def finish_rasters(
         "nodata": NODATA,
         "mapped_pixels": mapped,
         "classes": [
-            {"value": value, "name": e.name, "colour": e.color, "pixels": count, "km2": e.area}
+            {"value": value, "name": e.name, "color": e.color, "pixels": count, "km2": e.area}
             for value, (e, count) in enumerate(zip(legend, counts.tolist(), strict=False))
         ],
     }
