@@ -64,9 +64,7 @@ def scene_tilejson(scene: str, request: Request) -> dict[str, Any]:
 
 
 @router.get("/jobs/{job}/tiles/{z}/{x}/{y}")
-def job_tile(
-    job: str, z: int, x: int, y: int, request: Request, without: Without = ""
-) -> Response:
+def job_tile(job: str, z: int, x: int, y: int, request: Request, without: Without = "") -> Response:
     """Return a tile of a finished map in the colors of its classes, as PNG."""
     state, user = state_of(request), user_of(request)
     require(user, "read")
