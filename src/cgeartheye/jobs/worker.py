@@ -20,8 +20,8 @@ from typing import Any
 
 from cgeartheye.apps.registry import Registry
 from cgeartheye.jobs.store import Job, JobStore
-from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.events import log_event
 from cgeartheye.utils.io import write_json
 
 LEASE = 15.0  # seconds without a beat after which a worker is taken for dead
@@ -70,12 +70,12 @@ class Worker:
         try:
             return self._store.claim(self.name, self._lease)
         except UserError as error:
-            log_info(f"worker {self.name}: {error}")  # a database that is away for a while
+            log_event("store away", worker=self.name, message=str(error))
             self._stop.wait(5)
             return None
 
     def _work(self, job: Job, runner: "_Runner") -> None:
-        log_info(f"worker {self.name}: job {job.id}, attempt {job.attempt}")
+        log_event("job begun", worker=self.name, job=job.id, app=job.app, attempt=job.attempt)
         try:
             runner.send(self._request(job))
         except UserError as error:
@@ -86,13 +86,14 @@ class Worker:
         while True:
             answer = runner.answer(timeout=POLL)
             if answer is None and not runner.alive:
-                log_info(f"worker {self.name}: job {job.id} has ended its process")
+                log_event("process lost", worker=self.name, job=job.id, attempt=job.attempt)
                 self._store.lose(job)
                 return
             if answer and "ended" in answer:
                 message = self._without_paths(job, answer["message"])
                 self._store.beat(job, self._lease, done, total)
                 self._store.finish(job, answer["ended"], message)
+                log_event("job ended", worker=self.name, job=job.id, status=answer["ended"])
                 return
             if answer:
                 done, total = answer["done"], answer["total"]

@@ -25,6 +25,7 @@ from cgeartheye.serve.processes import card_of
 from cgeartheye.serve.requests import Inputs
 from cgeartheye.serve.settings import Settings
 from cgeartheye.serve.state import State, state_of, user_of
+from cgeartheye.utils.events import log_event
 
 PAGES = Path(__file__).parent / "pages"
 _TIDY_SECONDS = 600.0
@@ -90,7 +91,16 @@ async def _surround(request: Request, call_next: Any) -> Response:
     started = time.monotonic()
     refused = _foreign(request)
     response: Response = answer(refused) if refused else await call_next(request)
-    state_of(request).count(response.status_code, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    state_of(request).count(response.status_code, seconds)
+    if "/tiles/" not in request.url.path and request.url.path != "/health":
+        log_event(
+            "request",
+            method=request.method,
+            path=request.url.path,
+            status=response.status_code,
+            ms=round(1000 * seconds, 1),
+        )
     preview = request.url.path.endswith("/preview.html")
     response.headers.setdefault("Content-Security-Policy", _PREVIEW_POLICY if preview else _POLICY)
     response.headers["X-Content-Type-Options"] = "nosniff"

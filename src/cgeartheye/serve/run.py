@@ -15,6 +15,7 @@ from cgeartheye.serve.app import create_app
 from cgeartheye.serve.settings import Settings
 from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.events import log_event
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _RESTART_SECONDS = 2.0  # after the death of a worker
@@ -95,7 +96,7 @@ def _workers(settings: Settings, count: int) -> Iterator[None]:
         while not ended.wait(_RESTART_SECONDS):
             for number, process in enumerate(processes):
                 if process.poll() is not None:
-                    log_info(f"a worker has ended (code {process.returncode}): another is started")
+                    log_event("worker lost", process=process.pid, code=process.returncode)
                     processes[number] = _start(command)
 
     watching = threading.Thread(target=watch, daemon=True)

@@ -108,7 +108,7 @@ class Scenes:
         try:
             with partial.open("xb") as file:
                 async for chunk in chunks:
-                    if not size and not chunk.startswith(MAGIC):
+                    if chunk and not size and not chunk.startswith(MAGIC):
                         raise Problem(415, "send a GeoTIFF, PNG, JPEG or JPEG 2000")
                     size += len(chunk)
                     if size > settings.max_upload:
