@@ -1,4 +1,4 @@
-"""The page in a real browser, with the real server and the real worker as processes of their own."""
+"""The page in a real browser, with the server and its worker as processes of their own."""
 
 import base64
 import io
@@ -18,13 +18,11 @@ import rasterio
 from PIL import Image
 from rasterio.warp import transform
 
-playwright = pytest.importorskip("playwright.sync_api")
-sys.path.append(str(Path(__file__).parents[1]))  # the toys
-
 import toy_runs
-
-from cgeartheye.apps.publish import publish
+from cgeartheye.apps.registry import Registry
 from cgeartheye.serve.auth import add_token
+
+playwright = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Without a sandbox as containers run as root; the page is ours.
@@ -32,22 +30,6 @@ SOFTWARE_GL = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swift
 PATIENCE = 120_000  # ms that a step may take on a busy machine
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("applications")
-    run = toy_runs.train_land(tmp_path_factory.mktemp("land"), epochs=3)
-    publish(run, "Land, 0.75 m", "Wood, field and water.", registry=folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scenes")
-    toy_runs.land_scene(folder / "near.tif")
-    toy_runs.land_scene(folder / "coarse.tif", gsd=10)
-    return folder
 
 
 @contextmanager
@@ -75,11 +57,11 @@ def served(*options: str | Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address(
-    registry: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory
+    registry: Registry, scene_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("data")
-    with served("--registry", registry, "--folder", folder, "--scenes", scenes) as place:
-        yield place
+    with served("--registry", registry.folder, "--folder", folder, "--scenes", scene_folder) as at:
+        yield at
 
 
 @pytest.fixture(scope="module")
@@ -159,15 +141,13 @@ def color_at(page: Any, place: tuple[float, float]) -> tuple[int, ...]:
     return tuple(pixel)
 
 
-def test_from_a_dropped_file_to_a_map(
-    page: Any, address: str, scenes: Path, tmp_path: Path
-) -> None:
+def test_from_a_dropped_file_to_a_map(page: Any, address: str, tmp_path: Path) -> None:
     opened(page, address)
     dropped = toy_runs.land_scene(tmp_path / "scene.tif", 224, 336)
-    drop(page, dropped, "<b>dropped</b>.tif")
+    drop(page, dropped, "<i>dropped.tif")
     # A name is text, whatever is in it; the dropped scene is the chosen one.
-    page.locator(".row.chosen", has_text="<b>dropped</b>.tif").wait_for()
-    page.get_by_role("radio", name="Land, 0.75 m").check(force=True)
+    page.locator(".row.chosen", has_text="<i>dropped.tif").wait_for()
+    page.locator(".card", has_text="Land").click()
     settled(page)
 
     place = places_of(page, dropped)
@@ -242,15 +222,20 @@ def tab_to(page: Any, selector: str) -> None:
     pytest.fail(f"Tab does not lead to {selector}")
 
 
+def arrow_to(page: Any, field: str, wanted: str) -> None:
+    for _ in range(6):
+        page.keyboard.press("ArrowDown")
+        if page.evaluate(f"window.cgeartheye.{field}") == wanted:
+            return
+    pytest.fail(f"the arrows do not lead to {wanted}")
+
+
 def test_a_scene_is_mapped_by_keyboard_alone(page: Any, address: str) -> None:
     opened(page, address)
     tab_to(page, "input[name=scene]")
-    for _ in range(4):
-        if page.evaluate("window.cgeartheye.state.scene?.label") == "near.tif":
-            break
-        page.keyboard.press("ArrowDown")
+    arrow_to(page, "state.scene?.label", "fine.tif")
     tab_to(page, "input[name=app]")
-    page.keyboard.press("Space")
+    arrow_to(page, "state.app?.title", "Land")
     tab_to(page, "#area [aria-pressed=true]")
     page.wait_for_selector("#run[aria-disabled=false]")
     tab_to(page, "#run")
@@ -263,12 +248,12 @@ def test_a_scene_is_mapped_by_keyboard_alone(page: Any, address: str) -> None:
 def test_what_does_not_fit_says_why(page: Any, address: str) -> None:
     opened(page, address)
     page.get_by_role("radio", name="coarse.tif").check()
-    why = page.locator(".card.refused .why")
+    why = page.locator(".card.refused", has_text="Land").locator(".why")
     why.wait_for()
-    assert "10.00 m/px" in why.inner_text()
-    assert page.get_by_role("radio", name="Land, 0.75 m").is_disabled()
+    assert "5.00 m/px" in why.inner_text()
+    assert page.get_by_role("radio", name="Land").is_disabled()
     page.get_by_role("button", name="切换到中文").click()
-    page.wait_for_function("document.querySelector('.why').textContent.includes('10.00 米/像素')")
+    page.wait_for_function("document.querySelector('.why').textContent.includes('5.00 米/像素')")
     assert page.locator("html").get_attribute("lang") == "zh-CN"
 
 
@@ -282,20 +267,21 @@ def test_a_file_that_is_no_scene_is_refused_in_a_sentence(
 
 
 def test_a_token_is_asked_for_and_kept(
-    page: Any, registry: Path, scenes: Path, tmp_path: Path
+    page: Any, registry: Registry, scene_folder: Path, tmp_path: Path
 ) -> None:
     token = add_token(tmp_path / "tokens", "ann", "run")
-    options = ("--registry", registry, "--folder", tmp_path / "data", "--scenes", scenes)
+    options = ("--registry", registry.folder, "--folder", tmp_path / "data")
+    options += ("--scenes", scene_folder)
     with served(*options, "--token-file", tmp_path / "tokens", "--workers", "0") as place:
         page.goto(place)
-        page.get_by_label("Token").fill("a wrong one")
+        page.get_by_role("textbox", name="Token").fill("a wrong one")
         page.get_by_role("button", name="Enter").click()
         page.get_by_text("this token is not known").wait_for()
-        page.get_by_label("Token").fill(token)
+        page.get_by_role("textbox", name="Token").fill(token)
         page.get_by_role("button", name="Enter").click()
-        page.get_by_role("radio", name="near.tif").wait_for()
+        page.get_by_role("radio", name="fine.tif").wait_for()
         page.reload()
-        page.get_by_role("radio", name="near.tif").wait_for()
+        page.get_by_role("radio", name="fine.tif").wait_for()
         assert token not in page.evaluate("document.cookie")
 
 
