@@ -27,7 +27,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Without a sandbox as containers run as root; the page is ours.
 SOFTWARE_GL = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-PATIENCE = 120_000  # ms that a step may take on a busy machine
+PATIENCE = 60_000  # ms that a step may take on a busy machine
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 
@@ -156,7 +156,7 @@ def test_from_a_dropped_file_to_a_map(page: Any, address: str, tmp_path: Path) -
     page.mouse.move(*place(0.5, 0.5))
     page.mouse.click(*place(0.75, 0.75))
     # A quarter of 336 x 224 pixels of 0.75 m.
-    page.wait_for_function("document.querySelector('#estimate').textContent.includes('0.01')")
+    page.locator("#estimate", has_text="0.01").wait_for()
     assert page.evaluate("window.cgeartheye.state.estimate.square_km") == pytest.approx(
         336 * 224 * 0.75**2 / 1e6 / 4, rel=0.05
     )
@@ -253,7 +253,7 @@ def test_what_does_not_fit_says_why(page: Any, address: str) -> None:
     assert "5.00 m/px" in why.inner_text()
     assert page.get_by_role("radio", name="Land").is_disabled()
     page.get_by_role("button", name="切换到中文").click()
-    page.wait_for_function("document.querySelector('.why').textContent.includes('5.00 米/像素')")
+    page.locator(".why", has_text="5.00 米/像素").first.wait_for()
     assert page.locator("html").get_attribute("lang") == "zh-CN"
 
 
