@@ -197,6 +197,12 @@ def test_from_a_dropped_file_to_a_map(page: Any, address: str, tmp_path: Path) -
     assert ("wood", "field", "water")[classes[row, column]] in popup.inner_text()
     assert re.search(r"Confidence\s+\d+%", popup.inner_text())
 
+    # A class can be left out: then the scene is seen there too.
+    page.get_by_role("checkbox", name=("wood", "field", "water")[classes[row, column]]).uncheck()
+    page.get_by_label("Close popup").click()
+    bare = color_at(page, place((column + 0.5) / 336, (row + 0.5) / 224))
+    assert max(np.abs(np.subtract(bare, seen))) > 30
+
     # The address brings somebody else to the same result.
     shared = page.url
     page.goto("about:blank")

@@ -84,9 +84,11 @@ def job_tilejson(job: str, request: Request) -> dict[str, Any]:
     state, user = state_of(request), user_of(request)
     require(user, "read")
     found = successful_job(state, user, job)
-    scene = state.scenes.get(found.request["scene_ids"][0], None)
-    made = _tilejson(request, f"/jobs/{job}/tiles", scene.facts["bounds"], scene.facts["gsd"])
-    return {**made, "legend": legend_of(state, found)}
+    facts = json.loads((state.settings.jobs / found.id / "map" / "map.json").read_text())
+    # Of the map and not of the scene, which may have been deleted by now.
+    gsd = sum(facts["scene"]["metres_a_pixel"]) / 2
+    made = _tilejson(request, f"/jobs/{job}/tiles", found.request["bounds"], gsd)
+    return {**made, "legend": legend_of(facts)}
 
 
 @router.get("/jobs/{job}/partial.png")
@@ -114,14 +116,12 @@ def first_rows(job: str, request: Request, without: Without = "") -> Response:
     return Response(stream.getvalue(), media_type="image/png", headers=headers)
 
 
-def legend_of(state: State, job: Job) -> list[dict[str, Any]]:
+def legend_of(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Return names and colors of a map's classes, with their shares and areas, or their objects.
 
     Args:
-        state: of the server.
-        job: that was successful.
+        facts: of the map, its `map.json`.
     """
-    facts = json.loads((state.settings.jobs / job.id / "map" / "map.json").read_text())
     total = sum(one.get("pixels", 0) for one in facts["classes"])
     legend = []
     for one in facts["classes"]:

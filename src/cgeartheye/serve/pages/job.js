@@ -75,7 +75,7 @@ function changed(job) {
     told = job.progress;
     announce(percent(job.progress / 100, 0));
   }
-  if (job.status === "running" && job.progress && Date.now() - looked > LOOK) {
+  if (job.status === "running" && job.progress && scenesOf(job)[0] && Date.now() - looked > LOOK) {
     looked = Date.now();
     const still = () => open === job.jobID && !result;
     view.showPartial(job.jobID, scenesOf(job)[0], opacity, hidden, still).catch(() => {});
@@ -91,9 +91,9 @@ function changed(job) {
 
 async function finish(job) {
   try {
-    const [{ legend }, files] = await Promise.all([get(`jobs/${job.jobID}/tilejson.json`), get(`jobs/${job.jobID}/results`)]);
+    const [tilejson, files] = await Promise.all([get(`jobs/${job.jobID}/tilejson.json`), get(`jobs/${job.jobID}/results`)]);
     if (open !== job.jobID) return;
-    result = { legend, files, polygons: null };
+    result = { ...tilejson, files, polygons: null };
     await view.ready;
     drawRaster();
     render();
@@ -105,8 +105,7 @@ async function finish(job) {
 }
 
 function drawRaster() {
-  const scene = scenesOf(state.job)[0];
-  if (result.files.map && scene) view.showResult(open, scene, opacity, hidden);
+  if (result.files.map) view.showResult(open, result, opacity, hidden);
   view.hidePartial();
 }
 

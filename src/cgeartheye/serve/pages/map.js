@@ -44,8 +44,8 @@ function drop(...ids) {
   for (const id of ids) if (map.getSource(id)) map.removeSource(id);
 }
 
-export function tiles(place, { bounds, gsd }, query = "") {
-  const finest = Math.ceil(Math.log2(156_543 / Math.max(gsd, 1e-3)));
+export function tiles(place, { bounds, gsd, maxzoom }, query = "") {
+  const finest = maxzoom ?? Math.ceil(Math.log2(156_543 / Math.max(gsd, 1e-3)));
   return {
     type: "raster",
     tiles: [`${address(place)}/tiles/{z}/{x}/{y}${query}`],
@@ -111,10 +111,10 @@ export function showScene(scene) {
 }
 
 /** Show the raster of a result; `hidden`: numbers of the classes that are left out. */
-export function showResult(job, scene, opacity, hidden) {
+export function showResult(job, extent, opacity, hidden) {
   drop("result");
   const query = hidden.length ? `?without=${hidden.join(",")}` : "";
-  map.addSource("result", tiles(`jobs/${job}`, scene, query));
+  map.addSource("result", tiles(`jobs/${job}`, extent, query));
   const paint = { "raster-opacity": opacity, "raster-resampling": "nearest", "raster-fade-duration": 0 };
   put({ id: "result", type: "raster", source: "result", paint });
 }
