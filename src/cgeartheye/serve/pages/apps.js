@@ -103,7 +103,7 @@ function card(app) {
         el("span", { class: "classes" }, app.classes.slice(0, 6).map((one, index) => chip(one, app.colors[index]))),
       ),
     ),
-    el("p", { id: `why-${app.id}`, class: refused ? "why" : "unseen" }, refused ? `${t("does-not-fit")}: ${sentence(fit.problems[0])}` : ""),
+    el("p", { id: `why-${app.id}`, class: refused ? "why" : "unseen" }, refused ? t("does-not-fit", { why: sentence(fit.problems[0]) }) : ""),
     chosen && app.dates === 2 && second(app),
     chosen && details(app),
   );

@@ -19,6 +19,8 @@ function showView() {
     if (current) button.setAttribute("aria-current", "page");
     else button.removeAttribute("aria-current");
   }
+  // What had the focus may have gone with its view.
+  if (!document.activeElement.checkVisibility()) $("#panel").focus();
 }
 
 function showMap() {

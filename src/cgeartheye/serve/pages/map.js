@@ -123,6 +123,7 @@ export function setOpacity(opacity) {
   if (map.getLayer("result")) map.setPaintProperty("result", "raster-opacity", opacity);
   if (map.getLayer("partial")) map.setPaintProperty("partial", "raster-opacity", opacity);
   if (map.getLayer("lines")) map.setPaintProperty("lines", "line-opacity", opacity);
+  if (map.getLayer("lines")) map.setPaintProperty("fill", "fill-opacity", 0.3 * opacity);
 }
 
 /** Show the rows that are done; they come as a picture of the whole scene. */
@@ -166,7 +167,7 @@ export function showPolygons(data, classes, opacity, outlined) {
   drop("polygons");
   map.addSource("polygons", { type: "geojson", data: data ?? EMPTY, generateId: true, tolerance: 0.1 });
   const byClass = ["match", ["get", "value"], ...classes.flatMap((one) => [one.value, color(one.color)]), "#fff"];
-  put({ id: "fill", type: "fill", source: "polygons", paint: { "fill-color": byClass, "fill-opacity": outlined ? 0.18 : 0.001 } });
+  put({ id: "fill", type: "fill", source: "polygons", paint: { "fill-color": byClass, "fill-opacity": outlined ? 0.3 * opacity : 0.001 } });
   if (outlined) {
     const paint = { "line-color": byClass, "line-width": 2, "line-opacity": opacity };
     put({ id: "lines", type: "line", source: "polygons", paint });

@@ -119,11 +119,12 @@ export function startScenes() {
   addEventListener("dragenter", (event) => {
     if (event.dataTransfer.types.includes("Files")) over.hidden = false;
   });
-  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("dragover", (event) => event.dataTransfer.types.includes("Files") && event.preventDefault());
   addEventListener("dragleave", (event) => (over.hidden ||= !event.relatedTarget));
   addEventListener("drop", (event) => {
-    event.preventDefault();
     over.hidden = true;
+    if (!event.dataTransfer.files.length) return;
+    event.preventDefault();
     for (const file of event.dataTransfer.files) sendFile(file);
   });
 }
