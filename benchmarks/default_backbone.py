@@ -6,7 +6,7 @@
 
 DATA holds a folder for each task. A backbone is `tiny` (the weights that ship), `random` (a `tiny`
 without), a file with weights of a `tiny`, or `<name>=<file>`, as a config's `backbone.name` and
-`backbone.weights`; `histograms` are those of colour and gradient.
+`backbone.weights`; `histograms` are those of color and gradient.
 
 - Scenes: kNN (k = 20) and linear probe of `cgeartheye probe`, at each of SIZES (timm's networks at
   the nearest multiple of 32). A seed of UCMerced is a split 80/20, by class and a hash of seed and
@@ -188,9 +188,9 @@ def encoded(
 
 
 def histograms(parts: tuple[SceneChips, ...]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the name of every chip, and square roots of the shares of colours and gradients.
+    """Yield the name of every chip, and square roots of the shares of colors and gradients.
 
-    512 colours; 9 directions by 4 strengths of the gradient, in all and in each quarter.
+    512 colors; 9 directions by 4 strengths of the gradient, in all and in each quarter.
     """
     for chips in parts:
         for index, name in enumerate(chips.names):

@@ -55,7 +55,7 @@ from cgeartheye.training.run_dir import Run
 PATCH = 14
 GLOBAL, LOCAL, LOCAL_CROPS = 98, 42, 6
 STUDENT, TEACHER, MOMENTUM, CLIP = 0.1, 0.07, 0.992, 3.0
-PARTS = ("loader", "forward", "backward", "optimiser")
+PARTS = ("loader", "forward", "backward", "optimizer")
 
 
 class Clock:
@@ -155,7 +155,7 @@ def lightly_steps(given: argparse.Namespace, size: str, clock: Clock) -> Iterato
             loss = loss + ibot(patch_targets, seen_patches, masks)
         with clock.measure("backward"):
             loss.backward()
-        with clock.measure("optimiser"):
+        with clock.measure("optimizer"):
             nn.utils.clip_grad_norm_(student.parameters(), CLIP)
             optimizer.step()
             optimizer.zero_grad()

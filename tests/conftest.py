@@ -4,12 +4,22 @@ import os
 # than cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import sys
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))  # for failing_writes
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cgeartheye.reports import box_charts, charts
+
+CHARTS = {
+    charts: ("curves", "confusion_matrix", "reliability", "embedding"),
+    box_charts: ("scores", "mean_curves", "class_curves", "stacked_bars"),
+}
+WITHOUT_CHARTS = {"api", "cli", "commands", "docs", "pretraining"}
 CLASSES = ("brick", "field", "water", "wood")
 
 
@@ -21,6 +31,23 @@ def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
     stripes = np.sin(np.arange(side) * (label + 1) * 0.6 + random.uniform(0, 6)) * 25
     chip = color + stripes[:, None, None] + random.normal(0, 25, (side, side, 3))
     return chip.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def quick_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave charts out of the reports of runs: they take as long as a small training.
+
+    The tests of the reports themselves and the demo draw them.
+    """
+    if request.path.relative_to(Path(__file__).parent).parts[0] in WITHOUT_CHARTS:
+        for module, names in CHARTS.items():
+            for name in names:
+                monkeypatch.setattr(module, name, lambda *_, **__: "<svg></svg>")
+        monkeypatch.setattr(
+            charts,
+            "embed",
+            lambda features: (np.arange(len(features)), np.zeros((len(features), 2))),
+        )
 
 
 @pytest.fixture(scope="session")

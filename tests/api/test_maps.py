@@ -68,6 +68,10 @@ def test_a_map_shows_itself_in_its_colors(land_run: Path, tmp_path: Path) -> Non
     assert (pixels == np.array([palette[n] for n in range(256)], np.uint8)[classes]).all()
     shown = result._repr_html_()
     assert all(name in shown for name in ("wood", "field", "water", "km²", "preview.html"))
+    info = result.path / "map.json"
+    assert '"color"' in info.read_text()
+    info.write_text(info.read_text().replace('"color"', '"colour"'))  # as it was once written
+    assert cge.MapResult(result.path).info == result.info
     axes = result.plot()
     assert axes.images[0].get_extent() == list(extent)
 

@@ -93,6 +93,14 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def few_things(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first four of these."""
+    root = tmp_path_factory.mktemp("few-things")
+    write_things(root, "train", {f"t{n}": (n, 112, 112) for n in range(4)})
+    return root
+
+
 @pytest.fixture
 def things_config(things: Path, tmp_path: Path) -> Path:
     path = tmp_path / "things.yaml"

@@ -1,9 +1,6 @@
 """Change detection from pairs to a tested model, on pairs whose change is known."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import f1_score, precision_score, recall_score
+from tests import processes
 
 from cgeartheye.commands import tasks
 from cgeartheye.config import ChangeDetection, load
@@ -161,18 +159,14 @@ def test_the_caches_hold_what_encoding_gives(change_config: Path) -> None:
 
 @pytest.mark.distributed
 def test_two_processes(change_config: Path, tmp_path: Path) -> None:
-    """They train by the published commands, and test to the figures of one."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
-    train_cd, test_cd = TOOLS / "dist_train_cd.sh", TOOLS / "dist_test_cd.sh"
+    """They train, and test to the figures of one."""
     options = ["--cfg-options", "data.batch_size=2"]
-    subprocess.run(
-        ["bash", train_cd, change_config, "2", *options], check=True, env=environment, timeout=180
-    )
+    processes.run_ranks([TOOLS / "train_cd.py", change_config, *options])
     config = read(tmp_path / "run" / "config.yaml")
     two = json.loads((tmp_path / "run" / "test.json").read_text())
     assert tasks.test(config) == two
-    command = ["bash", test_cd, tmp_path / "run" / "config.yaml", tmp_path / "run", "2", "--tta"]
-    subprocess.run(command, check=True, env=environment, timeout=180)
+    run = tmp_path / "run"
+    processes.run_ranks([TOOLS / "test_cd.py", run / "config.yaml", run, "--tta"])
     two = json.loads((tmp_path / "run" / "test.json").read_text())
     assert tasks.test(config, tta=True) == two
 

@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import rasterio
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests import processes
 from toy_things import CLASSES, draw_things
 
 from cgeartheye.boxes import Detections, from_horizontal, oriented_of, overlap
@@ -50,13 +48,14 @@ def train(config_file: Path, *overrides: str) -> tuple[Path, dict[str, float]]:
 
 @pytest.mark.parametrize("kind", ["dino", "light"])
 @pytest.mark.parametrize("boxes", ["horizontal", "oriented"])
-def test_overfits_eight_images(
-    things_config: Path, things: Path, tmp_path: Path, boxes: str, kind: str
+def test_overfits_four_images(
+    things_config: Path, few_things: Path, tmp_path: Path, boxes: str, kind: str
 ) -> None:
     run, figures = train(
         things_config,
-        *(f"decoder.kind={kind}", f"data.boxes={boxes}", "data.val=train", "data.batch_size=8"),
-        *("training.epochs=120", "training.evaluate_every=120", "data.flips=none"),
+        *(f"decoder.kind={kind}", f"data.boxes={boxes}", "data.val=train"),
+        *("training.epochs=100", "training.evaluate_every=100", "data.flips=none"),
+        f"data.root={few_things}",
     )
     assert figures["ap50"] > 95
     assert figures["ap75"] > 60
@@ -65,10 +64,10 @@ def test_overfits_eight_images(
     assert 0 < facts["score"] < 1
 
     # What a table says lies where the objects are.
-    tasks.predict(run, [things / "images" / "train"], tmp_path / "found.csv", [])
+    tasks.predict(run, [few_things / "images" / "train"], tmp_path / "found.csv", [])
     with (tmp_path / "found.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if float(row["score"]) > 0.3]
-    for number in range(8):
+    for number in range(4):
         _, corners, labels = draw_things(number, 112, 112)
         mine = [row for row in rows if row["path"] == f"t{number}.png"]
         for box, label in zip(corners, labels, strict=True):
@@ -81,12 +80,12 @@ def test_overfits_eight_images(
             assert min(np.hypot(*(place - middle)) for place in places) < 4
 
 
-def test_a_convolutional_backbone(things_config: Path) -> None:
+def test_a_convolutional_backbone(things_config: Path, few_things: Path) -> None:
     _, figures = train(
         things_config,
         *("backbone={name: timm/resnet10t, gsd: 1}", "data.image_size=128", "data.val=train"),
-        *("data.batch_size=8", "training.epochs=60", "training.evaluate_every=60"),
-        "data.flips=none",
+        *("training.epochs=60", "training.evaluate_every=60", "data.flips=none"),
+        f"data.root={few_things}",
     )
     assert figures["ap50"] > 50
 
@@ -206,29 +205,16 @@ def test_resume_is_bit_identical(
 @pytest.mark.parametrize("kind", ["dino", "light"])
 def test_two_processes(things_config: Path, tmp_path: Path, kind: str) -> None:
     """They train, and test to the figures and boxes of one, though 5 images are 2 batches."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
     run = tmp_path / "run"
     options = ["--cfg-options", "data.batch_size=2", "data.boxes=oriented"]
     options.append(f"decoder.kind={kind}")
-    subprocess.run(
-        ["bash", TOOLS / "dist_train_obb.sh", things_config, "2", *options],
-        check=True,
-        env=environment,
-        timeout=180,
-    )
+    processes.run_ranks([TOOLS / "train_obb.py", things_config, *options])
     two = json.loads((run / "test.json").read_text())
     assert tasks.test(read(run / "config.yaml"), out=tmp_path / "one.json") == two
-    subprocess.run(
-        [
-            *("bash", TOOLS / "dist_test_obb.sh", run / "config.yaml", "2"),
-            *("--out", tmp_path / "two.json"),
-        ],
-        check=True,
-        env=environment,
-        timeout=180,
-    )
+    two_json = tmp_path / "two.json"
+    processes.run_ranks([TOOLS / "test_obb.py", run / "config.yaml", "--out", two_json])
     assert json.loads((run / "test.json").read_text()) == two
-    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    assert (tmp_path / "one.json").read_bytes() == two_json.read_bytes()
 
 
 @pytest.mark.parametrize("boxes", ["horizontal", "oriented"])

@@ -1,5 +1,7 @@
 """Every published config builds the network that it names."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from cgeartheye.models.backbone import SIZES, VisionTransformer
 from cgeartheye.tasks.scene.module import SceneTask
 
 CONFIGS = sorted((Path(__file__).parents[2] / "config" / "SceneClassification").glob("*.py"))
+SCRIPTS = sorted((Path(__file__).parents[2] / "tools").glob("dist_t*_*.sh"))
 MILLIONS = {"small": 22, "base": 86, "large": 307, "huge": 632, "giant": 1136}
 
 
@@ -36,3 +39,16 @@ def test_builds_and_predicts(path: Path) -> None:
     assert prediction.probabilities.shape == (2, 30 if catalog == "AID" else 45)
     parameters = sum(p.numel() for p in vit.parameters()) / 1e6
     assert parameters == pytest.approx(MILLIONS[size.lower()], rel=0.02)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
+def test_a_script_starts_its_program_on_as_many_processes(script: Path) -> None:
+    """The command that it becomes: `echo` takes the place of Python."""
+    arguments = ["bash", script, "mine.py", "2", "--work-dir", "run"]
+    done = subprocess.run(
+        arguments, env=os.environ | {"PYTHON": "echo"}, capture_output=True, text=True, check=True
+    )
+    program = script.with_name(script.stem.removeprefix("dist_") + ".py")
+    start = "-m torch.distributed.run --standalone --nproc_per_node=2"
+    assert done.stdout.split() == [*start.split(), str(program), "mine.py", "--work-dir", "run"]
+    assert program.exists()

@@ -1,6 +1,6 @@
 """Every published detection config builds the network that it names."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -62,14 +62,21 @@ def test_the_published_schedule() -> None:
 
 @pytest.mark.parametrize("verb", ["train", "test"])
 @pytest.mark.parametrize(("own", "other"), [("hbb", "obb"), ("obb", "hbb")])
-def test_a_tool_of_the_other_boxes_names_the_right_one(verb: str, own: str, other: str) -> None:
+def test_a_tool_of_the_other_boxes_names_the_right_one(
+    verb: str,
+    own: str,
+    other: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     config = next((FOLDER / other.upper()).glob("*-784-*.py"))
-    done = subprocess.run(
-        [sys.executable, FOLDER.parents[1] / "tools" / f"{verb}_{own}.py", config],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith(f"boxes: run tools/{verb}_{other}.py")
-    assert str(config) in done.stderr
-    assert "Traceback" not in done.stderr
+    tool = FOLDER.parents[1] / "tools" / f"{verb}_{own}.py"
+    monkeypatch.setattr(sys, "argv", [str(tool), str(config)])
+    monkeypatch.syspath_prepend(str(tool.parent))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(tool), run_name="__main__")
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].endswith(f"boxes: run tools/{verb}_{other}.py")
+    assert str(config) in error
+    assert "Traceback" not in error

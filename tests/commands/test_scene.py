@@ -16,6 +16,7 @@ import rasterio
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests import processes
 
 from cgeartheye.commands import tasks
 from cgeartheye.commands.probe import probe
@@ -30,7 +31,7 @@ from cgeartheye.training.run_dir import read_history
 from cgeartheye.utils.errors import UserError
 
 TOOLS = Path(__file__).parents[2] / "tools"
-COMMAND = [sys.executable, "-m", "cgeartheye"]
+COMMAND = ["-m", "cgeartheye"]
 FACTS = WeightsMetadata(Normalization().mean, Normalization().std, gsd=0.75, image_size=28)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
 
@@ -52,8 +53,17 @@ def figures(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def trained(config_file: Path) -> Path:
-    return train(config_file, "backbone.tuning=full", "training.lr=1e-3", "training.epochs=12")[0]
+def trained(config_file: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of its own for each test, of one training."""
+    kept = tmp_path_factory.getbasetemp() / "trained"
+    if not kept.exists():
+        fields = "backbone.tuning=full", "training.lr=1e-3", "training.epochs=12"
+        train(config_file, *fields, f"work_dir={kept}")
+    run = tmp_path / "run"
+    shutil.copytree(kept, run)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace(str(kept), str(run)))
+    return run
 
 
 def test_full_tuning_learns_and_leaves_a_whole_run(trained: Path) -> None:
@@ -229,15 +239,8 @@ def test_two_processes_train_as_one(config_file: Path, tmp_path: Path, tuning: s
     common = [f"backbone.tuning={tuning}", "training.epochs=2"]
     one, _ = train(config_file, *common, "data.batch_size=8", f"work_dir={tmp_path / 'one'}")
     two = tmp_path / "two"
-    subprocess.run(
-        [
-            *("bash", TOOLS / "dist_train_sc.sh", config_file, "2", "--work-dir", two),
-            *("--cfg-options", *common, "data.batch_size=4"),
-        ],
-        check=True,
-        env=ENVIRONMENT,
-        timeout=180,
-    )
+    options = ["--work-dir", two, "--cfg-options", *common, "data.batch_size=4"]
+    processes.run_ranks([TOOLS / "train_sc.py", config_file, *options])
     assert losses(two) == pytest.approx(losses(one), rel=2e-3)
     assert len(losses(two)) == len(losses(one)) > 4
 
@@ -278,22 +281,17 @@ def test_kill_and_resume_is_bit_identical(config_file: Path, tmp_path: Path) -> 
     for setting in settings:
         arguments += ["--set", setting]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    subprocess.run([*COMMAND, *arguments, "--work-dir", whole], check=True, env=ENVIRONMENT)
+    processes.run([*COMMAND, *arguments, "--work-dir", whole])
     for moment in (4, 11, 17):
-        run = subprocess.Popen(
-            [*COMMAND, *arguments, "--work-dir", cut, "--resume"],
-            env=ENVIRONMENT,
-            start_new_session=True,
-        )
+        run = processes.start([*COMMAND, *arguments, "--work-dir", cut, "--resume"])
         deadline = time.monotonic() + 120
-        while run.poll() is None and len(losses(cut)) < moment and time.monotonic() < deadline:
+        while run.is_alive() and len(losses(cut)) < moment and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert run.poll() is None, "it ended before it could be killed"
+        assert run.is_alive(), "it ended before it could be killed"
+        assert run.pid is not None
         os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-    subprocess.run(
-        [*COMMAND, *arguments, "--work-dir", cut, "--resume"], check=True, env=ENVIRONMENT
-    )
+        run.join()
+    processes.run([*COMMAND, *arguments, "--work-dir", cut, "--resume"])
     a, b = load_file(whole / "model.safetensors"), load_file(cut / "model.safetensors")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)

@@ -1,9 +1,6 @@
 """Segmentation from chips to a tested model, on chips of known colours."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.metrics import jaccard_score
+from tests import processes
 from toy_land import draw
 
 from cgeartheye.commands import tasks
@@ -196,37 +194,21 @@ def test_resume_is_bit_identical(
 @pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
 def test_two_processes(config_file: Path, tmp_path: Path, sharding: str) -> None:
     """They train, and test to the figures and masks of one, though 7 images are 2 batches."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
     options = ["--cfg-options", "data.batch_size=2", f"training.sharding={sharding}"]
     run = tmp_path / "run"
-    subprocess.run(
-        ["bash", TOOLS / "dist_train_ss.sh", config_file, "2", *options],
-        check=True,
-        env=environment,
-        timeout=180,
-    )
+    processes.run_ranks([TOOLS / "train_ss.py", config_file, *options])
     two = json.loads((run / "test.json").read_text())
     best = max(record["miou"] for record in read_history(run) if record["kind"] == "val")
     assert two["miou"] == pytest.approx(best, abs=0.2)  # the cache holds half precision
     assert tasks.test(read(run / "config.yaml"), out=tmp_path / "one") == two
     assert len(list((tmp_path / "one").rglob("*.png"))) == 7
-    subprocess.run(
-        [
-            *("bash", TOOLS / "dist_test_ss.sh", run / "config.yaml", "2"),
-            *("--out", tmp_path / "two", "--tta"),
-        ],
-        check=True,
-        env=environment,
-        timeout=180,
-    )
+    two_masks = tmp_path / "two"
+    processes.run_ranks([TOOLS / "test_ss.py", run / "config.yaml", "--out", two_masks, "--tta"])
     assert tasks.test(read(run / "config.yaml"), out=tmp_path / "one", tta=True) == json.loads(
         (run / "test.json").read_text()
     )
     for path in (tmp_path / "one").rglob("*.png"):
-        assert (
-            path.read_bytes()
-            == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
-        )
+        assert path.read_bytes() == (two_masks / path.relative_to(tmp_path / "one")).read_bytes()
 
 
 def test_the_cache_holds_what_encoding_gives(config_file: Path, tmp_path: Path) -> None:

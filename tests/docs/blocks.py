@@ -65,18 +65,22 @@ def run_page(path: Path, slow: bool) -> None:
     """Run the blocks of a page in the current folder; without `slow`, those not marked so."""
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks_of(path):
-        if block.slow and not slow:
-            continue
-        if block.title:
-            Path(block.title).parent.mkdir(parents=True, exist_ok=True)
-            Path(block.title).write_text(block.text, encoding="utf-8")
-        elif block.language == "python":
-            # A traceback then names the page and its line.
-            text = "\n" * (block.line - 1) + block.text
-            exec(compile(text, str(path), "exec"), names)
-        elif block.language == "bash":
-            for command in commands_of(block.text):
-                _run(command)
+        if slow or not block.slow:
+            run_block(block, path, names)
+
+
+def run_block(block: Block, path: Path, names: dict[str, object]) -> None:
+    """Run a block of a page, Python with `names`; write one that has a title."""
+    if block.title:
+        Path(block.title).parent.mkdir(parents=True, exist_ok=True)
+        Path(block.title).write_text(block.text, encoding="utf-8")
+    elif block.language == "python":
+        # A traceback then names the page and its line.
+        text = "\n" * (block.line - 1) + block.text
+        exec(compile(text, str(path), "exec"), names)
+    elif block.language == "bash":
+        for command in commands_of(block.text):
+            _run(command)
 
 
 def _run(command: str) -> None:

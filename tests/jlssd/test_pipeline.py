@@ -1,8 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from tests import processes
 from tools.jlssd_country import write_configs
 
 from cgeartheye import cli
@@ -190,16 +187,15 @@ def test_same_output_after_a_kill_between_steps(
 @pytest.mark.distributed
 def test_same_output_after_kills_at_any_time(whole: Path, country: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "cgeartheye", "jlssd", "build", str(country / "jlssd.yaml")]
-    command += ["--work-dir", str(out)]
+    command = ["jlssd", "build", str(country / "jlssd.yaml"), "--work-dir", str(out)]
     landmarks = ["images/*/*/*.jpg", "store/shards/*"]
     for landmark in landmarks:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not list(out.glob(landmark)):
+        process = processes.start(["-m", "cgeartheye", *command])
+        while process.is_alive() and not list(out.glob(landmark)):
             time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    run(*command[3:])
+        process.kill()
+        process.join()
+    run(*command)
     assert same(out, whole)
 
 

@@ -1,9 +1,5 @@
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ import shapely
 import torch
 from affine import Affine
 from pyproj import Geod, Transformer
+from tests import processes
 from toy_detector import ToyDetector, draw, reach, scatter
 from toy_map import NORTH_UP, Toy, run_toy, write_scene
 
@@ -443,23 +440,23 @@ def test_stopped_while_finishing(
 def test_killed_twice_the_map_has_the_same_bytes(tmp_path: Path) -> None:
     boxes, labels = scatter(200, 120, 60, 12, True, 6)
     scene = write_scene(tmp_path / "scene.tif", draw(200, 120, boxes, labels))
-    script = [sys.executable, str(Path(__file__).with_name("toy_detector.py")), str(scene)]
-    subprocess.run([*script, tmp_path / "whole"], check=True, timeout=300)
+    script = [Path(__file__).with_name("toy_detector.py"), scene]
+    processes.run([*script, tmp_path / "whole"])
     out = tmp_path / "killed"
     pictured = out / "unfinished/scene.raw"
     killed = 0
     for share in (0.3, 0.7):
-        process = subprocess.Popen([*script, out])
-        while process.poll() is None:
+        process = processes.start([*script, out])
+        while process.is_alive():
             if pictured.exists() and (np.fromfile(pictured, np.uint8) > 0).mean() > share:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 killed += 1
                 break
             time.sleep(0.005)
-        process.wait()
+        process.join()
         assert not (out / "map.json").exists()
     assert killed == 2
-    subprocess.run([*script, out], check=True, timeout=300)
+    processes.run([*script, out])
     for name in SAME:
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 

@@ -1,8 +1,5 @@
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 from rasterio.warp import transform as reproject
+from tests import processes
 from toy_map import NORTH_UP, ToyChange, picture, read, run_toy, write_scene
 from world import GRIDS, HOUSES, SHAPE, first, render, second
 
@@ -412,20 +410,18 @@ NAMES = ("map.tif", "probabilities.tif", "map.json", "map.tif.aux.xml", "preview
 def test_killed_the_map_of_change_has_the_same_bytes(tmp_path: Path) -> None:
     a = first(tmp_path / "a.tif", nodata=0)
     b = second(tmp_path / "b.tif", "mercator, turned", (3.2, 2.1))
-    program = str(Path(__file__).with_name("toy_map.py"))
-
-    command = [sys.executable, program, str(a), str(tmp_path / "killed"), str(b)]
+    command = [Path(__file__).with_name("toy_map.py"), a, tmp_path / "killed", b]
     options: dict[str, Any] = {"coregister": True, "probabilities": True, "batch_size": 4}
     run_toy(a, tmp_path / "whole", ToyChange(gsd=0.47), after=b, **options)
     written = tmp_path / "killed/unfinished/probabilities.raw"
-    process = subprocess.Popen(command)
-    while process.poll() is None:
+    process = processes.start(command)
+    while process.is_alive():
         if written.exists() and np.count_nonzero(np.fromfile(written, np.uint8)) > SHAPE[0] * 90:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
         time.sleep(0.005)
-    assert process.returncode == -signal.SIGKILL
+    assert process.exitcode == -signal.SIGKILL
     assert not (tmp_path / "killed/map.tif").exists()
-    subprocess.run(command, check=True, timeout=300)
+    processes.run(command)
     for name in NAMES:
         pair = [(tmp_path / out / name).read_bytes() for out in ("killed", "whole")]
         assert pair[0] == pair[1], name
@@ -528,3 +524,21 @@ def test_dates_without_common_data_are_an_error(tmp_path: Path) -> None:
     b = write_scene(tmp_path / "b.tif", pixels * ~left, nodata=0)
     with pytest.raises(UserError, match=r"a.tif and .*b.tif has no pixel with data"):
         run_toy(a, tmp_path / "map", after=b)
+
+
+@pytest.mark.parametrize(
+    ("name", "day"),
+    [
+        ("JL1_20240513_PMS.tif", "2024-05-13"),
+        ("2019-07-01.tif", "2019-07-01"),
+        ("town_2019_07_01_rgb.tif", "2019-07-01"),
+        ("GF2_E113.1_20230229_20230301_L1A0007123456.tif", "2023-03-01"),  # no such day first
+        ("L1A0020240513.tif", "L1A0020240513"),  # within a longer number
+        ("2019.tif", "2019"),
+    ],
+)
+def test_dates_in_file_names(tmp_path: Path, name: str, day: str) -> None:
+    first = write_scene(tmp_path / name, picture(30, 40))
+    (tmp_path / "later").mkdir()
+    second = write_scene(tmp_path / "later" / "2031-01-02.tif", picture(30, 40))
+    assert open_pair([first], [second]).dates == (day, "2031-01-02")

@@ -10,7 +10,7 @@ from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyproj import Geod
-from rasterio.features import rasterize
+from rasterio.features import rasterize, sieve
 from scipy.ndimage import gaussian_filter, label
 from toy_map import Toy, picture, run_toy, write_scene
 
@@ -150,3 +150,110 @@ def test_rings_of_geojson_run_counter_clockwise(tmp_path: Path, crs: int, down: 
     assert len(rings) > 3
     assert all(shapely.LinearRing(outer).is_ccw for outer, *_ in rings)
     assert not any(shapely.LinearRing(hole).is_ccw for _, *holes in rings for hole in holes)
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.integers(2, 30),
+    st.integers(2, 30),
+    st.integers(0, 9999),
+    st.sampled_from([0.0, 0.7, 1.5]),
+    st.integers(1, 20),
+    st.integers(2, 40),
+)
+def test_small_areas_go_to_their_largest_neighbors(
+    tmp_path_factory: pytest.TempPathFactory,
+    height: int,
+    width: int,
+    seed: int,
+    smooth: float,
+    rows: int,
+    least: int,
+) -> None:
+    """Against GDAL's sieve, where that leaves nothing small; equally large neighbors may differ."""
+    classes = random_map(height, width, seed, smooth)
+    made = planes(tmp_path_factory.mktemp("planes"), classes, np.full_like(classes, 50))
+    found = polygonize(*made, strip=rows * width, tolerance=0, least=least)
+    assert (found.pixels >= least).all()
+    np.testing.assert_allclose(shapely.area(found.polygons), found.pixels)
+    assert shapely.is_valid(found.polygons).all()
+    assert shapely.coverage_is_valid(found.polygons)
+    ours = np.full_like(classes, 255)
+    if len(found.polygons):
+        ours = rasterize(zip(found.polygons, found.classes, strict=True), out=ours)
+    # Of the data, areas that lie alone between nodata and are too small are left out, no others.
+    alone, count = label(classes != 255)
+    sizes = np.bincount(alone.ravel(), minlength=count + 1)
+    np.testing.assert_array_equal(ours != 255, (alone > 0) & (sizes[alone] >= least))
+    theirs = sieve(classes, min(least, classes.size), mask=classes != 255)
+    left = [label(theirs == value)[0] for value in range(3)]
+    whole = [np.bincount(areas.ravel())[areas] >= least for areas in left]
+    sure = np.any([w & (a > 0) for w, a in zip(whole, left, strict=True)], axis=0)
+    same = (ours == theirs)[sure & (ours != 255)]
+    assert same.mean() > 0.85 if same.size > 200 else True
+    for plane in made:
+        plane.close()
+
+
+def test_sieve_by_hand(tmp_path: Path) -> None:
+    """A speck in a field, a speck beside a patch, and one alone in nodata."""
+    classes = np.zeros((12, 20), np.uint8)
+    classes[2, 2] = 1
+    classes[5:7, 5:8], classes[5, 8] = 1, 2
+    classes[:, 14:] = 255
+    classes[3, 16:18] = 1
+    made = planes(tmp_path, classes, np.full_like(classes, 50))
+    found = polygonize(*made, strip=60, tolerance=0, least=7)
+    assert found.polygons[0].equals(shapely.box(0, 0, 14, 12))
+    assert found.pixels.tolist() == [168]
+    kept = polygonize(*made, strip=60, tolerance=0, least=6)
+    areas = sorted(zip(kept.classes.tolist(), kept.pixels.tolist(), strict=True))
+    assert areas == [(0, 162), (1, 6)]  # the field is the larger of the two beside the speck
+
+
+@pytest.mark.parametrize(("seed", "blur"), [(0, 0.0), (1, 1.0), (2, 4.0), (3, 8.0)])
+def test_smooth_polygons_keep_their_places_and_leave_no_gaps(
+    tmp_path: Path, seed: int, blur: float
+) -> None:
+    classes = random_map(70, 80, seed, blur)
+    classes[classes == 255] = 0
+    made = planes(tmp_path, classes, np.full_like(classes, 80))
+    rough = polygonize(*made, strip=20 * 80)
+    smooth = polygonize(*made, strip=20 * 80, smooth=True)
+    assert smooth.classes.tolist() == rough.classes.tolist()
+    assert shapely.is_valid(smooth.polygons).all()
+    assert shapely.coverage_is_valid(smooth.polygons)
+    assert shapely.union_all(smooth.polygons).equals(shapely.box(0, 0, 80, 70))
+    np.testing.assert_allclose(shapely.area(smooth.polygons).sum(), 70 * 80)
+    far = shapely.hausdorff_distance(smooth.polygons, rough.polygons)
+    side = [np.hypot(*np.diff(shapely.get_coordinates(p), axis=0).T).max() for p in rough.polygons]
+    assert (far <= np.array(side) / 2).all()
+    if blur > 1:
+        turns = [sharpest_turn(polygons) for polygons in (rough.polygons, smooth.polygons)]
+        assert turns[1] < 0.6 * turns[0]
+
+
+def sharpest_turn(polygons: np.ndarray) -> float:
+    """Mean of the degrees by which outlines turn at their vertices, those on straights left out."""
+    found = []
+    for ring in shapely.get_rings(polygons):
+        step = np.diff(shapely.get_coordinates(ring), axis=0)
+        angle = np.diff(np.degrees(np.arctan2(*step.T)))
+        found.append(np.abs((angle + 180) % 360 - 180))
+    turns = np.concatenate(found)
+    return float(turns[turns > 1].mean())
+
+
+def test_a_circle_becomes_rounder(tmp_path: Path) -> None:
+    y, x = np.mgrid[:60, :60] + 0.5
+    classes = (np.hypot(y - 30, x - 30) < 20).astype(np.uint8)
+    made = planes(tmp_path, classes, np.full_like(classes, 80))
+    off = []
+    for smooth in (False, True):
+        found = polygonize(*made, left_out=(0, 255), smooth=smooth)
+        (circle,) = found.polygons
+        radius = np.hypot(*(shapely.get_coordinates(circle.segmentize(0.1)) - 30).T)
+        off.append(np.abs(radius - 20).mean())
+    assert off[1] < off[0]

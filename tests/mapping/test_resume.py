@@ -1,13 +1,12 @@
+import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests import processes
 from toy_map import NORTH_UP, Toy, picture, read, run_toy, write_scene
 
 from cgeartheye.mapping.ledger import Ledger
@@ -22,27 +21,27 @@ def test_killed_three_times_the_map_has_the_same_bytes(tmp_path: Path) -> None:
     pixels = picture(160, 90)
     pixels[:, 40:70, 20:60] = 0
     scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
-    script = [sys.executable, str(Path(__file__).with_name("toy_map.py")), str(scene)]
-    subprocess.run([*script, tmp_path / "whole"], check=True, timeout=300)
+    script = [Path(__file__).with_name("toy_map.py"), scene]
+    processes.run([*script, tmp_path / "whole"])
     out = tmp_path / "killed"
     written = out / "unfinished/classes.raw"
     known = np.count_nonzero(read(tmp_path / "whole/map.tif"))  # a new file holds zeros
     killed = 0
     for share in (0.15, 0.45, 0.8):
-        process = subprocess.Popen([*script, out])
-        while process.poll() is None:
+        process = processes.start([*script, out])
+        while process.is_alive():
             if (
                 written.exists()
                 and np.count_nonzero(np.fromfile(written, np.uint8)) > share * known
             ):
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 killed += 1
                 break
             time.sleep(0.005)
-        process.wait()
+        process.join()
         assert not (out / "map.tif").exists()
     assert killed == 3
-    subprocess.run([*script, out], check=True, timeout=300)
+    processes.run([*script, out])
     for name in NAMES:
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not (out / "unfinished").exists()
@@ -171,3 +170,31 @@ def test_a_damaged_scene_is_one_sentence(tmp_path: Path) -> None:
     path.write_bytes(b"II*\0nothing more")
     with pytest.raises(UserError, match=r"scene.tif cannot be opened as a raster"):
         run_toy(path, tmp_path / "map")
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[" * 100_000, b"\xff\xfe{}", b"[]", b'{"settings": 3}', b'{"a": NaN}']
+)
+def test_a_damaged_description_of_a_map_is_one_sentence(tmp_path: Path, damage: bytes) -> None:
+    scene = write_scene(tmp_path / "scene.tif", picture(40, 50))
+    out = tmp_path / "map"
+    run_toy(scene, out)
+    (out / "map.json").write_bytes(damage)
+    with pytest.raises(UserError, match=r"map\.json is damaged, .* delete .*map and map again"):
+        run_toy(scene, out, resume=True)
+
+
+def test_json_of_a_map_is_strict(tmp_path: Path) -> None:
+    """What is no number is null, and a finished map is known again by it."""
+
+    scene = write_scene(tmp_path / "scene.tif", picture(40, 50))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    toy = Toy()
+    options = {"stretch": (0.0, float("inf"))}
+    run_toy(scene, tmp_path / "map", toy, **options)
+    text = (tmp_path / "map/map.json").read_text()
+    assert json.loads(text, parse_constant=refuse)["settings"]["stretch"] == [0, None]
+    run_toy(scene, tmp_path / "map", toy, resume=True, **options)

@@ -1,6 +1,4 @@
 import json
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from tests import processes
 from toy_pretraining import SIZE, ToyStore, pretrain_toy, toy_config, toy_trainer
 
 from cgeartheye.config import Network, Pretraining, Teacher
@@ -316,12 +315,8 @@ def test_two_processes_are_one(tmp_path: Path, vit_file: Path, changes: dict[str
         "teacher__image_size": 42,
     }
     one = pretrain_toy(toy_config(tmp_path / "a" / "one", batch=4, **changes))
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     script = Path(__file__).with_name("toy_pretraining.py")
-    arguments = [str(tmp_path / "b" / "two"), "2", json.dumps(changes)]
-    subprocess.run(
-        [*program, str(script), *arguments], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    processes.run_ranks([script, tmp_path / "b" / "two", "2", json.dumps(changes)])
     two = json.loads((tmp_path / "b" / "two" / "history.json").read_text())
     for ours, theirs in zip(read_history(tmp_path / "a" / "one"), two, strict=True):
         for name in ours.keys() & {"distill_class", "distill_patch", "dino", "rank"}:

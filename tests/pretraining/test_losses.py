@@ -1,7 +1,6 @@
 """Losses and targets against their definitions, written out in float64, and over processes."""
 
 import math
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import processes
 from torch import Tensor
 
 from cgeartheye.pretraining.losses import (
@@ -340,8 +340,7 @@ def test_two_processes_are_one(tmp_path: Path, batch: Batch) -> None:
     half = SAMPLES // 2
     counts = [int(batch.mask[:, :half].sum()), int(batch.mask[:, half:].sum())]
     assert counts[0] != counts[1] > 0
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run([*run, __file__, str(tmp_path)], check=True, timeout=120)
+    processes.run_ranks([Path(__file__), tmp_path])
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     whole = all_losses(batch, slice(None))
     for name, expected in whole.items():

@@ -2,7 +2,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from tests import processes
 from toy_pretraining import SIZE, pretrain_toy, toy_config, toy_trainer
 
 from cgeartheye.config import Backbone, load, to_yaml
@@ -321,12 +321,8 @@ def test_two_processes_are_one(tmp_path: Path, sharding: str) -> None:
         "objective__centring": "softmax" if sharding == "fsdp" else "sinkhorn",
     }
     one = pretrain_toy(toy_config(tmp_path / "one", batch=4, **changes))
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    arguments = [str(tmp_path / "two"), "2", json.dumps(changes)]
     script = Path(__file__).with_name("toy_pretraining.py")
-    subprocess.run(
-        [*program, str(script), *arguments], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    processes.run_ranks([script, tmp_path / "two", "2", json.dumps(changes)])
     two = json.loads((tmp_path / "two" / "history.json").read_text())
     for ours, theirs in zip(read_history(tmp_path / "one"), two, strict=True):
         for name in ("dino", "masked", "koleo", "entropy", "mean_entropy", "rank"):

@@ -14,6 +14,7 @@ from torch import Tensor
 from cgeartheye.training import feature_cache
 from cgeartheye.training.feature_cache import cached
 from cgeartheye.utils.errors import UserError
+from failing_writes import fail_each
 
 SHAPE = (7, 2, 3)
 VALUES = torch.arange(42.0).reshape(SHAPE)
@@ -130,3 +131,16 @@ def test_a_kill_half_way_leaves_no_cache_in_use(tmp_path: Path) -> None:
     assert files(tmp_path) == {".partial", ".lock"}
     np.testing.assert_array_equal(cached(tmp_path, {}, SHAPE, encode), VALUES.numpy())
     assert files(tmp_path) == {".npy", ".json", ".lock"}
+
+
+def test_after_any_write_that_failed_the_cache_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(folder: Path) -> None:
+        cached(folder, {"weights": "a"}, SHAPE, encode)
+
+    def contents(folder: Path) -> object:
+        found = cached(folder, {"weights": "a"}, SHAPE, not_again)
+        return found.tolist(), files(folder)
+
+    assert fail_each(monkeypatch, run, contents, tmp_path, few=10) >= 4

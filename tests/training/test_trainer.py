@@ -1,7 +1,6 @@
 import json
 import math
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from tests import processes
 from toy import CHIPS, Hits, ToySource, ToyTask, toy_config, train_toy
 
 from cgeartheye.training import checkpoint
@@ -76,11 +76,8 @@ def test_resume_is_bit_identical(
 def test_processes_follow_one_process(tmp_path: Path, sharding: str, grad_accum_steps: int) -> None:
     alone, expected = train_toy(toy_config(tmp_path / "one", clip_norm=0.5), batch=12)
     folder = tmp_path / "two"
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    toy = [str(Path(__file__).parent / "toy.py"), str(folder), sharding]
-    subprocess.run(
-        [*run, *toy, str(6 // grad_accum_steps), str(grad_accum_steps)], check=True, timeout=120
-    )
+    toy = [Path(__file__).with_name("toy.py"), folder, sharding]
+    processes.run_ranks([*toy, str(6 // grad_accum_steps), str(grad_accum_steps)])
     together = torch.load(folder / "weights.pt", weights_only=True)
     history = json.loads((folder / "history.json").read_text())
     assert losses(history) == pytest.approx(losses(expected), rel=1e-4)

@@ -1,7 +1,6 @@
 """Maps of whole scenes, and what a finished map holds."""
 
 import html
-import json
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -20,6 +19,7 @@ from cgeartheye.geo.vector_writer import FORMATS
 from cgeartheye.mapping.job import FACTS, MAP, PREVIEW, PROBABILITIES
 from cgeartheye.utils.console import muted
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,10 +44,16 @@ class MapResult:
         """
         self.path = Path(path)
         try:
-            text = (self.path / FACTS).read_text(encoding="utf-8")
+            self.info: dict[str, Any] = json_object((self.path / FACTS).read_bytes())
         except OSError as error:
             raise UserError(f"{self.path} holds no finished map: it has no {FACTS}") from error
-        self.info: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise UserError(
+                f"{self.path / FACTS} is damaged: delete {self.path} and map again"
+            ) from error
+        for entry in self.info["classes"]:
+            if "colour" in entry:  # as maps of 0.1's development have it
+                entry["color"] = entry.pop("colour")
 
     @property
     def kind(self) -> str:
@@ -96,7 +102,7 @@ class MapResult:
         path = self.vectors[0]
         if path.suffix == ".parquet":
             return geopandas.read_parquet(path)
-        return geopandas.read_file(path)
+        return geopandas.read_file(path, layer=0)  # a GeoPackage has its style as a second one
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the map with its legend.
@@ -111,13 +117,13 @@ class MapResult:
         if self.kind == "objects":
             frame = self.polygons()
             for entry in used:
-                color = _fraction(entry["colour"])
+                color = _fraction(entry["color"])
                 some = frame[frame["class"] == entry["name"]]
                 some.plot(ax=ax, facecolor="none", edgecolor=color)
         else:
             pixels, extent = self._picture()
             ax.imshow(pixels, extent=extent)
-        patches = [Patch(color=_fraction(e["colour"]), label=e["name"]) for e in used]
+        patches = [Patch(color=_fraction(e["color"]), label=e["name"]) for e in used]
         ax.legend(handles=patches, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
         ax.set_title(self.path.name)
         return ax
@@ -127,7 +133,7 @@ class MapResult:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{swatch(entry['colour'])}</td><td>{html.escape(entry['name'])}</td>"
+            f"<tr><td>{swatch(entry['color'])}</td><td>{html.escape(entry['name'])}</td>"
             f"<td>{_amount(entry):,.4g} {'objects' if self.kind == 'objects' else 'km²'}</td></tr>"
             for entry in self.info["classes"]
         )
@@ -151,7 +157,7 @@ class MapResult:
             left, bottom, right, top = file.bounds
         colors = np.zeros((256, 4), np.uint8)
         for entry in self.info["classes"]:
-            colors[entry["value"]] = (*entry["colour"], 255)
+            colors[entry["value"]] = (*entry["color"], 255)
         return colors[values], (left, right, bottom, top)
 
 
@@ -162,6 +168,9 @@ def map_raster(
     out: Place,
     after: Place | Sequence[Place] | None = None,
     vector_format: str | Sequence[str] | None = None,
+    min_area: float | None = None,
+    smooth: bool = False,
+    transparent: str | None = None,
     gsd: float | None = None,
     aoi: Place | None = None,
     overlap: float | None = None,
@@ -170,6 +179,7 @@ def map_raster(
     stretch: tuple[float, float] | None = None,
     crs: str | None = None,
     input_gsd: float | None = None,
+    dem: Place | float | None = None,
     date_labels: tuple[str, str] | None = None,
     coregister: bool = False,
     max_object_size: float | None = None,
@@ -190,6 +200,11 @@ def map_raster(
         out: a folder for the map alone.
         after: for a model of change, the scene of the second date, on any grid of its own.
         vector_format: polygons too: gpkg, parquet, geojson or fgb, or several of these.
+        min_area: of maps of pixels, m² of the smallest polygon: smaller areas go to the largest one
+            beside them.
+        smooth: of maps of pixels, whether the corners of polygons are cut.
+        transparent: a class without polygons, clear in the preview; none: the first, if it is
+            called background.
         gsd: m/px that the model sees; none: as in its training.
         aoi: a vector file; outside of its polygons there is no map.
         overlap: share of a window that its neighbor covers too, 0..0.9; none: as in the training.
@@ -199,6 +214,8 @@ def map_raster(
             1st and 99th percentile of the scene.
         crs: of a scene that names none, such as EPSG:32650.
         input_gsd: m/px of a scene that is not georeferenced.
+        dem: of a scene with RPCs alone, a raster of heights, or one height in metres above the
+            ellipsoid.
         date_labels: of two dates, what to call them; none: their tag of date, or file name.
         coregister: of two dates, whether the displacement of the second is measured and undone.
         max_object_size: of objects, metres that the largest reaches, its diagonal: windows overlap
@@ -233,6 +250,9 @@ def map_raster(
     formats = (vector_format,) if isinstance(vector_format, str) else vector_format
     given: dict[str, Any] = {
         "vector_format": tuple(formats) if formats else None,
+        "min_area": min_area,
+        "smooth": smooth or None,
+        "transparent": transparent,
         "gsd": gsd,
         "aoi": None if aoi is None else Path(aoi),
         "overlap": overlap,
@@ -241,6 +261,7 @@ def map_raster(
         "stretch": stretch,
         "crs": crs,
         "input_gsd": input_gsd,
+        "dem": None if dem is None else str(dem),
         "date_labels": date_labels,
         "coregister": coregister or None,
         "max_object_size": max_object_size,

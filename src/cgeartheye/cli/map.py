@@ -39,6 +39,21 @@ def map_command(
             "none is named. Repeat for several."
         ),
     ] = None,
+    min_area: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum mapping unit of polygons in square metres: smaller areas go to the "
+            "largest one beside them (as in gdal_sieve)."
+        ),
+    ] = None,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Cut the corners of polygons.")] = False,
+    transparent: Annotated[
+        str | None,
+        typer.Option(
+            help="A class without polygons, clear in the preview [the first, if it is called "
+            "background]."
+        ),
+    ] = None,
     max_object_size: Annotated[
         float | None,
         typer.Option(
@@ -78,6 +93,13 @@ def map_command(
     input_gsd: Annotated[
         float | None, typer.Option(help="GSD in m/px of a scene that is not georeferenced.")
     ] = None,
+    dem: Annotated[
+        str | None,
+        typer.Option(
+            help="For a scene with RPCs alone: a raster of heights, or one height in metres above "
+            "the ellipsoid."
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     set_: Overrides = None,
     resume: Annotated[
@@ -98,6 +120,9 @@ def map_command(
 
     given = {
         "vector_format": tuple(vector_format) if vector_format else None,
+        "min_area": min_area,
+        "smooth": smooth or None,
+        "transparent": transparent,
         "gsd": gsd,
         "aoi": aoi,
         "overlap": overlap,
@@ -106,6 +131,7 @@ def map_command(
         "stretch": stretch,
         "crs": crs,
         "input_gsd": input_gsd,
+        "dem": dem,
         "date_labels": date_labels,
         "coregister": coregister or None,
         "max_object_size": max_object_size,

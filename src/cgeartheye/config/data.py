@@ -122,11 +122,11 @@ class SegmentationData(MaskedData):
     """Images with a mask each: a class for every pixel.
 
     The mask of `<images>/<stem><image_suffix>` is `<masks>/<stem><mask_suffix>`. Masks hold an
-    index, grey or with a palette, or, where `colors` are given, are pictures in these colours.
+    index, grey or with a palette, or, where `colors` are given, are pictures in these colors.
     """
 
     catalog: Literal["iSAID", "cropland", "LoveDA", "Potsdam"] | None = Field(
-        None, description="a published data set: fixes classes, mask values, colours and layout"
+        None, description="a published data set: fixes classes, mask values, colors and layout"
     )
     classes: Names | None = Field(
         None, description="class names by index, where there is no catalog entry"
@@ -139,7 +139,7 @@ class SegmentationData(MaskedData):
     )
     unlabeled: tuple[int | Color, ...] | None = Field(
         None,
-        description="mask values or colours that mean: not labelled; none: the catalog's, or "
+        description="mask values or colors that mean: not labelled; none: the catalog's, or "
         "255 if no class has it",
     )
     images: str | None = Field(None, description="none: the catalog's, or {part}/Img")

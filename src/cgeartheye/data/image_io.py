@@ -19,6 +19,7 @@ from rasterio.warp import transform_geom
 from torch import Tensor
 
 from cgeartheye.geo.georeference import georeference_of
+from cgeartheye.geo.rectify import fit_points
 from cgeartheye.geo.stretch import percentile_limits, to_8_bits
 from cgeartheye.geo.validity import valid_pixels
 from cgeartheye.utils.allocation import refuse_allocation, refuse_blocks
@@ -28,6 +29,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
 # Where Pillow refuses an image as a decompression bomb; as RGB it would take 0.5 GB.
 MAX_PIXELS = 178_956_970
+
+_SIDE_POINTS = 16  # of an outline whose sides are not straight
 
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP")  # others stay closed: EPS, for one, runs a program
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -124,7 +127,16 @@ def read_georeference(path: Path) -> Georeference | None:
             [0, source.height, source.height, 0, 0],
             [0, 0, source.width, source.width, 0],
         )
-        eastings, northings = xy(transform, rows, columns, offset="ul")
+        points, placed = source.gcps[0], source.crs is not None
+        fit = fit_points(points) if points and not placed else None
+        if fit is None or fit.kind == "affine":
+            eastings, northings = xy(transform, rows, columns, offset="ul")
+        else:  # its sides are not straight
+            corners = np.array([columns, rows], float)
+            steps = np.linspace(0, 1, _SIDE_POINTS, endpoint=False)
+            sides = corners[:, :-1, None] * (1 - steps) + corners[:, 1:, None] * steps
+            line = np.concatenate([sides.reshape(2, -1), corners[:, -1:]], axis=1)
+            eastings, northings = (places.tolist() for places in fit.to_map(*line))
         ring = list(zip(eastings, northings, strict=True))
         if transform.determinant > 0:  # GeoJSON wants its rings counter-clockwise
             ring.reverse()

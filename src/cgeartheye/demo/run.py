@@ -71,6 +71,7 @@ from cgeartheye.utils.errors import UserError
 WORLD_SIZE = 2560  # pixels a side: 1.9 km
 WORLD_SEED = 18  # north and south of this world have all there is
 BACKBONE = Backbone(name="tiny", gsd=GSD)
+FINDER_EPOCHS = 40
 MAP_OVERLAP = 0.15  # share of a window
 MAPPED_SCORE = 0.05  # of objects; the figures take weak ones too
 CLASSIFIER, SEGMENTER, DETECTOR = "scene-classification", "land-cover", "change"
@@ -279,13 +280,13 @@ def learn_objects(world: World, folder: Path, report: Report) -> None:
         decoder=DetectionDecoder(kind="light", channels=128),
         cache=FeatureCache(views=2),
         training=Training(
-            epochs=40,
+            epochs=FINDER_EPOCHS,
             lr=1e-3,
             decoder_lr_mult=1.0,
             weight_decay=1e-2,
             clip_norm=5.0,
             warmup_epochs=1,
-            evaluate_every=40,
+            evaluate_every=FINDER_EPOCHS,
         ),
         work_dir=folder / FINDER,
     )

@@ -14,6 +14,7 @@ from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
 
 from cgeartheye.geo.crs import meters_per_pixel
+from cgeartheye.geo.rectify import PointFit, Reals, fit_points
 from cgeartheye.utils.errors import UserError
 
 
@@ -24,11 +25,20 @@ class Place(NamedTuple):
         transform: from pixels (column, row of their upper left corners) to the map.
         crs: its CRS; none if the scene is not georeferenced.
         ground: metres on the ground from one column, and from one row, to the next.
+        fit: its ground control points, if they place it; `transform` is then the nearest affine.
     """
 
     transform: Affine
     crs: CRS | None
     ground: tuple[float, float]
+    fit: PointFit | None = None
+
+    def to_map(self, x: Reals, y: Reals) -> tuple[Reals, Reals]:
+        """Return places on the map of columns and rows, by control points if those place it."""
+        if self.fit is not None:
+            return self.fit.to_map(x, y)
+        a, b, c, d, e, f = self.transform[:6]
+        return a * x + b * y + c, d * x + e * y + f
 
 
 def georeference_of(file: DatasetReader) -> tuple[Affine, CRS | None]:
@@ -86,14 +96,17 @@ def locate(
         if ground is None:
             lacks = "no CRS" if own is None else "no place on its map"
             way = "name it with --crs EPSG:CODE, or " if own is None else ""
+            if file.rpcs is not None:
+                lacks, way = "RPCs alone", "name the heights with --dem FILE or --dem METRES, or "
             raise UserError(
                 f"{name} has {lacks}: {way}give the size of its pixels in metres with --input-gsd "
                 "(the map is then not georeferenced either)"
             )
         return Place(transform, None if transform.is_identity else own, (ground, ground))
+    fit = fit_points(file.gcps[0]) if file.crs is None and file.gcps[0] else None
     if ground is not None:
-        return Place(transform, own, (ground, ground))
-    return Place(transform, own, _measure(transform, own, file.width, file.height, name))
+        return Place(transform, own, (ground, ground), fit)
+    return Place(transform, own, _measure(transform, own, file.width, file.height, name), fit)
 
 
 def pixel_size(path: Path) -> float | None:

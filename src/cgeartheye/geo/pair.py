@@ -1,9 +1,11 @@
 """Two dates of the same ground as one scene of six channels, on the grid of the first."""
 
+import contextlib
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -105,7 +107,7 @@ class PairScene:
         """Return the facts of the dates, for JSON."""
         dates = [
             {
-                "date": date,
+                "date": day,
                 "width": scene.width,
                 "height": scene.height,
                 "crs": scene.crs.to_string() if scene.crs else None,
@@ -113,7 +115,7 @@ class PairScene:
                 "metres_a_pixel": scene.ground,
                 **scene.facts,
             }
-            for date, scene in zip(self.dates, (self.before, self.after.scene), strict=True)
+            for day, scene in zip(self.dates, (self.before, self.after.scene), strict=True)
         ]
         found = self.registration
         return {"dates": dates, "registration": found.facts(self.ground) if found else None}
@@ -153,6 +155,7 @@ class PairScene:
 
 AnyScene = Scene | PairScene
 
+_ANY_DAY = re.compile(r"(?<!\d)((?:19|20)\d{2})([-_.:]?)(\d{2})\2(\d{2})(?![\d])")
 _DAY = re.compile(r"[12]\d{3}-\d\d-\d\d")
 
 
@@ -165,6 +168,7 @@ def open_pair(
     ground: float | None = None,
     dates: tuple[str, str] | None = None,
     registered: bool = False,
+    dem: str | None = None,
 ) -> PairScene:
     """Open two dates, of any grids, as one scene: see `open_scene`, whose options hold for both.
 
@@ -177,12 +181,15 @@ def open_pair(
         ground: m/px, of dates that are not georeferenced.
         dates: what to call them; none: the date in a file's tags, or else its name.
         registered: measure how the second is displaced against the first, and move it back.
+        dem: of dates with RPCs: heights; see `open_scene`.
 
     Raises:
         UserError: what `open_scene` raises, dates that do not overlap, or of which one or both
             are not georeferenced and they cannot lie on each other.
     """
-    first, second = (open_scene(inputs, bands, stretch, crs, ground) for inputs in (before, after))
+    first, second = (
+        open_scene(inputs, bands, stretch, crs, ground, dem) for inputs in (before, after)
+    )
     rows, columns = _common(first, second)
     grid = pixel_grid_at(first)
     grid = grid._replace(transform=grid.transform @ Affine.translation(columns[0], rows[0]))
@@ -244,8 +251,16 @@ def _tell_doubts(first: Scene, second: Scene, dates: tuple[str, str]) -> None:
 
 
 def _date(scene: Scene) -> str:
-    """The day in the tags of the (first) file, or else its name."""
+    """The day in the tags of the (first) file, or in its name, or else its name."""
     with rasterio.open(scene.files[0]) as file:
         taken = str(file.tags().get("TIFFTAG_DATETIME", ""))
-    found = re.match(r"([12]\d{3})[:-](\d\d)[:-](\d\d)", taken)
-    return "-".join(found.groups()) if found else scene.files[0].stem
+    name = scene.files[0].stem
+    return _day_in(taken) or _day_in(name) or name
+
+
+def _day_in(text: str) -> str | None:
+    """The first day in a text, `20240513`, `2024-05-13`, `2024_05_13` or `2024:05:13`, as ISO."""
+    for year, _, month, day in _ANY_DAY.findall(text):
+        with contextlib.suppress(ValueError):
+            return date(int(year), int(month), int(day)).isoformat()
+    return None

@@ -12,16 +12,18 @@ import numpy.typing as npt
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from cgeartheye.geo.georeference import locate
+from cgeartheye.geo.rectify import Rectification, rectification_of
 from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
-from cgeartheye.geo.validity import valid_pixels
+from cgeartheye.geo.validity import MaskedRaster, valid_pixels
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
 from cgeartheye.utils.allocation import refuse_blocks
+from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
 Bytes = npt.NDArray[np.uint8]
@@ -48,6 +50,7 @@ class Scene:
         all_valid: whether every pixel has data by its header and its type.
         block: rows and columns of the blocks it is stored in.
         stretch: values that become 0 and 255; none for 8-bit bands, which stay as they are.
+        rectification: how it is warped, if control points or RPCs place it that no affine fits.
     """
 
     channels: ClassVar[int] = 3
@@ -68,6 +71,7 @@ class Scene:
     _palette: Bytes | None
     _overviews: tuple[int, ...]
     _level: int | None = None
+    rectification: Rectification | None = None
     _handles: threading.local = field(default_factory=threading.local)
 
     @property
@@ -83,7 +87,10 @@ class Scene:
     @property
     def facts(self) -> dict[str, Any]:
         """Return the facts besides its position, for JSON."""
-        return {"bands": self.bands, "stretch": self.stretch}
+        facts: dict[str, Any] = {"bands": self.bands, "stretch": self.stretch}
+        if self.rectification is not None:
+            facts["rectification"] = self.rectification.facts
+        return facts
 
     def read(self, rows: Span, columns: Span) -> tuple[Bytes, Bools | None]:
         """Read a rectangle.
@@ -123,6 +130,8 @@ class Scene:
         window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
         try:
             file = self._open()
+            if isinstance(file, MaskedRaster):
+                return file.read(self._chosen, window)
             values = file.read(self._chosen, window=window)
             return values, None if self.all_valid else valid_pixels(
                 file, self._chosen, values, window
@@ -134,13 +143,17 @@ class Scene:
                 "with --resume"
             ) from error
 
-    def _open(self) -> DatasetReader:
+    def _open(self) -> DatasetReader | MaskedRaster:
         if not hasattr(self._handles, "file"):
             with _quiet():
-                self._handles.file = rasterio.open(
+                opened = rasterio.open(
                     self._source, **({} if self._level is None else {"overview_level": self._level})
                 )
-        file: DatasetReader = self._handles.file
+                how = self.rectification
+                self._handles.file = (
+                    opened if how is None else _rectified(opened, how, self._palette is not None)
+                )
+        file: DatasetReader | MaskedRaster = self._handles.file
         return file
 
     def _to_8_bits(self, values: npt.NDArray[Any], valid: Bools | None) -> Bytes:
@@ -173,6 +186,7 @@ def open_scene(
     stretch: tuple[float, float] | None = None,
     crs: str | None = None,
     ground: float | None = None,
+    dem: str | None = None,
 ) -> Scene:
     """Open a scene: a raster, or several and folders of them as one mosaic.
 
@@ -184,6 +198,7 @@ def open_scene(
             99th percentile of the scene, over the chosen bands together.
         crs: of a scene that names none, `EPSG:32650`.
         ground: m/px, of a scene that is not georeferenced.
+        dem: of a scene with RPCs: a raster of heights, or one height in metres above the ellipsoid.
 
     Raises:
         UserError: files that are missing, damaged or do not go together, a band that is not
@@ -196,14 +211,35 @@ def open_scene(
     try:
         with _quiet(), rasterio.open(source) as file:
             refuse_blocks(str(source), file)
-            place = locate(file, name, crs, ground)
+            how = rectification_of(file, name, dem)
+            if how is None:
+                place = locate(file, name, crs, ground)
+            else:
+                warped = _rectified(file, how, palette=False).file
+                place = locate(warped, name)
             scene = _describe(file, name, paths, bands, place.transform, place.crs, place.ground)
+            if how is not None:
+                log_info(how.sentence)
+                scene = replace(
+                    scene,
+                    height=warped.height,
+                    width=warped.width,
+                    all_valid=False,
+                    rectification=how,
+                    _overviews=(),
+                )
         scene = replace(scene, _source=source)
         if file.dtypes[0] != "uint8":
             scene = replace(scene, stretch=stretch or percentile_limits(scene.sample()))
     except (RasterioError, OSError) as error:
         raise UserError(f"{name} cannot be opened as a raster: {_reason(error)}") from error
     return scene
+
+
+def _rectified(file: DatasetReader, how: Rectification, palette: bool) -> MaskedRaster:
+    """Return a raster on the grid of GDAL's choice; numbers of colors have no mean."""
+    resampling = Resampling.nearest if palette else Resampling.bilinear
+    return how.open(file, resampling)
 
 
 def _describe(

@@ -1,6 +1,6 @@
 """Which pixels have data, whatever says so: a nodata value, a mask, an alpha band or NaN."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,24 @@ def on_grid(
     """
     options: dict[str, Any] = {"crs": crs, "transform": transform}
     options |= {"height": shape[0], "width": shape[1]}
+    return _warped(file, resampling, options)
+
+
+def rectified(
+    file: DatasetReader, crs: CRS, options: Mapping[str, str], resampling: Resampling
+) -> MaskedRaster:
+    """Return a raster as GDAL warps it by its control points or RPCs, onto a grid of GDAL's choice.
+
+    Args:
+        file: an open raster without a transform.
+        crs: of the grid.
+        options: of GDAL's transformer.
+        resampling: of values.
+    """
+    return _warped(file, resampling, {"crs": crs, **options})
+
+
+def _warped(file: DatasetReader, resampling: Resampling, options: dict[str, Any]) -> MaskedRaster:
     floats = np.dtype(file.dtypes[0]).kind == "f"
     if floats and MaskFlags.all_valid in file.mask_flag_enums[0]:
         options |= {"src_nodata": np.nan, "nodata": np.nan}  # else NaN would spread

@@ -20,11 +20,18 @@ from cgeartheye.utils.io import json_text, replacing
 FORMATS = {"gpkg": "GPKG", "parquet": "", "geojson": "GeoJSON", "fgb": "FlatGeobuf"}
 """Endings, and the drivers of those that GDAL writes."""
 
+# As QGIS makes it; it looks for the style of a layer there.
+_TABLE = """CREATE TABLE layer_styles (
+id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
+f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT,
+styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
+update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"""
+
 _ERRORS = (DataLayerError, DataSourceError, pyarrow.ArrowException, sqlite3.DatabaseError)
 
 
 def write_vectors(
-    frames: Iterable[geopandas.GeoDataFrame], path: Path, folder: Path | None = None
+    frames: Iterable[geopandas.GeoDataFrame], path: Path, folder: Path | None = None, qml: str = ""
 ) -> None:
     """Write polygons in the format of the file's ending; whole or not at all.
 
@@ -33,6 +40,7 @@ def write_vectors(
             geometry may be none.
         path: where to. GeoJSON is in longitude and latitude (RFC 7946).
         folder: on the same disk, for the unfinished file; none: that of `path`.
+        qml: style of QGIS that a GeoPackage holds as its layer's.
 
     Raises:
         UserError: it cannot be written.
@@ -56,6 +64,8 @@ def write_vectors(
             _write_parquet(first, tables(), unfinished)
         else:
             _write_by_gdal(first, tables(), unfinished, path.stem, FORMATS[ending])
+        if qml and ending == "gpkg":
+            _add_style(unfinished, qml)
         _check(unfinished, count)
 
 
@@ -113,6 +123,23 @@ def _write_by_gdal(
         )
 
 
+def _add_style(geopackage: Path, qml: str) -> None:
+    """Put a style of QGIS into a GeoPackage of one layer."""
+    with closing(sqlite3.connect(geopackage)) as database, database:
+        database.execute(_TABLE)
+        database.execute(
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
+            "f_geometry_column, styleName, styleQML, useAsDefault, description, owner) "
+            "SELECT '', '', table_name, column_name, 'classes', ?, 1, '', '' "
+            "FROM gpkg_geometry_columns",
+            (qml,),
+        )
+        database.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier, srs_id) "
+            "VALUES ('layer_styles', 'attributes', 'layer_styles', 0)"
+        )
+
+
 def _check(path: Path, count: int) -> None:
     """Read a file from end to end: of a disk that is full for a moment some writers say nothing.
 
@@ -125,7 +152,7 @@ def _check(path: Path, count: int) -> None:
     else:
         with (
             warnings.catch_warnings(action="ignore"),
-            pyogrio.open_arrow(path, use_pyarrow=True) as (_, reader),
+            pyogrio.open_arrow(path, use_pyarrow=True, layer=0) as (_, reader),
         ):
             found = sum(batch.num_rows for batch in reader)
     if path.suffix == ".gpkg":

@@ -231,7 +231,7 @@ def _write_page(
 
 
 def _add_map(report: Report, config: Jlssd, design: pa.Table, places: pa.Table) -> None:
-    """Draw stored places in the colour of their land cover, other designed ones in grey."""
+    """Draw stored places in the color of their land cover, other designed ones in grey."""
     report.section("Map", "Stored places by land cover; grey: designed, and not in the store.")
     colors = colors_of(sorted(pc.unique(design["land_cover"]).to_pylist()))
     where = [design[name].to_numpy() for name in ("lon", "lat")]

@@ -15,6 +15,7 @@ from cgeartheye.mapping.options import Options
 from cgeartheye.utils.colors import RGB
 
 UNFINISHED = "unfinished"
+BACKGROUND = "background"
 MAP, PROBABILITIES, PREVIEW, FACTS = "map.tif", "probabilities.tif", "preview.html", "map.json"
 
 
@@ -52,6 +53,16 @@ class MapJob:
         """From the map's pixels (those of the scene, or cells) to its CRS."""
         rows, columns = self.grid.cell
         return self.scene.transform @ Affine.scale(columns, rows)
+
+    @property
+    def clear(self) -> tuple[int, ...]:
+        """Values that are not seen in the preview and get no polygons: a background."""
+        found = {0} if self.scene.dates else set()  # 0: nothing has changed
+        if self.options.transparent is not None:
+            found.add(list(self.classes).index(self.options.transparent))
+        elif self.classes[0].lower() == BACKGROUND:
+            found.add(0)
+        return tuple(sorted(found))
 
     @property
     def pixel_area(self) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import json_text
 from cgeartheye.utils.state import json_object
 
 
@@ -56,7 +57,7 @@ class Ledger:
             )
             begun = self._db.execute("SELECT text FROM settings").fetchone()
             if begun is None:
-                self._db.execute("INSERT INTO settings VALUES (?)", (json.dumps(settings),))
+                self._db.execute("INSERT INTO settings VALUES (?)", (json_text(settings),))
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise ValueError(verdict)
@@ -128,10 +129,10 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path) ->
     Raises:
         UserError: it names the first setting that differs.
     """
-    now = json.loads(json.dumps(now))
+    now = json.loads(json_text(now))
     for name in [*now, *begun]:
         if begun.get(name) != now.get(name):
-            was, is_now = (json.dumps(s.get(name))[:120] for s in (begun, now))
+            was, is_now = (json_text(s.get(name))[:120] for s in (begun, now))
             raise UserError(
                 f"{place} was begun with {name} = {was}, not {is_now}: use the same value, or "
                 "another folder"

@@ -21,8 +21,15 @@ class Options:
         aoi: a vector file; outside of its polygons there is no data.
         crs: of a scene that names none, `EPSG:32650`.
         input_gsd: m/px of a scene that is not georeferenced.
+        dem: of a scene that RPCs place: a raster of heights, or one height in metres above the
+            ellipsoid.
         probabilities: whether those of all classes are written too.
         vector_format: endings of the files of polygons: gpkg, parquet, geojson, fgb.
+        min_area: m² of the smallest polygon of a map of pixels; smaller areas go to the largest one
+            beside them. None: every area has its polygon.
+        smooth: whether the polygons of a map of pixels have their corners cut.
+        transparent: name of a class that is clear in the preview and gets no polygons; none: the
+            first class, if it is called background.
         batch_size: windows at a time, at most.
         coregister: of two dates: measure how the second is displaced, and move it back.
         date_labels: of two dates: what to call them.
@@ -39,8 +46,12 @@ class Options:
     aoi: Path | None = None
     crs: str | None = None
     input_gsd: float | None = None
+    dem: str | None = None
     probabilities: bool = False
     vector_format: tuple[str, ...] = ()
+    min_area: float | None = None
+    smooth: bool = False
+    transparent: str | None = None
     batch_size: int = 16
     coregister: bool = False
     date_labels: tuple[str, str] | None = None
@@ -59,6 +70,14 @@ class Options:
                 raise UserError(
                     f"{name} {size} is out of range: give the size of {meant} in metres, above 0"
                 )
+        if self.min_area is not None and not 0 < self.min_area < float("inf"):
+            raise UserError(
+                f"--min-area {self.min_area} is out of range: give square metres, above 0"
+            )
+        if (self.min_area is not None or self.smooth) and not self.vector_format:
+            raise UserError(
+                "--min-area and --smooth are for polygons: ask for them with --vector-format gpkg"
+            )
         if self.score_threshold is not None and not 0 <= self.score_threshold <= 1:
             raise UserError(
                 f"--score-threshold {self.score_threshold} is out of range: give 0 to 1"

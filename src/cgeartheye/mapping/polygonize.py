@@ -2,12 +2,14 @@
 
 The map is cut into strips of whole rows. In each, connected pixels of a class become a polygon,
 and all polygons are simplified together (`shapely.coverage_simplify`: Visvalingam-Whyatt on the
-shared edges), except along the cuts; there, polygons of two strips are then joined. The map's
-pixels are held strip by strip, the simplified polygons all at once: some 2 kB each.
+shared edges), except along the cuts; there, polygons of two strips are then joined, and those that
+are too small go to their neighbors. The map's pixels are held strip by strip, the simplified
+polygons all at once: some 2 kB each.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -25,6 +27,8 @@ from cgeartheye.geo.crs import GEOD
 from cgeartheye.geo.reader import Bools, Bytes
 from cgeartheye.mapping.blending import NODATA
 from cgeartheye.mapping.geotiff import RawRaster
+from cgeartheye.mapping.sieve import merge_small
+from cgeartheye.mapping.smoothing import smooth_coverage
 
 _STRIP = 2**24  # pixels
 _TOLERANCE = 1.0  # pixels; steps of single pixels (their triangle has an area of 0.5) go
@@ -57,6 +61,8 @@ def polygonize(
     left_out: Sequence[int] = (NODATA,),
     strip: int = _STRIP,
     tolerance: float = _TOLERANCE,
+    least: int = 1,
+    smooth: bool = False,
 ) -> Shapes:
     """Turn a map into polygons.
 
@@ -66,6 +72,9 @@ def polygonize(
         left_out: values that get no polygons.
         strip: pixels that are held at a time.
         tolerance: in pixels; the square root of the area of triangles that are simplified away.
+        least: pixels of the smallest area. Smaller ones go to their largest neighbor, of whatever
+            class (see `sieve`), and get no polygon if they lie alone between nodata.
+        smooth: cut the polygons' corners.
 
     Returns:
         Polygons in pixels that cover all that is not left out and share their vertices with their
@@ -73,6 +82,7 @@ def polygonize(
     """
     parts: list[Shapes] = []
     pairs: list[Ints] = []
+    neighbors: list[Ints] = []
     count, last = 0, None
     height = max(1, strip // classes.width)
     for top in range(0, classes.height, height):
@@ -86,6 +96,9 @@ def polygonize(
             joined = (above == values[0]) & ~np.isin(above, left_out)
             touching = np.stack([last[joined], labels[0][joined] + count], 1)
             pairs.append(np.unique(touching, axis=0))
+            neighbors.append(_neighbors(np.stack([last, labels[0] + count])))
+        if least > 1:
+            neighbors.append(_neighbors(labels) + count)
         last = labels[-1] + count
         parts.append(part)
         count += number
@@ -96,7 +109,11 @@ def polygonize(
         )
     )
     met = np.concatenate(pairs) if pairs else np.zeros((0, 2), np.int64)
-    return _join(together, met, left_out)
+    beside = np.concatenate(neighbors) if least > 1 else None
+    found = _join(together, met, left_out, beside, least)
+    if not smooth:
+        return found
+    return replace(found, polygons=smooth_coverage(found.polygons, classes.height, classes.width))
 
 
 def cells(
@@ -251,12 +268,31 @@ def _with_junctions(polygons: Polygons, junctions: Bools) -> Polygons:
     )
 
 
-def _join(found: Shapes, pairs: Ints, left_out: Sequence[int]) -> Shapes:
-    """Join polygons that continue over cuts, and leave out those of some values."""
+def _neighbors(labels: npt.NDArray[np.integer[Any]]) -> Ints:
+    """Return which areas have an edge in common, as pairs of their numbers, `[M, 2]`."""
+    found = []
+    for one, other in ((labels[:, 1:], labels[:, :-1]), (labels[1:], labels[:-1])):
+        differ = one != other
+        found.append(np.stack([one[differ], other[differ]], 1))
+    return np.unique(np.concatenate(found).astype(np.int64), axis=0)
+
+
+def _join(
+    found: Shapes, pairs: Ints, left_out: Sequence[int], neighbors: Ints | None, least: int
+) -> Shapes:
+    """Join polygons that continue over cuts, then small ones with others; leave some values out."""
     count = len(found.polygons)
     ones = np.ones(len(pairs), bool)
     graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     number, group = connected_components(graph, directed=False)
+    if neighbors is not None:
+        sizes = np.bincount(group, weights=found.pixels, minlength=number).astype(np.int64)
+        values = np.zeros(number, np.int64)
+        values[group] = found.classes
+        beside = group[neighbors].astype(np.int64)
+        beside = beside[beside[:, 0] != beside[:, 1]]
+        merged, merged_values = merge_small(sizes, values, beside, least, np.array([NODATA]))
+        group, number = merged[group], len(merged_values)
     order = np.argsort(group, kind="stable")
     bounds = np.searchsorted(group[order], np.arange(number + 1))
     first = order[bounds[:-1]]
@@ -266,8 +302,8 @@ def _join(found: Shapes, pairs: Ints, left_out: Sequence[int]) -> Shapes:
         polygons[index] = shapely.union_all(found.polygons[members])
     pixels = np.bincount(group, weights=found.pixels, minlength=number).astype(np.int64)
     confidence = np.bincount(group, weights=found.confidence, minlength=number).astype(np.float64)
-    classes = found.classes[first]
-    kept = ~np.isin(classes, left_out)
+    classes = found.classes[first] if neighbors is None else merged_values
+    kept = ~np.isin(classes, left_out) & (pixels >= least)
     return Shapes(polygons[kept], classes[kept], pixels[kept], confidence[kept])
 
 

@@ -1,6 +1,5 @@
 """From a scene to a map: read, predict, blend and write, all at the same time."""
 
-import json
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from cgeartheye.geo.aoi import read_aoi
 from cgeartheye.geo.pair import AnyScene, open_pair
 from cgeartheye.geo.reader import open_scene
 from cgeartheye.geo.vector_writer import FORMATS
+from cgeartheye.geo.vrt import file_signature
 from cgeartheye.mapping.job import FACTS, PREVIEW, UNFINISHED, MapJob
 from cgeartheye.mapping.layout import lay_grid, lay_object_grid
 from cgeartheye.mapping.ledger import Ledger, check_same
@@ -31,9 +31,11 @@ from cgeartheye.mapping.sinks.objects import ObjectSink
 from cgeartheye.mapping.sinks.pixels import PixelSink
 from cgeartheye.mapping.sinks.writer import Writer
 from cgeartheye.mapping.thumbnail import Thumbnail
+from cgeartheye.mapping.verdict import judge_map
 from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import log_info, warn
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.state import json_object
 
 _SCORE = 0.3  # least one where neither user nor model tells
 _CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; it would take 5 % of the memory
@@ -82,6 +84,11 @@ def map_scene(
         colors = distinct_colors(len(names)) if after is None else change_colors(len(names))
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
         scene = _open(scenes, after, options)
+        if scene.crs is None and "geojson" in options.vector_format:
+            raise UserError(
+                f"{scene.name} has no CRS, so GeoJSON, which is in longitude and latitude, cannot "
+                "hold its polygons: name it with --crs EPSG:CODE, or use --vector-format gpkg"
+            )
         settings = _settings(predictor, scene, model, options, colors)
         done = _finished(out, settings, resume)
         if done:
@@ -94,24 +101,30 @@ def map_scene(
         else:
             grid = lay_grid(predictor, scene, options)
         job = MapJob(out, scene, grid, aoi, names, colors, options, settings)
+        if not grid.dense and (options.min_area is not None or options.smooth):
+            raise UserError("--min-area and --smooth are for maps of pixels: this model maps cells")
         facts = _make(job, predictor)
     shutil.rmtree(job.work)
     for ending in ("tif", *FORMATS):
         if (out / f"map.{ending}").exists():
             log_info(f"map: {out / f'map.{ending}'}")
     log_info(f"preview: {out / PREVIEW}")
+    if verdict := judge_map(job, facts):
+        warn(verdict)
     return facts
 
 
 def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options) -> AnyScene:
     asked = options.bands, options.stretch, options.crs, options.input_gsd
     if after is not None:
-        return open_pair(scenes, after, *asked, options.date_labels, options.coregister)
+        return open_pair(
+            scenes, after, *asked, options.date_labels, options.coregister, options.dem
+        )
     if options.coregister or options.date_labels:
         raise UserError(
             "--coregister and --date-labels need two dates: name them with --before and --after"
         )
-    return open_scene(scenes, *asked)
+    return open_scene(scenes, *asked, options.dem)
 
 
 def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
@@ -174,9 +187,20 @@ def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
     if isinstance(predictor, Detector):
         if options.probabilities:
             raise UserError("--probabilities is for maps of pixels: objects have a score")
+        if options.min_area is not None or options.smooth or options.transparent is not None:
+            raise UserError(
+                "--min-area, --smooth and --transparent are for maps of classes: objects keep "
+                "their boxes"
+            )
     elif options.max_object_size is not None or options.score_threshold is not None:
         raise UserError(
             "--max-object-size and --score-threshold are for a model that detects objects"
+        )
+    elif options.transparent is not None and options.transparent not in predictor.classes:
+        names = ", ".join(predictor.classes)
+        raise UserError(
+            f"--transparent {options.transparent} is none of the model's classes: give one of "
+            f"{names}"
         )
 
 
@@ -189,7 +213,7 @@ def _settings(
 ) -> dict[str, Any]:
     """All that the bytes of a map depend on."""
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
-    aoi = options.aoi
+    aoi, dem = options.aoi, options.dem
     if isinstance(predictor, Detector):
         own = _SCORE if predictor.score_threshold is None else predictor.score_threshold
         asked["score_threshold"] = (
@@ -208,6 +232,7 @@ def _settings(
         "device": predictor.device.type,
         "colours": list(colors),
         **asked,
+        "dem_file": file_signature([Path(dem)]) if dem and Path(dem).is_file() else None,
         "aoi_sha256": sha256(aoi.read_bytes()).hexdigest() if aoi and aoi.is_file() else None,
         **scene.identity,
     }
@@ -224,10 +249,14 @@ def _finished(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str,
         if not resume:
             raise UserError(f"{out} holds a map already: delete it, or map into another folder")
         try:
-            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            facts = json_object(path.read_bytes())
             begun = facts["settings"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is no description of a map: delete {out}") from error
+            if not isinstance(begun, dict):
+                raise ValueError("no settings")
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path} is damaged, so how the map was made is lost: delete {out} and map again"
+            ) from error
         check_same(begun, settings, out)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         return facts

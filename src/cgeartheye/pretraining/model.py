@@ -135,7 +135,7 @@ def update_ema(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 
 
 def drop_grads(parameters: Iterable[nn.Parameter]) -> None:
-    """Keep parameters as they are in the coming step of the optimiser."""
+    """Keep parameters as they are in the coming step of the optimizer."""
     for parameter in parameters:
         parameter.grad = None
 

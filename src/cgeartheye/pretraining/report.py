@@ -206,7 +206,7 @@ def _neighbors(
 
 
 def _veiled(crops: Tensor, hidden: Tensor) -> Tensor:
-    """Show the mean colour in place of hidden patches, bool `[N, g * g]`."""
+    """Show the mean color in place of hidden patches, bool `[N, g * g]`."""
     side = crops.shape[-1] // PATCH
     veil = F.interpolate(hidden.unflatten(1, (side, side))[:, None].float(), crops.shape[-2:])
     return crops.masked_fill(veil.bool(), 0.0)

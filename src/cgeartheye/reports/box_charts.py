@@ -88,7 +88,7 @@ def stacked_bars(names: Sequence[str], parts: Mapping[str, tuple[Array, str]], u
 
     Args:
         names: of the bars, K from top to bottom.
-        parts: lengths `[K]` and colour by what they are.
+        parts: lengths `[K]` and color by what they are.
         unit: what is counted.
 
     Returns:

@@ -94,7 +94,7 @@ def change_panels(example: Example) -> Array:
 
 
 def outcome(truth: Array, predicted: Array) -> Array:
-    """Draw what was found, missed and wrongly taken for a change, in colours.
+    """Draw what was found, missed and wrongly taken for a change, in colors.
 
     Args:
         truth: uint8 `[H, W]`: 0, 1, or 255 where not labelled.

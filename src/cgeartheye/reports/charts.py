@@ -1,4 +1,4 @@
-"""The pictures of a report: charts as SVG that takes the colours of its page, pixels as arrays."""
+"""The pictures of a report: charts as SVG that takes the colors of its page, pixels as arrays."""
 
 import hashlib
 import io
@@ -23,9 +23,9 @@ from cgeartheye.metrics.classification import ECE_BINS
 
 Array = np.ndarray
 
-# Every colour of a report, on light and on dark paper. A chart names those of the light column;
+# Every color of a report, on light and on dark paper. A chart names those of the light column;
 # in its SVG they become variables of the page's style sheet. Blue and orange mean right and wrong:
-# with green and purple they are Okabe and Ito's, which the colour-blind can tell apart.
+# with green and purple they are Okabe and Ito's, which the color-blind can tell apart.
 COLORS = {
     "paper": ("#fdfdfc", "#14171b"),
     "shade": ("#f3f4f3", "#1d2126"),
@@ -40,7 +40,7 @@ COLORS = {
 INK, SOFT, LINE, PAPER = (COLORS[name][0] for name in ("ink", "soft", "line", "paper"))
 BLUE, ORANGE, GREEN, PURPLE = (COLORS[name][0] for name in ("blue", "orange", "green", "purple"))
 
-# Classes are told apart by colour, then by marker: 56 pairs.
+# Classes are told apart by color, then by marker: 56 pairs.
 CLASS_COLORS = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#8c9196")
 MARKERS = "os^DvPX<"
 
@@ -136,7 +136,7 @@ def confusion_matrix(counts: Array, classes: Sequence[str], as_shares: bool = Fa
         opacity = 0.15 + 0.85 * share
         faces.append((*matplotlib.colors.to_rgb(BLUE if row == column else ORANGE), opacity))
         if number <= 15:
-            # Paper on a strong colour, ink on a weak one.
+            # Paper on a strong color, ink on a weak one.
             axes.text(
                 column,
                 row,
@@ -270,10 +270,10 @@ def embedding(places: Array, labels: Array, classes: Sequence[str]) -> str:
 
 
 def patch_features(maps: Array, side: int) -> Array:
-    """Colour patch features by their first three principal components.
+    """Color patch features by their first three principal components.
 
-    The components are those of all images together, so equal colours mean equal features. The
-    second to the 98th percentile of each spans its colour.
+    The components are those of all images together, so equal colors mean equal features. The
+    second to the 98th percentile of each spans its color.
 
     Args:
         maps: features `[B, C, h, w]`.
@@ -344,7 +344,7 @@ def chart(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def svg_of(figure: Figure) -> str:
-    """Return markup to be put into a page, its colours those of the page's style sheet."""
+    """Return markup to be put into a page, its colors those of the page's style sheet."""
     stream = io.StringIO()
     with warnings.catch_warnings():
         # The letters are drawn by the browser, which has more of them.

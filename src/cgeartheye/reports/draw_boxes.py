@@ -24,7 +24,7 @@ CROP = 300  # pixels a side of a crop
 _FINE = 2  # lines are drawn so many times larger, then reduced
 _REPORT_PEN = 3  # pixels; pictures of a report are shown at half their size
 
-# The colours of dark paper: light enough for imagery.
+# The colors of dark paper: light enough for imagery.
 KIND_COLORS: Mapping[Kind, Color] = {
     Kind.RIGHT: ImageColor.getrgb(COLORS["green"][1])[:3],
     Kind.CLASS: ImageColor.getrgb(COLORS["purple"][1])[:3],
@@ -97,7 +97,7 @@ def draw_boxes(image: Array, layers: Sequence[Drawn], pen: int = 2) -> Array:
 
 
 def draw_found(image: Array, preds: Detections, classes: Sequence[str]) -> Array:
-    """Draw what was found into an image: each class in a colour, with its name and the score.
+    """Draw what was found into an image: each class in a color, with its name and the score.
 
     Args:
         image: uint8 `[H, W, 3]`.

@@ -88,7 +88,7 @@ class Report:
         self._add("pictures", pictures=[_picture(p, width) for p in pictures], width=width)
 
     def legend(self, colors: Mapping[str, tuple[int, int, int]]) -> None:
-        """Add what colours (red, green, blue) mean, by name."""
+        """Add what colors (red, green, blue) mean, by name."""
         self._add("legend", colors=colors)
 
     def code(self, title: str, text: str) -> None:

@@ -111,7 +111,7 @@ def scene_report(
         report.section(
             "Patch features",
             "The first three principal components of the patch features as red, green and blue, "
-            "taken over these images together: equal colours mean equal features.",
+            "taken over these images together: equal colors mean equal features.",
         )
         features = charts.patch_features(feature_maps, PATCHES)
         pairs = map(charts.beside, feature_views, features)

@@ -117,7 +117,7 @@ def add_confusions(report: Report, counts: Array, classes: Sequence[str], unit: 
         unit: that is counted, `images` or `pixels`.
     """
     report.section("Confusions")
-    caption = f"Each row holds all {unit} of a true class; a stronger colour is more of them"
+    caption = f"Each row holds all {unit} of a true class; a stronger color is more of them"
     as_shares = unit == "pixels"  # too many to be written
     if as_shares:
         caption += " (in percent)"

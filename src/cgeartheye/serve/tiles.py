@@ -42,7 +42,15 @@ Without = Annotated[
 
 @router.get("/scenes/{scene}/tiles/{z}/{x}/{y}")
 def scene_tile(scene: str, z: int, x: int, y: int, request: Request) -> Response:
-    """Return a tile of a scene as PNG, or JPEG where it has data everywhere."""
+    """Return a tile of a scene as PNG, or JPEG where it has data everywhere.
+
+    Args:
+        scene: its id.
+        z: zoom of the tile.
+        x: column of the tile.
+        y: row of the tile.
+        request: of HTTP.
+    """
     user = user_of(request)
     require(user, "read")
     found = state_of(request).scenes.get(scene, None if "admin" in user.scopes else user.name)
@@ -65,7 +73,16 @@ def scene_tilejson(scene: str, request: Request) -> dict[str, Any]:
 
 @router.get("/jobs/{job}/tiles/{z}/{x}/{y}")
 def job_tile(job: str, z: int, x: int, y: int, request: Request, without: Without = "") -> Response:
-    """Return a tile of a finished map in the colors of its classes, as PNG."""
+    """Return a tile of a finished map in the colors of its classes, as PNG.
+
+    Args:
+        job: its id.
+        z: zoom of the tile.
+        x: column of the tile.
+        y: row of the tile.
+        request: of HTTP.
+        without: numbers of classes that are left transparent.
+    """
     state, user = state_of(request), user_of(request)
     require(user, "read")
     tag = f'"{job}-{z}-{x}-{y}-{without}"'
@@ -97,6 +114,11 @@ def first_rows(job: str, request: Request, without: Without = "") -> Response:
 
     It covers the whole scene, whose corners `cgeartheye:corners` of the answer's header has; what
     is not yet mapped is transparent.
+
+    Args:
+        job: its id.
+        request: of HTTP.
+        without: numbers of classes that are left transparent.
     """
     state, user = state_of(request), user_of(request)
     require(user, "read")

@@ -19,7 +19,7 @@ def draw_aeroplanes(
     Args:
         ground: is painted on, and raised so that the aeroplanes throw shadows.
         boxes: heading along the fuselage, from nose to tail and from wing tip to wing tip.
-        livery: `[N, 3]`, the colour of fin and engines; the fuselage has a breath of it.
+        livery: `[N, 3]`, the color of fin and engines; the fuselage has a breath of it.
         height: metres, of the fuselage's top.
         engines_aft: they sit on both sides of the tail, and not below the wings.
     """

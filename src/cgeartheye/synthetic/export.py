@@ -55,7 +55,7 @@ def write_world(world: World, folder: Path) -> None:
     """Write a world below a folder.
 
     - `images/<date>_<season>.tif`: the `PICTURES`, RGB, 8 bits, with the time they were taken.
-    - `land_cover_<date>.tif`: indices into `LAND_COVER`, with a colour table; 255 would be "not
+    - `land_cover_<date>.tif`: indices into `LAND_COVER`, with a color table; 255 would be "not
       labelled", which no pixel is.
     - `scenes.tif`: indices into `SCENES`, likewise.
     - `change.tif`: 1 where a building stands at one date only.

@@ -24,11 +24,11 @@ class Ground:
 
     Attributes:
         material: uint8 `[H, W]`, values of `Material`.
-        tint: uint8 `[H, W]`, where between the two ends of its material's colours.
+        tint: uint8 `[H, W]`, where between the two ends of its material's colors.
         stripe: float16 `[H, W]`, rows of crops or of mowing, -1..1.
         height: float16 `[H, W]`, metres above the plain.
         slope: float16 `[2, H, W]`, metres of rise a metre to the right and down.
-        paint: uint8 `[H, W, 4]`, what has its own colour in all seasons, RGB and opacity.
+        paint: uint8 `[H, W, 4]`, what has its own color in all seasons, RGB and opacity.
     """
 
     material: Bytes

@@ -210,7 +210,7 @@ LOOKS = {
     Material.DRIVE: Appearance("paved", _all_year((142, 136, 128), (188, 180, 168)), 0.3, 0.04),
     Material.TARMAC: Appearance("paved", _all_year((92, 92, 94), (124, 122, 120)), 0.35, 0.025),
     Material.APRON: Appearance("paved", _all_year((146, 144, 138), (172, 168, 160)), 0.3, 0.025),
-    # A roof's colour is painted over this one, building by building.
+    # A roof's color is painted over this one, building by building.
     Material.ROOF: Appearance("building", _all_year((120, 120, 120), (120, 120, 120)), 0.0, 0.03),
 }
 

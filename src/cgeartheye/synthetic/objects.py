@@ -193,7 +193,7 @@ class Movables:
 
 
 def occupy(slots: Sequence[Slots], material: Bytes, rng: np.random.Generator) -> Movables:
-    """Fill some of the slots, each with an object of its own size and colour.
+    """Fill some of the slots, each with an object of its own size and color.
 
     Args:
         slots: places, with the kind that may stand there.
@@ -257,7 +257,7 @@ def raise_crowns(ground: Ground, pixels: Pixels, reach: Reals, conifer: Bools) -
 
 
 def draw_buildings(ground: Ground, buildings: Buildings) -> None:
-    """Draw roofs, their material, slopes and colours."""
+    """Draw roofs, their material, slopes and colors."""
     pixels = buildings.footprints(ground.size)
     box, u, v = pixels.box, pixels.u, pixels.v
     angle, roof = buildings.boxes.angle[box], buildings.roof[box]

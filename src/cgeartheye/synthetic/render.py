@@ -10,7 +10,7 @@ from cgeartheye.synthetic.ground import GSD, Bytes, Ground, Reals, fractal, nois
 from cgeartheye.synthetic.materials import COVER_OF, LAND_COVER, LOOKS, SEASONS, Material
 
 _SKY = (0.31, 0.34, 0.38)  # share of the light that comes from the sky: shadows are bluish
-_AIR = (176, 186, 200)  # the colour of haze
+_AIR = (176, 186, 200)  # the color of haze
 _SHADOW_STEPS = 6  # 2**6 pixels: as far as the highest building throws its shadow in winter
 
 

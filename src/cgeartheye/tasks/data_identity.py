@@ -9,7 +9,7 @@ from cgeartheye.data import BoxChips, MaskedChips, SceneChips
 from cgeartheye.data.index.scene import more
 from cgeartheye.training import distributed
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json
 
 FILE = "data.json"
 _PIECE = 4096  # bytes at the beginning, in the middle and at the end of a file
@@ -45,7 +45,7 @@ def _keep(path: Path, parts: Any, resume: bool) -> None:
     found: Identity = {part: identity(getattr(parts, part)) for part in ("train", "val")}
     before = _read(path) if resume else None
     if before is None:
-        write_text(path, json.dumps(found, indent=0))
+        write_json(path, found, indent=0)
         return
     changed = [
         name

@@ -46,7 +46,7 @@ class TaskPipeline(ABC):
 
     @property
     def colors(self) -> tuple[Color, ...] | None:
-        """Colours of the classes, where the data have any."""
+        """Colors of the classes, where the data have any."""
         return None
 
     @abstractmethod

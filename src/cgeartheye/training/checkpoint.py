@@ -4,7 +4,6 @@ A checkpoint is a folder `checkpoints/step-000001000`: every process writes its 
 number of processes reads it. No code runs from it.
 """
 
-import json
 import pickle
 import shutil
 import warnings
@@ -34,6 +33,7 @@ from torch.optim import Optimizer
 from cgeartheye.training import distributed
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
+from cgeartheye.utils.state import json_object
 
 POSITION = "position.json"
 
@@ -232,12 +232,16 @@ def forget_after(folder: Path, step: int) -> None:
 
 def _known(path: Path) -> dict[str, Any]:
     try:
-        known = json.loads((path / POSITION).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json_object((path / POSITION).read_bytes())
+    except OSError as error:
         raise UserError(
             f"{path} is no checkpoint: name a folder checkpoints/step-... of a run"
         ) from error
-    return known if isinstance(known, dict) else {}
+    except ValueError as error:
+        raise UserError(
+            f"{path / POSITION} is damaged, so where the run was is lost: delete {path}, then go "
+            "on from the checkpoint before it with --resume"
+        ) from error
 
 
 def _read(path: Path, parts: dict[str, Any]) -> None:

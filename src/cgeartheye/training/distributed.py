@@ -108,7 +108,7 @@ def wrap(
     Args:
         module: on its device.
         blocks: the backbone's blocks, the unit of sharding.
-        sharding: `ddp` keeps a copy in each process; `fsdp` shards parameters and optimiser
+        sharding: `ddp` keeps a copy in each process; `fsdp` shards parameters and optimizer
             (FSDP2, `fully_shard`).
         method: of the module that computes too, beside `forward`.
     """

@@ -69,7 +69,8 @@ def cached(
             distributed.barrier()
             if distributed.is_main():
                 write_json(path.with_suffix(".json"), json.loads(json.dumps(facts, default=str)))
-                partial.rename(path)
+                with _told(path):
+                    partial.rename(path)
     distributed.barrier()
     if not path.exists():
         raise UserError(f"{folder} must be a folder that all processes share: set cache.folder")
@@ -106,7 +107,17 @@ def _fill(partial: Path, encode: Encoder) -> None:
                 "finite: check the backbone's weights, or set training.precision=fp32"
             )
         rows[indices] = values
-    rows.flush()
+    with _told(partial):
+        rows.flush()
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what a disk raises into a sentence for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _allocate(partial: Path, shape: tuple[int, ...], dtype: Stored) -> None:

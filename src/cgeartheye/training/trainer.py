@@ -117,7 +117,7 @@ class Trainer:
             task: a `Task`, on its device.
             blocks: the backbone's blocks, the unit of sharding.
             data: sources of batches.
-            config: optimiser, schedule, precision.
+            config: optimizer, schedule, precision.
             run: where the log and the checkpoints go.
             export: called in every process with the model whenever it is the best so far.
             resume: a checkpoint.
@@ -213,7 +213,7 @@ class Trainer:
                     self._save_if_due()
 
     def _step(self, batches: Iterator[Batch], step: int) -> float:
-        """Do one optimiser step; return its learning rate."""
+        """Do one optimizer step; return its learning rate."""
         config, order = self.config, self.order
         rate = learning_rate(self.position.step, order.steps, order.step_size, config)
         set_rates(self.optimizer, rate, config.weight_decay)

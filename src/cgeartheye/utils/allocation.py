@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.tiff_blocks import tiff_blocks
 
 SMALL = 384 * 2**20  # bytes that any file may take
 RATIO = 200  # bytes for each of its own that a larger one may take
@@ -54,6 +55,9 @@ def refuse_blocks(path: Path | str, source: Any) -> None:
     for shape, itemsize in zip(source.block_shapes, bytes_a_pixel, strict=True):
         needed = prod(shape) * (sum(bytes_a_pixel) if together else itemsize)
         refuse_allocation(path, needed, f"blocks of {shape[1]:,} x {shape[0]:,} pixels")
+    # Those of an internal mask and of overviews, which GDAL does not tell.
+    for block in tiff_blocks(path):
+        refuse_allocation(path, block.size, f"blocks of {block.width:,} x {block.height:,} pixels")
 
 
 def _item_size(dtype: str) -> int:

@@ -13,7 +13,7 @@ from torchvision import tv_tensors
 
 from cgeartheye.boxes import corners_of, horizontal_of, oriented_of
 from cgeartheye.data.transforms.boxes import box_transform, cut_boxes, eval_scale, eval_view
-from cgeartheye.data.transforms.image import seeded
+from cgeartheye.data.transforms.image import seeded, uniform
 
 SIZE = 112
 
@@ -195,7 +195,7 @@ def test_boxes_without_area_are_never_seen():
 @settings(deadline=None, max_examples=60)
 @given(st.lists(FIVES, max_size=6), st.integers(0, 2**31), st.booleans())
 def test_a_crop_keeps_what_is_visible_and_large_enough(fives, seed, oriented):
-    """Every box of a crop was there before, lies within, and none that is whole is missing."""
+    """Every box of a crop was there before, lies within, and none that is seen is missing."""
     boxes = torch.tensor(fives).reshape(-1, 5)
     data = corners_of(boxes).flatten(1) if oriented else horizontal_of(boxes)
     kind = "XYXYXYXY" if oriented else "XYXY"
@@ -220,6 +220,19 @@ def test_a_crop_keeps_what_is_visible_and_large_enough(fives, seed, oriented):
     assert (centers >= -1e-2).all()
     assert (centers <= SIZE + 1e-2).all()
     assert (sides >= 6.0 - 1e-3).all()
+    # Of the same crop with all that it shows, the rest is small or mostly hidden.
+    everything = view(min_visibility=0.0, min_box_size=0.0, resize=False)
+    image = torch.zeros(3, HIGH, WIDE, dtype=torch.uint8)
+    _, seen, names, _ = run(everything, seed, image, given_boxes, None, ignored)
+    stayed = torch.isin(names, labels)
+    assert torch.equal(seen[stayed], kept)
+    with seeded(seed):
+        factor = uniform(0.5, 2.0)  # the first that is drawn
+    if not oriented:  # whose share is not that of what is left of the rectangle
+        left = seen[~stayed].as_subclass(torch.Tensor)
+        shortest = (left[:, 2:] - left[:, :2]).amin(1)
+        whole = (data[:, 2:] - data[:, :2]).prod(1)[names[~stayed]] * factor**2
+        assert ((shortest < 6.1) | ((left[:, 2:] - left[:, :2]).prod(1) < 0.55 * whole)).all()
 
 
 def test_the_share_and_the_side_decide_what_stays():

@@ -1,8 +1,6 @@
 import os
-import signal
-import subprocess
-import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from affine import Affine
 from PIL import Image
 from pydantic import ValidationError
 from pyproj import Geod, Transformer
+from tests import processes
 
 from cgeartheye.cli import jlssd
 from cgeartheye.config import ChipCutting
@@ -24,6 +23,7 @@ from cgeartheye.jlssd.chips.cut import cut_chips
 from cgeartheye.jlssd.chips.mosaics import chip_grid_at, open_mosaic
 from cgeartheye.jlssd.resumable import claim
 from cgeartheye.utils.errors import UserError
+from failing_writes import fail_each
 
 SIZE, GSD = 48, 2.0
 LON, LAT = 15.2, 47.3  # of the first place, in UTM zone 33
@@ -318,9 +318,8 @@ def test_the_order_of_seasons_makes_another_table(tmp_path: Path) -> None:
 
 def test_16_bits_and_paths_of_gdal(tmp_path: Path) -> None:
     mosaic = write_mosaic(tmp_path / "deep.tif", bits=16)
-    subprocess.run(
-        [sys.executable, "-m", "zipfile", "-c", "deep.zip", "deep.tif"], cwd=tmp_path, check=True
-    )
+    with zipfile.ZipFile(tmp_path / "deep.zip", "w") as archive:
+        archive.write(mosaic, "deep.tif")
     places = write_places(tmp_path / "design.parquet", [(0, 0)])
     paths = {"file": mosaic, "zip": f"/vsizip/{tmp_path}/deep.zip/deep.tif"}
     out = tmp_path / "chips/chips.parquet"
@@ -348,12 +347,12 @@ def test_killed_and_resumed_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
     places = write_places(tmp_path / "design.parquet", [(13 * n - 700, 0) for n in range(60)])
     out = tmp_path / "killed/chips.parquet"
     arguments = [Path(__file__).parent, places, mosaic, out]
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT, *map(str, arguments)])
+    process = processes.start(["-c", SCRIPT, *arguments])
     while len(list(out.parent.rglob("*.parquet"))) < 5:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not out.exists()
     chosen = settings({"s": mosaic, "w": mosaic})
     done = {p: p.stat().st_mtime_ns for p in out.parent.rglob("0*.parquet")}
@@ -532,3 +531,17 @@ def test_arguments_that_no_mosaic_has(
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         jlssd.cut([mosaic], tmp_path / "design.parquet", tmp_path, bands)
+
+
+def test_after_any_write_that_failed_the_chips_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cut, "PART", 2)
+    mosaic = write_mosaic(tmp_path / "m.tif")
+    places = write_places(tmp_path / "design.parquet", [(13 * n - 30, 0) for n in range(5)])
+    chosen = settings({"s": mosaic})
+
+    def run(out: Path) -> None:
+        cut_chips(places, chosen, out / "chips.parquet", 1)
+
+    assert fail_each(monkeypatch, run, contents, tmp_path / "out") >= 4

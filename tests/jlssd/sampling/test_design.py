@@ -1,9 +1,5 @@
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,6 +13,7 @@ import shapely
 from affine import Affine
 from country import Country, make_country
 from earth import TABLE, brute_cover, brute_height, patches, write
+from tests import processes
 
 from cgeartheye.jlssd.resumable import claim
 from cgeartheye.jlssd.sampling import cells, design
@@ -148,14 +145,14 @@ def test_killed_and_resumed_the_same_bytes(
     country: Country, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [country.regions, country.cover, country.height]
-    script = [sys.executable, str(Path(__file__).with_name("country.py")), *map(str, paths)]
+    script = [Path(__file__).with_name("country.py"), *paths]
     out = tmp_path / "killed/design.parquet"
-    process = subprocess.Popen([*script, str(out)])
+    process = processes.start([*script, out])
     while len(list((out.parent / "cells").rglob("*.parquet"))) < 4:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not out.exists()
     # Unfinished files, which begin with a point, are removed by the next process.
     blocks = list((out.parent / "cells").rglob("[!.]*.parquet"))

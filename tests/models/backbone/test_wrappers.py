@@ -1,15 +1,13 @@
 """Weights as frameworks leave them: read alike, or refused alike by inspect, convert and build."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests import processes
 from torch import Tensor, nn
 
 from cgeartheye.config import Backbone
@@ -160,9 +158,6 @@ dcp.save(tokens, checkpoint_id=f"{folder}/folder")
 
 
 def test_shards_of_a_process_and_folders_of_them_are_named(tmp_path, state):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [sys.executable, "-c", _SHARDED, str(tmp_path)], check=True, env=environment, timeout=120
-    )
+    processes.run(["-c", _SHARDED, tmp_path])
     assert "(DTensor)" in refused(tmp_path / "w.pth")
     assert "dcp_to_torch" in refused(tmp_path / "folder")

@@ -53,11 +53,16 @@ def test_sampling_agrees_with_grid_sample_and_so_do_its_gradients(seed: int, spr
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
 
 
-def test_places_that_are_no_numbers_do_not_crash() -> None:
-    values, weights = torch.ones(1, LENGTH, 2, 4), torch.ones(1, 1, 2, 4, 1)
-    places = torch.full((1, 1, 2, 4, 1, 2), math.nan)
-    places[..., 0, 0, :] = math.inf
-    assert sample(values, SHAPES, places, weights).shape == (1, 1, 8)
+@pytest.mark.parametrize("place", [math.nan, math.inf])
+def test_places_that_are_no_numbers_spoil_their_own_query_alone(place: float) -> None:
+    torch.manual_seed(0)
+    values, weights = torch.randn(1, LENGTH, 2, 4), torch.rand(1, 3, 2, 4, 1)
+    places = torch.rand(1, 3, 2, 4, 1, 2)
+    expected = sample(values, SHAPES, places, weights)
+    places[:, 1] = place
+    found = sample(values, SHAPES, places, weights)
+    assert found[:, 1].isnan().all()
+    assert torch.equal(found[:, ::2], expected[:, ::2])
 
 
 def _theirs() -> tuple[DeformableDetrConfig, dict[str, object]]:

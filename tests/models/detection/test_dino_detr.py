@@ -25,17 +25,31 @@ def maps(side: int = 4) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("oriented", [False, True])
-def test_it_proposes_boxes(oriented: bool) -> None:
-    logits, boxes = detector(oriented).eval()(maps())
-    assert logits.shape == (2, 12, 3)
-    assert boxes.shape == (2, 12, 5 if oriented else 4)
-    assert 0 <= boxes[..., :4].min() <= boxes[..., :4].max() <= 1
+def test_at_first_a_small_square_lies_at_every_pixel(oriented: bool) -> None:
+    """Fewer pixels than queries: none is left out. Sides double from level to level."""
+    logits, boxes = detector(oriented, queries=300).eval()(maps(side=2))
+    expected = [
+        [(column + 0.5) / side, (row + 0.5) / side, 0.05 * 2**level, 0.05 * 2**level]
+        for level, side in enumerate((4, 2, 1, 1))
+        for row in range(side)
+        for column in range(side)
+    ]
+    for found in boxes:
+        order = sorted(
+            range(len(found)), key=lambda n: found[n, [2, 1, 0]].round(decimals=3).tolist()
+        )
+        torch.testing.assert_close(found[order, :4], torch.tensor(expected), rtol=1e-4, atol=1e-5)
     assert logits.sigmoid().mean() < 0.1, "at first nothing is likely anywhere"
 
 
-def test_a_small_image_proposes_as_many_as_it_has_pixels() -> None:
-    logits, _ = detector(queries=300).eval()(maps(side=2))
-    assert logits.shape[1] == 16 + 4 + 1 + 1
+def test_the_best_pixels_are_proposed() -> None:
+    model = detector().eval()
+    memory = torch.randn(2, 30, 16)
+    shapes = [(4, 4), (3, 3), (2, 2), (1, 1)]
+    logits, _, _ = model._propose(memory, shapes)
+    each = model.bbox_head.cls_branches[-1](model.memory_trans_norm(model.memory_trans_fc(memory)))
+    expected = each.amax(-1).sort(dim=1, descending=True).values[:, :12]
+    torch.testing.assert_close(logits.amax(-1), expected)
 
 
 @pytest.mark.parametrize("channels", [16, 32])

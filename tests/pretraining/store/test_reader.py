@@ -53,7 +53,7 @@ def test_worker_processes_read(store: Store, start: str) -> None:
     expected = [store.decode(i) for i in range(len(store))]
     context = multiprocessing.get_context(start)
     loader = DataLoader(
-        Decoded(store), batch_size=None, num_workers=2, multiprocessing_context=context
+        Decoded(store), batch_size=None, num_workers=1, multiprocessing_context=context
     )
     for image, other in zip(expected, loader, strict=True):
         assert torch.equal(image, other)

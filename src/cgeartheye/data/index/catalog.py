@@ -27,7 +27,7 @@ class MaskedDataSet(DataSet):
     Attributes:
         colors: of the classes, in masks that are pictures and wherever masks are drawn.
         values: of the classes, in masks that hold indices.
-        unlabeled: mask values and colours that mean: not labelled.
+        unlabeled: mask values and colors that mean: not labelled.
         images: the folder of a part's images, as in `SegmentationData`.
         masks: the folder of its masks.
         mask_suffix: of a mask's name, behind its image's stem.
@@ -136,7 +136,7 @@ ISAID = MaskedDataSet(
 """iSAID: 2,806 aerial images, cut into patches of 896 pixels; 15 object classes and background.
 
 Waqas Zamir et al., "iSAID: A large-scale dataset for instance segmentation in aerial images",
-CVPR workshops 2019. The colours are those of its masks.
+CVPR workshops 2019. The colors are those of its masks.
 """
 
 CROPLAND = MaskedDataSet(
@@ -147,7 +147,7 @@ CROPLAND = MaskedDataSet(
     images="{part}/Img",
     masks="{part}/Label",
 )
-"""CGEarthEye's cropland: images of 512 pixels. The colours are ours."""
+"""CGEarthEye's cropland: images of 512 pixels. The colors are ours."""
 
 LOVEDA = MaskedDataSet(
     classes=_names("background building road water barren forest agriculture"),

@@ -72,7 +72,7 @@ def survey_masks(data: SegmentationData) -> MaskSurvey:
     """Find the images and masks that a config describes, going on past mistakes.
 
     Raises:
-        UserError: there is no root, or values or colours do not fit the catalog's classes.
+        UserError: there is no root, or values or colors do not fit the catalog's classes.
     """
     known = MASKED[data.catalog] if data.catalog else None
     images = data.images or (known.images if known else "{part}/Img")

@@ -77,7 +77,7 @@ def dense_transform(
         scale: the image is resized by a factor between these before it is cropped.
         max_class_ratio: a crop is drawn again, up to 10 times, while one class covers more of its
             labelled pixels, or none is labelled.
-        color_jitter: whether colours are distorted, those of each date on their own.
+        color_jitter: whether colors are distorted, those of each date on their own.
         rotation: degrees by which every other image is turned at most.
 
     Returns:
@@ -153,7 +153,7 @@ def draw_window(
 
 
 class PhotometricDistortion(nn.Module):
-    """mmsegmentation's PhotoMetricDistortion: four changes of colour, each half of the time.
+    """mmsegmentation's PhotoMetricDistortion: four changes of color, each half of the time.
 
     Brightness adds -32 to 32. Contrast multiplies by 0.5 to 1.5, before or after the rest.
     Saturation and hue are those of HSV: one is multiplied by 0.5 to 1.5, the other is turned by up
@@ -163,7 +163,7 @@ class PhotometricDistortion(nn.Module):
     def forward(
         self, image: tv_tensors.Image, *truth: Tensor
     ) -> tuple[tv_tensors.Image, *tuple[Tensor, ...]]:
-        """Change the colours of an image, uint8 `[3, H, W]`; a mask or boxes stay as they are.
+        """Change the colors of an image, uint8 `[3, H, W]`; a mask or boxes stay as they are.
 
         Those of two dates, `[6, H, W]`, change independently.
         """

@@ -4,7 +4,6 @@ Blocks are worked on by several processes; a finished one is a file, so that a k
 with what is left. Nothing else is held, however large the area.
 """
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from cgeartheye.jlssd.sampling.zonal_stats import count_cover, mean_height
 from cgeartheye.jlssd.workers import spread
 from cgeartheye.utils.console import bar
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import json_text
 from cgeartheye.utils.state import json_object
 
 NO_CLASS = -1
@@ -68,7 +68,7 @@ class Counts:
 
     def as_json(self) -> str:
         """Write it as JSON."""
-        return json.dumps(vars(self), sort_keys=True)
+        return json_text(dict(sorted(vars(self).items())))
 
     @classmethod
     def from_json(cls, text: str) -> "Counts":

@@ -29,6 +29,7 @@ from cgeartheye.geo.georeference import locate
 from cgeartheye.geo.validity import has_alpha
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
 from cgeartheye.jlssd.sampling.equal_area_grid import Block, Bounds, Floats, Grid
+from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
 _LEAST = 4  # of a raster's own pixels along a side of a cell, whole ones or parts
@@ -244,6 +245,7 @@ def open_raster(source: Source) -> Raster:
             warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
             rasterio.open(source.path) as file,
         ):
+            refuse_blocks(source.path, file)
             return _describe(file, source)
     except (RasterioError, OSError) as error:
         reason = " ".join(str(error.__cause__ or error).split())

@@ -73,14 +73,14 @@ def write_report(design: Design, notes: Sequence[str], path: Path) -> None:
 
 
 def colors_of(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """Return a colour for each class: those of the published seven, others in turn."""
+    """Return a color for each class: those of the published seven, others in turn."""
     spare = [name for name in classes if name not in _COLORS]
     more = dict(zip(spare, distinct_colors(len(spare)), strict=True))
     return {name: _COLORS.get(name) or more[name] for name in classes}
 
 
 def _add_maps(report: Report, design: Design) -> None:
-    report.section("Maps", "A pixel has the colour of the class that most cells in it have.")
+    report.section("Maps", "A pixel has the color of the class that most cells in it have.")
     canvas = _canvas(design)
     colors = colors_of(design.classes) | {"no land cover": _NO_COVER}
     palette = np.array(list(colors.values()), np.uint8)

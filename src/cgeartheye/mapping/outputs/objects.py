@@ -1,6 +1,5 @@
 """The files of a finished map of objects: vectors, a preview and `map.json`."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +14,9 @@ from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.measure import corners_on_scene, frame_of, measure
 from cgeartheye.mapping.preview.objects import write_object_preview
 from cgeartheye.mapping.sinks.detection_filter import tiling_of, unpack
+from cgeartheye.mapping.style import STYLE, style_qml
 from cgeartheye.mapping.thumbnail import Thumbnail
-from cgeartheye.utils.io import write_text
+from cgeartheye.utils.io import write_json, write_text
 
 SHOWN = 20_000
 """Objects that the preview shows, the best."""
@@ -60,12 +60,14 @@ def finish_objects(
     """
     scene, grid, names = job.scene, job.grid, job.classes
     counted = Counts(len(names))
+    qml = style_qml(job, outlines=True)
+    write_text(job.out / STYLE, qml)
     for number, ending in enumerate(job.options.vector_format or ("gpkg",)):
         chunks = merged(ledger, grid, oriented)
         if number == 0:
             chunks = counted.count(chunks)
         frames = (frame_of(chunk, names, scene, grid) for chunk in chunks)
-        write_vectors(frames, job.out / f"map.{ending}", job.work)
+        write_vectors(frames, job.out / f"map.{ending}", job.work, qml)
     assert counted.best is not None
     counts = counted.counts.tolist()
     on_scene = corners_on_scene(counted.best, grid)
@@ -79,13 +81,13 @@ def finish_objects(
         "mapped_pixels": ledger.finished()[1],
         "objects": sum(counts),
         "classes": [
-            {"value": value, "name": name, "colour": color, "objects": count}
+            {"value": value, "name": name, "color": color, "objects": count}
             for value, (name, color, count) in enumerate(
                 zip(names, job.colors, counts, strict=False)
             )
         ],
     }
-    write_text(job.out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_json(job.out / FACTS, facts)
     return facts
 
 

@@ -1,6 +1,6 @@
 """The files of a finished map of classes: GeoTIFFs, polygons, a preview and `map.json`."""
 
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from cgeartheye.mapping.blending import NODATA
 from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, write_geotiff
 from cgeartheye.mapping.job import FACTS, MAP, PROBABILITIES, MapJob
 from cgeartheye.mapping.preview.rasters import LegendEntry, write_preview
-from cgeartheye.utils.io import write_text
+from cgeartheye.mapping.style import STYLE, style_qml
+from cgeartheye.utils.io import write_json, write_text
+
+_ROUNDING = 1e-6  # of a pixel: ten pixels are no less than their area
 
 
 def finish_rasters(
@@ -42,35 +45,46 @@ def finish_rasters(
     write_geotiff(classes, job.out / MAP, style)
     if "probabilities" in planes:
         write_geotiff(planes["probabilities"], job.out / PROBABILITIES, style)
+    qml = style_qml(job)
+    write_text(job.out / STYLE, qml)
     if job.options.vector_format:
-        _write_polygons(job, planes)
+        _write_polygons(job, planes, qml)
     counts = _count(classes)
     mapped = int(counts[: len(names)].sum())
     legend = [
         LegendEntry(name, color, 100 * count / max(mapped, 1), count * job.pixel_area / 1e6)
         for name, color, count in zip(names, job.colors, counts.tolist(), strict=False)
     ]
-    write_preview(job, small.pictures(), _shrunk(job.out / MAP, *job.grid.shape), legend)
+    write_preview(
+        job,
+        small.pictures(),
+        _shrunk(job.out / MAP, *job.grid.shape),
+        legend,
+        _sampled(planes["confidence"]),
+    )
     facts = {
         **job.describe(),
         "kind": "pixels" if job.grid.dense else "cells",
         "nodata": NODATA,
         "mapped_pixels": mapped,
         "classes": [
-            {"value": value, "name": e.name, "colour": e.color, "pixels": count, "km2": e.area}
+            {"value": value, "name": e.name, "color": e.color, "pixels": count, "km2": e.area}
             for value, (e, count) in enumerate(zip(legend, counts.tolist(), strict=False))
         ],
     }
-    write_text(job.out / FACTS, json.dumps(facts, indent=1, ensure_ascii=False))
+    write_json(job.out / FACTS, facts)
     return facts
 
 
-def _write_polygons(job: MapJob, planes: Mapping[str, RawRaster]) -> None:
-    scene, grid = job.scene, job.grid
+def _write_polygons(job: MapJob, planes: Mapping[str, RawRaster], qml: str) -> None:
+    scene, grid, options = job.scene, job.grid, job.options
     classes, confidence = planes["classes"], planes["confidence"]
-    left_out = (NODATA, 0) if scene.dates else (NODATA,)  # 0: nothing has changed
+    left_out = (*job.clear, NODATA)
     if grid.dense:
-        found = polygonize.polygonize(classes, confidence, left_out)
+        least = math.ceil((options.min_area or 0) / job.pixel_area - _ROUNDING)
+        found = polygonize.polygonize(
+            classes, confidence, left_out, least=least, smooth=options.smooth
+        )
     else:
         shape = scene.height, scene.width
         found = polygonize.cells(classes, confidence, shape, grid.cell, left_out)
@@ -78,8 +92,8 @@ def _write_polygons(job: MapJob, planes: Mapping[str, RawRaster]) -> None:
     frame = polygonize.frame_of(found, job.classes, scene.transform, scene.crs, pixel)
     if scene.dates:
         frame = frame.assign(before=scene.dates[0], after=scene.dates[1])
-    for ending in job.options.vector_format:
-        write_vectors([frame], job.out / f"map.{ending}", job.work)
+    for ending in options.vector_format:
+        write_vectors([frame], job.out / f"map.{ending}", job.work, qml)
 
 
 def _count(classes: RawRaster) -> npt.NDArray[np.int64]:
@@ -90,6 +104,18 @@ def _count(classes: RawRaster) -> npt.NDArray[np.int64]:
         rows = classes.read((top, min(top + step, classes.height)))
         total += np.bincount(rows.ravel(), minlength=256)
     return total
+
+
+def _sampled(confidence: RawRaster) -> npt.NDArray[np.uint8]:
+    """The confidence of the pixels in the middles of the preview's."""
+    height, width = confidence.height, confidence.width
+    factor = max(1.0, max(height, width) / thumbnail.PREVIEW_SIDE)
+    shape = max(1, round(height / factor)), max(1, round(width / factor))
+    rows, columns = (
+        ((np.arange(few) + 0.5) * side / few).astype(int)
+        for few, side in zip(shape, (height, width), strict=True)
+    )
+    return np.stack([confidence.read((row, row + 1))[0, columns] for row in rows.tolist()])
 
 
 def _shrunk(path: Path, rows: int, columns: int) -> npt.NDArray[np.uint8]:

@@ -38,6 +38,7 @@ def write_page(
         "crs": scene.crs.to_string() if scene.crs else "pixels",
         "width": scene.width,
         "height": scene.height,
+        "ground": scene.ground,
     }
     images = [embed(Image.fromarray(picture), "JPEG", quality=82) for picture in pictures]
     page = render(

@@ -11,6 +11,8 @@ from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.preview.page import embed, write_page
 from cgeartheye.utils.colors import RGB
 
+_STEP = 4  # percent of confidence that the page tells apart
+
 
 class LegendEntry(NamedTuple):
     """A class in the legend.
@@ -36,15 +38,20 @@ class LegendEntry(NamedTuple):
 
 
 def write_preview(
-    job: MapJob, pictures: list[Bytes], classes: Bytes, legend: Sequence[LegendEntry]
+    job: MapJob,
+    pictures: list[Bytes],
+    classes: Bytes,
+    legend: Sequence[LegendEntry],
+    confidence: Bytes,
 ) -> None:
-    """Write the page; of two dates class 0, nothing changed, is clear.
+    """Write the page; classes that are no finding, such as a background, are clear.
 
     Args:
         job: the map.
         pictures: of the scene, uint8 `[H, W, 3]`, or of its two dates.
         classes: uint8 `[h, w]` over the same extent; what is not in the legend is clear.
         legend: classes by value.
+        confidence: percent, of single pixels in the middles of those of `classes`, uint8 `[h, w]`.
 
     Raises:
         UserError: it cannot be written.
@@ -56,10 +63,16 @@ def write_preview(
     facts = {
         "mapWidth": columns * cell[1],  # cells may stand out
         "mapHeight": rows * cell[0],
-        "clear": [0] if dates else [],
+        "clear": job.clear,
         "map": embed(_palette_png(classes, colors), "PNG", optimize=True),
+        "confidence": embed(Image.fromarray(_rounded(confidence)), "PNG", optimize=True),
     }
     write_page(job, "rasters.html", pictures, facts, legend=legend, dates=dates)
+
+
+def _rounded(percent: Bytes) -> Bytes:
+    """Percentages in steps of 4, which take half as many bytes."""
+    return (percent // _STEP * _STEP + _STEP // 2).clip(0, 100).astype(np.uint8)
 
 
 def _palette_png(classes: Bytes, colors: Bytes) -> Image.Image:

@@ -17,7 +17,8 @@ from cgeartheye.utils.errors import UserError
 class RasterSink:
     """Common part of maps of pixels and of cells: class, confidence and probabilities.
 
-    The confidence is kept for polygons, the probabilities of all classes if asked for.
+    The confidence is kept for polygons and the preview, the probabilities of all classes if asked
+    for.
     """
 
     def __init__(self, job: MapJob, thumbnail: Thumbnail):
@@ -34,7 +35,7 @@ class RasterSink:
         options = job.options
         bands = {
             "classes": 1,
-            "confidence": int(bool(options.vector_format)),
+            "confidence": 1,
             "probabilities": len(job.classes) * options.probabilities,
         }
         self._planes = {
@@ -89,9 +90,8 @@ class RasterSink:
                 f"{finished.rows[1] - 1} of {self._job.scene.name}: map in single precision"
             )
         self._planes["classes"].write(finished.rows, column, classes[None])
-        if "confidence" in self._planes:
-            confidence = finished.confidence.cpu().numpy()
-            self._planes["confidence"].write(finished.rows, column, confidence[None])
+        confidence = finished.confidence.cpu().numpy()
+        self._planes["confidence"].write(finished.rows, column, confidence[None])
         if finished.probabilities is not None:
             percent = finished.probabilities.cpu().numpy()
             percent[:, classes == NODATA] = NODATA

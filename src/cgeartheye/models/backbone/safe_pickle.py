@@ -2,7 +2,7 @@
 
 A `.pth` file is a pickle: a program that may import and call anything. Here it can make plain
 containers and descriptions of tensors, and nothing else. Whatever other class or function it names
-(mmengine's HistoryBuffer, numpy's scalars, an optimiser's state, `os.system`) is never imported: an
+(mmengine's HistoryBuffer, numpy's scalars, an optimizer's state, `os.system`) is never imported: an
 inert placeholder takes its place. Only the tensors of the model are then read from the file.
 """
 

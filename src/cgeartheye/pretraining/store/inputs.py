@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from rasterio.windows import Window
 from cgeartheye.data import images_below
 from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
 from cgeartheye.geo.crs import meters_per_pixel, utm_epsg
+from cgeartheye.geo.rectify import fit_points
 from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
-from cgeartheye.geo.validity import MaskedRaster, on_grid, on_own_grid
+from cgeartheye.geo.validity import MaskedRaster, on_grid, on_own_grid, rectified
 from cgeartheye.pretraining.store.items import Chip, Encoded, Item, Row, Settings, TableItems
 from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
@@ -214,13 +216,23 @@ def _opened(path: Path, gsd: float | None) -> MaskedRaster:
     except RasterioError as error:
         raise UserError(f"cannot read {path}: {error}") from error
     refuse_blocks(path, raster)
+    bands = raster.count
+    points, crs = raster.gcps
+    if raster.crs is None and points and crs:
+        # Control points place it: by a fit that is right to half a pixel, or a spline.
+        spline = {"METHOD": "GCP_TPS"} if fit_points(points).kind == "spline" else {}
+        placed = rectified(raster, crs, spline, Resampling.bilinear)
+        if gsd is None:
+            return placed
+        raster, bands = placed.file, placed.bands
     if gsd is None or raster.crs is None:
         return on_own_grid(raster)
     crs = raster.crs if raster.crs.is_projected else _utm(raster)
     own = calculate_default_transform(raster.crs, crs, raster.width, raster.height, *raster.bounds)
     transform, width, height = aligned_target(*own, gsd)
     resampling = Resampling.average if gsd > own[0].a else Resampling.bilinear
-    return on_grid(raster, CRS.from_user_input(crs), transform, (height, width), resampling)
+    seen = on_grid(raster, CRS.from_user_input(crs), transform, (height, width), resampling)
+    return replace(seen, bands=bands)  # without the alpha band that the first warp may add
 
 
 def _alone(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Colour jitter and normalisation of crops, in batches where the network is."""
+"""Color jitter and normalisation of crops, in batches where the network is."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ _GRAY = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as torchvision has it
 
 
 def augment(crops: Tensor, jitter: Tensor, normalization: Normalization) -> Tensor:
-    """Jitter colours as torchvision's ColorJitter, in fixed order, then normalise.
+    """Jitter colors as torchvision's ColorJitter, in fixed order, then normalise.
 
     Brightness multiplies; contrast blends with the mean grey of the crop, saturation with the grey
     of each pixel; after each, values are cut to 0..255.

@@ -37,13 +37,13 @@ def check_names(images: Iterable[tuple[str, str]]) -> None:
 def write_mask(
     folder: Path, name: str, classes: np.ndarray, legend: Legend, image: Path | None
 ) -> Path:
-    """Write the class of every pixel, with the classes' colours as the file's palette.
+    """Write the class of every pixel, with the classes' colors as the file's palette.
 
     Args:
         folder: where to.
         name: of the image, below the folder; the mask has another ending.
         classes: uint8 `[H, W]`, indices from 0.
-        legend: the classes and their colours.
+        legend: the classes and their colors.
         image: file of what was predicted. Where it lies somewhere on Earth the mask is a GeoTIFF
             that lies there too, else a PNG.
 

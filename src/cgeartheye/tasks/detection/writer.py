@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
 import torch
 from rasterio.warp import transform_geom
@@ -182,8 +183,8 @@ def _outline(one: _Box, place: Place | None) -> shapely.Geometry | None:
     """A box in longitude and latitude, cut at the antimeridian; none: its image lies nowhere."""
     if place is None or place.crs is None:
         return None
-    points = zip(one.corners[0::2], one.corners[1::2], strict=True)
-    ring = [place.transform @ point for point in points]
+    x, y = place.to_map(np.array(one.corners[0::2], float), np.array(one.corners[1::2], float))
+    ring = list(zip(x.tolist(), y.tolist(), strict=True))
     outline = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
     with quiet():
         return shapely.geometry.shape(transform_geom(place.crs, "EPSG:4326", outline))

@@ -1,3 +1,4 @@
+const name = () => "";
 const canvas = byId("boxes"), slider = byId("score"), context = canvas.getContext("2d");
 const {corners, labels, scores, lengths, widths, headings} = facts.objects;
 const boxes = labels.map((label, n) => {

@@ -8,10 +8,19 @@ sheet.style.width = facts.width + "px";
 sheet.style.height = facts.height + "px";
 const layers = [...sheet.children], later = byId("later"), divider = byId("divider");
 let share = 50;  // percent of the window to the left of the divider, where the first date is seen
+// A round length on the ground of up to 160 pixels of the window.
+const measure = () => {
+  const pixel = facts.ground[0] / scale, most = 160 * pixel;
+  const ten = 10 ** Math.floor(Math.log10(most));
+  const length = ten * [5, 2, 1].find(times => times * ten <= most);
+  byId("ruler").style.width = length / pixel + "px";
+  byId("ruler").textContent = length < 1000 ? `${+length.toPrecision(1)} m` : `${length / 1000} km`;
+};
 const draw = () => {
   sheet.style.transform = `translate(${left}px, ${top_}px) scale(${scale})`;
   for (const layer of layers) layer.classList.toggle("sharp",
     scale * layer.clientWidth > 2 * (layer.naturalWidth || layer.width));
+  measure();
   paint();
   if (!later) return;
   divider.style.left = share + "%";
@@ -52,7 +61,8 @@ view.addEventListener("pointermove", event => {
   const t = facts.transform;
   const [east, north] = t ? [t[0] * x + t[1] * y + t[2], t[3] * x + t[4] * y + t[5]] : [x, y];
   const digits = t && Math.abs(t[0]) + Math.abs(t[1]) < 0.01 ? 6 : 1;
-  byId("where").textContent = `${east.toFixed(digits)}, ${north.toFixed(digits)}  ${facts.crs}`;
+  byId("where").textContent = `${east.toFixed(digits)}, ${north.toFixed(digits)}  ${facts.crs}` +
+    name(x, y);
   const before = fingers.get(event.pointerId);
   if (!before) return;
   moved += Math.hypot(event.clientX - before.clientX, event.clientY - before.clientY);
@@ -69,12 +79,20 @@ view.addEventListener("pointermove", event => {
   fingers.set(event.pointerId, event);
 });
 view.addEventListener("dblclick", fit);
-view.addEventListener("keydown", event => {
+document.addEventListener("keydown", event => {
+  if (event.target.matches("input, #divider, button") || event.ctrlKey || event.metaKey) return;
+  if (event.target.matches("tr") && (event.key === "Enter" || event.key === " ")) {
+    event.preventDefault();
+    event.target.click();
+  }
   const step = {ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60]};
   if (event.key === "+" || event.key === "=") zoom(1.3, innerWidth / 2, innerHeight / 2);
   else if (event.key === "-") zoom(1 / 1.3, innerWidth / 2, innerHeight / 2);
   else if (event.key === "0") fit();
-  else if (step[event.key]) { left += step[event.key][0]; top_ += step[event.key][1]; draw(); }
+  else if (step[event.key]) { left += step[event.key][0]; top_ += step[event.key][1];
+    draw();
+    event.preventDefault();
+  }
 });
 if (divider) {
   const swipe = percent => {

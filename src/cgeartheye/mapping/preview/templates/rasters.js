@@ -1,9 +1,23 @@
 const canvas = byId("map"), slider = byId("opacity");
-let pixels = null;
+let pixels = null, sure = null;
 canvas.style.width = facts.mapWidth + "px";
 canvas.style.height = facts.mapHeight + "px";
 function paint() {}
 function pick() {}
+// What lies at a place of the scene: its class, and how sure the model is of it.
+const name = (x, y) => {
+  const at = image => {
+    const i = Math.floor(x / facts.mapWidth * image.width);
+    const j = Math.floor(y / facts.mapHeight * image.height);
+    const inside = i >= 0 && j >= 0 && i < image.width && j < image.height;
+    return inside ? image.data.slice(4 * (j * image.width + i), 4 * (j * image.width + i) + 4) : [];
+  };
+  const found = pixels ? at(pixels) : [];
+  if (!found[3]) return "";
+  const value = colors.findIndex(color => color.every((level, band) => level === found[band]));
+  if (value < 0) return "";
+  return `  ${rows[value].children[1].textContent}` + (sure ? `, about ${at(sure)[0]} %` : "");
+};
 slider.oninput = () => {
   canvas.style.opacity = slider.value / 100;
   byId("percent").textContent = slider.value + " %";
@@ -31,4 +45,14 @@ image.onload = () => {
   draw();
 };
 image.src = facts.map;
+const other = new Image();
+other.onload = () => {
+  const hidden = document.createElement("canvas");
+  hidden.width = other.width;
+  hidden.height = other.height;
+  const context = hidden.getContext("2d", {willReadFrequently: true});
+  context.drawImage(other, 0, 0);
+  sure = context.getImageData(0, 0, other.width, other.height);
+};
+other.src = facts.confidence;
 slider.oninput();

@@ -1,0 +1,39 @@
+"""A map in which nothing was found says so."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_detector import ToyDetector, draw, scatter
+from toy_map import Toy, picture, run_toy, write_scene
+
+
+def test_a_map_of_one_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    red = np.zeros((3, 40, 50), np.uint8)
+    red[0] = 200
+    run_toy(write_scene(tmp_path / "red.tif", red), tmp_path / "a", Toy(gsd=2.0))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "everything is taken for red. Likeliest causes: 2 m/px do not suit the model" in said
+    assert "try --gsd 0.75" in said
+    assert "--bands 1 2 3" in said
+    run_toy(write_scene(tmp_path / "all.tif", picture(40, 50)), tmp_path / "b", Toy(gsd=2.0))
+    assert "ikeliest causes" not in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_map_without_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write_scene(tmp_path / "a.tif", picture(60, 70))
+    second = write_scene(tmp_path / "b.tif", picture(60, 70))
+    run_toy(first, tmp_path / "map", after=second, vector_format=("gpkg",))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no change is found: the map is empty, and has no polygons" in said
+    assert "--coregister" in said
+
+
+def test_a_map_without_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes, labels = scatter(90, 90, 0, 12, True, 2)
+    scene = write_scene(tmp_path / "scene.tif", draw(90, 90, boxes, labels))
+    facts = run_toy(scene, tmp_path / "map", ToyDetector(oriented=True))
+    assert facts["objects"] == 0
+    assert "no object is found: the map is empty. Likeliest" in " ".join(
+        capsys.readouterr().out.split()
+    )
