@@ -147,7 +147,7 @@ def legend_of(facts: dict[str, Any]) -> list[dict[str, Any]]:
     total = sum(one.get("pixels", 0) for one in facts["classes"])
     legend = []
     for one in facts["classes"]:
-        entry = {"value": one["value"], "name": one["name"], "color": one["colour"]}
+        entry = {"value": one["value"], "name": one["name"], "color": one["color"]}
         if "objects" in one:
             entry["objects"] = one["objects"]
         else:
