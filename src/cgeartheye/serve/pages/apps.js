@@ -6,6 +6,7 @@ import { gsd, number, sentence, t } from "./i18n.js";
 import { on, set, state } from "./store.js";
 
 const MANY = 6;
+const unread = state.apps;
 // The first of these that a card has is shown on it.
 const FIGURES = {
   miou: "mIoU", iou: "IoU", f1: "F1", ap50: "AP50", map50: "mAP50", ap: "AP", accuracy: "OA", top1: "Top-1",
@@ -62,7 +63,7 @@ function render() {
   const found = state.apps.filter((app) => words(app).includes(wanted));
   const last = (app) => Number(state.fits[app.id]?.ok === false);
   const sorted = found.toSorted((a, b) => last(a) - last(b) || a.title.localeCompare(b.title));
-  const empty = el("p", { class: "hint" }, t(state.apps.length ? "nothing-found" : "no-apps"));
+  const empty = el("p", { class: "hint" }, t(state.apps === unread ? "loading" : state.apps.length ? "nothing-found" : "no-apps"));
   fill($("#apps"), sorted.length ? sorted.map(card) : empty);
 }
 

@@ -7,6 +7,7 @@ import { look, ready, showOutlines } from "./map.js";
 import { on, set, state } from "./store.js";
 
 const MANY = 6; // scenes from which a search helps
+const unread = state.scenes;
 
 export async function loadScenes() {
   set({ scenes: (await get("scenes")).scenes });
@@ -31,7 +32,7 @@ function render() {
   $("#scene-filter").hidden = state.scenes.length <= MANY;
   $("#scene-filter").placeholder = t("filter-scenes");
   const found = state.scenes.filter((scene) => scene.label.toLowerCase().includes(wanted));
-  const empty = el("p", { class: "hint" }, t(state.scenes.length ? "nothing-found" : "no-scenes"));
+  const empty = el("p", { class: "hint" }, t(state.scenes === unread ? "loading" : state.scenes.length ? "nothing-found" : "no-scenes"));
   fill($("#scenes"), found.length ? found.map(row) : empty);
 }
 
