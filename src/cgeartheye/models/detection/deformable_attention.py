@@ -137,4 +137,4 @@ def _gathered(table: Tensor, indices: Tensor, shares: Tensor, shapes: Shapes) ->
     Level by level, as the rows of all would be many times as large as the table.
     """
     parts = zip(indices.chunk(len(shapes), 1), shares.chunk(len(shapes), 1), strict=True)
-    return torch.stack([(table[i] * w.unsqueeze(2)).sum(1) for i, w in parts]).sum(0)
+    return torch.stack([(F.embedding(i, table) * w.unsqueeze(2)).sum(1) for i, w in parts]).sum(0)
