@@ -82,6 +82,13 @@ def map_command(
     set_: Overrides = None,
     engine: EngineName = None,
     precision: Precision = None,
+    autotune: Annotated[
+        bool,
+        typer.Option(
+            "--autotune",
+            help="Measure first which engine, threads and batch are fastest; kept for later maps.",
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish a map that was interrupted.")
     ] = False,
@@ -116,7 +123,16 @@ def map_command(
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
     try:
         map_scenes(
-            run, scenes or before or [], out, options, overrides, resume, after, engine, precision
+            run,
+            scenes or before or [],
+            out,
+            options,
+            overrides,
+            resume,
+            after,
+            engine,
+            precision,
+            autotune,
         )
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from cgeartheye.boxes import Detections
 from cgeartheye.commands import tasks
+from cgeartheye.commands.autotune import tune
 from cgeartheye.commands.engines import choose_engine
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
@@ -85,6 +86,7 @@ def map_scenes(
     after: list[Path] | None = None,
     engine: str | None = None,
     precision: str | None = None,
+    autotune: bool = False,
 ) -> dict[str, Any]:
     """Map a scene, or what changed between two, with a trained model; see `mapping.run.map_scene`.
 
@@ -99,6 +101,7 @@ def map_scenes(
         after: the second date, for a model of change.
         engine: see `choose_engine`.
         precision: likewise.
+        autotune: measure what is fastest here first, see `autotune`; what is named stays.
 
     Returns:
         What `map.json` holds.
@@ -107,12 +110,19 @@ def map_scenes(
         UserError: no model, a model of change without a second date or another with one, or what
             `map_scene` raises.
     """
+    tuned = tune(run, engine, precision, overrides) if autotune else None
+    if tuned:
+        tuned.prepare()
+        options = {"batch_size": tuned.batch_size} | options
+        engine = engine or tuned.engine
     run, chosen = choose_engine(run, engine, precision)
     files = model_io.read_model(run)
     pipeline = pipeline_for(override(files.config, [*chosen, *overrides]))
     _refuse_dates(pipeline.config, run, after)
     with distributed.process_group(pipeline.config.training.device) as device:
         task, _ = tasks.restore(pipeline.config, files, device)
+        if tuned:
+            tuned.arrange(task)
         model = tasks.LoadedModel(files, pipeline, task)
         return map_with(model, scenes, out, options, resume, after)
 
