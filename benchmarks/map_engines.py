@@ -2,12 +2,12 @@
 
     python benchmarks/map_engines.py [--size tiny] [--window 280] [--side 1120] [--rounds 3]
 
-The model is a backbone with the light head, with the weights of `tiny`, or random ones; the scene is drawn by code. Every
-engine maps it once a round, the rounds one after the other, so that a machine that slows down
-shows in all. Of each the median of km2/s end to end, of the processor's seconds a km2 (what a busy
-machine does not change as much), the share of the time that is inference, and the share of the
-pixels that get the class that torch in float32 gives them. The last row maps as the default did
-before: torch in float32 with an overlap of a third.
+The model is a backbone with the light head, with the weights of `tiny`, or random ones; the scene
+is drawn by code. Every engine maps it once a round, the rounds one after the other, so that a
+machine that slows down shows in all. Of each the median of km2/s end to end, of the processor's
+seconds a km2 (what a busy machine does not change as much), the share of the time that is
+inference, and the share of the pixels that get the class that torch in float32 gives them. The
+last row maps with an overlap of a third, in torch and float32.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def draw(folder: Path, side: int) -> Path:
     """Draw chips to train on in `data`, and a scene; return the scene."""
     for part, seed in (("train", 1), ("val", 2)):
         world = make_world(1200, seed=seed)
-        image, mask = world.image("summer"), world.land_cover
+        image, mask = world.image("summer"), world.land_cover()
         for kind, pixels in (("Img", image), ("Label", mask)):
             (folder / "data" / part / kind).mkdir(parents=True)
             for n in range(9):
@@ -116,8 +116,8 @@ def train(folder: Path, size: str, window: int) -> Path:
     path.write_text(
         f"""task: semantic_segmentation
 backbone: {{name: {size}{weights}}}
-data: {{root: {folder / "data"}, classes: [{", ".join(LAND_COVER)}], image_size: {window}, gsd: {GSD},
-  workers: 0, batch_size: 4}}
+data: {{root: {folder / "data"}, classes: [{", ".join(LAND_COVER)}], image_size: {window},
+  gsd: {GSD}, workers: 0, batch_size: 4}}
 decoder: {{kind: light}}
 training: {{epochs: 2, lr: 1e-3, device: cpu}}
 cache: {{views: 2}}

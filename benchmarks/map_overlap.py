@@ -108,7 +108,7 @@ def seam(probability: torch.Tensor, window: int, overlap: float) -> float:
     for axis in (0, 1):
         length = probability.shape[axis]
         starts = window_offsets(length, window, overlap)
-        borders = {start for start in starts[1:]} | {start + window for start in starts[:-1]}
+        borders = set(starts[1:]) | {start + window for start in starts[:-1]}
         steps = probability.diff(dim=axis).abs().mean(1 - axis)
         at = torch.zeros(length - 1, dtype=torch.bool)
         at[[border - 1 for border in borders]] = True
