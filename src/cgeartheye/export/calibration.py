@@ -23,9 +23,15 @@ class _Recorder:
 
     def __init__(self, task: Any):
         self._task, self.seen = task, list[Tensor]()
+        self._count, self._step = 0, 1
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
-        self.seen += [image.clone() for image in images]
+        for image in images:
+            if self._count % self._step == 0:
+                self.seen.append(image.clone())
+            self._count += 1
+            if len(self.seen) > WINDOWS:  # every second of those so far, and of those to come
+                self.seen, self._step = self.seen[::2], 2 * self._step
         outputs: tuple[Tensor, ...] = self._task.graph(images)
         return outputs
 
@@ -39,7 +45,7 @@ def record_windows(pipeline: TaskPipeline, task: Any, inputs: Sequence[Input]) -
         inputs: images, or pairs of them.
 
     Returns:
-        uint8 `[N, 3, S, S]`, of two dates `[N, 6, S, S]`, at most 256 of them.
+        uint8 `[N, 3, S, S]`, of two dates `[N, 6, S, S]`: 256 at most, evenly spaced.
     """
     task.engine = recorder = _Recorder(task)
     try:
@@ -48,8 +54,7 @@ def record_windows(pipeline: TaskPipeline, task: Any, inputs: Sequence[Input]) -
             pass
     finally:
         task.engine = None
-    step = max(1, len(recorder.seen) // WINDOWS)
-    return torch.stack(recorder.seen[::step][:WINDOWS])
+    return torch.stack(recorder.seen)
 
 
 @torch.inference_mode()
