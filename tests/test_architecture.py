@@ -28,6 +28,7 @@ ROOMS["pretraining"] = {"data", "models", "training", "metrics", "reports", "con
 ROOMS["pretraining"] |= {"geo"}  # it packs georeferenced rasters
 ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "boxes"}
 ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "weights"}) - {"metrics"}
+ROOMS["export"] = {"tasks", "models", "inference", "boxes", "config", "utils"}
 ROOMS["commands"] = set(ROOMS) - {"weights", "synthetic"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}
