@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cgeartheye.cli.options import Overrides, RunOrModel
+from cgeartheye.cli.options import EngineName, Overrides, Precision, RunOrModel
 from cgeartheye.utils.errors import UserError
 
 
@@ -102,6 +102,15 @@ def map_command(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     set_: Overrides = None,
+    engine: EngineName = None,
+    precision: Precision = None,
+    autotune: Annotated[
+        bool,
+        typer.Option(
+            "--autotune",
+            help="Measure first which engine, threads and batch are fastest; kept for later maps.",
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish a map that was interrupted.")
     ] = False,
@@ -140,7 +149,18 @@ def map_command(
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
     try:
-        map_scenes(find_run(run), scenes or before or [], out, options, overrides, resume, after)
+        map_scenes(
+            find_run(run),
+            scenes or before or [],
+            out,
+            options,
+            overrides,
+            resume,
+            after,
+            engine,
+            precision,
+            autotune,
+        )
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -141,7 +141,8 @@ def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
             raise UserError(f"files of {job.work} are gone: delete {job.out}, and map again")
         with _measured(job, ledger):
             _map(job, Mapper(job, predictor, sink, thumbnail), sink, thumbnail, ledger)
-            facts = sink.finish()
+            with job.clock.measure("writing"):
+                facts = sink.finish()
         thumbnail.plane.close()
         sink.close()
         return facts
@@ -164,7 +165,7 @@ def _map(job: MapJob, mapper: Mapper, sink: Sink, thumbnail: Thumbnail, ledger: 
     with (
         torch.inference_mode(),
         ThreadPoolExecutor(min(8, max(2, os.cpu_count() or 1))) as pool,
-        Writer(planes, ledger, sink.take_found) as writer,
+        Writer(planes, ledger, sink.take_found, job.clock) as writer,
     ):
         mapper.run(ledger.finished()[0], pool, writer)
     if not ledger.finished()[1]:
@@ -180,6 +181,7 @@ def _measured(job: MapJob, ledger: Ledger) -> Iterator[None]:
     seconds = time.monotonic() - started
     km2 = (ledger.finished()[1] - before) * job.pixel_area / 1e6
     log_info(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
+    log_info(f"time: {job.clock}")
 
 
 def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
