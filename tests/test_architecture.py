@@ -30,10 +30,24 @@ ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "boxes"}
 ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "weights"}) - {"metrics"}
 ROOMS["export"] = {"tasks", "models", "inference", "boxes", "config", "utils"}
 ROOMS["commands"] = set(ROOMS) - {"weights", "synthetic"}
+# A card describes a model, its weights and what a test found.
+ROOMS["apps"] = {
+    "commands",
+    "tasks",
+    "data",
+    "models",
+    "geo",
+    "reports",
+    "boxes",
+    "config",
+    "utils",
+}
+ROOMS["jobs"] = {"apps", "commands", "training", "config", "utils"}
+ROOMS["serve"] = {"jobs", "apps", "geo", "config", "utils"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}
 ROOMS["demo"] |= {"metrics", "boxes"}
-ROOMS["api"] = set(ROOMS) - {"demo"}
+ROOMS["api"] = set(ROOMS) - {"demo", "serve", "jobs"}
 ROOMS["cli"] = set(ROOMS) - {"api"}
 ROOMS["__main__"] = {"cli"}
 ROOMS["__init__"] = {"api", "config", "utils"}  # the Python API, imported lazily

@@ -20,6 +20,7 @@ from cgeartheye.api.predictions import (
     Predictions,
     loader,
 )
+from cgeartheye.apps.registry import find_run
 from cgeartheye.commands import tasks
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
@@ -229,7 +230,8 @@ def load_model(
     """Load a trained model of any task.
 
     Args:
-        run: a run directory, its `model.safetensors`, what `train` returns, or an exported folder.
+        run: a run directory, its `model.safetensors`, what `train` returns, an exported folder, or
+            the id of an application.
         device: auto, cpu, cuda, cuda:1 or mps; auto takes the best there is.
         tta: average predictions over changed views of an image: mirror images, and for pixels the
             config's scales.
@@ -253,6 +255,6 @@ def load_model(
     """
     with own_random_state():
         loaded = tasks.load_model(
-            Path(run), overrides, local_device(device), tta, engine, precision
+            find_run(Path(run)), overrides, local_device(device), tta, engine, precision
         )
     return Model(loaded)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from cgeartheye.cli.apps import apps_app
 from cgeartheye.cli.jlssd import jlssd_app
 from cgeartheye.cli.map import map_command
 from cgeartheye.cli.options import (
@@ -28,6 +29,7 @@ from cgeartheye.cli.options import (
 )
 from cgeartheye.cli.pretrain import pretrain_app
 from cgeartheye.cli.renamed import with_old_options
+from cgeartheye.cli.serve import serve_command, token_command, worker_command
 from cgeartheye.cli.weights import weights_app
 from cgeartheye.utils.errors import UserError
 
@@ -44,6 +46,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(pretrain_app, name="pretrain")
 app.add_typer(config_app, name="config")
 app.add_typer(jlssd_app, name="jlssd")
+app.add_typer(apps_app, name="apps")
 
 
 @app.callback()
@@ -136,9 +139,10 @@ def predict(
     precision: Precision = None,
 ) -> None:
     """Classify images, or every pixel of them."""
+    from cgeartheye.apps.registry import find_run
     from cgeartheye.commands import tasks
 
-    tasks.predict(run, inputs, out, set_ or [], engine, precision)
+    tasks.predict(find_run(run), inputs, out, set_ or [], engine, precision)
 
 
 @app.command()
@@ -162,6 +166,9 @@ def export(
 
 
 app.command("map", cls=with_old_options("map"))(map_command)
+app.command("serve")(serve_command)
+app.command("worker")(worker_command)
+app.command("serve-token")(token_command)
 
 
 @app.command()

@@ -116,6 +116,7 @@ def map_command(
     ] = False,
 ) -> None:
     """Map a scene of any size, what changed, or objects: GeoTIFF, polygons, a preview page."""
+    from cgeartheye.apps.registry import find_run
     from cgeartheye.commands.map import map_scenes
 
     if not (scenes or before or after):
@@ -149,7 +150,7 @@ def map_command(
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
     try:
         map_scenes(
-            run,
+            find_run(run),
             scenes or before or [],
             out,
             options,

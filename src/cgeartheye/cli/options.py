@@ -18,7 +18,9 @@ ConfigFile = Annotated[
 RunOrModel = Annotated[
     Path,
     typer.Argument(
-        help="A run directory, its model.safetensors, or an exported folder.", metavar="RUN"
+        help="A run directory, its model.safetensors, an exported folder, or the id of an "
+        "application.",
+        metavar="RUN",
     ),
 ]
 Overrides = Annotated[

@@ -3,7 +3,7 @@
 import html
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -25,6 +25,9 @@ SECONDS_BEFORE_FRAMES = 0.5  # in a notebook, which keeps what it was sent
 SECONDS_BETWEEN_FRAMES = 0.2
 
 _muted: ContextVar[bool] = ContextVar("muted", default=False)
+Observer = Callable[[str, int, int], None]
+"""Takes title, done and total of a bar."""
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 
 class Row(Protocol):
@@ -49,6 +52,7 @@ class Bar:
         self._first = done
         self._start = self._last_line = time.monotonic()
         self._row = row
+        self._observer = _observer.get()  # now: other threads, which may advance it, have none
 
     def reach(self, done: int, total: int) -> None:
         """Note that `done` of `total` are done."""
@@ -58,6 +62,8 @@ class Bar:
     def advance(self, count: int = 1, more: str = "") -> None:
         """Note that `count` more are done; `more` is shown behind the rate."""
         self._done += count
+        if self._observer:
+            self._observer(self._title, self._done, self._total)
         now = time.monotonic()
         rate = (self._done - self._first) / max(now - self._start, 1e-9)
         more = f"{rate:,.1f} {self._unit}/s  {more}".rstrip()
@@ -97,6 +103,20 @@ def bar(title: str, total: int, unit: str, done: int = 0) -> Iterator[Bar]:
             yield Bar(title, total, done, unit, _TerminalRow(display, title, total, done))
     else:
         yield Bar(title, total, done, unit, None)
+
+
+@contextmanager
+def observed(observer: Observer) -> Iterator[None]:
+    """Report the progress of all bars in this block.
+
+    Args:
+        observer: is called, from any thread, whenever more is done.
+    """
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Application models: trained runs that are published in a registry, a folder of folders."""

@@ -1,0 +1,103 @@
+"""Process that makes maps, one after the other, and keeps its models loaded.
+
+It speaks lines of JSON: a request on its standard input, on its standard output the progress and
+then how it ended. It ends with its worker, however that ends. Run by `worker`.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from pathlib import Path
+from queue import Queue
+from typing import IO, Any
+
+from cgeartheye.commands.map import map_with
+from cgeartheye.commands.tasks import LoadedModel, load_model
+from cgeartheye.training.distributed import local_device
+from cgeartheye.utils.console import observed
+from cgeartheye.utils.errors import UserError
+
+_MODELS = 2  # that are kept loaded
+_SECONDS = 0.2  # between two reports
+
+
+class Runner:
+    """Makes the maps that are asked for."""
+
+    def __init__(self, answers: IO[str]):
+        """Take the place of the answers.
+
+        Args:
+            answers: lines of JSON.
+        """
+        self._answers = answers
+        self._models: OrderedDict[tuple[str, int], LoadedModel] = OrderedDict()
+        self._last = 0.0
+
+    def run(self, request: dict[str, Any]) -> None:
+        """Make a map, or say in a sentence why not."""
+        try:
+            model = self._model(Path(request["model"]))
+            options = {name: _as_option(name, value) for name, value in request["options"].items()}
+            scenes = [Path(path) for path in request["scenes"]]
+            after = [Path(path) for path in request["after"]] if request["after"] else None
+            with observed(self._report):
+                map_with(model, scenes, Path(request["out"]), options, resume=True, after=after)
+            self._answer(ended="successful", message="")
+        except UserError as error:
+            self._answer(ended="failed", message=str(error))
+        except Exception as error:
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: the worker's log has more"
+            self._answer(ended="failed", message=f"an error of the program ({reason})")
+
+    def _model(self, folder: Path) -> LoadedModel:
+        key = str(folder), (folder / "model.safetensors").stat().st_mtime_ns
+        if key not in self._models:
+            if len(self._models) >= _MODELS:
+                self._models.popitem(last=False)
+            self._models[key] = load_model(folder, [], local_device("auto"))
+        self._models.move_to_end(key)
+        return self._models[key]
+
+    def _report(self, title: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if title == "mapping" and (now - self._last > _SECONDS or done >= total):
+            self._last = now
+            self._answer(done=done, total=total)
+
+    def _answer(self, **fields: object) -> None:
+        self._answers.write(json.dumps(fields) + "\n")
+        self._answers.flush()
+
+
+def _as_option(name: str, value: Any) -> Any:
+    if name == "aoi":
+        return Path(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def main() -> None:
+    """Take requests until the worker is gone."""
+    # What else is printed is not an answer.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    requests: Queue[str] = Queue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            requests.put(line)
+        os._exit(0)  # the worker is gone: nobody may go on in its name
+
+    threading.Thread(target=listen, daemon=True).start()
+    runner = Runner(answers)
+    while True:
+        runner.run(json.loads(requests.get()))
+
+
+if __name__ == "__main__":
+    main()

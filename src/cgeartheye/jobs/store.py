@@ -1,0 +1,446 @@
+"""Table of jobs in SQLite or PostgreSQL, with leases and fencing.
+
+A job is a row; its files are in a folder of its own. A worker claims a job for some seconds and
+renews that lease while it works. When a lease runs out the job is offered again. Every claim raises
+the number of the attempt, and every write of a worker names its attempt: one that was believed dead
+cannot overwrite what another has done. The states are those of OGC API - Processes.
+"""
+
+import json
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cgeartheye.utils.errors import UserError
+
+Status = Literal["accepted", "running", "successful", "failed", "dismissed"]
+STATUSES: tuple[Status, ...] = ("accepted", "running", "successful", "failed", "dismissed")
+ENDED = STATUSES[2:]
+LOSSES = 3  # of its worker, after which a job has failed: it may be what kills them
+
+_FIELDS = (
+    "id, app, request, owner, status, attempt, done, total, message, worker, cancelled, "
+    "created, started, updated, finished"
+)
+_TABLE = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY,
+    app TEXT NOT NULL,
+    request TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    status TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    losses INTEGER NOT NULL,
+    done INTEGER NOT NULL,
+    total INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    worker TEXT NOT NULL,
+    cancelled INTEGER NOT NULL,
+    lease DOUBLE PRECISION NOT NULL,
+    created DOUBLE PRECISION NOT NULL,
+    started DOUBLE PRECISION,
+    updated DOUBLE PRECISION NOT NULL,
+    finished DOUBLE PRECISION,
+    idempotency TEXT,
+    UNIQUE (owner, idempotency)
+)
+"""
+
+
+Row = tuple[Any, ...]
+Run = Callable[..., list[Row]]
+"""Runs a statement with its values, and returns rows."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of the table.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        app: id of the application.
+        request: what is asked for, as JSON.
+        owner: name of the token that asked.
+        status: accepted, running, successful, failed or dismissed.
+        attempt: how often it was claimed.
+        done: windows.
+        total: windows; 0: not known yet.
+        message: why it failed, or what it does.
+        worker: that has or had it.
+        cancelled: whether its owner wants no more of it.
+        created: seconds since 1970; so are the others.
+        started: when it was first claimed.
+        updated: when anything changed.
+        finished: when it ended.
+    """
+
+    id: str
+    app: str
+    request: dict[str, Any]
+    owner: str
+    status: Status
+    attempt: int
+    done: int
+    total: int
+    message: str
+    worker: str
+    cancelled: bool
+    created: float
+    started: float | None
+    updated: float
+    finished: float | None
+
+    @property
+    def progress(self) -> int:
+        """Percent, 0..100."""
+        if self.status == "successful":
+            return 100
+        return min(99, 100 * self.done // self.total) if self.total else 0
+
+
+class JobStore:
+    """The jobs of a server and its workers; safe to use from several threads and processes."""
+
+    def __init__(self, url: str | Path):
+        """Open the table, or make it.
+
+        Args:
+            url: a file for SQLite, or `postgresql://...`.
+
+        Raises:
+            UserError: it cannot be opened, or psycopg is not installed.
+        """
+        self._url = str(url)
+        self._database: _Database
+        if self._url.startswith(("postgresql://", "postgres://")):
+            self._database = _Postgres(self._url)
+        else:
+            self._database = _Sqlite(Path(self._url))
+        with self._database.transaction() as run:
+            if self._database.exclusive:
+                run(self._database.exclusive)
+            run(_TABLE)
+
+    def submit(
+        self, app: str, request: dict[str, Any], owner: str, idempotency: str | None = None
+    ) -> Job:
+        """Add a job; when this returns it is on the disk.
+
+        Args:
+            app: id of the application.
+            request: JSON.
+            owner: who asks.
+            idempotency: a key of the owner's: the same key again returns the same job.
+        """
+        job, now = uuid.uuid4().hex, self._database.now
+        with self._database.transaction() as run:
+            run(
+                "INSERT INTO jobs (id, app, request, owner, status, attempt, losses, done, "
+                "total, message, worker, cancelled, lease, created, updated, idempotency) VALUES "
+                f"(?, ?, ?, ?, 'accepted', 0, 0, 0, 0, '', '', 0, 0, {now}, {now}, ?) "
+                "ON CONFLICT (owner, idempotency) DO NOTHING",
+                (job, app, json.dumps(request), owner, idempotency),
+            )
+            if idempotency is not None:
+                query = f"SELECT {_FIELDS} FROM jobs WHERE owner = ? AND idempotency = ?"
+                return _job(run(query, (owner, idempotency))[0])
+            return _job(run(f"SELECT {_FIELDS} FROM jobs WHERE id = ?", (job,))[0])
+
+    def claim(self, worker: str, lease: float) -> Job | None:
+        """Take the next job: of the owner who has the fewest running, the oldest.
+
+        Args:
+            worker: name of the one that takes it.
+            lease: seconds that it has until it must `beat`.
+
+        Returns:
+            The job, now running; none if there is nothing to do.
+        """
+        now = self._database.now
+        self.expire()
+        with self._database.transaction() as run:
+            rows = run(
+                "SELECT id FROM jobs WHERE status = 'accepted' ORDER BY (SELECT COUNT(*) FROM jobs "
+                "AS other WHERE other.status = 'running' AND other.owner = jobs.owner), created "
+                f"LIMIT 1 {self._database.skip_locked}"
+            )
+            if not rows:
+                return None
+            run(
+                "UPDATE jobs SET status = 'running', attempt = attempt + 1, worker = ?, "
+                f"lease = {now} + ?, started = COALESCE(started, {now}), updated = {now}, "
+                "message = '' WHERE id = ?",
+                (worker, lease, rows[0][0]),
+            )
+            return _job(run(f"SELECT {_FIELDS} FROM jobs WHERE id = ?", rows[0])[0])
+
+    def expire(self) -> None:
+        """Take jobs from workers that were not heard of; see `lose`."""
+        lost = f"status = 'running' AND lease < {self._database.now}"
+        with self._database.transaction() as run:
+            if run(f"SELECT 1 FROM jobs WHERE {lost} LIMIT 1"):
+                self._lose(run, lost, ())
+
+    def lose(self, job: Job) -> None:
+        """Take a job from a worker that died of it: it is offered again, or has failed.
+
+        Args:
+            job: as it was claimed.
+        """
+        with self._database.transaction() as run:
+            self._lose(run, _MINE, (job.id, job.attempt))
+
+    def _lose(self, run: Run, which: str, values: Row) -> None:
+        now = self._database.now
+        ended = f"updated = {now}, finished = {now}"
+        run(
+            f"UPDATE jobs SET status = 'dismissed', {ended} WHERE {which} AND cancelled = 1", values
+        )
+        run(
+            f"UPDATE jobs SET status = 'failed', {ended}, message = "
+            f"'its worker was lost {LOSSES} times: its log may tell of memory or a crash' "
+            f"WHERE {which} AND losses + 1 >= {LOSSES}",
+            values,
+        )
+        run(
+            f"UPDATE jobs SET status = 'accepted', losses = losses + 1, updated = {now} "
+            f"WHERE {which}",
+            values,
+        )
+
+    def beat(self, job: Job, lease: float, done: int, total: int) -> bool:
+        """Renew a lease and note the progress.
+
+        Args:
+            job: as it was claimed.
+            lease: seconds from now on.
+            done: windows.
+            total: windows.
+
+        Returns:
+            Whether to go on: false where the job was cancelled, or is another worker's by now.
+        """
+        now = self._database.now
+        with self._database.transaction() as run:
+            run(
+                f"UPDATE jobs SET lease = {now} + ?, done = ?, total = ?, updated = {now} "
+                f"WHERE {_MINE}",
+                (lease, done, total, job.id, job.attempt),
+            )
+            rows = run(f"SELECT cancelled FROM jobs WHERE {_MINE}", (job.id, job.attempt))
+        return bool(rows) and not rows[0][0]
+
+    def finish(self, job: Job, status: Status, message: str = "") -> bool:
+        """End a job that is still this worker's.
+
+        Args:
+            job: as it was claimed.
+            status: successful, failed or dismissed; accepted: it is offered again.
+            message: a sentence.
+
+        Returns:
+            Whether it was: false where another has it.
+        """
+        now = self._database.now
+        ended = f", finished = {now}" if status in ENDED else ""
+        with self._database.transaction() as run:
+            mine = run(f"SELECT 1 FROM jobs WHERE {_MINE}", (job.id, job.attempt))
+            run(
+                f"UPDATE jobs SET status = ?, message = ?, updated = {now}{ended} WHERE {_MINE}",
+                (status, message[:2000], job.id, job.attempt),
+            )
+        return bool(mine)
+
+    def cancel(self, job: str) -> None:
+        """Dismiss a job that waits; tell the worker of one that runs."""
+        now = self._database.now
+        with self._database.transaction() as run:
+            run(
+                f"UPDATE jobs SET status = 'dismissed', updated = {now}, finished = {now}, "
+                "cancelled = 1 WHERE id = ? AND status = 'accepted'",
+                (job,),
+            )
+            run("UPDATE jobs SET cancelled = 1 WHERE id = ? AND status = 'running'", (job,))
+
+    def get(self, job: str) -> Job | None:
+        """Return a job; none if there is none of that id."""
+        with self._database.transaction() as run:
+            rows = run(f"SELECT {_FIELDS} FROM jobs WHERE id = ?", (job,))
+        return _job(rows[0]) if rows else None
+
+    def find(
+        self,
+        owner: str | None = None,
+        statuses: Sequence[Status] = (),
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Job]:
+        """Return jobs, the newest first.
+
+        Args:
+            owner: whose; none: everybody's.
+            statuses: which; none: all.
+            limit: how many at most.
+            offset: how many to leave out.
+        """
+        where, values = ["1 = 1"], list[Any]()
+        if owner is not None:
+            where.append("owner = ?")
+            values.append(owner)
+        if statuses:
+            where.append(f"status IN ({', '.join('?' * len(statuses))})")
+            values += statuses
+        with self._database.transaction() as run:
+            rows = run(
+                f"SELECT {_FIELDS} FROM jobs WHERE {' AND '.join(where)} "
+                "ORDER BY created DESC, id LIMIT ? OFFSET ?",
+                (*values, limit, offset),
+            )
+        return [_job(row) for row in rows]
+
+    def count(self, status: Status, owner: str | None = None) -> int:
+        """Return how many jobs have a status.
+
+        Args:
+            status: which.
+            owner: whose; none: everybody's.
+        """
+        mine, values = ("", (status,)) if owner is None else (" AND owner = ?", (status, owner))
+        with self._database.transaction() as run:
+            return int(run(f"SELECT COUNT(*) FROM jobs WHERE status = ?{mine}", values)[0][0])
+
+    def remove(self, job: str) -> None:
+        """Forget a job that has ended; its folder is the caller's to delete."""
+        with self._database.transaction() as run:
+            ended = ", ".join(f"'{status}'" for status in ENDED)
+            run(f"DELETE FROM jobs WHERE id = ? AND status IN ({ended})", (job,))
+
+    def ended_before(self, seconds: float) -> list[str]:
+        """Return the ids of jobs that ended more than so many seconds ago."""
+        with self._database.transaction() as run:
+            rows = run(f"SELECT id FROM jobs WHERE finished < {self._database.now} - ?", (seconds,))
+        return [row[0] for row in rows]
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._database.close()
+
+
+_MINE = "id = ? AND attempt = ? AND status = 'running'"
+
+
+class _Database:
+    """What differs between databases: connecting, the clock, and locking a row to claim it."""
+
+    now: str
+    skip_locked: str
+    exclusive: str = ""  # statement that lets one process at a time make the table
+    errors: tuple[type[Exception], ...]
+
+    def __init__(self, name: str):
+        self._name = name
+        self._local = threading.local()
+
+    def connect(self) -> Any:
+        raise NotImplementedError
+
+    def begin(self, connection: Any) -> Any:
+        """Begin a transaction; return what runs statements."""
+        raise NotImplementedError
+
+    @contextmanager
+    def transaction(self) -> Iterator[Run]:
+        """Yield a function that runs a statement and returns its rows; all happens or nothing."""
+        try:
+            if not hasattr(self._local, "connection"):
+                self._local.connection = self.connect()
+            connection = self._local.connection
+            cursor = self.begin(connection)
+
+            def run(statement: str, values: Sequence[Any] = ()) -> list[Row]:
+                cursor.execute(self.translate(statement), values)
+                return list(cursor.fetchall()) if cursor.description else []
+
+            try:
+                yield run
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+        except self.errors as error:
+            self.close()
+            reason = " ".join(str(error).split())
+            raise UserError(f"the jobs in {self._name} cannot be used: {reason}") from error
+
+    def translate(self, statement: str) -> str:
+        return statement
+
+    def close(self) -> None:
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            del self._local.connection
+            connection.close()
+
+
+class _Sqlite(_Database):
+    now = "((julianday('now') - 2440587.5) * 86400.0)"
+    skip_locked = ""  # BEGIN IMMEDIATE lets one writer in at a time
+    errors = (sqlite3.Error, OSError)
+
+    def __init__(self, path: Path):
+        super().__init__(str(path))
+        self._path = path
+
+    def connect(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            self._path, timeout=30, isolation_level=None, check_same_thread=False
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power cut
+        return connection
+
+    def begin(self, connection: Any) -> Any:
+        return connection.execute("BEGIN IMMEDIATE")
+
+
+class _Postgres(_Database):
+    now = "extract(epoch from clock_timestamp())::double precision"
+    skip_locked = "FOR UPDATE SKIP LOCKED"
+    exclusive = "SELECT pg_advisory_xact_lock(1701209)"
+
+    def __init__(self, url: str):
+        try:
+            import psycopg
+        except ImportError as error:
+            raise UserError(
+                "a PostgreSQL database needs psycopg: pip install 'cgeartheye[postgres]'"
+            ) from error
+        self._psycopg, self._address = psycopg, url
+        self.errors = (psycopg.Error, OSError)
+        super().__init__(url.rsplit("@", 1)[-1])  # without the password
+
+    def connect(self) -> Any:
+        return self._psycopg.connect(self._address, connect_timeout=10)
+
+    def begin(self, connection: Any) -> Any:
+        return connection.cursor()
+
+    def translate(self, statement: str) -> str:
+        return statement.replace("?", "%s")
+
+
+def _job(row: Row) -> Job:
+    values = dict(zip(_FIELDS.split(", "), row, strict=True))
+    return Job(
+        **{
+            **values,
+            "request": json.loads(values["request"]),
+            "cancelled": bool(values["cancelled"]),
+        }
+    )

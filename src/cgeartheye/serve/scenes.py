@@ -1,0 +1,202 @@
+"""Scenes of a server: uploads, and the rasters of folders that the operator names.
+
+A scene has an id of ours, and nothing else names it: no route takes a path or an address.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from cgeartheye.serve.inspect import MAGIC, describe, describe_safely
+from cgeartheye.serve.problems import Problem
+from cgeartheye.serve.settings import Settings
+from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import write_json
+
+_SUFFIXES = {".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"}
+_ID = r"[0-9a-f]{24}"
+
+
+@dataclass(frozen=True)
+class ServedScene:
+    """A scene of a server.
+
+    Attributes:
+        id: 24 hexadecimal digits.
+        label: its name for people, as it was uploaded.
+        owner: who uploaded it; empty: the operator's, for everybody.
+        path: of the file, which no answer names.
+        facts: see `inspect.describe`.
+    """
+
+    id: str
+    label: str
+    owner: str
+    path: Path
+    facts: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what an answer has of it."""
+        uploaded = bool(self.owner)
+        return {"id": self.id, "label": self.label, "uploaded": uploaded, **self.facts}
+
+
+class Scenes:
+    """The scenes of a server."""
+
+    def __init__(self, settings: Settings):
+        """Take the settings; uploads that were not finished are removed."""
+        self._settings = settings
+        self._known: dict[tuple[Path, int, int], ServedScene | None] = {}
+        settings.uploads.mkdir(parents=True, exist_ok=True)
+        for partial in settings.uploads.glob("*.partial"):
+            partial.unlink(missing_ok=True)
+
+    def visible(self, owner: str | None) -> list[ServedScene]:
+        """Return the scenes that somebody may see, by label.
+
+        Args:
+            owner: who; none: all scenes.
+        """
+        found = [*self._of_folders(), *self._uploaded()]
+        seen = [s for s in found if owner is None or s.owner in ("", owner)]
+        return sorted(seen, key=lambda scene: (scene.label, scene.id))
+
+    def get(self, scene: str, owner: str | None) -> ServedScene:
+        """Return a scene.
+
+        Args:
+            scene: its id.
+            owner: who asks; none: anybody.
+
+        Raises:
+            Problem: 404: there is none, or it is another's.
+        """
+        if re.fullmatch(_ID, scene):
+            path = self._settings.uploads / f"{scene}.json"
+            uploaded = self._read(path) if path.exists() else None
+            if uploaded and (owner is None or uploaded.owner in ("", owner)):
+                return uploaded
+            for one in self._of_folders():
+                if one.id == scene:
+                    return one
+        raise Problem(404, "there is no scene of this id")
+
+    async def upload(self, label: str, owner: str, chunks: AsyncIterator[bytes]) -> ServedScene:
+        """Take a file, piece by piece, and look at it.
+
+        Args:
+            label: name of the file for people; it names no file here.
+            owner: who uploads.
+            chunks: of the file.
+
+        Raises:
+            Problem: 413, 415, 422 or 507: too large, no raster, of nowhere, or no room.
+        """
+        settings, scene = self._settings, secrets.token_hex(12)
+        partial = settings.uploads / f"{scene}.partial"
+        size = 0
+        try:
+            with partial.open("xb") as file:
+                async for chunk in chunks:
+                    if chunk and not size and not chunk.startswith(MAGIC):
+                        raise Problem(415, "send a GeoTIFF, PNG, JPEG or JPEG 2000")
+                    size += len(chunk)
+                    if size > settings.max_upload:
+                        limit = settings.max_upload / 2**20
+                        raise Problem(413, f"the file is larger than {limit:,.0f} MB")
+                    await run_in_threadpool(file.write, chunk)
+                file.flush()
+                await run_in_threadpool(os.fsync, file.fileno())
+            if not size:
+                raise Problem(400, "the file is empty")
+            facts = await run_in_threadpool(describe_safely, partial)
+            path = settings.uploads / f"{scene}.tif"
+            partial.rename(path)
+        except OSError as error:
+            raise Problem(507, f"the file cannot be kept: {error.strerror}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        made = ServedScene(scene, _clean(label), owner, path, facts)
+        write_json(path.with_suffix(".json"), {**asdict(made), "path": path.name})
+        return made
+
+    def remove(self, scene: ServedScene) -> None:
+        """Delete an upload.
+
+        Raises:
+            Problem: 403: it is the operator's.
+        """
+        if scene.path.parent != self._settings.uploads:
+            raise Problem(403, "scenes of the operator's folders are read only")
+        for path in scene.path.parent.glob(f"{scene.id}.*"):
+            path.unlink(missing_ok=True)
+
+    def _uploaded(self) -> list[ServedScene]:
+        found = (self._read(path) for path in self._settings.uploads.glob("*.json"))
+        return [scene for scene in found if scene]
+
+    def _read(self, path: Path) -> ServedScene | None:
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            scene = ServedScene(**{**fields, "path": path.with_name(Path(fields["path"]).name)})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None  # of a file system that lost a part: the scene is gone
+        return scene if scene.path.exists() else None
+
+    def _of_folders(self) -> list[ServedScene]:
+        found = []
+        for folder in self._settings.scene_folders:
+            root = folder.resolve()
+            for path in sorted(root.rglob("*")):
+                if path.suffix.lower() in _SUFFIXES and path.is_file():
+                    real = path.resolve()
+                    if real.is_relative_to(root):  # a link may lead elsewhere
+                        found.append(self._look_at(real, root))
+        return [scene for scene in found if scene]
+
+    def _look_at(self, path: Path, root: Path) -> ServedScene | None:
+        """Describe a file of the operator's; one that cannot be mapped is left out."""
+        state = path.stat()
+        key = path, state.st_size, state.st_mtime_ns
+        if key not in self._known:
+            label = path.relative_to(root).as_posix()
+            digest = hashlib.sha256(f"{root.name}/{label}".encode()).hexdigest()[:24]
+            try:
+                facts = describe(path, label)
+                self._known[key] = ServedScene(digest, label, "", path, facts)
+            except UserError:
+                self._known[key] = None
+        return self._known[key]
+
+
+def used_bytes(folder: Path) -> int:
+    """Return the size of all files below a folder."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:
+                continue
+    return total
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much room a disk has."""
+    return shutil.disk_usage(folder).free
+
+
+def _clean(label: str) -> str:
+    """Leave of a name what can be shown: no folders, no control characters."""
+    name = re.split(r"[/\\]", label)[-1]
+    return "".join(char for char in name if char.isprintable())[:120] or "scene"

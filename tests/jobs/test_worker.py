@@ -1,0 +1,127 @@
+"""Workers as processes: killed, cancelled, and taken over by others."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # the toys
+
+import toy_runs
+from cgeartheye.apps.publish import publish
+from cgeartheye.apps.registry import Registry
+from cgeartheye.cli.main import main
+from cgeartheye.jobs.store import Job, JobStore
+
+CODE = """
+import sys
+from pathlib import Path
+from cgeartheye.apps.registry import Registry
+from cgeartheye.jobs.store import JobStore
+from cgeartheye.jobs.worker import Worker
+store, folder, registry = sys.argv[1:]
+Worker(JobStore(store), Path(folder), Registry(Path(registry)), lease=3.0).run()
+"""
+Start = Callable[[], subprocess.Popen[bytes]]
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    folder = tmp_path_factory.mktemp("registry")
+    publish(toy_runs.train_land(tmp_path_factory.mktemp("land")), "Land", registry=folder)
+    return Registry(folder)
+
+
+@pytest.fixture
+def start(registry: Registry, tmp_path: Path) -> Iterator[Start]:
+    """Starts a worker."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> subprocess.Popen[bytes]:
+        arguments = [tmp_path / "jobs.sqlite", tmp_path / "jobs", registry.folder]
+        started.append(subprocess.Popen([sys.executable, "-c", CODE, *map(str, arguments)]))
+        return started[-1]
+
+    yield begin
+    for worker in started:
+        worker.kill()
+        worker.wait()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
+    limit = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def runners_of(worker: int) -> list[int]:
+    """Return the processes that a worker has started."""
+    children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+    found = {int(child) for child in children}
+    for task in Path(f"/proc/{worker}/task").iterdir():  # a thread may have started them
+        found |= {int(child) for child in (task / "children").read_text().split()}
+    return sorted(found)
+
+
+def is_gone(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_killed_workers_leave_the_bytes_of_one(
+    registry: Registry, start: Start, tmp_path: Path
+) -> None:
+    store = JobStore(tmp_path / "jobs.sqlite")
+    scene = toy_runs.land_scene(tmp_path / "scene.tif", 1000, 700)
+    request = {"scenes": [str(scene)], "after": None, "options": {"vector_format": ["geojson"]}}
+    job = store.submit("land", request, "ann")
+
+    def state() -> Job:
+        found = store.get(job.id)
+        assert found is not None
+        return found
+
+    # The worker dies in the middle, and takes the process with the model along.
+    first = start()
+    wait_until(lambda: state().done > 0)
+    (runner,) = runners_of(first.pid)
+    first.kill()
+    first.wait()
+    wait_until(lambda: is_gone(runner), 10)
+    assert 0 < state().done < state().total
+    # The process with the model dies: the worker starts another and goes on.
+    second = start()
+    wait_until(lambda: state().attempt == 2 and state().done > 0)
+    os.kill(runners_of(second.pid)[0], signal.SIGKILL)
+    wait_until(lambda: state().status in ("successful", "failed"))
+    assert (state().status, state().message) == ("successful", "")
+    assert state().attempt == 3
+    with pytest.raises(SystemExit, match="0"):
+        main(
+            [
+                *["map", "--vector-format", "geojson", "--out"],
+                str(tmp_path / "whole"),
+                str(registry.path("land")),
+                str(scene),
+            ]
+        )
+    for name in ("map.tif", "map.geojson"):
+        made = tmp_path / "jobs" / job.id / "map" / name
+        assert made.read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+    # Cancelling ends a job within a second or two, and leaves nothing of it.
+    other = store.submit("land", request, "ann")
+    wait_until(lambda: (store.get(other.id) or job).done > 0)
+    store.cancel(other.id)
+    wait_until(lambda: (store.get(other.id) or job).status == "dismissed", 10)
+    wait_until(lambda: not (tmp_path / "jobs" / other.id).exists(), 10)
+    store.close()
