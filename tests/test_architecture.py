@@ -28,6 +28,7 @@ ROOMS["pretraining"] = {"data", "models", "training", "metrics", "reports", "con
 ROOMS["pretraining"] |= {"geo"}  # it packs georeferenced rasters
 ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "boxes"}
 ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "weights"}) - {"metrics"}
+ROOMS["export"] = {"tasks", "models", "inference", "boxes", "config", "utils"}
 ROOMS["commands"] = set(ROOMS) - {"weights", "synthetic"}
 # A card describes a model, its weights and what a test found.
 ROOMS["apps"] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from toy_detector import ToyDetector, draw, scatter
-from toy_map import Toy, ToyCells, picture, write_scene
+from toy_map import Toy, ToyCells, content, picture, write_scene
 
 from cgeartheye.mapping import blocks as blocks_module
 from cgeartheye.mapping.blocks import plan_blocks, unfinished_blocks
@@ -20,11 +20,7 @@ MODEL = {"path": "toy"}
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        path.name: path.read_bytes()
-        for path in sorted(folder.iterdir())
-        if path.name != "map.gpkg"  # it holds the time at which it was written
-    }
+    return {path.name: content(path) for path in sorted(folder.iterdir())}
 
 
 @pytest.mark.parametrize("kind", ["pixels", "cells", "objects"])

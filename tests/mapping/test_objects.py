@@ -13,7 +13,7 @@ from affine import Affine
 from pyproj import Geod, Transformer
 from tests import processes
 from toy_detector import ToyDetector, draw, reach, scatter
-from toy_map import NORTH_UP, Toy, run_toy, write_scene
+from toy_map import NORTH_UP, Toy, content, run_toy, write_scene
 
 from cgeartheye.boxes import Detections, corners_of
 from cgeartheye.inference import windows
@@ -418,7 +418,7 @@ def test_stopped_after_every_row_the_objects_are_the_same(
             assert count < 40
     assert count >= 6
     for name in SAME:
-        assert (tmp_path / "map" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert content(tmp_path / "map" / name) == content(tmp_path / "whole" / name)
 
 
 @pytest.mark.parametrize("step", ["write_vectors", "write_object_preview", "write_text"])
@@ -434,7 +434,7 @@ def test_stopped_while_finishing(
             run_noisy(scene, tmp_path / "map")
     run_noisy(scene, tmp_path / "map", resume=True)
     for name in SAME:
-        assert (tmp_path / "map" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert content(tmp_path / "map" / name) == content(tmp_path / "whole" / name)
 
 
 def test_killed_twice_the_map_has_the_same_bytes(tmp_path: Path) -> None:
@@ -458,7 +458,7 @@ def test_killed_twice_the_map_has_the_same_bytes(tmp_path: Path) -> None:
     assert killed == 2
     processes.run([*script, out])
     for name in SAME:
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert content(out / name) == content(tmp_path / "whole" / name), name
 
 
 @pytest.mark.parametrize("gsd", [None, 1.0])

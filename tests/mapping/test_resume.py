@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import processes
-from toy_map import NORTH_UP, Toy, picture, read, run_toy, write_scene
+from toy_map import NORTH_UP, Toy, content, picture, read, run_toy, write_scene
 
 from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.outputs import rasters as outputs
@@ -43,7 +43,7 @@ def test_killed_three_times_the_map_has_the_same_bytes(tmp_path: Path) -> None:
     assert killed == 3
     processes.run([*script, out])
     for name in NAMES:
-        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+        assert content(out / name) == content(tmp_path / "whole" / name), name
     assert not (out / "unfinished").exists()
 
 
@@ -86,7 +86,7 @@ def test_stopped_after_every_row_the_map_is_the_same(
             assert count < 40
     assert count >= 3
     for name in ("map.tif", "probabilities.tif", "map.json"):
-        assert (tmp_path / "map" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert content(tmp_path / "map" / name) == content(tmp_path / "whole" / name)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_stopped_while_finishing(
     run_toy(scene, tmp_path / "map", toy, resume=True, **options)
     assert toy.calls == 1  # a look at the model
     for name in NAMES:
-        assert (tmp_path / "map" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert content(tmp_path / "map" / name) == content(tmp_path / "whole" / name)
 
 
 def test_a_read_failure_names_the_place_and_leaves_no_hole(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ class Model:
 
     @property
     def module(self) -> nn.Module:
-        """The network: `backbone` and `decoder`."""
+        """The network: `backbone` and `decoder`; of an exported graph without weights."""
         module: nn.Module = self.loaded.task
         return module
 
@@ -223,16 +223,21 @@ def load_model(
     *,
     device: str = "auto",
     tta: bool = False,
+    engine: str | None = None,
+    precision: str | None = None,
     **overrides: Any,
 ) -> Model:
     """Load a trained model of any task.
 
     Args:
-        run: a run directory, its `model.safetensors`, what `train` returns, or the id of an
-            application.
+        run: a run directory, its `model.safetensors`, what `train` returns, an exported folder, or
+            the id of an application.
         device: auto, cpu, cuda, cuda:1 or mps; auto takes the best there is.
         tta: average predictions over changed views of an image: mirror images, and for pixels the
             config's scales.
+        engine: torch, or onnx or openvino if the run was exported for it; none: that of an
+            exported folder, else torch.
+        precision: fp32, bf16 or fp16, or int8 of an export; none: as trained or exported.
         overrides: fields of the model's config by their dotted names, such as
             `**{"backbone.weights": "moved.safetensors"}` or `**{"window.overlap": 0.5}`.
 
@@ -249,4 +254,7 @@ def load_model(
         ('scene_classification', ('brick', 'field', 'water', 'wood'))
     """
     with own_random_state():
-        return Model(tasks.load_model(find_run(Path(run)), overrides, local_device(device), tta))
+        loaded = tasks.load_model(
+            find_run(Path(run)), overrides, local_device(device), tta, engine, precision
+        )
+    return Model(loaded)

@@ -17,7 +17,9 @@ from cgeartheye.cli.jlssd import jlssd_app
 from cgeartheye.cli.map import map_command
 from cgeartheye.cli.options import (
     ConfigFile,
+    EngineName,
     Overrides,
+    Precision,
     Resume,
     ResumeFrom,
     RunOrModel,
@@ -104,6 +106,8 @@ def test(
         bool,
         typer.Option("--tta", help="Average over mirror images and the config's scales."),
     ] = False,
+    engine: EngineName = None,
+    precision: Precision = None,
 ) -> None:
     """Test a trained model: figures in the terminal, test.json and report.html."""
     from cgeartheye.commands import tasks
@@ -113,7 +117,13 @@ def test(
     else:
         config = target
     tasks.test(
-        read_task_config(config, set_, work_dir), checkpoint, out=out, show_dir=show_dir, tta=tta
+        read_task_config(config, set_, work_dir),
+        checkpoint,
+        out=out,
+        show_dir=show_dir,
+        tta=tta,
+        engine=engine,
+        precision=precision,
     )
 
 
@@ -125,12 +135,34 @@ def predict(
         Path, typer.Option(help="A .csv, .json or .geojson file, or a folder of masks.")
     ],
     set_: Overrides = None,
+    engine: EngineName = None,
+    precision: Precision = None,
 ) -> None:
     """Classify images, or every pixel of them."""
     from cgeartheye.apps.registry import find_run
     from cgeartheye.commands import tasks
 
-    tasks.predict(find_run(run), inputs, out, set_ or [])
+    tasks.predict(find_run(run), inputs, out, set_ or [], engine, precision)
+
+
+@app.command()
+def export(
+    run: RunOrModel,
+    format_: Annotated[str, typer.Option("--format", help="onnx, openvino or torch.")],
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or int8.")] = "fp32",
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(help="For int8, images like those to be predicted; of two dates repeat."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder [export/FORMAT-PRECISION in the run's].")
+    ] = None,
+    set_: Overrides = None,
+) -> None:
+    """Write a trained model as one graph for ONNX Runtime or OpenVINO, or in fewer bits."""
+    from cgeartheye.commands.export import export
+
+    export(run, format_, precision, calibrate, out, set_)
 
 
 app.command("map", cls=with_old_options("map"))(map_command)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cgeartheye.cli.options import Overrides, RunOrModel
+from cgeartheye.cli.options import EngineName, Overrides, Precision, RunOrModel
 from cgeartheye.utils.errors import UserError
 
 
@@ -102,6 +102,15 @@ def map_command(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     set_: Overrides = None,
+    engine: EngineName = None,
+    precision: Precision = None,
+    autotune: Annotated[
+        bool,
+        typer.Option(
+            "--autotune",
+            help="Measure first which engine, threads and batch are fastest; kept for later maps.",
+        ),
+    ] = False,
     cluster: Annotated[
         str | None,
         typer.Option(help="Map by many processes: local, or the address of a Ray cluster."),
@@ -153,22 +162,24 @@ def map_command(
     }
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
+    if autotune and (cluster or part):
+        raise UserError("--autotune measures this process: leave it out with --cluster and --part")
     asked = find_run(run), scenes or before or [], out, options, overrides
     try:
         if cluster:
             from cgeartheye.scale.cluster import map_on_cluster
 
-            map_on_cluster(cluster, workers, *asked, resume, after)
+            map_on_cluster(cluster, workers, *asked, resume, after, engine, precision)
         elif part:
             from cgeartheye.scale.blocks import BlockMapper, array_place, map_part
 
             place = array_place(part)
             paths = [str(path) for path in asked[1]]
             second = [str(path) for path in after] if after else None
-            mapper = BlockMapper(str(asked[0]), paths, str(out), options, overrides, second)
-            map_part(mapper, place)
+            run_as = str(asked[0]), paths, str(out), options, overrides, second
+            map_part(BlockMapper(*run_as, engine=engine, precision=precision), place)
         else:
-            map_scenes(*asked, resume, after)
+            map_scenes(*asked, resume, after, engine, precision, autotune)
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -18,13 +18,29 @@ ConfigFile = Annotated[
 RunOrModel = Annotated[
     Path,
     typer.Argument(
-        help="A run directory, its model.safetensors, or the id of an application.", metavar="RUN"
+        help="A run directory, its model.safetensors, an exported folder, or the id of an "
+        "application.",
+        metavar="RUN",
     ),
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="FIELD=VALUE", help="Override a field, e.g. data.batch_size=16. Repeat."
+    ),
+]
+EngineName = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="torch, or onnx or openvino if the run was exported for it [that of an exported "
+        "folder, else torch].",
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", help="fp32, bf16, fp16; int8 of an export [as trained or exported]."
     ),
 ]
 WorkDir = Annotated[

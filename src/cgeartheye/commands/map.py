@@ -1,7 +1,6 @@
 """Maps of whole scenes by a trained model of any task."""
 
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,15 @@ from torch import Tensor
 
 from cgeartheye.boxes import Detections
 from cgeartheye.commands import tasks
+from cgeartheye.commands.autotune import tune
+from cgeartheye.commands.engines import choose_engine
 from cgeartheye.config import Config
 from cgeartheye.config.loader import override
 from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.predictor import Detector, Predictor
 from cgeartheye.mapping.run import map_scene
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.exports import digest
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training import distributed
 from cgeartheye.training.trainer import autocast
@@ -83,11 +85,14 @@ def map_scenes(
     overrides: list[str],
     resume: bool = False,
     after: list[Path] | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
+    autotune: bool = False,
 ) -> dict[str, Any]:
     """Map a scene, or what changed between two, with a trained model; see `mapping.run.map_scene`.
 
     Args:
-        run: a run directory or its `model.safetensors`.
+        run: a run directory or its `model.safetensors`, or an exported folder.
         scenes: a raster, or several and folders of them as one mosaic; of two dates the first.
         out: a folder for the map alone.
         options: fields of `mapping.Options`; bands, stretch and overlap that are not named are the
@@ -95,6 +100,9 @@ def map_scenes(
         overrides: `field=value` for the model's config, e.g. `training.precision=bf16`.
         resume: go on with an unfinished map.
         after: the second date, for a model of change.
+        engine: see `choose_engine`.
+        precision: likewise.
+        autotune: measure what is fastest here first, see `autotune`; what is named stays.
 
     Returns:
         What `map.json` holds.
@@ -103,11 +111,19 @@ def map_scenes(
         UserError: no model, a model of change without a second date or another with one, or what
             `map_scene` raises.
     """
+    tuned = tune(run, engine, precision, overrides) if autotune else None
+    if tuned:
+        tuned.prepare()
+        options = {"batch_size": tuned.batch_size} | options
+        engine = engine or tuned.engine
+    run, chosen = choose_engine(run, engine, precision)
     files = model_io.read_model(run)
-    pipeline = pipeline_for(override(files.config, overrides))
+    pipeline = pipeline_for(override(files.config, [*chosen, *overrides]))
     _refuse_dates(pipeline.config, run, after)
     with distributed.process_group(pipeline.config.training.device) as device:
         task, _ = tasks.restore(pipeline.config, files, device)
+        if tuned:
+            tuned.arrange(task)
         model = tasks.LoadedModel(files, pipeline, task)
         return map_with(model, scenes, out, options, resume, after)
 
@@ -186,13 +202,12 @@ def prepare(
             "the GSD of the model's training is unknown, so the scene is mapped at its own: set "
             "--gsd"
         )
-    with files.path.open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
     facts = {
         "path": str(files.path.resolve()),
-        "sha256": digest,
+        "sha256": files.graph.sha256 if files.graph else digest([files.path]),
         "backbone": files.backbone_fingerprint,
-        "precision": config.training.precision,
+        "engine": files.graph.engine if files.graph else "torch",
+        "precision": files.graph.precision if files.graph else config.training.precision,
     }
     predictor: Predictor | Detector
     if config.task == "object_detection":

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cgeartheye.commands.engines import choose_engine
 from cgeartheye.config import Config, Jlssd, Normalization, Pretraining
 from cgeartheye.config.loader import Overrides, override
 from cgeartheye.data.checks import findings
@@ -18,6 +19,7 @@ from cgeartheye.models.backbone.checkpoint_io import check_fit, read_tensors, re
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.data_identity import keep_identity
+from cgeartheye.tasks.exports import is_exported
 from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.registry import build_task, pipeline_for
@@ -149,7 +151,8 @@ def restore(
         tta: average over changed views of an image.
 
     Raises:
-        UserError: a model of another task, or files that do not fit.
+        UserError: a model of another task, files that do not fit, or of an exported model a size
+            or views that its graph does not have.
     """
     if model.config.task != config.task:
         raise UserError(
@@ -171,9 +174,33 @@ def restore(
     weights = config.backbone.weights
     if model.backbone_fingerprint and isinstance(weights, Path) and weights.exists():
         changed["backbone"] = model.config.backbone.model_copy(update={"weights": weights})
-    task, built = build(model.config.model_copy(update=changed), model.classes, device, tta)
+    own = model.config.model_copy(update=changed)
+    if model.graph:
+        return _outline(own, model, tta)
+    task, built = build(own, model.classes, device, tta)
     model_io.load_into(task, model, built)
     return task, built
+
+
+def _outline(config: Config, model: model_io.Model, tta: bool) -> tuple[Any, BackboneBundle]:
+    """Build a task without weights, whose graph an engine computes."""
+    assert model.graph
+    side = model.config.data.image_size
+    if config.data.image_size != side:
+        raise UserError(
+            f"{model.graph.folder} was exported for windows of {side} pixels, not of "
+            f"{config.data.image_size}: leave data.image_size as it is, or export the run again"
+        )
+    if tta and config.task in ("semantic_segmentation", "change_detection"):
+        raise UserError(
+            f"{model.graph.folder} is an exported model, which sees windows at one scale: leave "
+            "--tta out, or name its run"
+        )
+    built = backbone.build_outline(config.backbone, model_io.input_side(config))
+    with torch.device("meta"):
+        task = build_task(config, built, model.classes, tta)
+    task.engine, task.cacheable = model.graph.open(), False
+    return task.eval(), built
 
 
 def _load_published(
@@ -198,6 +225,8 @@ def test(
     out: Path | None = None,
     show_dir: Path | None = None,
     tta: bool = False,
+    engine: str | None = None,
+    precision: str | None = None,
 ) -> dict[str, float]:
     """Test a model on the test part; write `test.json` and `report.html`.
 
@@ -208,10 +237,18 @@ def test(
         out: every prediction: a table of classes, or a folder of masks.
         show_dir: a folder for pictures of every prediction.
         tta: average over changed views of an image.
+        engine: see `choose_engine`; an export has its report in its own folder.
+        precision: likewise.
 
     Returns:
         The figures, in every process.
     """
+    if engine or precision:
+        assert config.work_dir is not None
+        checkpoint, overrides = choose_engine(checkpoint or config.work_dir, engine, precision)
+        config = override(config, overrides)
+    if checkpoint is not None and is_exported(checkpoint):
+        config = config.model_copy(update={"work_dir": checkpoint})
     pipeline = pipeline_for(config)
     if out:
         pipeline.check_out(out, tested=True)
@@ -287,41 +324,59 @@ class LoadedModel:
 
 
 def load_model(
-    run: Path, overrides: Overrides, device: torch.device, tta: bool = False
+    run: Path,
+    overrides: Overrides,
+    device: torch.device,
+    tta: bool = False,
+    engine: str | None = None,
+    precision: str | None = None,
 ) -> LoadedModel:
     """Load a trained model.
 
     Args:
-        run: a run directory or its `model.safetensors`.
+        run: a run directory or its `model.safetensors`, or an exported folder.
         overrides: of the model's config; see `config.load`.
         device: where to.
         tta: average over changed views of an image.
+        engine: see `choose_engine`.
+        precision: likewise.
 
     Raises:
-        UserError: see `load`.
+        UserError: see `load` and `choose_engine`.
     """
+    run, chosen = choose_engine(run, engine, precision)
     files = model_io.read_model(run)
-    pipeline = pipeline_for(override(files.config, overrides))
+    pipeline = pipeline_for(override(override(files.config, chosen), overrides))
     task, _ = restore(pipeline.config, files, device, tta)
     return LoadedModel(files, pipeline, task.eval())
 
 
-def predict(run: Path, inputs: list[Path], out: Path, overrides: list[str]) -> None:
+def predict(
+    run: Path,
+    inputs: list[Path],
+    out: Path,
+    overrides: list[str],
+    engine: str | None = None,
+    precision: str | None = None,
+) -> None:
     """Predict images: a table of classes, or a folder of masks.
 
     Args:
-        run: a run directory or its `model.safetensors`.
+        run: a run directory or its `model.safetensors`, or an exported folder.
         inputs: images, or folders of images; of two dates, those of one and of the other.
         out: the table or the folder.
         overrides: `field=value` for the model's config, e.g. another `data.batch_size`.
+        engine: see `choose_engine`.
+        precision: likewise.
 
     Raises:
         UserError: no images, an unreadable image, a model that is not there.
     """
+    run, chosen = choose_engine(run, engine, precision)
     if out.suffix:
         writer.check_ending(out, writer.ENDINGS)
     files = model_io.read_model(run)
-    pipeline = pipeline_for(override(files.config, overrides))
+    pipeline = pipeline_for(override(files.config, [*chosen, *overrides]))
     found = pipeline.find(inputs)
     pipeline.check_out(out, tested=False)
     with distributed.process_group(pipeline.config.training.device) as device:

@@ -1,7 +1,7 @@
 """One map to be made: of which scene, with which windows and classes, and where to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from cgeartheye import __version__
 from cgeartheye.geo.aoi import Aoi
 from cgeartheye.geo.pair import AnyScene
 from cgeartheye.inference.windows import Grid
+from cgeartheye.mapping.clock import Clock
 from cgeartheye.mapping.options import Options
 from cgeartheye.utils.colors import RGB
 
@@ -32,6 +33,7 @@ class MapJob:
         colors: of the classes.
         options: of the user.
         settings: all that the bytes of the map depend on, for the ledger and `map.json`.
+        clock: of what this run spends its time on.
     """
 
     out: Path
@@ -42,6 +44,7 @@ class MapJob:
     colors: Sequence[RGB]
     options: Options
     settings: Mapping[str, Any]
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def work(self) -> Path:
@@ -82,6 +85,7 @@ class MapJob:
             "format": 1,
             "cgeartheye": __version__,
             "settings": self.settings,
+            "time": self.clock.describe(),
             "scene": {
                 "width": scene.width,
                 "height": scene.height,

@@ -38,7 +38,7 @@ class Mapper:
             thumbnail: takes the pixels.
         """
         self._job, self._grid, self._predictor = job, job.grid, predictor
-        self._reader = Reader(job.scene, job.grid, job.aoi)
+        self._reader = Reader(job.scene, job.grid, job.aoi, job.clock)
         self._sink, self._thumbnail = sink, thumbnail
         self._pixels, self._mask = RowBuffer(), RowBuffer()
 
@@ -118,7 +118,8 @@ class Mapper:
             predictions = self._predict(strip, self._lefts(top, band), band)
             mask = partial(self._mask_in, left)
             to = writer if row >= rows[0] else None
-            self._sink.add(WindowRow(number, row, mask), predictions, to)
+            with self._job.clock.measure("blending"):
+                self._sink.add(WindowRow(number, row, mask), predictions, to)
             if to:
                 columns = grid.columns.to_model(band.scene)
                 to.submit(self._thumbnail.write, strip, (top, end), columns, band.model[0])
@@ -178,7 +179,9 @@ class Mapper:
         for some in np.array_split(lefts, -(-len(lefts) // self._job.options.batch_size)):
             batch = some.tolist()
             images = torch.stack([pixels[..., x - shift : x - shift + side] for x in batch])
-            yield batch, self._predictor.predict(images)
+            with self._job.clock.measure("inference"):
+                predictions = self._predictor.predict(images)
+            yield batch, predictions
 
     def _mask_in(self, left: int, rows: Span) -> WantedPixels | None:
         """Which pixels of some rows of the scene are to be mapped, in columns from `left` on."""

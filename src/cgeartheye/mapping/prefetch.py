@@ -15,6 +15,7 @@ from cgeartheye.geo.pair import AnyScene
 from cgeartheye.geo.reader import Bools, Bytes, Span
 from cgeartheye.geo.resample import Floats, average
 from cgeartheye.inference.windows import ColumnStrip, Grid, InterpWeights, taps
+from cgeartheye.mapping.clock import Clock
 
 SLAB = 512  # rows of the model's grid that are read at a time; a multiple of most block heights
 _PIECE = (1024, 2048)  # rows and columns of the scene that one thread reads at a time
@@ -43,6 +44,7 @@ class Reader:
     scene: AnyScene
     grid: Grid
     aoi: Aoi | None
+    clock: Clock
     _source: AnyScene = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,11 +79,14 @@ class Reader:
         valid = None
         something = scene_rows[0] < scene_rows[1] and scene_columns[0] < scene_columns[1]
         if self.grid.resampled:
-            pixels = self._resample(rows, columns)
+            with self.clock.measure("resampling"):
+                pixels = self._resample(rows, columns)
             if something and not self.scene.all_valid:  # GDAL still holds the blocks
-                valid = self.scene.read(scene_rows, scene_columns)[1]
+                with self.clock.measure("reading"):
+                    valid = self.scene.read(scene_rows, scene_columns)[1]
         else:
-            pixels, valid = self.scene.read(rows, columns)
+            with self.clock.measure("reading"):
+                pixels, valid = self.scene.read(rows, columns)
         if self.aoi and something:
             inside = self.aoi.mask(scene_rows, scene_columns)
             valid = inside if valid is None else inside & valid
@@ -99,10 +104,11 @@ class Reader:
         across, fx = _reduce(columns, self._source.width, self.grid.columns.model)
         top, left = int(down.low[0]), int(across.low[0])
         bottom, right = int(down.high[-1]) + 1, int(across.high[-1]) + 1
-        values, valid = self._source.read(
-            (top * fy, min(bottom * fy, self._source.height)),
-            (left * fx, min(right * fx, self._source.width)),
-        )
+        with self.clock.measure("reading"):
+            values, valid = self._source.read(
+                (top * fy, min(bottom * fy, self._source.height)),
+                (left * fx, min(right * fx, self._source.width)),
+            )
         means, present = average(values, valid, fy, fx)
         means = _interpolate(means, down, across, top, left)
         if present is not None:

@@ -188,7 +188,7 @@ def map_block(job: MapJob, predictor: Predictor | Detector, block: Span) -> None
         sink = _sink_of(job, predictor, thumbnail, ledger)
         mapper = Mapper(job, predictor, sink, thumbnail)
         with rasterio.Env(GDAL_CACHEMAX=_CACHE):
-            _run(mapper, sink, thumbnail, ledger, block)
+            _run(job, mapper, sink, thumbnail, ledger, block)
         thumbnail.plane.close()
         sink.close()
     finally:
@@ -225,7 +225,8 @@ def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
             raise UserError(f"files of {job.work} are gone: delete {job.out}, and map again")
         with _measured(job, ledger):
             _map(job, Mapper(job, predictor, sink, thumbnail), sink, thumbnail, ledger)
-            facts = sink.finish()
+            with job.clock.measure("writing"):
+                facts = sink.finish()
         thumbnail.plane.close()
         sink.close()
         return facts
@@ -244,18 +245,20 @@ def _sink_of(
 
 
 def _map(job: MapJob, mapper: Mapper, sink: Sink, thumbnail: Thumbnail, ledger: Ledger) -> None:
-    _run(mapper, sink, thumbnail, ledger, (0, job.rows))
+    _run(job, mapper, sink, thumbnail, ledger, (0, job.rows))
     if not ledger.finished()[1]:
         where = " inside the area of interest" if job.aoi else ""
         raise UserError(f"{job.scene.name} has no pixel with data{where}: there is no map")
 
 
-def _run(mapper: Mapper, sink: Sink, thumbnail: Thumbnail, ledger: Ledger, rows: Span) -> None:
+def _run(
+    job: MapJob, mapper: Mapper, sink: Sink, thumbnail: Thumbnail, ledger: Ledger, rows: Span
+) -> None:
     planes = [*sink.planes, thumbnail.plane]
     with (
         torch.inference_mode(),
         ThreadPoolExecutor(min(8, max(2, os.cpu_count() or 1))) as pool,
-        Writer(planes, ledger, sink.take_found) as writer,
+        Writer(planes, ledger, sink.take_found, job.clock) as writer,
     ):
         mapper.run(rows[0] + ledger.finished()[0], pool, writer, rows[1])
 
@@ -268,6 +271,7 @@ def _measured(job: MapJob, ledger: Ledger) -> Iterator[None]:
     seconds = time.monotonic() - started
     km2 = (ledger.finished()[1] - before) * job.pixel_area / 1e6
     log_info(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
+    log_info(f"time: {job.clock}")
 
 
 def _check_fit(predictor: Predictor | Detector, options: Options) -> None:

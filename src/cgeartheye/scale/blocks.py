@@ -26,6 +26,8 @@ class BlockMapper:
         overrides: list[str],
         after: list[str] | None,
         device: str = "auto",
+        engine: str | None = None,
+        precision: str | None = None,
     ):
         """Load the model and open the scene.
 
@@ -37,11 +39,15 @@ class BlockMapper:
             overrides: `field=value` for the model's config.
             after: of the second date.
             device: where to compute.
+            engine: torch, onnx or openvino; see `load_model`.
+            precision: likewise.
 
         Raises:
             UserError: see `commands.map.map_scenes`.
         """
-        model = load_model(Path(run), overrides, local_device(device))
+        model = load_model(
+            Path(run), overrides, local_device(device), engine=engine, precision=precision
+        )
         second = None if after is None else [Path(path) for path in after]
         mapped = prepare(model, options, second)
         first = [Path(path) for path in scenes]

@@ -5,6 +5,7 @@ pixels never do. What is on the disk tells what is finished, so the driver may b
 """
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def map_on_cluster(
     overrides: list[str],
     resume: bool = False,
     after: list[Path] | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Map a scene by many processes; the result has the bytes of `map_scenes`.
 
@@ -39,6 +42,8 @@ def map_on_cluster(
         overrides: `field=value` for the model's config.
         resume: go on with an unfinished map.
         after: of the second date.
+        engine: torch, onnx or openvino; see `map_scenes`.
+        precision: likewise.
 
     Returns:
         What `map.json` holds.
@@ -65,7 +70,7 @@ def map_on_cluster(
         gpus = int(ray.cluster_resources().get("GPU", 0))
         cores = int(ray.cluster_resources().get("CPU", 1))
         count = workers or gpus or max(1, cores // 2)
-        blocks = BlockMapper(*given, device="cpu").blocks(count, resume)
+        blocks = BlockMapper(*given, "cpu", engine, precision).blocks(count, resume)
         each = max(1, cores // count)
         actor = ray.remote(
             num_gpus=int(bool(gpus)),
@@ -73,7 +78,9 @@ def map_on_cluster(
             max_restarts=-1,
             max_task_retries=_LOSSES,
         )(BlockMapper)
-        actors = [actor.remote(*given) for _ in range(min(count, len(blocks)))]
+        actors = [
+            actor.remote(*given, "auto", engine, precision) for _ in range(min(count, len(blocks)))
+        ]
         pool = ActorPool(actors)
         with bar("mapping", len(blocks), "blocks") as progress:
             for _ in pool.map_unordered(lambda one, block: one.map_block.remote(block), blocks):
@@ -90,7 +97,7 @@ def map_on_cluster(
     finally:
         ray.shutdown()
     # All rows are there: what is left is to write the files.
-    return map_scenes(run, scenes, out, options, overrides, True, after)
+    return map_scenes(run, scenes, out, options, overrides, True, after, engine, precision)
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -102,9 +109,12 @@ def _connect(ray: Any, address: str) -> None:
         ray.init(address="local", runtime_env=environment, **quiet)
         return
     quiet.pop("include_dashboard")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        # Ray itself waits for minutes for one that does not answer.
+        socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, runtime_env=environment, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at {address}: start one with `ray start --head`, or name local"
         ) from error

@@ -93,7 +93,15 @@ async def execute(
     prefer: Annotated[str, Header()] = "",
     idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
 ) -> Response:
-    """Run an application on a scene: at once where that takes a few seconds, else as a job."""
+    """Run an application on a scene: at once where that takes a few seconds, else as a job.
+
+    Args:
+        process: id of the application.
+        body: its inputs.
+        request: of HTTP.
+        prefer: `respond-async`, or `wait=SECONDS`.
+        idempotency_key: the same key again returns the same job.
+    """
     state, user = state_of(request), user_of(request)
     require(user, "run")
 
@@ -130,7 +138,14 @@ def jobs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> dict[str, Any]:
-    """List jobs, the newest first: one's own, for an admin all."""
+    """List jobs, the newest first: one's own, for an admin all.
+
+    Args:
+        request: of HTTP.
+        status: which; none: all.
+        limit: how many at most.
+        offset: how many to leave out.
+    """
     state, user = state_of(request), user_of(request)
     require(user, "read")
     owner = None if "admin" in user.scopes else user.name
@@ -181,7 +196,13 @@ def job_stac(job: str, request: Request) -> dict[str, Any]:
 
 @router.api_route("/jobs/{job}/results/{name}", methods=["GET", "HEAD"], tags=["results"])
 def job_file(job: str, name: str, request: Request) -> FileResponse:
-    """Return a file of the results; ranges of it too, as GDAL's /vsicurl/ asks for them."""
+    """Return a file of the results; ranges of it too, as GDAL's /vsicurl/ asks for them.
+
+    Args:
+        job: its id.
+        name: of the file.
+        request: of HTTP.
+    """
     state, user = state_of(request), user_of(request)
     require(user, "read")
     found = successful_job(state, user, job)

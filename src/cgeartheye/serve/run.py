@@ -52,6 +52,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
         socket = config.bind_socket()
     except SystemExit as error:
         raise UserError(f"port {port} of {host} is taken: name another with --port") from error
+    socket.listen(config.backlog)  # whoever reads the address may ask at once
     with _workers(settings, workers):
         shown = f"[{host}]" if ":" in host else host
         log_info(f"CGEarthEye serves at http://{shown}:{socket.getsockname()[1]}/")

@@ -46,7 +46,8 @@ class ServedScene:
 
     def to_json(self) -> dict[str, Any]:
         """Return what an answer has of it."""
-        return {"id": self.id, "label": self.label, **self.facts}
+        uploaded = bool(self.owner)
+        return {"id": self.id, "label": self.label, "uploaded": uploaded, **self.facts}
 
 
 class Scenes:

@@ -16,7 +16,7 @@ from cgeartheye.serve.settings import Settings
 
 @dataclass
 class State:
-    """What routes share.
+    """Store, scenes and users that routes share.
 
     Attributes:
         settings: of the server.

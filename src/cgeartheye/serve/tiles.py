@@ -5,12 +5,13 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import rasterio
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from PIL import Image
 from rasterio.enums import ColorInterp
@@ -34,10 +35,22 @@ _LONGEST = 30  # of tile coordinates' zoom
 _local = threading.local()
 _limits: dict[tuple[str, int], tuple[float, float]] = {}
 
+Without = Annotated[
+    str, Query(pattern=r"^(\d{1,3}(,\d{1,3})*)?$", description="numbers of classes to leave out")
+]
+
 
 @router.get("/scenes/{scene}/tiles/{z}/{x}/{y}")
 def scene_tile(scene: str, z: int, x: int, y: int, request: Request) -> Response:
-    """Return a tile of a scene as PNG, or JPEG where it has data everywhere."""
+    """Return a tile of a scene as PNG, or JPEG where it has data everywhere.
+
+    Args:
+        scene: its id.
+        z: zoom of the tile.
+        x: column of the tile.
+        y: row of the tile.
+        request: of HTTP.
+    """
     user = user_of(request)
     require(user, "read")
     found = state_of(request).scenes.get(scene, None if "admin" in user.scopes else user.name)
@@ -59,18 +72,27 @@ def scene_tilejson(scene: str, request: Request) -> dict[str, Any]:
 
 
 @router.get("/jobs/{job}/tiles/{z}/{x}/{y}")
-def job_tile(job: str, z: int, x: int, y: int, request: Request) -> Response:
-    """Return a tile of a finished map in the colors of its classes, as PNG."""
+def job_tile(job: str, z: int, x: int, y: int, request: Request, without: Without = "") -> Response:
+    """Return a tile of a finished map in the colors of its classes, as PNG.
+
+    Args:
+        job: its id.
+        z: zoom of the tile.
+        x: column of the tile.
+        y: row of the tile.
+        request: of HTTP.
+        without: numbers of classes that are left transparent.
+    """
     state, user = state_of(request), user_of(request)
     require(user, "read")
-    tag = f'"{job}-{z}-{x}-{y}"'
+    tag = f'"{job}-{z}-{x}-{y}-{without}"'
     found = successful_job(state, user, job)
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304)
     path = state.settings.jobs / found.id / "map" / "map.tif"
     if not path.is_file():
         raise Problem(404, "this job has no raster: its objects are in its polygons")
-    return _tile(path, (z, x, y), tag, _classes)
+    return _tile(path, (z, x, y), tag, partial(_classes, _numbers(without)))
 
 
 @router.get("/jobs/{job}/tilejson.json")
@@ -79,23 +101,35 @@ def job_tilejson(job: str, request: Request) -> dict[str, Any]:
     state, user = state_of(request), user_of(request)
     require(user, "read")
     found = successful_job(state, user, job)
-    scene = state.scenes.get(found.request["scene_ids"][0], None)
-    made = _tilejson(request, f"/jobs/{job}/tiles", scene.facts["bounds"], scene.facts["gsd"])
-    return {**made, "legend": legend_of(state, found)}
+    facts = json.loads((state.settings.jobs / found.id / "map" / "map.json").read_text())
+    # Of the map and not of the scene, which may have been deleted by now.
+    gsd = sum(facts["scene"]["metres_a_pixel"]) / 2
+    made = _tilejson(request, f"/jobs/{job}/tiles", found.request["bounds"], gsd)
+    return {**made, "legend": legend_of(facts)}
 
 
 @router.get("/jobs/{job}/partial.png")
-def partial(job: str, request: Request) -> Response:
+def first_rows(job: str, request: Request, without: Without = "") -> Response:
     """Return the rows of a map that are finished while it is made, as a small picture.
 
     It covers the whole scene, whose corners `cgeartheye:corners` of the answer's header has; what
     is not yet mapped is transparent.
+
+    Args:
+        job: its id.
+        request: of HTTP.
+        without: numbers of classes that are left transparent.
     """
     state, user = state_of(request), user_of(request)
     require(user, "read")
     found = job_of(state, user, job)
     scene = state.scenes.get(found.request["scene_ids"][0], None)
-    picture = _finished_rows(state, found, scene)
+    colors = np.zeros((256, 4), np.uint8)
+    card = state.settings.registry.card(found.app)
+    colors[: len(card.colors), :3] = card.colors
+    colors[: len(card.colors), 3] = 255
+    colors[list(_numbers(without))] = 0
+    picture = _finished_rows(state, found, scene, colors)
     if picture is None:
         return Response(status_code=204)
     stream = io.BytesIO()
@@ -104,21 +138,26 @@ def partial(job: str, request: Request) -> Response:
     return Response(stream.getvalue(), media_type="image/png", headers=headers)
 
 
-def legend_of(state: State, job: Job) -> list[dict[str, Any]]:
-    """Return names, colors and shares of a map's classes.
+def legend_of(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return names and colors of a map's classes, with their shares and areas, or their objects.
 
     Args:
-        state: of the server.
-        job: that was successful.
+        facts: of the map, its `map.json`.
     """
-    facts = json.loads((state.settings.jobs / job.id / "map" / "map.json").read_text())
-    settings = facts["settings"]
-    colors = settings.get("colors", settings.get("colours"))
-    shares = {one["name"]: one for one in facts.get("classes", []) if isinstance(one, dict)}
-    return [
-        {"name": name, "color": list(color), **shares.get(name, {})}
-        for name, color in zip(settings["classes"], colors, strict=True)
-    ]
+    total = sum(one.get("pixels", 0) for one in facts["classes"])
+    legend = []
+    for one in facts["classes"]:
+        entry = {"value": one["value"], "name": one["name"], "color": one["color"]}
+        if "objects" in one:
+            entry["objects"] = one["objects"]
+        else:
+            entry |= {"share": one["pixels"] / max(1, total), "hectares": 100 * one["km2"]}
+        legend.append(entry)
+    return legend
+
+
+def _numbers(without: str) -> list[int]:
+    return [number for number in map(int, filter(None, without.split(","))) if number < 256]
 
 
 def _tile(path: Path, place: tuple[int, int, int], tag: str, draw: Any) -> Response:
@@ -155,10 +194,12 @@ def _picture(reader: Any, path: Path, place: tuple[int, int, int]) -> tuple[byte
     return image.render(img_format="PNG", zlevel=1), "image/png"
 
 
-def _classes(reader: Any, path: Path, place: tuple[int, int, int]) -> tuple[bytes, str]:
+def _classes(
+    without: Sequence[int], reader: Any, path: Path, place: tuple[int, int, int]
+) -> tuple[bytes, str]:
     z, x, y = place
     image = reader.tile(x, y, z, tilesize=_SIDE, indexes=1, resampling_method="nearest")
-    colors = dict(reader.dataset.colormap(1))
+    colors = dict(reader.dataset.colormap(1)) | dict.fromkeys(without, (0, 0, 0, 0))
     return image.render(img_format="PNG", colormap=colors, zlevel=1), "image/png"
 
 
@@ -189,7 +230,9 @@ def _limits_of(path: Path, bands: Sequence[int]) -> tuple[float, float]:
     return _limits[key]
 
 
-def _finished_rows(state: State, job: Job, scene: ServedScene) -> np.ndarray | None:
+def _finished_rows(
+    state: State, job: Job, scene: ServedScene, colors: np.ndarray
+) -> np.ndarray | None:
     """Return RGBA of the finished rows of a map of pixels; none where there are none to see."""
     path = state.settings.jobs / job.id / "map" / "unfinished" / "classes.raw"
     height, width = scene.facts["height"], scene.facts["width"]
@@ -207,9 +250,6 @@ def _finished_rows(state: State, job: Job, scene: ServedScene) -> np.ndarray | N
         return None
     step = max(1, -(-max(height, width) // _PARTIAL_SIDE))
     classes = np.asarray(values[::step, ::step])
-    colors = np.zeros((256, 4), np.uint8)
-    colors[: len(card.colors), :3] = card.colors
-    colors[: len(card.colors), 3] = 255
     picture = colors[classes]
     if job.done < job.total:
         picture[-(-rows // step) :] = 0

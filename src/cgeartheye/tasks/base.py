@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cgeartheye.config import ChangeDetection, Normalization, ObjectDetection, SemanticSegmentation
 from cgeartheye.data.transforms.image import Normalize
+from cgeartheye.inference.engines import Engine
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.vit import resolve_layers
@@ -33,6 +34,7 @@ class FeatureMapTask(nn.Module, ABC):
     """
 
     cacheable = True
+    engine: Engine | None = None  # computes `graph` in place of the modules
     backbone: Model
     decoder: nn.Module
 
@@ -60,6 +62,14 @@ class FeatureMapTask(nn.Module, ABC):
     @abstractmethod
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the losses by name."""
+
+    @abstractmethod
+    def graph(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Compute what an exported model does of windows uint8 `[B, C, S, S]`."""
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what `graph` does, computed by the engine if there is one."""
+        return self.engine(images) if self.engine else self.graph(images)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return the training loss: what DDP and FSDP call."""

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from cgeartheye.config import Config
+from cgeartheye.inference.engines import Engine
 from cgeartheye.models.backbone import BackboneBundle, weights_file
 from cgeartheye.models.backbone.checkpoint_io import (
     WeightsMetadata,
@@ -21,13 +22,13 @@ from cgeartheye.models.backbone.checkpoint_io import (
     read_tensors,
     save_tensors,
 )
+from cgeartheye.tasks.exports import FACTS, WEIGHTS, Export, read_export
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import all_tensors, tuned_tensors
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 from cgeartheye.utils.state import json_object
 
-WEIGHTS, FACTS = "model.safetensors", "model.json"
 FORMAT = 1
 
 
@@ -44,6 +45,7 @@ class Model:
         gsd: m/px of what the network saw in training, if known.
         max_object_size: diagonal of the largest object, in pixels of that; of detectors only.
         score_threshold: at which a detector's boxes agreed best with the truth, 0..1, if tested.
+        export: what an exported folder says of itself; none: this is a run.
     """
 
     path: Path
@@ -54,6 +56,12 @@ class Model:
     gsd: float | None
     max_object_size: float | None
     score_threshold: float | None
+    export: Export | None = None
+
+    @property
+    def graph(self) -> Export | None:
+        """The graph that an engine computes; none: the tensors do it all."""
+        return None if self.export is None or self.export.engine == "torch" else self.export
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,8 @@ class TestResult:
 
 def device_of(task: nn.Module) -> torch.device:
     """Return where a task computes."""
-    return next(task.parameters()).device
+    engine: Engine | None = getattr(task, "engine", None)
+    return engine.device if engine else next(task.parameters()).device
 
 
 def is_self_contained(config: Config) -> bool:
@@ -162,7 +171,7 @@ def refuse_other_weights(folder: Path, config: Config, built: BackboneBundle) ->
         )
 
 
-def update_metadata(folder: Path, facts: Mapping[str, float]) -> None:
+def update_metadata(folder: Path, facts: Mapping[str, object]) -> None:
     """Add to `model.json` what a test told; the first process only."""
     if facts and distributed.is_main():
         path = folder / FACTS
@@ -207,7 +216,7 @@ def write_weights(folder: Path, model: nn.Module, config: Config, built: Backbon
 
 
 def read_model(path: Path) -> Model:
-    """Read a run directory or its `model.safetensors`.
+    """Read a run directory or its `model.safetensors`, or an exported folder.
 
     Raises:
         UserError: a file is missing or is not ours.
@@ -219,21 +228,29 @@ def read_model(path: Path) -> Model:
             f"{path} is a config, not a trained model: name its run directory (work_dir, else "
             f"runs/{path.stem}) or the model.safetensors in it"
         )
-    for needed in (weights, facts_path):
-        if not needed.is_file():
-            raise UserError(f"no trained model in {path}: {needed} is missing")
+    facts: dict[str, Any] = {}
     try:
-        facts = json_object(facts_path.read_bytes())
+        if facts_path.is_file():
+            facts = json_object(facts_path.read_bytes())
+        export = read_export(facts, weights.parent)
+        if export:
+            weights = export.folder / export.files[0]
+        for needed in (weights, facts_path):
+            if not needed.is_file():
+                raise UserError(f"no trained model in {path}: {needed} is missing")
         config: Config = TypeAdapter(Config).validate_python(facts["config"])
         classes = tuple(facts["classes"])
         fingerprint, gsd = facts["backbone_fingerprint"], facts["gsd"]
         largest, score = facts.get("largest"), facts.get("score")
     except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f"{facts_path} is not the description of a model: {' '.join(str(error).split())[:200]}"
         ) from error
-    tensors = read_tensors(weights)[0]
-    return Model(weights, config, classes, tensors, fingerprint, gsd, largest, score)
+    is_graph = export is not None and export.engine != "torch"
+    tensors = {} if is_graph else read_tensors(weights)[0]
+    return Model(weights, config, classes, tensors, fingerprint, gsd, largest, score, export)
 
 
 def load_into(task: nn.Module, model: Model, built: BackboneBundle) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from cgeartheye.config import Config
 from cgeartheye.models.backbone import BackboneBundle
+from cgeartheye.tasks.model_io import device_of
 from cgeartheye.training import distributed
 from cgeartheye.training.feature_cache import Encoder, Stored, cached
 from cgeartheye.training.loaders import FileSource, Source
@@ -71,7 +72,7 @@ class SourceFactory:
             built: the backbone.
         """
         self._config, self._task, self._built = config, task, built
-        self.device = next(task.parameters()).device
+        self.device = device_of(task)
         frozen = config.backbone.tuning == "frozen"
         self.caches: bool = frozen and config.cache.enabled and task.cacheable
         assert config.work_dir is not None

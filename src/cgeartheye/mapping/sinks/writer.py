@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
+from cgeartheye.mapping.clock import Clock
 from cgeartheye.mapping.geotiff import RawRaster
 from cgeartheye.mapping.ledger import Ledger
 
@@ -25,6 +26,7 @@ class Writer:
         planes: Sequence[RawRaster],
         ledger: Ledger,
         take_found: Callable[[], list[tuple[int, int, bytes]]],
+        clock: Clock,
     ):
         """Begin.
 
@@ -32,7 +34,9 @@ class Writer:
             planes: that are written, for what must be on the disk before it is noted.
             ledger: of finished rows of windows.
             take_found: hands over the objects found in the rows that are noted.
+            clock: of the map.
         """
+        self._clock = clock
         self._planes, self._ledger, self._take_found = planes, ledger, take_found
         self._waiting: deque[Future[None]] = deque()
         self._unnoted: list[tuple[int, int, int]] = []
@@ -80,7 +84,8 @@ class Writer:
         if self._failed:
             return
         try:
-            do(*what)
+            with self._clock.measure("writing"):
+                do(*what)
         except BaseException:
             self._failed = True
             raise

@@ -1,6 +1,12 @@
 """The network that turns images into features, its weights, and how far they are tuned."""
 
-from cgeartheye.models.backbone.build import BackboneBundle, Model, build, weights_file
+from cgeartheye.models.backbone.build import (
+    BackboneBundle,
+    Model,
+    build,
+    build_outline,
+    weights_file,
+)
 from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata
 from cgeartheye.models.backbone.conversion import convert, inspect
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
@@ -16,6 +22,7 @@ __all__ = [
     "VisionTransformer",
     "WeightsMetadata",
     "build",
+    "build_outline",
     "convert",
     "inspect",
     "weights_file",

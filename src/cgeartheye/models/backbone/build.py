@@ -93,6 +93,23 @@ def build(config: Backbone, image_size: int) -> BackboneBundle:
     return built
 
 
+def build_outline(config: Backbone, image_size: int) -> BackboneBundle:
+    """Build a backbone that has no weights and no memory: what an engine computes in its place.
+
+    Args:
+        config: what to build.
+        image_size: pixels a side of the images that it would see.
+    """
+    module: Model
+    with torch.device("meta"):
+        if config.name in SIZES:
+            module = VisionTransformer(SIZES[config.name], image_size // PATCH)
+        else:
+            module = TimmBackbone(config.name.removeprefix("timm/"), image_size)
+    normalization = config.normalization or Normalization()
+    return BackboneBundle(module.eval(), normalization, config.gsd, config.registers, "", ())
+
+
 def _own(
     config: Backbone, path: Path | None, image_size: int
 ) -> tuple[Model, WeightsMetadata, str, list[str]]:

@@ -8,13 +8,25 @@ from torch import Tensor, nn
 
 # What torch.compile itself calls on CPUs; not in every build of PyTorch.
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+# On CPUs without AVX-512 it is no faster in inference, and slower in training.
+_used = _ONEDNN and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+
+
+def use_onednn(use: bool) -> None:
+    """Choose what multiplies in this process from now on, where a measurement told.
+
+    Args:
+        use: oneDNN, if this build of PyTorch has it; else PyTorch's own choice.
+    """
+    global _used
+    _used = use and _ONEDNN
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return `x @ weight.T + bias`.
 
-    On a CPU, in float32, it is oneDNN that multiplies: PyTorch would take MKL, whose AVX-512
-    kernels run on Intel's CPUs only, so that it is half as fast on others.
+    On a CPU with AVX-512, in float32, it is oneDNN that multiplies: PyTorch would take MKL, whose
+    AVX-512 kernels run on Intel's CPUs only, so that it is half as fast on others.
 
     Args:
         x: `[..., in]`.
@@ -22,7 +34,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bias: `[out]`, or none.
     """
     if (
-        not _ONEDNN
+        not _used
         or not x.is_cpu
         or not x.dtype == weight.dtype == torch.float32
         or torch.is_autocast_enabled("cpu")

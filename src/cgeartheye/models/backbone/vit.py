@@ -99,7 +99,7 @@ class VisionTransformer(nn.Module):
             if index in indices:
                 tokens = tokens_TC.unflatten(0, shape)[:, 1 + self.registers :]
                 maps[index] = tokens.transpose(1, 2).unflatten(2, grid)
-        cls = tokens_TC.unflatten(0, (len(images), -1))[:, 0]
+        cls = tokens_TC.unflatten(0, (images.shape[0], -1))[:, 0]
         return cls, [maps[index] for index in indices]
 
     def forward_crops(
@@ -125,7 +125,7 @@ class VisionTransformer(nn.Module):
         groups = zip(crops, masks, kept or [None] * len(crops), strict=True)
         embedded = [self._embed(*group)[0] for group in groups]
         *_, tokens_TC = self._layers(embedded, class_only=False)
-        parts = tokens_TC.split([len(x) * x.shape[1] for x in embedded])
+        parts = tokens_TC.split([x.shape[0] * x.shape[1] for x in embedded])
         tokens = [part.view_as(x) for part, x in zip(parts, embedded, strict=True)]
         return [(x[:, 0], x[:, 1 + self.registers :]) for x in tokens]
 
@@ -161,13 +161,13 @@ class VisionTransformer(nn.Module):
             token = self.mask_token.to(patches.dtype)
             patches = torch.where(mask.flatten(1).unsqueeze(-1), token, patches)
         positions = resample_positions(self.pos_embed, grid)
-        cls = (self.cls_token + positions[:, :1]).expand(len(images), -1, -1)
+        cls = (self.cls_token + positions[:, :1]).expand(images.shape[0], -1, -1)
         patches = patches + positions[:, 1:]
         if kept is not None:
             patches = patches.gather(1, kept.unsqueeze(2).expand(-1, -1, self.embed_dim))
         tokens = [cls, patches]
         if self.registers:
-            tokens.insert(1, self.register_tokens.expand(len(images), -1, -1))
+            tokens.insert(1, self.register_tokens.expand(images.shape[0], -1, -1))
         return torch.cat(tokens, dim=1), grid
 
     def _layers(self, embedded: list[Tensor], class_only: bool) -> Iterator[Tensor]:

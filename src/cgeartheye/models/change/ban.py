@@ -66,7 +66,7 @@ class BAN(nn.Module):
         else:
             maps = [torch.cat(pair) for pair in zip(before_maps, after_maps, strict=True)]
             both = self.side_adapter_network(torch.cat([before, after]), maps)
-            first, second = ([x.chunk(2)[date] for x in both] for date in (0, 1))
+            first, second = ([x.unflatten(0, (2, -1))[date] for x in both] for date in (0, 1))
         return resize_logits(self.mask_decoder(first, second), size)
 
 

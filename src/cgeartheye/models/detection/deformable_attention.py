@@ -121,10 +121,20 @@ def sample(values: Tensor, shapes: Shapes, places: Tensor, weights: Tensor) -> T
     head = torch.arange(heads, device=places.device, dtype=torch.int32).view(-1, 1, 1, 1)
     indices = (number * length + torch.stack(corners, -1)) * heads + head
     bags = batch * queries * heads
-    summed = F.embedding_bag(
-        indices.reshape(bags, -1),
-        values.reshape(batch * length * heads, width),
-        per_sample_weights=torch.stack(corner_weights, -1).reshape(bags, -1).to(values.dtype),
-        mode="sum",
-    )
+    rows_of_bags = indices.reshape(bags, -1)
+    table = values.reshape(batch * length * heads, width)
+    shares = torch.stack(corner_weights, -1).reshape(bags, -1).to(values.dtype)
+    if torch.compiler.is_exporting():
+        summed = _gathered(table, rows_of_bags, shares, shapes)
+    else:
+        summed = F.embedding_bag(rows_of_bags, table, per_sample_weights=shares, mode="sum")
     return summed.view(batch, queries, heads * width)
+
+
+def _gathered(table: Tensor, indices: Tensor, shares: Tensor, shapes: Shapes) -> Tensor:
+    """Sum rows of a table as `embedding_bag` does, by gathers: what every runtime has.
+
+    Level by level, as the rows of all would be many times as large as the table.
+    """
+    parts = zip(indices.chunk(len(shapes), 1), shares.chunk(len(shapes), 1), strict=True)
+    return torch.stack([(F.embedding(i, table) * w.unsqueeze(2)).sum(1) for i, w in parts]).sum(0)

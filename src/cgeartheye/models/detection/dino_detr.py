@@ -110,7 +110,7 @@ class DINO(nn.Module):
             memory = self.encoder(memory, positions, shapes)
         logits, boxes, start = self._propose(memory, shapes)
         count = start.shape[1]
-        queries = self.query_embedding.weight[:count].expand(len(memory), -1, -1)
+        queries = self.query_embedding.weight[:count].expand(memory.shape[0], -1, -1)
         noised = None
         attn_mask = None
         if truth is not None and self.dn_query_generator is not None:
@@ -143,7 +143,9 @@ class DINO(nn.Module):
         logits = head.cls_branches[-1](states)
         count = min(self.queries, logits.shape[1])
         best = logits.amax(-1).topk(count, dim=1).indices[..., None]
-        anchors = _anchors(shapes, self.coder.box_dim, memory.device).expand(len(memory), -1, -1)
+        anchors = _anchors(shapes, self.coder.box_dim, memory.device).expand(
+            memory.shape[0], -1, -1
+        )
         anchors = anchors.gather(1, best.expand(-1, -1, anchors.shape[-1]))
         # Only the best are refined: their changes are a 20th of all.
         change = head.reg_branches[-1](states.gather(1, best.expand(-1, -1, states.shape[-1])))
@@ -168,7 +170,7 @@ class Encoder(nn.Module):
             positions: their encoding, `[S, C]`.
             shapes: rows and columns of each level.
         """
-        centers = _anchors(shapes, 4, x.device)[None, :, :2].expand(len(x), -1, -1)
+        centers = _anchors(shapes, 4, x.device)[None, :, :2].expand(x.shape[0], -1, -1)
         for layer in self.layers:
             x = layer(x, positions, centers, shapes)
         return x

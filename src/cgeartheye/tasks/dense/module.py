@@ -102,8 +102,12 @@ class DenseTask(FeatureMapTask):
 
     def probabilities(self, windows: Tensor) -> Tensor:
         """Map windows uint8 `[B, C, S, S]` to probabilities float32 `[B, classes, S, S]`."""
-        height, width = windows.shape[-2:]
-        return self.logits(windows, (height, width)).softmax(1, dtype=torch.float32)
+        return self.outputs(windows)[0]
+
+    def graph(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map windows uint8 `[B, C, S, S]` to probabilities float32 `[B, classes, S, S]`."""
+        height, width = images.shape[-2:]
+        return (self.logits(images, (height, width)).softmax(1, dtype=torch.float32),)
 
     def predict(self, batch: Batch) -> list[Tensor]:
         """Return the class of every pixel, uint8 `[H, W]` for each picture.
@@ -114,7 +118,7 @@ class DenseTask(FeatureMapTask):
         encoded = "encoded" in batch
         maps = slide(
             batch["encoded"] if encoded else self.image_stacks(batch),
-            self.decode if encoded else self.logits,
+            self.decode if encoded else self._slid_logits,
             self.side,
             self.window.overlap,
             self.window.batch_size,
@@ -122,3 +126,7 @@ class DenseTask(FeatureMapTask):
             scales=self.window.scales if self.tta else (1.0,),
         )
         return [probabilities.max(0)[1].to(torch.uint8) for probabilities in maps]
+
+    def _slid_logits(self, windows: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits, or what their softmax takes for them: an engine's probabilities' logarithm."""
+        return self.outputs(windows)[0].log() if self.engine else self.logits(windows, size)

@@ -145,7 +145,7 @@ class DetectionTask(FeatureMapTask):
         beyond the image is left out. Horizontal boxes are cut to it, as annotations are.
         """
         if "features" in batch:
-            preds = self._decode(batch["features"])
+            preds = self._best(*self._decode(batch["features"]))
         elif self.whole:
             preds = self.predict_windows(batch["image"])
         else:
@@ -157,15 +157,19 @@ class DetectionTask(FeatureMapTask):
 
     def predict_windows(self, images: Tensor) -> list[Detections]:
         """Return what is found in images uint8 `[B, 3, S, S]`, in their pixels."""
-        preds = self._decode(self.encode(images))
+        preds = self._best(*self.outputs(images))
         if not self.tta:
             return preds
-        mirrored = self._decode(self.encode(images.flip(-1)))
+        mirrored = self._best(*self.outputs(images.flip(-1)))
         both = (
             Detections.concatenate([plain, _mirrored(other, self.side)])
             for plain, other in zip(preds, mirrored, strict=True)
         )
         return [nms(each, _SAME)[: self.max_detections] for each in both]
+
+    def graph(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map images uint8 `[B, 3, S, S]` to all boxes and their scores; see `_decode`."""
+        return self._decode(self.encode(images))
 
     def metrics(self) -> DetectionMetrics:
         """Return new, empty metrics."""
@@ -192,13 +196,20 @@ class DetectionTask(FeatureMapTask):
             boxes = clip_boxes_to_image(boxes, (height, width))
         return Detections(boxes, preds.scores, preds.labels)[inside]
 
-    def _decode(self, features: Tensor) -> list[Detections]:
-        """Return the best boxes of each image, in pixels of the network's input."""
+    def _decode(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return all boxes `[B, N, 4 or 5]` in pixels of the network's input, before any choice.
+
+        Beside them the scores of the classes `[B, N, classes]`, 0..1.
+        """
         maps = features.to(next(self.parameters()).device).float()
         logits, boxes = self.decoder(maps.unbind(1))[:2]
+        return self.coder.decode(boxes.float(), self.side), logits.sigmoid()
+
+    def _best(self, boxes: Tensor, all_scores: Tensor) -> list[Detections]:
+        """Return the best boxes of each image."""
         dense = isinstance(self.decoder, LightDetector)
         most = _MOST if dense else self.max_detections
-        scores, best = logits.sigmoid().flatten(1).topk(min(most, logits[0].numel()))
+        scores, best = all_scores.flatten(1).topk(min(most, all_scores[0].numel()))
         if not scores.isfinite().all():
             raise UserError(
                 "the predictions are not finite: the training has diverged; lower training.lr, set "
@@ -206,8 +217,7 @@ class DetectionTask(FeatureMapTask):
             )
         query, label = best // len(self.classes), best % len(self.classes)
         chosen = boxes.gather(1, query[..., None].expand(-1, -1, boxes.shape[-1]))
-        pixels = self.coder.decode(chosen.float(), self.side)
-        preds = [Detections(*each) for each in zip(pixels, scores, label, strict=True)]
+        preds = [Detections(*each) for each in zip(chosen, scores, label, strict=True)]
         return [self._told_once(each) for each in preds] if dense else preds
 
     def _told_once(self, preds: Detections) -> Detections:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cgeartheye.config import Normalization, SceneClassification
 from cgeartheye.data.transforms.image import Normalize
+from cgeartheye.inference.engines import Engine
 from cgeartheye.metrics.classification import ClassificationMetrics
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.linear import LinearClassifier
@@ -37,6 +38,7 @@ class SceneTask(nn.Module):
 
     monitor = "top1"
     cacheable = True
+    engine: Engine | None = None  # computes `graph` in place of the modules
     encoder_facts: ClassVar[dict[str, object]] = {}
     backbone: Model
 
@@ -96,16 +98,27 @@ class SceneTask(nn.Module):
 
     def predict(self, batch: Batch) -> ScenePrediction:
         """Predict classes."""
-        features = self._features(batch)
-        probabilities = self._classify(features)
+        if "features" in batch:
+            features = batch["features"]
+            probabilities = self._classify(features)
+        else:
+            probabilities, features = self.outputs(batch["image"])
         if self.tta:
-            mirrored = self.encode(batch["image"].flip(-1))
-            probabilities = (probabilities + self._classify(mirrored)) / 2
+            probabilities = (probabilities + self.probabilities(batch["image"].flip(-1))) / 2
         return ScenePrediction(probabilities, features)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Map images uint8 `[B, 3, S, S]` to probabilities float32 `[B, classes]`."""
-        return self._classify(self.encode(images))
+        return self.outputs(images)[0]
+
+    def graph(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute what an exported model does: probabilities `[B, classes]`, features `[B, C]`."""
+        features = self.encode(images)
+        return self._classify(features), features
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return what `graph` does, computed by the engine if there is one."""
+        return self.engine(images) if self.engine else self.graph(images)
 
     def metrics(self) -> ClassificationMetrics:
         """Return new, empty metrics."""

@@ -11,6 +11,7 @@ from cgeartheye.config import SceneClassification, to_yaml
 from cgeartheye.data import SceneChips
 from cgeartheye.metrics.classification import ClassificationMetrics
 from cgeartheye.reports.scene import scene_report
+from cgeartheye.tasks.model_io import device_of
 from cgeartheye.tasks.scene.module import SceneTask
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.utils.console import bar
@@ -50,9 +51,11 @@ def write_report(
     assert config.work_dir is not None
     indices = np.linspace(0, len(chips) - 1, min(FEATURE_PICTURES, len(chips))).astype(int)
     views = torch.stack([chips[int(index)]["image"] for index in indices])
-    device = next(task.parameters()).device
-    with torch.no_grad():
-        _, (maps,) = task.backbone(task.normalize(views.to(device)), layers=[-1])
+    device = device_of(task)
+    maps = torch.zeros(0)  # an engine hands none over
+    if task.engine is None:
+        with torch.no_grad():
+            _, (maps,) = task.backbone(task.normalize(views.to(device)), layers=[-1])
     scene_report(
         path,
         title=config.work_dir.name,

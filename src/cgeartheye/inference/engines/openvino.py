@@ -1,0 +1,48 @@
+"""OpenVINO on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+from torch import Tensor
+
+from cgeartheye.utils.errors import UserError
+
+
+class OpenVinoEngine:
+    """A model of OpenVINO's, or an ONNX file, compiled for this CPU; see `Engine`."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, path: Path, precision: str, threads: int):
+        """Read and compile.
+
+        Args:
+            path: `model.xml`, beside its `model.bin`, or an ONNX file.
+            precision: `bf16`, and `int8` beside its int8, compute in bfloat16 where the CPU has
+                it; others in float32, as OpenVINO by itself would not.
+            threads: that compute.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if precision in ("bf16", "int8") else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            self._model = openvino.Core().compile_model(path, "CPU", settings)
+        except Exception as error:  # of the runtime's own kinds, which it does not document
+            raise UserError(
+                f"{path} cannot be opened by OpenVINO {openvino.__version__.split('-')[0]} "
+                f"({' '.join(str(error).split())[:160]}): export the run again"
+            ) from error
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
+        """See `Engine`."""
+        dates = np.split(images.numpy(), len(self._model.inputs), axis=1)
+        found = self._model([np.ascontiguousarray(each) for each in dates])
+        # Its buffers are used again by the next call.
+        return tuple(torch.from_numpy(np.array(each)) for each in found.values())

@@ -1,0 +1,301 @@
+"""The page in a real browser, with the server and its worker as processes of their own."""
+
+import base64
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.warp import transform
+
+import toy_runs
+from cgeartheye.apps.registry import Registry
+from cgeartheye.serve.auth import add_token
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# Without a sandbox as containers run as root; the page is ours.
+SOFTWARE_GL = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+PATIENCE = 60_000  # ms that a step may take on a busy machine
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+
+
+@contextmanager
+def served(*options: str | Path) -> Iterator[str]:
+    """Start the command, and yield the address that it prints."""
+    command = [sys.executable, "-m", "cgeartheye", "serve", "--port", "0", *map(str, options)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+    try:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if found := re.search(r"http://[\d.:]+/", line):
+                break
+        else:
+            pytest.fail(f"the server has ended: {said}")
+        yield found[0]
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def address(
+    registry: Registry, scene_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("data")
+    with served("--registry", registry.folder, "--folder", folder, "--scenes", scene_folder) as at:
+        yield at
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(SOFTWARE_GL))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that must not fail, and must not ask anybody but its server."""
+    context = browser.new_context(viewport={"width": 1000, "height": 700}, locale="en-GB")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    errors: list[str] = []
+    asked: set[str] = set()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.add(request.url))
+    yield page
+    assert not errors
+    home = re.match("https?://[^/]+/", page.url)
+    assert home
+    foreign = [url for url in asked if not url.startswith((home[0], "data:", f"blob:{home[0]}"))]
+    assert not foreign
+    context.close()
+
+
+def opened(page: Any, address: str) -> None:
+    page.goto(address)
+    page.wait_for_selector("body[data-ready]")
+
+
+def settled(page: Any) -> None:
+    """Wait until all tiles are drawn."""
+    page.evaluate(
+        "() => new Promise((done) => { const { map } = window.cgeartheye;"
+        "map.once('idle', done); map.triggerRepaint(); })"
+    )
+
+
+def drop(page: Any, path: Path, name: str) -> None:
+    data = page.evaluate_handle(
+        """([text, name]) => {
+            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], name));
+            return data;
+        }""",
+        [base64.b64encode(path.read_bytes()).decode(), name],
+    )
+    page.dispatch_event("body", "drop", {"dataTransfer": data})
+
+
+def places_of(page: Any, path: Path) -> Callable[[float, float], tuple[float, float]]:
+    """Return where on the page a share of a scene's width and height is drawn."""
+    box = page.locator("#map").bounding_box()
+
+    def place(across: float, down: float) -> tuple[float, float]:
+        with rasterio.open(path) as file:
+            x, y = file.transform @ (across * file.width, down * file.height)
+            (longitude,), (latitude,) = transform(file.crs, "EPSG:4326", [x], [y])
+        point = page.evaluate(
+            "(place) => { const { x, y } = window.cgeartheye.map.project(place); return [x, y]; }",
+            [longitude, latitude],
+        )
+        return box["x"] + point[0], box["y"] + point[1]
+
+    return place
+
+
+def color_at(page: Any, place: tuple[float, float]) -> tuple[int, ...]:
+    settled(page)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    pixel: Any = picture.getpixel((round(place[0]), round(place[1])))
+    return tuple(pixel)
+
+
+def test_from_a_dropped_file_to_a_map(page: Any, address: str, tmp_path: Path) -> None:
+    opened(page, address)
+    dropped = toy_runs.land_scene(tmp_path / "scene.tif", 224, 336)
+    drop(page, dropped, "<i>dropped.tif")
+    # A name is text, whatever is in it; the dropped scene is the chosen one.
+    page.locator(".row.chosen", has_text="<i>dropped.tif").wait_for()
+    page.locator(".card", has_text="Land").click()
+    settled(page)
+
+    place = places_of(page, dropped)
+    page.get_by_role("button", name="Rectangle").click()
+    page.mouse.click(*place(0.25, 0.25))
+    page.mouse.move(*place(0.5, 0.5))
+    page.mouse.click(*place(0.75, 0.75))
+    # A quarter of 336 x 224 pixels of 0.75 m.
+    page.locator("#estimate", has_text="0.01").wait_for()
+    assert page.evaluate("window.cgeartheye.state.estimate.square_km") == pytest.approx(
+        336 * 224 * 0.75**2 / 1e6 / 4, rel=0.05
+    )
+
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("table", name="Legend").wait_for()
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Map (COG)").click()
+    result = tmp_path / "map.tif"
+    downloading.value.save_as(result)
+    with rasterio.open(result) as file, rasterio.open(dropped) as scene:
+        assert file.driver == "GTiff"
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.transform == scene.transform
+        assert file.crs == scene.crs
+        classes, colors = file.read(1), file.colormap(1)
+    assert (classes[:50] == 255).all()
+    inside = classes[60:164, 90:246]
+    assert (inside != 255).all()
+    shares = [(inside == value).mean() for value in range(3)]
+    shown = page.locator("tbody td:nth-child(2)").all_inner_texts()
+    assert [float(text.rstrip("%")) for text in shown] == pytest.approx(
+        [100 * share for share in shares], abs=3
+    )
+
+    page.locator("[data-key=opacity]").press("End")
+    row, column = far_from_borders(classes)
+    place = places_of(page, dropped)
+    seen = color_at(page, place((column + 0.5) / 336, (row + 0.5) / 224))
+    assert seen == pytest.approx(colors[int(classes[row, column])][:3], abs=2)
+    # Outside of the area the scene is seen: not one of the classes' colors.
+    outside = color_at(page, place(0.1, 0.1))
+    assert all(max(np.abs(np.subtract(outside, colors[v][:3]))) > 30 for v in range(3))
+
+    page.mouse.click(*place((column + 0.5) / 336, (row + 0.5) / 224))
+    popup = page.locator(".popup")
+    popup.wait_for()
+    assert ("wood", "field", "water")[classes[row, column]] in popup.inner_text()
+    assert re.search(r"Confidence\s+\d+%", popup.inner_text())
+
+    # A class can be left out: then the scene is seen there too.
+    page.get_by_role("checkbox", name=("wood", "field", "water")[classes[row, column]]).uncheck()
+    page.get_by_label("Close popup").click()
+    bare = color_at(page, place((column + 0.5) / 336, (row + 0.5) / 224))
+    assert max(np.abs(np.subtract(bare, seen))) > 30
+
+    # The address brings somebody else to the same result.
+    shared = page.url
+    page.goto("about:blank")
+    opened(page, shared)
+    page.get_by_role("table", name="Legend").wait_for()
+
+
+def far_from_borders(classes: np.ndarray) -> tuple[int, int]:
+    """Return a pixel around which all are of its class."""
+    side = 9
+    windows = np.lib.stride_tricks.sliding_window_view(classes, (side, side))
+    same = (windows == windows[:, :, :1, :1]).all((2, 3)) & (windows[:, :, 0, 0] != 255)
+    rows, columns = np.nonzero(same)
+    middle = len(rows) // 2
+    return int(rows[middle]) + side // 2, int(columns[middle]) + side // 2
+
+
+def tab_to(page: Any, selector: str) -> None:
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            return
+    pytest.fail(f"Tab does not lead to {selector}")
+
+
+def arrow_to(page: Any, field: str, wanted: str) -> None:
+    for _ in range(6):
+        page.keyboard.press("ArrowDown")
+        if page.evaluate(f"window.cgeartheye.{field}") == wanted:
+            return
+    pytest.fail(f"the arrows do not lead to {wanted}")
+
+
+def test_a_scene_is_mapped_by_keyboard_alone(page: Any, address: str) -> None:
+    opened(page, address)
+    tab_to(page, "input[name=scene]")
+    arrow_to(page, "state.scene?.label", "fine.tif")
+    tab_to(page, "input[name=app]")
+    arrow_to(page, "state.app?.title", "Land")
+    tab_to(page, "#area [aria-pressed=true]")
+    page.wait_for_selector("#run[aria-disabled=false]")
+    tab_to(page, "#run")
+    page.keyboard.press("Enter")
+    page.get_by_role("table", name="Legend").wait_for()
+    # It is told to those who do not see it.
+    assert page.locator("#live").inner_text() == "The map is done."
+
+
+def test_what_does_not_fit_says_why(page: Any, address: str) -> None:
+    opened(page, address)
+    page.get_by_role("radio", name="coarse.tif").check()
+    why = page.locator(".card.refused", has_text="Land").locator(".why")
+    why.wait_for()
+    assert "5.00 m/px" in why.inner_text()
+    assert page.get_by_role("radio", name="Land").is_disabled()
+    page.get_by_role("button", name="切换到中文").click()
+    page.locator(".why", has_text="5.00 米/像素").first.wait_for()
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+
+
+def test_a_file_that_is_no_scene_is_refused_in_a_sentence(
+    page: Any, address: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no raster")
+    opened(page, address)
+    drop(page, tmp_path / "notes.txt", "notes.txt")
+    page.get_by_role("alert").filter(has_text="send a GeoTIFF").wait_for()
+
+
+def test_a_token_is_asked_for_and_kept(
+    page: Any, registry: Registry, scene_folder: Path, tmp_path: Path
+) -> None:
+    token = add_token(tmp_path / "tokens", "ann", "run")
+    options = ("--registry", registry.folder, "--folder", tmp_path / "data")
+    options += ("--scenes", scene_folder)
+    with served(*options, "--token-file", tmp_path / "tokens", "--workers", "0") as place:
+        page.goto(place)
+        page.get_by_role("textbox", name="Token").fill("a wrong one")
+        page.get_by_role("button", name="Enter").click()
+        page.get_by_text("this token is not known").wait_for()
+        page.get_by_role("textbox", name="Token").fill(token)
+        page.get_by_role("button", name="Enter").click()
+        page.get_by_role("radio", name="fine.tif").wait_for()
+        page.reload()
+        page.get_by_role("radio", name="fine.tif").wait_for()
+        assert token not in page.evaluate("document.cookie")
+
+
+def test_the_list_of_the_api_has_every_operation(page: Any, address: str) -> None:
+    page.goto(f"{address}docs")
+    page.locator("summary").first.wait_for()
+    described = page.request.get(f"{address}openapi.json").json()["paths"]
+    count = sum(
+        method in ("get", "post", "delete") for path in described.values() for method in path
+    )
+    assert page.locator("summary").count() == count
