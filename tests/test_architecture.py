@@ -42,12 +42,13 @@ ROOMS["apps"] = {
     "config",
     "utils",
 }
+ROOMS["scale"] = {"commands", "mapping", "geo", "training", "config", "utils"}
 ROOMS["jobs"] = {"apps", "commands", "training", "config", "utils"}
 ROOMS["serve"] = {"jobs", "apps", "geo", "config", "utils"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}
 ROOMS["demo"] |= {"metrics", "boxes"}
-ROOMS["api"] = set(ROOMS) - {"demo", "serve", "jobs"}
+ROOMS["api"] = set(ROOMS) - {"demo", "serve", "jobs", "scale"}
 ROOMS["cli"] = set(ROOMS) - {"api"}
 ROOMS["__main__"] = {"cli"}
 ROOMS["__init__"] = {"api", "config", "utils"}  # the Python API, imported lazily

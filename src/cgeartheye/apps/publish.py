@@ -123,7 +123,7 @@ def _write_model(folder: Path, model: LoadedModel, built: BackboneBundle) -> Non
         }
     )
     model_io.write_weights(folder, model.task, own, built)
-    facts = json_object((model.files.path.parent / model_io.FACTS).read_bytes())
+    facts = json_object((model.files.path.parent / FACTS).read_bytes())
     facts |= {"backbone_fingerprint": None, "config": own.model_dump(mode="json")}
     write_json(folder / FACTS, _without_paths(facts))
 

@@ -111,6 +111,20 @@ def map_command(
             help="Measure first which engine, threads and batch are fastest; kept for later maps.",
         ),
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Map by many processes: local, or the address of a Ray cluster."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of --cluster [one a GPU, or one for two cores].")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            help="Map a part, K/N or `array` in an array of Slurm or Kubernetes; --resume then "
+            "makes one map of the parts."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish a map that was interrupted.")
     ] = False,
@@ -148,19 +162,24 @@ def map_command(
     }
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
+    if autotune and (cluster or part):
+        raise UserError("--autotune measures this process: leave it out with --cluster and --part")
+    asked = find_run(run), scenes or before or [], out, options, overrides
     try:
-        map_scenes(
-            find_run(run),
-            scenes or before or [],
-            out,
-            options,
-            overrides,
-            resume,
-            after,
-            engine,
-            precision,
-            autotune,
-        )
+        if cluster:
+            from cgeartheye.scale.cluster import map_on_cluster
+
+            map_on_cluster(cluster, workers, *asked, resume, after, engine, precision)
+        elif part:
+            from cgeartheye.scale.blocks import BlockMapper, array_place, map_part
+
+            place = array_place(part)
+            paths = [str(path) for path in asked[1]]
+            second = [str(path) for path in after] if after else None
+            run_as = str(asked[0]), paths, str(out), options, overrides, second
+            map_part(BlockMapper(*run_as, engine=engine, precision=precision), place)
+        else:
+            map_scenes(*asked, resume, after, engine, precision, autotune)
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)
         raise typer.Exit(130) from None

@@ -1,5 +1,6 @@
 """Maps of whole scenes by a trained model of any task."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,47 @@ def map_with(
         resume: go on with an unfinished map.
         after: scenes of the second date, for a model of change.
     """
+    mapped = prepare(model, options, after)
+    return map_scene(
+        mapped.predictor,
+        scenes,
+        out,
+        mapped.facts,
+        mapped.options,
+        model.pipeline.colors,
+        resume,
+        after,
+    )
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """A loaded model as `mapping` takes it.
+
+    Attributes:
+        predictor: the model.
+        facts: what identifies it.
+        options: of the map; the model's own where nothing else is asked for.
+    """
+
+    predictor: Predictor | Detector
+    facts: dict[str, Any]
+    options: Options
+
+
+def prepare(
+    model: tasks.LoadedModel, options: dict[str, Any], after: list[Path] | None
+) -> PreparedModel:
+    """Return a loaded model as `mapping` takes it.
+
+    Args:
+        model: read and built.
+        options: fields of `mapping.Options` that are set.
+        after: scenes of the second date, for a model of change.
+
+    Raises:
+        UserError: a model of change without a second date, or another with one.
+    """
     files, config = model.files, model.config
     _refuse_dates(config, files.path, after)
     own: dict[str, Any] = {
@@ -172,8 +214,7 @@ def map_with(
         predictor = TaskDetector(model.task, config, files)
     else:
         predictor = TaskPredictor(model.task, config, files.gsd)
-    colors = model.pipeline.colors
-    return map_scene(predictor, scenes, out, facts, asked, colors, resume, after)
+    return PreparedModel(predictor, facts, asked)
 
 
 def _refuse_dates(config: Config, run: Path, after: list[Path] | None) -> None:

@@ -52,6 +52,11 @@ class MapJob:
         return self.out / UNFINISHED
 
     @property
+    def rows(self) -> int:
+        """Rows of windows, in the order of mapping: one strip of columns after the other."""
+        return len(self.grid.starts) * len(self.grid.bands)
+
+    @property
     def transform(self) -> Affine:
         """From the map's pixels (those of the scene, or cells) to its CRS."""
         rows, columns = self.grid.cell

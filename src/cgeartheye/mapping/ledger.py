@@ -107,6 +107,11 @@ class Ledger:
             self._db.executemany("INSERT INTO found VALUES (?, ?, ?)", found)
             self._db.executemany("INSERT INTO finished VALUES (?, ?, ?)", rows)
 
+    def rows(self) -> list[tuple[int, int, int]]:
+        """Return number, windows and pixels of each finished row."""
+        with self._told():
+            return self._db.execute("SELECT * FROM finished ORDER BY number").fetchall()
+
     def found(self, number: int) -> list[tuple[int, bytes]]:
         """Return the windows of a row that have objects, in order, and those."""
         query = "SELECT place, objects FROM found WHERE number = ? ORDER BY place"

@@ -42,34 +42,41 @@ class Mapper:
         self._sink, self._thumbnail = sink, thumbnail
         self._pixels, self._mask = RowBuffer(), RowBuffer()
 
-    def run(self, done: int, pool: ThreadPoolExecutor, writer: Writer) -> None:
+    def run(
+        self, done: int, pool: ThreadPoolExecutor, writer: Writer, end: int | None = None
+    ) -> None:
         """Map all rows of windows that are not finished.
 
         Args:
-            done: rows of windows that are finished.
+            done: rows of windows that are finished, in the order of mapping.
             pool: threads that read.
             writer: thread that writes.
+            end: row to stop before; none: all are mapped.
 
         Raises:
             UserError: a piece cannot be read or written, or a prediction is not finite.
         """
         grid, count = self._grid, len(self._grid.starts)
-        if done == count * len(grid.bands):
+        end = count * len(grid.bands) if end is None else end
+        if done == end:
             return
         finished, row = divmod(done, count)
-        bands = grid.bands[finished:]
+        last, last_row = divmod(end - 1, count)
+        bands = grid.bands[finished : last + 1]
         # Windows that overlap with those to be written are predicted again.
         begins = [self._first_to_repeat(row), *[0] * (len(bands) - 1)]
+        # Of the last strip nothing is read that is far below its last row.
+        below = min(grid.rows.model, grid.starts[last_row] + 2 * grid.window)
+        ends = [*[grid.rows.model] * (len(bands) - 1), below]
         plan = [
             (band, span)
-            for band, begin in zip(bands, begins, strict=True)
-            for span in cut((self._first_row(begin), grid.rows.model), SLAB)
+            for band, begin, bottom in zip(bands, begins, ends, strict=True)
+            for span in cut((self._first_row(begin), bottom), SLAB)
         ]
         feed = slabs(self._reader, plan, pool)
-        windows = [count * len(band.starts) for band in grid.bands]
-        before = sum(windows[:finished]) + row * len(bands[0].starts)
+        before, total = self._windows(done), self._windows(end)
         area = self._job.pixel_area / 1e6
-        with bar("mapping", sum(windows), "windows", before) as progress:
+        with bar("mapping", total, "windows", before) as progress:
             start, mapped = time.monotonic(), 0
 
             def tell(windows: int, pixels: int) -> None:
@@ -80,13 +87,24 @@ class Mapper:
 
             for number, begin in enumerate(begins, finished):
                 band = grid.bands[number]
-                for row in self._band(number, begin, done - number * count, feed, writer):
+                rows = done - number * count, end - number * count
+                for row in self._band(number, begin, rows, feed, writer):
                     writer.end_row(number * count + row, len(band.starts), tell)
 
+    def _windows(self, rows: int) -> int:
+        """How many windows the first rows of windows have."""
+        count = len(self._grid.starts)
+        strips, row = divmod(rows, count)
+        across = [len(strip.starts) for strip in self._grid.bands]
+        return count * sum(across[:strips]) + (row * across[strips] if row else 0)
+
     def _band(
-        self, number: int, begin: int, done: int, feed: Iterator[RowChunk], writer: Writer
+        self, number: int, begin: int, rows: Span, feed: Iterator[RowChunk], writer: Writer
     ) -> Iterator[int]:
-        """Map a band of columns from a row of windows on; yields those that are handed over."""
+        """Map a band of columns from a row of windows on; yields those that are handed over.
+
+        `rows` are those to be written: the first, and the one after the last.
+        """
         grid, starts = self._grid, self._grid.starts
         band = grid.bands[number]
         self._sink.begin(number)
@@ -94,12 +112,12 @@ class Mapper:
         self._pixels.restart(first)
         self._mask.restart(grid.rows.to_scene((0, first))[1])
         left = grid.columns.around(band.model)[0]
-        for row in range(begin, len(starts)):
+        for row in range(begin, min(rows[1], len(starts))):
             top, end = starts[row], [*starts, grid.rows.model][row + 1]
             strip = self._strip(top, band, feed)
             predictions = self._predict(strip, self._lefts(top, band), band)
             mask = partial(self._mask_in, left)
-            to = writer if row >= done else None
+            to = writer if row >= rows[0] else None
             with self._job.clock.measure("blending"):
                 self._sink.add(WindowRow(number, row, mask), predictions, to)
             if to:

@@ -16,9 +16,10 @@ import torch
 
 from cgeartheye.geo.aoi import read_aoi
 from cgeartheye.geo.pair import AnyScene, open_pair
-from cgeartheye.geo.reader import open_scene
+from cgeartheye.geo.reader import Span, open_scene
 from cgeartheye.geo.vector_writer import FORMATS
 from cgeartheye.geo.vrt import file_signature
+from cgeartheye.mapping.blocks import block_folder, join_blocks, unfinished_blocks
 from cgeartheye.mapping.job import FACTS, PREVIEW, UNFINISHED, MapJob
 from cgeartheye.mapping.layout import lay_grid, lay_object_grid
 from cgeartheye.mapping.ledger import Ledger, check_same
@@ -75,34 +76,14 @@ def map_scene(
         UserError: a scene that cannot be read or placed, options that make no sense, a folder
             that holds another map, a full disk, or predictions that are not finite.
     """
-    options = options or Options()
-    _check_fit(predictor, options)
-    names = tuple(predictor.classes)
-    if len(names) > 255:
-        raise UserError(f"the model has {len(names)} classes, but a map holds 255 at most")
-    if not colors:
-        colors = distinct_colors(len(names)) if after is None else change_colors(len(names))
     with rasterio.Env(GDAL_CACHEMAX=_CACHE):
-        scene = _open(scenes, after, options)
-        if scene.crs is None and "geojson" in options.vector_format:
-            raise UserError(
-                f"{scene.name} has no CRS, so GeoJSON, which is in longitude and latitude, cannot "
-                "hold its polygons: name it with --crs EPSG:CODE, or use --vector-format gpkg"
-            )
-        settings = _settings(predictor, scene, model, options, colors)
-        done = _finished(out, settings, resume)
+        options = options or Options()
+        scene, settings = _examine(predictor, scenes, model, options, colors, after)
+        done = finished_map(out, settings, resume)
         if done:
-            log_info(f"{out} is finished already")
             return done
         # Nothing is begun that a mistake in the options would leave behind.
-        aoi = read_aoi(options.aoi, scene) if options.aoi else None
-        if isinstance(predictor, Detector):
-            grid = lay_object_grid(predictor, scene, options)
-        else:
-            grid = lay_grid(predictor, scene, options)
-        job = MapJob(out, scene, grid, aoi, names, colors, options, settings)
-        if not grid.dense and (options.min_area is not None or options.smooth):
-            raise UserError("--min-area and --smooth are for maps of pixels: this model maps cells")
+        job = _plan(predictor, out, options, scene, settings)
         facts = _make(job, predictor)
     shutil.rmtree(job.work)
     for ending in ("tif", *FORMATS):
@@ -112,6 +93,106 @@ def map_scene(
     if verdict := judge_map(job, facts):
         warn(verdict)
     return facts
+
+
+def plan_map(
+    predictor: Predictor | Detector,
+    scenes: Sequence[Path],
+    out: Path,
+    model: Mapping[str, Any],
+    options: Options | None = None,
+    colors: Sequence[RGB] | None = None,
+    after: Sequence[Path] | None = None,
+) -> MapJob:
+    """Open a scene and lay the model's windows over it; nothing is written yet.
+
+    Args:
+        predictor: the model.
+        scenes: see `map_scene`.
+        out: a folder for the map alone.
+        model: what identifies the model, as JSON.
+        options: how.
+        colors: of the classes.
+        after: the second date.
+
+    Raises:
+        UserError: a scene that cannot be read or placed, or options that make no sense.
+    """
+    options = options or Options()
+    scene, settings = _examine(predictor, scenes, model, options, colors, after)
+    return _plan(predictor, out, options, scene, settings)
+
+
+def _examine(
+    predictor: Predictor | Detector,
+    scenes: Sequence[Path],
+    model: Mapping[str, Any],
+    options: Options,
+    colors: Sequence[RGB] | None,
+    after: Sequence[Path] | None,
+) -> tuple[AnyScene, dict[str, Any]]:
+    """Open a scene; return it and all that the bytes of its map depend on."""
+    _check_fit(predictor, options)
+    count = len(predictor.classes)
+    if count > 255:
+        raise UserError(f"the model has {count} classes, but a map holds 255 at most")
+    if not colors:
+        colors = distinct_colors(count) if after is None else change_colors(count)
+    scene = _open(scenes, after, options)
+    if scene.crs is None and "geojson" in options.vector_format:
+        raise UserError(
+            f"{scene.name} has no CRS, so GeoJSON, which is in longitude and latitude, cannot "
+            "hold its polygons: name it with --crs EPSG:CODE, or use --vector-format gpkg"
+        )
+    return scene, _settings(predictor, scene, model, options, colors)
+
+
+def _plan(
+    predictor: Predictor | Detector,
+    out: Path,
+    options: Options,
+    scene: AnyScene,
+    settings: dict[str, Any],
+) -> MapJob:
+    """Lay the model's windows over a scene."""
+    aoi = read_aoi(options.aoi, scene) if options.aoi else None
+    if isinstance(predictor, Detector):
+        grid = lay_object_grid(predictor, scene, options)
+    else:
+        grid = lay_grid(predictor, scene, options)
+    if not grid.dense and (options.min_area is not None or options.smooth):
+        raise UserError("--min-area and --smooth are for maps of pixels: this model maps cells")
+    colors = settings["colours"]
+    return MapJob(out, scene, grid, aoi, predictor.classes, colors, options, settings)
+
+
+def map_block(job: MapJob, predictor: Predictor | Detector, block: Span) -> None:
+    """Map some rows of windows, with a ledger of their own beside that of the map.
+
+    Blocks may be mapped by several processes at once, on machines that share the folder: each
+    writes other rows of the same files. A block that was interrupted is gone on with.
+
+    Args:
+        job: the map.
+        predictor: the model.
+        block: first row of windows, in the order of mapping, and the one after the last.
+
+    Raises:
+        UserError: see `map_scene`; or another process maps this block.
+    """
+    folder = block_folder(job, block)
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(folder / "ledger.sqlite", {**job.settings, "block": list(block)})
+    try:
+        thumbnail = Thumbnail(job.work, job.grid, job.scene.channels)
+        sink = _sink_of(job, predictor, thumbnail, ledger)
+        mapper = Mapper(job, predictor, sink, thumbnail)
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+            _run(job, mapper, sink, thumbnail, ledger, block)
+        thumbnail.plane.close()
+        sink.close()
+    finally:
+        ledger.close()
 
 
 def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options) -> AnyScene:
@@ -133,8 +214,11 @@ def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
         job.work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {job.work}: {error.strerror}") from error
+    for block in unfinished_blocks(job):
+        map_block(job, predictor, block)
     ledger = Ledger(job.work / "ledger.sqlite", job.settings)
     try:
+        join_blocks(job, ledger)
         thumbnail = Thumbnail(job.work, job.grid, job.scene.channels)
         sink = _sink_of(job, predictor, thumbnail, ledger)
         if ledger.finished()[0] and any(p.is_new for p in [*sink.planes, thumbnail.plane]):
@@ -161,16 +245,22 @@ def _sink_of(
 
 
 def _map(job: MapJob, mapper: Mapper, sink: Sink, thumbnail: Thumbnail, ledger: Ledger) -> None:
+    _run(job, mapper, sink, thumbnail, ledger, (0, job.rows))
+    if not ledger.finished()[1]:
+        where = " inside the area of interest" if job.aoi else ""
+        raise UserError(f"{job.scene.name} has no pixel with data{where}: there is no map")
+
+
+def _run(
+    job: MapJob, mapper: Mapper, sink: Sink, thumbnail: Thumbnail, ledger: Ledger, rows: Span
+) -> None:
     planes = [*sink.planes, thumbnail.plane]
     with (
         torch.inference_mode(),
         ThreadPoolExecutor(min(8, max(2, os.cpu_count() or 1))) as pool,
         Writer(planes, ledger, sink.take_found, job.clock) as writer,
     ):
-        mapper.run(ledger.finished()[0], pool, writer)
-    if not ledger.finished()[1]:
-        where = " inside the area of interest" if job.aoi else ""
-        raise UserError(f"{job.scene.name} has no pixel with data{where}: there is no map")
+        mapper.run(rows[0] + ledger.finished()[0], pool, writer, rows[1])
 
 
 @contextmanager
@@ -240,8 +330,13 @@ def _settings(
     }
 
 
-def _finished(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
+def finished_map(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
     """Return the content of `map.json`, if the map is there and was made with these settings.
+
+    Args:
+        out: folder of the map.
+        settings: all that the bytes of the map depend on.
+        resume: whether a map that is there may be gone on with.
 
     Raises:
         UserError: the folder holds another map, or one that is not to be gone on with.
@@ -261,6 +356,7 @@ def _finished(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str,
             ) from error
         check_same(begun, settings, out)
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
+        log_info(f"{out} is finished already")
         return facts
     if (out / UNFINISHED).exists() and not resume:
         raise UserError(

@@ -1,0 +1,61 @@
+"""Parts of an array of jobs, by the command line."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # the toys
+
+import toy_runs
+from cgeartheye.cli.main import main
+from cgeartheye.mapping import blocks as blocks_module
+from cgeartheye.scale.blocks import array_place
+from cgeartheye.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def land_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_runs.train_land(tmp_path_factory.mktemp("land"))
+
+
+def run(*words: object) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([str(word) for word in words])
+
+
+def test_the_parts_of_an_array_are_one_map(
+    land_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(blocks_module, "_FEWEST", 1)
+    scene = toy_runs.land_scene(tmp_path / "scene.tif", 300, 100)
+    run("map", land_run, scene, "--out", tmp_path / "whole")
+    parts = "map", land_run, scene, "--out", tmp_path / "map"
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    run(*parts, "--part", "array")
+    assert "blocks are left to others" in capsys.readouterr().out
+    run(*parts, "--part", "0/2")
+    assert "all blocks are finished" in capsys.readouterr().out
+    run(*parts, "--resume")
+    whole, made = (tmp_path / name / "map.tif" for name in ("whole", "map"))
+    assert made.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("text", ["2/2", "1", "a/b", "-1/2", "array", "1/"])
+def test_places_that_are_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="is no part: give K/N"):
+        array_place(text)
+
+
+def test_an_indexed_job_of_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    monkeypatch.delenv("SLURM_ARRAY_TASK_COUNT", raising=False)
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
+    monkeypatch.setenv("JOB_COMPLETIONS", "5")
+    assert array_place("array") == (0, 5)

@@ -1,0 +1,98 @@
+"""Ray: two nodes on this machine; a worker and then the driver are killed, and resumed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1]))  # the toys
+
+import toy_runs
+from cgeartheye.cli.main import main
+from cgeartheye.mapping import blocks as blocks_module
+from cgeartheye.scale.blocks import BlockMapper
+from cgeartheye.scale.cluster import map_on_cluster
+from cgeartheye.utils.errors import UserError
+
+ray = pytest.importorskip("ray", reason="pip install 'cgeartheye[ray]'")
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of two nodes of a core each."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made.address
+    made.shutdown()
+
+
+def block_mappers() -> list[int]:
+    """Return the processes of Ray's actors that map."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if line.read_bytes().startswith(b"ray::BlockMapper"):
+                found.append(int(line.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def finished_rows(out: Path) -> int:
+    """Return in how many blocks a row may be finished: those that have a ledger."""
+    return len(list(out.glob("unfinished/blocks/*/ledger.sqlite")))
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_losses_leave_the_bytes_of_one_process(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "land").mkdir()
+    land = toy_runs.train_land(tmp_path / "land")
+    scene = toy_runs.land_scene(tmp_path / "scene.tif", 1600, 500)
+    out = tmp_path / "map"
+    command = [sys.executable, "-m", "cgeartheye", "map", str(land), str(scene), "--out", str(out)]
+    command += ["--cluster", cluster, "--workers", "2", "--resume"]
+    # Small blocks, so that there are some to lose; whoever maps takes the plan that is there.
+    monkeypatch.setattr(blocks_module, "_FEWEST", 3)
+    mapper = BlockMapper(str(land), [str(scene)], str(out), {}, [], None)
+    assert len(mapper.blocks(2, resume=False)) > 5
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 240
+
+    def wait_for(count: int) -> None:
+        while finished_rows(out) < count:
+            assert driver.poll() is None, driver.stdout and driver.stdout.read()
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+
+    wait_for(1)
+    os.kill(block_mappers()[0], signal.SIGKILL)  # Ray starts another
+    wait_for(3)
+    driver.kill()
+    driver.wait()
+    assert not (out / "map.tif").exists()
+    while block_mappers():  # those of the lost driver end with it
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(SystemExit, match="0"):
+        main(["map", str(land), str(scene), "--out", str(tmp_path / "whole")])
+    assert (out / "map.tif").read_bytes() == (tmp_path / "whole" / "map.tif").read_bytes()
+    assert not (out / "unfinished").exists()
+
+
+def test_an_address_that_does_not_answer(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
+        map_on_cluster("127.0.0.1:1", 1, tmp_path, [tmp_path / "a.tif"], tmp_path / "map", {}, [])
