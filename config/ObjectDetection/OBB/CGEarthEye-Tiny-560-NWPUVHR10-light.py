@@ -35,15 +35,15 @@ config = ObjectDetection(
         workers=0,
     ),
     decoder=DetectionDecoder(kind="light"),
-    cache=FeatureCache(views=10, batch_size=16),
+    cache=FeatureCache(views=6, batch_size=16),
     training=Training(
-        epochs=44,
+        epochs=40,
         lr=5e-4,
         decoder_lr_mult=1.0,
         weight_decay=1e-2,
         clip_norm=5.0,
         warmup_epochs=1,
-        evaluate_every=44,
+        evaluate_every=40,
         precision="bf16",
     ),
 )
