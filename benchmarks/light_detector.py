@@ -109,7 +109,7 @@ def once(out: Path, name: str, measure: Callable[..., Figures], *arguments: Any)
 
 def configure(data: Path, out: Path, boxes: str, kind: str, *overrides: str) -> ObjectDetection:
     """The shipped config of a detector, on this data."""
-    name = "336-NWPUVHR10" if kind == "dino" else "448-NWPUVHR10-light"
+    name = "336-NWPUVHR10" if kind == "dino" else "560-NWPUVHR10-light"
     path = CONFIGS / FOLDERS[boxes] / f"CGEarthEye-Tiny-{name}.py"
     config = load(path, [f"data.root={data}", f"work_dir={out}", *overrides])
     assert isinstance(config, ObjectDetection)

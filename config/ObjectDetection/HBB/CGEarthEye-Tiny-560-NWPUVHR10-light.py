@@ -1,4 +1,4 @@
-"""Tiny at 448 px, frozen, with the light detector of oriented boxes on NWPU VHR-10, for a CPU."""
+"""Tiny at 560 px, frozen, with the light detector of horizontal boxes on NWPU VHR-10, for a CPU."""
 
 from cgeartheye.config import (
     Backbone,
@@ -13,8 +13,7 @@ config = ObjectDetection(
     backbone=Backbone(name="tiny", gsd=0.6),
     data=DetectionData(
         root="datasets/ObjectDetection/NWPUVHR10",
-        boxes="oriented",
-        annotations="Annotations/Oriented Bounding Boxes",
+        annotations="Annotations/{part}.json",
         classes=(
             "airplane",
             "ship",
@@ -29,13 +28,13 @@ config = ObjectDetection(
         ),
         train="trainval",
         val="test",
-        image_size=448,
-        scale=(0.7, 1.5),
+        image_size=560,
+        scale=(0.7, 1.4),
         batch_size=2,
         workers=0,
     ),
     decoder=DetectionDecoder(kind="light"),
-    cache=FeatureCache(views=8, batch_size=16),
+    cache=FeatureCache(views=6, batch_size=16),
     training=Training(
         epochs=40,
         lr=5e-4,
