@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parent))  # for failing_writes
@@ -34,20 +35,23 @@ def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
 
 
 @pytest.fixture(autouse=True)
-def quick_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_reports(request: pytest.FixtureRequest) -> Iterator[None]:
     """Leave charts out of the reports of runs: they take as long as a small training.
 
     The tests of the reports themselves and the demo draw them.
     """
-    if request.path.relative_to(Path(__file__).parent).parts[0] in WITHOUT_CHARTS:
-        for module, names in CHARTS.items():
-            for name in names:
-                monkeypatch.setattr(module, name, lambda *_, **__: "<svg></svg>")
-        monkeypatch.setattr(
-            charts,
-            "embed",
-            lambda features: (np.arange(len(features)), np.zeros((len(features), 2))),
-        )
+    # Not the fixture of a test, which would then be undone after those that look at what is left.
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.relative_to(Path(__file__).parent).parts[0] in WITHOUT_CHARTS:
+            for module, names in CHARTS.items():
+                for name in names:
+                    patch.setattr(module, name, lambda *_, **__: "<svg></svg>")
+            patch.setattr(
+                charts,
+                "embed",
+                lambda features: (np.arange(len(features)), np.zeros((len(features), 2))),
+            )
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -202,7 +202,7 @@ def test_a_run_directory_that_cannot_be_written(
         (["train", "gone.yaml"], "no config file gone.yaml"),
         (["test", "gone.yaml"], "no config file gone.yaml"),
         (["predict", "gone", "image.png", "--out", "a.csv"], "no trained model in gone"),
-        (["predict", "gone", ".", "--out", "a.txt"], ".csv, .json, .geojson"),
+        (["predict", ".", ".", "--out", "a.txt"], ".csv, .json, .geojson"),
         (["weights", "inspect", "gone.pth"], "gone.pth"),
     ],
 )

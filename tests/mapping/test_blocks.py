@@ -40,7 +40,7 @@ def test_blocks_are_the_map(
     monkeypatch.setattr(blocks_module, "_FEWEST", height)
     out = tmp_path / "blocks"
     job = plan_map(made[kind](), [scene], out, MODEL, options)
-    planned = plan_blocks(job, workers=job.rows)
+    planned = plan_blocks(job, workers=3)
     assert planned[0][0] == 0
     assert planned[-1][1] == job.rows
     assert all(a[1] == b[0] for a, b in itertools.pairwise(planned))

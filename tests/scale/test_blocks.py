@@ -10,6 +10,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the toys
 import toy_runs
 from cgeartheye.cli.main import main
 from cgeartheye.mapping import blocks as blocks_module
+from cgeartheye.scale import plan as plan_module
 from cgeartheye.scale.blocks import array_place
 from cgeartheye.utils.errors import UserError
 
@@ -59,3 +60,29 @@ def test_an_indexed_job_of_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "0")
     monkeypatch.setenv("JOB_COMPLETIONS", "5")
     assert array_place("array") == (0, 5)
+
+
+def test_a_plan_is_measured(
+    land_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan_module, "_SECONDS", 0.2)
+    scene = toy_runs.land_scene(tmp_path / "scene.tif", 400, 150)
+    made = plan_module.plan(land_run, [scene], {}, [], hours=1e-4)
+    rows, columns = (1 + -(-(side - 56) // 37) for side in (400, 150))  # a third of 56 px overlaps
+    assert made.windows == rows * columns
+    assert made.square_km == pytest.approx(400 * 150 * 0.75**2 / 1e6, rel=2e-3)
+    assert made.disk_bytes == 2 * 400 * 150
+    assert made.bound == "inference"
+    assert sum(made.shares.values()) == pytest.approx(1)
+    assert made.machines is not None
+    assert made.machines >= made.seconds / (1e-4 * 3600)
+    run("plan", land_run, scene, "--hours", 2)
+    out = capsys.readouterr().out
+    assert "bound by" in out
+    assert "machines for 2 h" in out
+    assert list(tmp_path.iterdir()) == [scene]
+    with pytest.raises(UserError, match="--hours 0 is out of range"):
+        plan_module.plan(land_run, [scene], {}, [], hours=0)

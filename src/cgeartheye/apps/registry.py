@@ -164,8 +164,8 @@ def find_run(run: Path, registry: Path | None = None) -> Path:
     if str(run) in found.ids():
         return found.path(str(run))
     raise UserError(
-        f"no run directory {run}, and no application of that name in {found.folder}"
-        f"{nearest(str(run), found.ids())}: cgeartheye apps list shows what there is"
+        f"no trained model in {run}: there is no such folder, and no application of that name in "
+        f"{found.folder}{nearest(str(run), found.ids())}"
     )
 
 

@@ -14,7 +14,7 @@ import typer
 
 from cgeartheye.cli.apps import apps_app
 from cgeartheye.cli.jlssd import jlssd_app
-from cgeartheye.cli.map import map_command
+from cgeartheye.cli.map import map_command, plan_command
 from cgeartheye.cli.options import (
     ConfigFile,
     EngineName,
@@ -166,6 +166,7 @@ def export(
 
 
 app.command("map", cls=with_old_options("map"))(map_command)
+app.command("plan")(plan_command)
 app.command("serve")(serve_command)
 app.command("worker")(worker_command)
 app.command("serve-token")(token_command)

@@ -183,3 +183,49 @@ def map_command(
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+def plan_command(
+    run: RunOrModel,
+    scenes: Annotated[
+        list[Path],
+        typer.Argument(help="Rasters, or folders of them: one mosaic.", metavar="SCENE..."),
+    ],
+    after: Annotated[
+        list[Path] | None, typer.Option(help="For a change model, the scene of the second date.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(help="How many machines like this one finish it in that time?")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Share of a window that its neighbor covers too.")
+    ] = None,
+    set_: Overrides = None,
+) -> None:
+    """Say what a map will take: hours, disk, machines; from some rows that are really mapped."""
+    from rich.table import Table
+
+    from cgeartheye.apps.registry import find_run
+    from cgeartheye.scale.plan import plan
+    from cgeartheye.utils.console import show
+
+    options = {} if overlap is None else {"overlap": overlap}
+    made = plan(find_run(run), scenes, options, set_ or [], hours, after)
+    table = Table(show_header=False)
+    shares = ", ".join(f"{stage} {share:.0%}" for stage, share in made.shares.items())
+    for name, value in (
+        ("scene", f"{made.square_km:,.3f} km2, {made.windows:,} windows"),
+        ("this machine", f"{_time(made.seconds)}: {made.square_km / made.seconds:,.4f} km2/s"),
+        ("measured", f"{made.measured_rows} rows of windows from the middle on"),
+        ("bound by", f"{made.bound} ({shares})"),
+        ("disk while it is made", f"{made.disk_bytes / 1e9:,.2f} GB, and polygons"),
+        ("memory", f"{made.memory_bytes / 1e9:,.2f} GB"),
+    ):
+        table.add_row(name, value)
+    if made.machines is not None:
+        table.add_row(f"machines for {hours:g} h", f"{made.machines} (at 90 % efficiency)")
+    show(table)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:,.0f} s" if seconds < 600 else f"{seconds / 3600:,.1f} h"

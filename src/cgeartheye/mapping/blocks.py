@@ -14,8 +14,10 @@ from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 from cgeartheye.utils.state import json_object
 
-_FEWEST, _MOST = 24, 256  # rows of a block; of each, one or two are predicted again by the next
-_EACH = 4  # blocks of a worker, so that all end at about the same time
+# Blocks become smaller, so that all workers end at about the same time however long one block takes
+# (guided self-scheduling, Polychronopoulos and Kuck 1987); of each, one row is predicted again.
+_FEWEST = 4  # rows of a block
+_SHARE = 3  # blocks that a worker would have if all were as large as the next one
 _PLAN = "plan.json"
 
 
@@ -31,10 +33,15 @@ def plan_blocks(job: MapJob, workers: int) -> list[Span]:
     """
     path = _folder(job) / _PLAN
     if not path.exists():
-        height = -(-job.rows // (workers * _EACH))
-        height = min(max(height, _FEWEST), _MOST, -(-job.rows // workers))
-        starts = range(0, job.rows, height)
-        write_json(path, {"blocks": [[top, min(top + height, job.rows)] for top in starts]})
+        blocks: list[Span] = []
+        top = 0
+        while top < job.rows:
+            # One worker alone needs none: a lost one goes on from the last finished row anyhow.
+            share = _SHARE * workers if workers > 1 else 1
+            height = min(max((job.rows - top) // share, _FEWEST), max(1, job.rows // workers))
+            blocks.append((top, min(top + height, job.rows)))
+            top += height
+        write_json(path, {"blocks": blocks})
     return _planned(job)
 
 

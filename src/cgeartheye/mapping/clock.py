@@ -36,15 +36,15 @@ class Clock:
 
     def describe(self) -> dict[str, object]:
         """Return the seconds since the start, and the share of each stage in the threads' work."""
-        total = sum(self._seconds.values())
         return {
             "seconds": round(time.monotonic() - self._start, 3),
-            "shares": {
-                stage: round(spent / total, 4) if total else 0.0
-                for stage, spent in self._seconds.items()
-            },
+            "shares": {stage: round(share, 4) for stage, share in self.shares().items()},
         }
 
+    def shares(self) -> dict[str, float]:
+        """Return the share of each stage in the threads' work, 0..1."""
+        total = sum(self._seconds.values())
+        return {stage: spent / total if total else 0.0 for stage, spent in self._seconds.items()}
+
     def __str__(self) -> str:
-        total = sum(self._seconds.values()) or 1.0
-        return ", ".join(f"{stage} {spent / total:.0%}" for stage, spent in self._seconds.items())
+        return ", ".join(f"{stage} {share:.0%}" for stage, share in self.shares().items())

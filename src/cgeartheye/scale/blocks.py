@@ -51,7 +51,7 @@ class BlockMapper:
         second = None if after is None else [Path(path) for path in after]
         mapped = prepare(model, options, second)
         first = [Path(path) for path in scenes]
-        self._predictor = mapped.predictor
+        self.predictor = mapped.predictor
         self.job = plan_map(
             mapped.predictor,
             first,
@@ -72,7 +72,7 @@ class BlockMapper:
             UserError: it names the block.
         """
         try:
-            map_block(self.job, self._predictor, (block[0], block[1]))
+            map_block(self.job, self.predictor, (block[0], block[1]))
         except UserError as error:
             raise UserError(f"rows of windows {block[0]}-{block[1] - 1}: {error}") from error
         return block
