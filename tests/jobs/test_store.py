@@ -122,7 +122,10 @@ def test_the_same_key_is_the_same_job(open_store: Open) -> None:
 
 def test_finding_and_counting(open_store: Open) -> None:
     store = open_store()
-    ids = [store.submit("roads", {}, owner).id for owner in ("ann", "bob", "ann")]
+    ids = []
+    for owner in ("ann", "bob", "ann"):
+        ids.append(store.submit("roads", {}, owner).id)
+        time.sleep(0.005)  # SQLite's clock has milliseconds
     store.claim("w", LONG)
     assert [job.id for job in store.find("ann")] == [ids[2], ids[0]]
     assert [job.id for job in store.find(statuses=("running",))] == [ids[0]]

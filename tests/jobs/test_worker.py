@@ -96,7 +96,7 @@ def test_killed_workers_leave_the_bytes_of_one(
     (runner,) = runners_of(first.pid)
     first.kill()
     first.wait()
-    wait_until(lambda: is_gone(runner), 10)
+    wait_until(lambda: is_gone(runner))
     assert 0 < state().done < state().total
     # The process with the model dies: the worker starts another and goes on.
     second = start()
@@ -122,6 +122,6 @@ def test_killed_workers_leave_the_bytes_of_one(
     other = store.submit("land", request, "ann")
     wait_until(lambda: (store.get(other.id) or job).done > 0)
     store.cancel(other.id)
-    wait_until(lambda: (store.get(other.id) or job).status == "dismissed", 10)
-    wait_until(lambda: not (tmp_path / "jobs" / other.id).exists(), 10)
+    wait_until(lambda: (store.get(other.id) or job).status == "dismissed")
+    wait_until(lambda: not (tmp_path / "jobs" / other.id).exists())
     store.close()

@@ -21,7 +21,18 @@ import torch
 from pyarrow import parquet
 from rasterio.errors import RasterioError
 from toy_detector import ToyDetector, draw, scatter
-from toy_map import NORTH_UP, UTM, Toy, ToyCells, ToyChange, picture, read, run_toy, write_scene
+from toy_map import (
+    NORTH_UP,
+    UTM,
+    Toy,
+    ToyCells,
+    ToyChange,
+    content,
+    picture,
+    read,
+    run_toy,
+    write_scene,
+)
 
 from cgeartheye.geo.vector_writer import FORMATS, write_vectors
 from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, write_geotiff
@@ -121,7 +132,7 @@ def objects(folder: Path, out: Path, resume: bool) -> Any:
 
 def contents(out: Path) -> dict[str, bytes]:
     assert not (out / "unfinished").exists()
-    return {path.name: path.read_bytes() for path in out.iterdir()}
+    return {path.name: content(path) for path in out.iterdir()}
 
 
 @pytest.mark.parametrize("run", [pixels, cells, change, objects])
