@@ -423,7 +423,7 @@ def test_killed_the_map_of_change_has_the_same_bytes(tmp_path: Path) -> None:
     assert not (tmp_path / "killed/map.tif").exists()
     processes.run(command)
     for name in NAMES:
-        pair = [(tmp_path / out / name).read_bytes() for out in ("killed", "whole")]
+        pair = [content(tmp_path / out / name) for out in ("killed", "whole")]
         assert pair[0] == pair[1], name
     assert json.loads((tmp_path / "whole/map.json").read_text())["settings"]["shift"] != [0, 0]
 

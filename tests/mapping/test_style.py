@@ -60,7 +60,7 @@ def legends(*paths: Path) -> Any:
 
 
 def color(entry: dict[str, Any]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*entry["colour"])
+    return "#{:02x}{:02x}{:02x}".format(*entry["color"])
 
 
 def test_qgis_lists_the_classes_and_no_others(tmp_path: Path) -> None:
