@@ -385,6 +385,26 @@ def test_turned_boxes_of_cvat_are_turned(tmp_path):
     assert one.corners.max(axis=(0, 1)) == pytest.approx([15, 17])
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["one export", "an export a part"])
+def test_label_studio_with_parts(tmp_path, together):
+    label_studio_json(tmp_path)
+    (whole,) = tmp_path.glob("project-*.json")
+    tasks = json.loads(whole.read_text())
+    for part, names in (("train", TRAIN), ("val", VAL)):
+        (tmp_path / "images" / part).mkdir()
+        of_part = [task for task in tasks if task["file_upload"][-5] in names]
+        if not together:
+            write(tmp_path / f"annotations/{part}.json", json.dumps(of_part))
+        for path in [path for path in tmp_path.glob("images/*.png") if path.stem[-1] in names]:
+            path.rename(path.parent / part / path.name)
+    if not together:
+        whole.unlink()
+    found = survey(tmp_path)
+    assert {part: {stem[-1] for stem in stems(found, part)} for part in found.parts} == {
+        "train": set(TRAIN), "val": set(VAL),
+    }  # fmt: skip
+
+
 def test_of_several_exports_one_has_to_be_named(tmp_path):
     label_studio_json(tmp_path)
     (first,) = tmp_path.glob("project-*.json")

@@ -180,20 +180,20 @@ def _outline(region: dict[str, Any]) -> np.ndarray | None:
     """
     try:
         value = region["value"]
-        percent = np.array([region["original_width"], region["original_height"]], np.float64) / 100
-        if region.get("image_rotation") or not (percent > 0).all():
+        wide, high = (float(region[f"original_{side}"]) / 100 for side in ("width", "height"))
+        if region.get("image_rotation") or not (wide > 0 and high > 0):
             return None
         if "points" in value:
             points = np.array(value["points"], np.float64)
             fits = points.ndim == 2 and points.shape[1] == 2 and len(points) >= 3
-            return points * percent if fits else None
+            return points * (wide, high) if fits else None
         x, y, width, height = (float(value[name]) for name in ("x", "y", "width", "height"))
         turn = math.radians(value.get("rotation") or 0)
+        cos, sin = math.cos(turn), math.sin(turn)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    if width < 0 or height < 0 or not math.isfinite(turn):
+    if width < 0 or height < 0:
         return None
-    along = width * percent[0] * np.array([math.cos(turn), math.sin(turn)])
-    down = height * percent[1] * np.array([-math.sin(turn), math.cos(turn)])
-    first = np.array([x, y]) * percent
-    return np.stack([first, first + along, first + along + down, first + down])
+    x, y, width, height = x * wide, y * high, width * wide, height * high
+    (ax, ay), (dx, dy) = (width * cos, width * sin), (-height * sin, height * cos)
+    return np.array([(x, y), (x + ax, y + ay), (x + ax + dx, y + ay + dy), (x + dx, y + dy)])
