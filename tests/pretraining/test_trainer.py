@@ -21,7 +21,7 @@ from cgeartheye.models.backbone import SIZES, VisionTransformer, inspect
 from cgeartheye.models.backbone.vit import PATCH
 from cgeartheye.pretraining.model import SSLNetwork
 from cgeartheye.pretraining.monitor import PATIENCE, collapse
-from cgeartheye.pretraining.trainer import continue_from
+from cgeartheye.pretraining.trainer import Position, continue_from
 from cgeartheye.training import checkpoint
 from cgeartheye.training.run_dir import Run, read_history
 from cgeartheye.utils.errors import UserError
@@ -120,6 +120,41 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000000002"]
     resumed = pretrain_toy(config, last_checkpoint(tmp_path))
     assert resumed.position.step == 6
+
+
+DAMAGED = {
+    "empty": "",
+    "cut off": '{"store": "',
+    "no JSON": "PK\x03\x04",
+    "a list": "[1, 2]",
+    "nested": '{"store": ' + "[" * 50_000,
+    "a number of thousands of digits": '{"step": ' + "9" * 5_000 + "}",
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=list(DAMAGED))
+def test_a_damaged_position_is_named_with_the_way_on(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "checkpoints/step-000000004"
+    path.mkdir(parents=True)
+    (path / checkpoint.POSITION).write_text(text)
+    with pytest.raises(UserError, match=r"is damaged.*delete .*--resume") as caught:
+        checkpoint.read_position(path, Position)
+    assert str(path / checkpoint.POSITION) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_training_goes_on_as_the_message_about_a_damaged_position_says(tmp_path: Path) -> None:
+    config = toy_config(tmp_path / "run")
+    pretrain_toy(config)
+    whole = without_speed(tmp_path / "run")
+    last = last_checkpoint(tmp_path / "run")
+    (last / checkpoint.POSITION).write_text(DAMAGED["nested"])
+    with pytest.raises(UserError, match=f"delete {last}, then go on"):
+        pretrain_toy(config, last)
+    shutil.rmtree(last)
+    before = last_checkpoint(tmp_path / "run")
+    assert pretrain_toy(config, before).position.step == 6
+    assert without_speed(tmp_path / "run") == whole
 
 
 class Malicious:

@@ -12,6 +12,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
+from rasterio.warp import transform_geom
 
 from cgeartheye.synthetic import (
     DATES,
@@ -382,7 +383,11 @@ def test_objects_on_disk_are_on_the_map_where_the_masks_show_them(
     world: World, folder: Path
 ) -> None:
     for date in DATES:
-        features = json.loads((folder / f"objects_{date}.geojson").read_text())["features"]
+        content = json.loads((folder / f"objects_{date}.geojson").read_text())
+        assert set(content) == {"type", "features"}  # RFC 7946 knows WGS 84 only
+        features = content["features"]
+        rings = [shapely.LinearRing(f["geometry"]["coordinates"][0]) for f in features]
+        assert all(ring.is_ccw for ring in rings)
         objects = world.boxes(date)
         assert [f["properties"]["class"] for f in features] == [OBJECTS[n] for n in objects.labels]
         corners = np.array([feature["properties"]["corners"] for feature in features])
@@ -390,9 +395,13 @@ def test_objects_on_disk_are_on_the_map_where_the_masks_show_them(
         assert np.allclose(corners, objects.corners, rtol=0, atol=1e-3)
         assert np.allclose(horizontal, objects.horizontal, rtol=0, atol=1e-3)
         with rasterio.open(folder / f"land_cover_{date}.tif") as file:
-            buildings = [f["geometry"] for f in features if f["properties"]["class"] == "building"]
+            buildings = [
+                transform_geom("OGC:CRS84", file.crs, f["geometry"])
+                for f in features
+                if f["properties"]["class"] == "building"
+            ]
             burnt_in = rasterize(buildings, file.shape, transform=file.transform).astype(bool)
-            # Coordinates are rounded to a millimetre.
+            # Coordinates are rounded to a millimeter.
             assert (file.read(1)[burnt_in] == BUILDING).mean() > 0.999
 
 

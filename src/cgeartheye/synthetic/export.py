@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from pyproj import Transformer
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
@@ -59,10 +60,10 @@ def write_world(world: World, folder: Path) -> None:
       labelled", which no pixel is.
     - `scenes.tif`: indices into `SCENES`, likewise.
     - `change.tif`: 1 where a building stands at one date only.
-    - `objects_<date>.geojson`: the oriented boxes in map coordinates, with the class and, in
-      pixels, the corners and the horizontal box.
+    - `objects_<date>.geojson`: the oriented boxes in longitude and latitude, as GeoJSON has it,
+      with the class and, in pixels, the corners and the horizontal box.
 
-    All are in UTM (`EPSG`), 0.75 m a pixel. The tag `CLASSES` of a mask names its values.
+    All others are in UTM (`EPSG`), 0.75 m a pixel. The tag `CLASSES` of a mask names its values.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -125,10 +126,13 @@ def _write(
 
 
 def _geojson(objects: Objects) -> str:
-    """The boxes of one date as a feature collection."""
-    ring = objects.corners[:, [0, 1, 2, 3, 0]]
+    """The boxes of one date as a feature collection (RFC 7946)."""
+    # Clockwise in the image; outer rings run the other way.
+    ring = objects.corners[:, [0, 3, 2, 1, 0]]
     on_map = ring * (GSD, -GSD) + (TRANSFORM.c, TRANSFORM.f)
-    rings = on_map.round(3).tolist()
+    to_degrees = Transformer.from_crs(EPSG, "OGC:CRS84", always_xy=True)
+    degrees = np.stack(to_degrees.transform(on_map[..., 0], on_map[..., 1]), axis=-1)
+    rings = degrees.round(8).tolist()  # to a millimeter
     corners, horizontal = objects.corners.round(3).tolist(), objects.horizontal.round(3).tolist()
     features = [
         {
@@ -142,5 +146,4 @@ def _geojson(objects: Objects) -> str:
         }
         for n, label in enumerate(objects.labels)
     ]
-    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{EPSG}"}}
-    return json.dumps({"type": "FeatureCollection", "crs": crs, "features": features})
+    return json.dumps({"type": "FeatureCollection", "features": features})

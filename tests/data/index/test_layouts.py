@@ -265,6 +265,25 @@ def label_studio_yolo(root: Path) -> None:
     write(root / "notes.json", '{"categories": []}')
 
 
+def label_studio_json(root: Path) -> None:
+    """Two images as they were before they were uploaded, one as an export of YOLO gives it."""
+    tasks = []
+    x0, y0, x1, y1 = BOX
+    size = {"original_width": SIZE[0], "original_height": SIZE[1], "image_rotation": 0}
+    sides = {"x": x0 / SIZE[0] * 100, "y": y0 / SIZE[1] * 100, "rotation": 0,
+             "width": (x1 - x0) / SIZE[0] * 100, "height": (y1 - y0) / SIZE[1] * 100}  # fmt: skip
+    for number, stem in enumerate((*TRAIN, *VAL), start=7):
+        name = f"0a1b2c3d-{stem}.png"
+        image(root / f"images/{name if stem == 'a' else f'{stem}.png'}")
+        region = {"id": "r", "type": "rectanglelabels", "from_name": "label", "to_name": "image",
+                  **size, "value": {**sides, "rectanglelabels": ["ship"]}}  # fmt: skip
+        skipped = {"was_cancelled": True, "result": []}
+        done = {"was_cancelled": False, "created_at": "2026-01-02", "result": [region]}
+        tasks.append({"id": number, "file_upload": name, "annotations": [skipped, done],
+                      "data": {"image": f"/data/upload/1/{name}"}})  # fmt: skip
+    write(root / "project-1-at-2026-01-02-03-04-0123abcd.json", json.dumps(tasks))
+
+
 def cvat_coco_whole(root: Path) -> None:
     for stem in (*TRAIN, *VAL):
         image(root / f"images/default/{stem}.png")
@@ -313,8 +332,8 @@ def xview(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "layout",
-    [label_studio_coco, label_studio_yolo, cvat_coco_whole, cvat_yolo, labelme, labelme2coco,
-     only_train, voc_without_lists, xview],
+    [label_studio_coco, label_studio_json, label_studio_yolo, cvat_coco_whole, cvat_yolo, labelme,
+     labelme2coco, only_train, voc_without_lists, xview],
     ids=lambda layout: layout.__name__,
 )  # fmt: skip
 def test_exports_without_parts_are_split(tmp_path, layout):
@@ -364,6 +383,37 @@ def test_turned_boxes_of_cvat_are_turned(tmp_path):
     # A quarter turn around (12, 9) of 16 x 6.
     assert one.corners.min(axis=(0, 1)) == pytest.approx([9, 1])
     assert one.corners.max(axis=(0, 1)) == pytest.approx([15, 17])
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one export", "an export a part"])
+def test_label_studio_with_parts(tmp_path, together):
+    label_studio_json(tmp_path)
+    (whole,) = tmp_path.glob("project-*.json")
+    tasks = json.loads(whole.read_text())
+    for part, names in (("train", TRAIN), ("val", VAL)):
+        (tmp_path / "images" / part).mkdir()
+        of_part = [task for task in tasks if task["file_upload"][-5] in names]
+        if not together:
+            write(tmp_path / f"annotations/{part}.json", json.dumps(of_part))
+        for path in [path for path in tmp_path.glob("images/*.png") if path.stem[-1] in names]:
+            path.rename(path.parent / part / path.name)
+    if not together:
+        whole.unlink()
+    found = survey(tmp_path)
+    assert {part: {stem[-1] for stem in stems(found, part)} for part in found.parts} == {
+        "train": set(TRAIN), "val": set(VAL),
+    }  # fmt: skip
+
+
+def test_of_several_exports_one_has_to_be_named(tmp_path):
+    label_studio_json(tmp_path)
+    (first,) = tmp_path.glob("project-*.json")
+    second = shutil.copy(first, tmp_path / "project-1-at-2026-02-02-03-04-0123abcd.json")
+    (problem, *_) = survey_boxes(DetectionData(root=tmp_path)).problems
+    assert problem.sentence.endswith(
+        f"has several exports ({first.name}, {second.name}): name one in data.annotations"
+    )
+    survey(tmp_path, annotations=second.name)
 
 
 # What is chosen is stated, and what is not found is described

@@ -159,7 +159,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
         ):
             wrong = "an id is neither a number nor a text"
         elif not all(
-            _is_text(one[field])
+            is_text(one[field])
             for name, field in (("images", "file_name"), ("categories", "name"))
             for one in content[name]
         ):
@@ -173,7 +173,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     return checked
 
 
-def _is_text(name: Any) -> bool:
+def is_text(name: Any) -> bool:
     """Whether a name can be written: half of a letter outside of Unicode's first plane cannot."""
     try:
         str(name).encode()

@@ -13,6 +13,7 @@ from cgeartheye.data.formats.geojson_boxes import (
     read_map_geojson,
     read_pixel_geojson,
 )
+from cgeartheye.data.formats.label_studio import is_label_studio, read_label_studio
 from cgeartheye.data.formats.labelme import read_labelme
 from cgeartheye.data.formats.voc_dota_yolo import (
     Faults,
@@ -23,7 +24,7 @@ from cgeartheye.data.formats.voc_dota_yolo import (
     read_names,
     read_yolo,
 )
-from cgeartheye.data.image_io import read_header
+from cgeartheye.data.image_io import images_below, read_header
 from cgeartheye.data.index.layouts import annotation_files
 from cgeartheye.data.index.scene import Problem
 from cgeartheye.data.index.segmentation import starred
@@ -73,6 +74,12 @@ class Reading:
     coco: dict[Path, CocoFile] = field(default_factory=dict)
 
     @cached_property
+    def stems(self) -> frozenset[str]:
+        """The stems of the images of all parts."""
+        folders = starred(self.root, self.images.replace("{part}", "*"))
+        return frozenset(path.stem for _, folder in folders for path in images_below(folder))
+
+    @cached_property
     def indexed(self) -> tuple[str, ...]:
         """The classes of YOLO's indices: named at the root, or where the labels are."""
         labels = starred(self.root, self.annotations.replace("{part}", self.data.train))
@@ -97,22 +104,32 @@ def read_annotations(
     index = by_endings(images)
     pattern = reading.annotations.replace("{part}", part)
     if pattern.lower().endswith((".json", ".geojson")):
-        return _from_coco(reading, reading.root / pattern, images, index)
+        files = [path for _, path in starred(reading.root, pattern)]
+        if len(files) > 1:
+            found = ", ".join(path.name for path in files)
+            reading.problems.append(
+                Problem(
+                    f"{reading.root} has several exports ({found}): name one in data.annotations"
+                )
+            )
+            return {}
+        return _from_coco(reading, (files or [reading.root / pattern])[0], images, index)
     return _from_folder(reading, pattern, images, index, setting)
 
 
 def _from_coco(
     reading: Reading, path: Path, images: dict[str, str], index: dict[str, list[str]]
 ) -> dict[str, AnnotatedImage]:
-    """Read the images that a COCO file names."""
+    """Read the images that a file of all of them names."""
     if path not in reading.coco:
-        file = CocoFile({}, {}, {})
+        file, oriented = CocoFile({}, {}, {}), reading.data.boxes == "oriented"
         try:
-            file = (
-                read_pixel_geojson(path, reading.faults)
-                if path.suffix.lower() == ".geojson"
-                else read_coco(path, reading.data.boxes == "oriented", reading.faults)
-            )
+            if path.suffix.lower() == ".geojson":
+                file = read_pixel_geojson(path, reading.faults)
+            elif is_label_studio(path):
+                file = read_label_studio(path, reading.stems, oriented, reading.faults)
+            else:
+                file = read_coco(path, oriented, reading.faults)
         except UserError as error:
             reading.problems.append(Problem(str(error)))
         reading.coco[path] = file

@@ -14,7 +14,6 @@ from cgeartheye.data.formats.voc_dota_yolo import (
     gather,
     spellings,
 )
-from cgeartheye.data.image_io import images_below
 from cgeartheye.data.index.box_annotations import AnnotatedImage, Reading, read_annotations
 from cgeartheye.data.index.catalog import BOXED, find_root
 from cgeartheye.data.index.layouts import find_layout
@@ -173,14 +172,9 @@ def _find_orphans(reading: Reading) -> None:
     if not alone:
         return
     everywhere = reading.images.replace("{part}", "*")
-    stems = {
-        path.stem
-        for _, folder in starred(reading.root, everywhere)
-        for path in images_below(folder)
-    }
     for place in alone:
         name = place.rpartition(": the image '")[2].rstrip("'").replace("\\", "/")
-        if Path(name).stem not in stems:
+        if Path(name).stem not in reading.stems:
             reading.faults.add(
                 place,
                 f"has no image in {reading.root / everywhere}: restore the image, or take its "

@@ -102,7 +102,8 @@ _ANNOTATIONS = (
     "annotations/instances_default.json",  # CVAT
     "annotations/instances.json",
     "annotations.json",
-    "result.json",  # Label Studio
+    "result.json",  # Label Studio's COCO
+    "project-*-at-*.json",  # Label Studio's own
     "_annotations.coco.json",
     "xView_train.geojson",
 )  # fmt: skip
