@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,13 +27,18 @@ TRAINING = (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def shallow() -> Iterator[None]:
+@contextmanager
+def shallow_backbone() -> Iterator[None]:
     """Give the tiny backbone four layers: the time of an export is that of its operators."""
-    whole = SIZES["tiny"]
-    SIZES["tiny"] = replace(whole, depth=4)
-    yield
-    SIZES["tiny"] = whole
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "tiny", replace(SIZES["tiny"], depth=4))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def shallow() -> Iterator[None]:
+    with shallow_backbone():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +87,7 @@ decoder: {{channels: 64, queries: 40, encoder_layers: 1, decoder_layers: 2, head
     for name, text in configs.items():
         path = root / f"{name}.yaml"
         path.write_text(f"{text}\n{BACKBONE}\n{TRAINING}\nwork_dir: {root / name}\n")
-        with muted():
+        with muted(), shallow_backbone():
             tasks.train(load(path))
         found[name] = root / name
     return found

@@ -67,7 +67,9 @@ def test_losses_leave_the_bytes_of_one_process(
     mapper = BlockMapper(str(land), [str(scene)], str(out), {}, [], None)
     assert len(mapper.blocks(2, resume=False)) > 5
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    driver = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     limit = time.monotonic() + 240
 
     def wait_for(count: int) -> None:

@@ -27,7 +27,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Without a sandbox as containers run as root; the page is ours.
 SOFTWARE_GL = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-PATIENCE = 60_000  # ms that a step may take on a busy machine
+PATIENCE = 180_000  # milliseconds; a busy machine takes its time
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 

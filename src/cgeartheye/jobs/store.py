@@ -335,7 +335,7 @@ _MINE = "id = ? AND attempt = ? AND status = 'running'"
 
 
 class _Database:
-    """What differs between databases: connecting, the clock, and locking a row to claim it."""
+    """Differences between databases: connecting, the clock, and locking a row to claim it."""
 
     now: str
     skip_locked: str

@@ -92,7 +92,7 @@ class Mapper:
                     writer.end_row(number * count + row, len(band.starts), tell)
 
     def _windows(self, rows: int) -> int:
-        """How many windows the first rows of windows have."""
+        """Return the number of windows in the first rows of windows."""
         count = len(self._grid.starts)
         strips, row = divmod(rows, count)
         across = [len(strip.starts) for strip in self._grid.bands]

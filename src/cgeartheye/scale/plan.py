@@ -1,4 +1,4 @@
-"""What the map of a scene will take, from a few rows of windows that are really mapped."""
+"""Plan of a map: what it will take, from a few rows of windows that are really mapped."""
 
 import math
 import resource
@@ -21,7 +21,7 @@ _BOUNDS = {"reading": "reading", "resampling": "reading", "writing": "writing"}
 
 @dataclass(frozen=True)
 class MapPlan:
-    """What a map will take.
+    """Cost of a map.
 
     Attributes:
         square_km: of the scene.
