@@ -194,7 +194,8 @@ def job_stac(job: str, request: Request) -> dict[str, Any]:
     return stac_item(state.settings, found, _base(request))
 
 
-@router.api_route("/jobs/{job}/results/{name}", methods=["GET", "HEAD"], tags=["results"])
+@router.get("/jobs/{job}/results/{name}", tags=["results"])
+@router.head("/jobs/{job}/results/{name}", include_in_schema=False)
 def job_file(job: str, name: str, request: Request) -> FileResponse:
     """Return a file of the results; ranges of it too, as GDAL's /vsicurl/ asks for them.
 
