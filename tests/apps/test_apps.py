@@ -263,3 +263,24 @@ def test_ids() -> None:
     assert id_of("Roads, 0.2 m") == "roads-0-2-m"
     assert id_of("--A  b_") == "a-b"
     assert len(id_of("x" * 200)) == 63
+
+
+def test_the_models_of_the_demo_are_examples(land_run: Path, tmp_path: Path) -> None:
+    from cgeartheye.demo import run as world
+
+    demo = tmp_path / "demo"
+    demo.mkdir()
+    (demo / "report.html").write_text("done before")
+    for name in (world.CLASSIFIER, world.SEGMENTER, world.DETECTOR, world.FINDER):
+        shutil.copytree(land_run, demo / name)
+    registry = tmp_path / "apps"
+    with pytest.raises(SystemExit, match="0"):
+        main(["apps", "examples", "--demo", str(demo), "--registry", str(registry)])
+    cards = Registry(registry).cards()
+    assert [card.id for card in cards] == [
+        "drawn-change",
+        "drawn-land-cover",
+        "drawn-objects",
+        "drawn-scenes",
+    ]
+    assert all("of no use on real images" in card.description for card in cards)

@@ -42,6 +42,32 @@ def apps_publish(
     log_info(f"published {card.id} (version {card.version}) in {registry or default_registry()}")
 
 
+@apps_app.command("examples")
+def apps_examples(
+    demo: Annotated[
+        Path, typer.Option(help="Folder of the demo, which is run if it is not there.")
+    ] = Path("demo"),
+    registry: Registry = None,
+    replace: Replace = False,
+) -> None:
+    """Publish the models of the demo, which know a drawn world: to try the server with."""
+    from cgeartheye.apps.publish import publish
+    from cgeartheye.demo import run as world
+    from cgeartheye.utils.console import log_info
+
+    if not (demo / "report.html").exists():
+        world.demo(demo)
+    for run, name, finds in (
+        (world.CLASSIFIER, "Drawn scenes", "The kind of land of a chip of 72 m."),
+        (world.SEGMENTER, "Drawn land cover", "The land cover of every pixel."),
+        (world.DETECTOR, "Drawn change", "What was built or cleared between two dates."),
+        (world.FINDER, "Drawn objects", "Ships, aeroplanes and tanks with their headings."),
+    ):
+        text = f"{finds} Learned from a world that is drawn by code: of no use on real images."
+        card = publish(demo / run, name, text, "MIT", None, registry, (), replace)
+        log_info(f"published {card.id} (version {card.version})")
+
+
 @apps_app.command("list")
 def apps_list(registry: Registry = None) -> None:
     """List the applications."""
