@@ -19,17 +19,16 @@ from PIL import Image
 
 import cgeartheye as cge
 
-sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "commands")]  # the toys
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path += [str(Path(__file__).parents[1] / "commands")]  # the toys
 
-from toy_change import draw_pair
 from toy_land import draw
-from toy_scene import write_scene
-from toy_things import CLASSES as THINGS
-from toy_things import write_things
+
+import toy_runs
+from toy_runs import write_scene
 
 CLASSES = ("brick", "field", "water", "wood")
 COLORS = ((150, 110, 90), (125, 130, 90), (90, 105, 140), (85, 118, 85))
-TRAINING = {"epochs": 1, "log_every": 1, "device": "cpu", "lr": 1e-2}
 
 
 def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
@@ -68,84 +67,22 @@ def fresh_workspace(workspace: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(workspace, tmp_path / "workspace"))
 
 
-def _train(fields: dict[str, Any], root: Path) -> Path:
-    shared = {"training": TRAINING, "cache": {"views": 1}, "work_dir": root / "run"}
-    return cge.train({**shared, **fields}, progress=False).path
-
-
 @pytest.fixture(scope="session")
 def land_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained segmenter of three kinds of land."""
-    root = tmp_path_factory.mktemp("land")
-    for part, count in (("train", 4), ("val", 2)):
-        for kind in ("Img", "Label"):
-            (root / part / kind).mkdir(parents=True)
-        for seed in range(count):
-            for kind, picture in zip(("Img", "Label"), draw(seed, 56, 70), strict=True):
-                Image.fromarray(picture).save(root / part / kind / f"{seed}.png")
-    data = {"root": root, "classes": ["wood", "field", "water"], "image_size": 56, "workers": 0}
-    return _train(
-        {
-            "task": "semantic_segmentation",
-            "backbone": {"name": "tiny", "weights": "random"},
-            "data": data,
-            "decoder": {"kind": "light", "channels": 32},
-        },
-        root,
-    )
+    return toy_runs.train_land(tmp_path_factory.mktemp("land"))
 
 
 @pytest.fixture(scope="session")
 def change_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained detector of change; its data lie beside it, `val/Image1` and so on."""
-    root = tmp_path_factory.mktemp("pairs")
-    for part, count in (("train", 4), ("val", 2)):
-        for seed in range(count):
-            before, after, mask = draw_pair(seed, 60, 64)
-            pictures = {"Image1": before, "Image2": after, "Label": mask.astype(np.uint8) * 255}
-            for kind, picture in pictures.items():
-                (root / part / kind).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture).save(root / part / kind / f"{seed}.png")
-    return _train(
-        {
-            "task": "change_detection",
-            "backbone": {"name": "tiny", "weights": "random", "layer_scale": 0.5},
-            "data": {"root": root, "image_size": 56, "workers": 0},
-            "decoder": {"kind": "light", "channels": 32},
-        },
-        root,
-    )
+    return toy_runs.train_change(tmp_path_factory.mktemp("pairs"))
 
 
 @pytest.fixture(scope="session")
 def things_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained detector of oriented objects; its data lie beside it, `images/val` and so on."""
-    root = tmp_path_factory.mktemp("things")
-    write_things(root, "train", {f"t{n}": (n, 112, 112) for n in range(4)})
-    write_things(root, "val", {"v0": (100, 112, 112), "v1": (101, 80, 112)})
-    return _train(
-        {
-            "task": "object_detection",
-            "backbone": {"name": "tiny", "weights": "random", "layer_scale": 0.5},
-            "data": {
-                "root": root,
-                "boxes": "oriented",
-                "annotations": "Annotations/Oriented Bounding Boxes",
-                "classes": THINGS,
-                "image_size": 112,
-                "workers": 0,
-            },
-            "decoder": {
-                "channels": 32,
-                "queries": 20,
-                "encoder_layers": 1,
-                "decoder_layers": 1,
-                "heads": 4,
-                "ffn_dim": 64,
-            },
-        },
-        root,
-    )
+    return toy_runs.train_things(tmp_path_factory.mktemp("things"))
 
 
 def _global_state() -> dict[str, Any]:

@@ -8,10 +8,10 @@ import pytest
 import rasterio
 from toy_command import command
 from toy_land import draw
-from toy_scene import write_scene
 from toy_things import draw_things
 
 import cgeartheye as cge
+from toy_runs import write_scene
 
 
 def test_a_map_of_pixels_is_that_of_the_command(land_run: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 from tests import processes
 
 from cgeartheye.commands import tasks
+from cgeartheye.commands.check import check
 from cgeartheye.config import ChangeDetection, load
 from cgeartheye.data import load_change_parts
 from cgeartheye.inference.sliding_window import slide
@@ -209,4 +210,4 @@ def test_dates_without_a_partner(change_config: Path, pairs: Path, tmp_path: Pat
     torch.save({"head.fc.bias": torch.zeros(3)}, published)
     with pytest.raises(UserError, match="holds no BAN"):
         tasks.test(read(change_config), published)
-    assert tasks.check(read(change_config))
+    assert check(read(change_config))

@@ -17,6 +17,7 @@ from toy_things import CLASSES, draw_things
 
 from cgeartheye.boxes import Detections, from_horizontal, oriented_of, overlap
 from cgeartheye.commands import tasks
+from cgeartheye.commands.check import check
 from cgeartheye.config import ObjectDetection, load
 from cgeartheye.data import load_detection_parts
 from cgeartheye.models.backbone import build
@@ -434,7 +435,7 @@ def test_other_mistakes(things_config: Path, things: Path, tmp_path: Path) -> No
     torch.save({"bbox_head.fc.bias": torch.zeros(3)}, published)
     with pytest.raises(UserError, match="holds no DINO"):
         tasks.test(read(things_config), published)
-    assert tasks.check(read(things_config))
+    assert check(read(things_config))
     assert Image.open(things / "images" / "val" / "v0.png").size == (112, 112)
 
 

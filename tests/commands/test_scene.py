@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from tests import processes
 
 from cgeartheye.commands import tasks
+from cgeartheye.commands.check import check
 from cgeartheye.commands.probe import probe
 from cgeartheye.config import Backbone, Normalization, SceneData, load
 from cgeartheye.data import SceneParts, load_parts
@@ -398,7 +399,7 @@ def test_a_timm_backbone_stands_in(config_file: Path, tmp_path: Path, tuning: st
 )
 def test_check_refuses_what_a_training_would(config_file: Path, override: str, words: str) -> None:
     config = load(config_file, [override])
-    assert not tasks.check(config)
+    assert not check(config)
     assert config.work_dir is not None
     found = json.loads((config.work_dir / "check" / "check.json").read_text())["findings"]
     errors = [finding["sentence"] for finding in found if finding["severity"] == "error"]
@@ -408,7 +409,7 @@ def test_check_refuses_what_a_training_would(config_file: Path, override: str, w
 
 def test_check_takes_a_step_and_leaves_no_run(config_file: Path) -> None:
     config = load(config_file)
-    assert tasks.check(config)
+    assert check(config)
     assert config.work_dir is not None
     assert [path.name for path in config.work_dir.iterdir()] == ["check"]
     found = json.loads((config.work_dir / "check" / "check.json").read_text())["findings"]

@@ -16,6 +16,7 @@ from tests import processes
 from toy_land import draw
 
 from cgeartheye.commands import tasks
+from cgeartheye.commands.check import check
 from cgeartheye.config import Normalization, SemanticSegmentation, load
 from cgeartheye.data import load_segmentation_parts
 from cgeartheye.inference.sliding_window import slide
@@ -302,4 +303,4 @@ def test_other_mistakes(config_file: Path, land: Path, tmp_path: Path) -> None:
     torch.save({"decode_head.conv_seg.bias": torch.zeros(3)}, published)
     with pytest.raises(UserError, match="holds no UPerNet"):
         tasks.test(read(config_file), published)
-    assert tasks.check(read(config_file))
+    assert check(read(config_file))

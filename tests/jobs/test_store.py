@@ -130,6 +130,10 @@ def test_finding_and_counting(open_store: Open) -> None:
     assert [job.id for job in store.find("ann")] == [ids[2], ids[0]]
     assert [job.id for job in store.find(statuses=("running",))] == [ids[0]]
     assert [job.id for job in store.find(limit=1, offset=1)] == [ids[1]]
+    other = store.submit("water", {}, "ann")
+    assert [job.id for job in store.find(app="water")] == [other.id]
+    store.cancel(other.id)
+    store.remove(other.id)
     assert (store.count("accepted"), store.count("accepted", "ann"), store.count("failed")) == (
         2,
         1,

@@ -119,7 +119,8 @@ def test_killed_workers_leave_the_bytes_of_one(
         assert made.read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
     # Cancelling ends a job within a second or two, and leaves nothing of it.
-    other = store.submit("land", request, "ann")
+    large = toy_runs.land_scene(tmp_path / "large.tif", 4000, 2000)  # not done in a moment
+    other = store.submit("land", request | {"scenes": [str(large)]}, "ann")
     wait_until(lambda: (store.get(other.id) or job).done > 0)
     store.cancel(other.id)
     wait_until(lambda: (store.get(other.id) or job).status == "dismissed")

@@ -84,5 +84,7 @@ def test_a_plan_is_measured(
     assert "bound by" in out
     assert "machines for 2 h" in out
     assert list(tmp_path.iterdir()) == [scene]
+    small = toy_runs.land_scene(tmp_path / "small.tif", 40, 40)  # one row of windows
+    assert plan_module.plan(land_run, [small], {}, []).seconds > 1e-3
     with pytest.raises(UserError, match="--hours 0 is out of range"):
         plan_module.plan(land_run, [scene], {}, [], hours=0)

@@ -13,6 +13,8 @@ import pystac
 import pytest
 import rasterio
 from httpx import Response
+from hypothesis import given
+from hypothesis import strategies as st
 from morecantile import tms
 from PIL import Image
 from rasterio.warp import transform
@@ -20,11 +22,14 @@ from starlette.testclient import TestClient
 
 import toy_runs
 from cgeartheye.cli.main import main
+from cgeartheye.inference.windows import Axis, strips_of
 from cgeartheye.jobs.store import JobStore
+from cgeartheye.serve import run as run_module
 from cgeartheye.serve import scenes as scenes_module
 from cgeartheye.serve.app import create_app
 from cgeartheye.serve.auth import add_token
 from cgeartheye.serve.settings import Settings
+from cgeartheye.serve.tiles import is_one_strip
 
 Work = Callable[[], None]
 
@@ -507,3 +512,76 @@ def test_the_server_imports_no_pytorch() -> None:
 
     code = "import cgeartheye.serve.run, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_scene_that_is_replaced_is_not_taken_from_a_cache(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    path = toy_runs.land_scene(folder / "scene.tif")
+    with TestClient(create_app(replace(settings, scene_folders=(folder,)))) as client:
+        (scene,) = client.get("/scenes").json()["scenes"]
+        made = client.get(f"/scenes/{scene['id']}/tilejson.json").json()
+        tile = tms.get("WebMercatorQuad").tile(*made["center"][:2], made["maxzoom"])
+        place = f"/scenes/{scene['id']}/tiles/{tile.z}/{tile.x}/{tile.y}"
+        before = client.get(place)
+        assert before.headers["cache-control"] == "no-cache"
+        toy_runs.write_scene(path, np.full((112, 168, 3), 77, np.uint8))
+        after = client.get(place, headers={"If-None-Match": before.headers["etag"]})
+        assert after.status_code == 200
+        picture = np.asarray(Image.open(io.BytesIO(after.content)).convert("RGBA"))
+        assert (picture[picture[..., 3] == 255][:, :3] == 77).all()
+        path.unlink()
+        refused(client.get(place), 404)
+
+
+def test_a_scene_is_found_without_looking_through_all(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = scene_id(client)
+    monkeypatch.setattr(Path, "rglob", None)  # a tile costs no walk
+    assert client.get(f"/scenes/{scene}/tiles/0/0/0").status_code in (200, 204)
+
+
+@given(
+    columns=st.integers(1, 200_000),
+    window=st.integers(14, 1024),
+    classes=st.integers(1, 255),
+    ratio=st.floats(0.3, 3),
+)
+def test_first_rows_are_shown_of_maps_in_one_strip_only(
+    columns: int, window: int, classes: int, ratio: float
+) -> None:
+    axis = Axis(max(1, round(columns * ratio)), columns)
+    if is_one_strip(columns, window, classes):
+        assert strips_of(axis, window, classes) == 1
+
+
+def test_no_password_is_among_the_arguments_of_a_worker(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[list[str], dict[str, str]]] = []
+
+    class Process:
+        def __init__(self, command: list[str], env: dict[str, str], **_: object) -> None:
+            started.append((command, env))
+
+        def __class_getitem__(cls, _: object) -> type:
+            return cls
+
+        def poll(self) -> int:
+            return 0
+
+        terminate = kill = poll
+
+        def wait(self, timeout: float) -> int:
+            return 0
+
+    monkeypatch.setattr(run_module.subprocess, "Popen", Process)
+    url = "postgresql://me:secret@host/jobs"
+    with run_module._workers(replace(settings, database=url), 1):
+        pass
+    ((command, env),) = started
+    assert "secret" not in " ".join(command)
+    assert env["CGEARTHEYE_DATABASE"] == url

@@ -32,7 +32,6 @@ _TASKS = {
     "change_detection": "semantic-segmentation",
     "object_detection": "object-detection",
 }
-Byte = int
 
 
 class Card(BaseModel):
@@ -73,7 +72,7 @@ class Card(BaseModel):
     created: str
     task: Task
     classes: tuple[str, ...] = Field(min_length=1)
-    colors: tuple[tuple[Byte, Byte, Byte], ...]
+    colors: tuple[tuple[int, int, int], ...]
     dates: Literal[1, 2]
     gsd: float | None
     bands: tuple[int, int, int]
@@ -195,11 +194,6 @@ class Card(BaseModel):
         except (KeyError, TypeError, AttributeError, ValidationError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{source} is no card of an application: {reason}") from error
-
-    @property
-    def folder_name(self) -> str:
-        """Name of its folder in a registry."""
-        return self.id
 
 
 _BANDS = ("red", "green", "blue")

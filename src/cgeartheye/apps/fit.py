@@ -9,6 +9,7 @@ from cgeartheye.geo.pair import AnyScene, open_pair
 from cgeartheye.geo.reader import open_scene
 from cgeartheye.utils.errors import UserError
 
+ANY_STRETCH = (0.0, 1.0)  # no values are looked at, so that their percentiles are not either
 COARSEST, FINEST = 1.5, 8.0  # times the application's GSD, and this many times finer
 
 
@@ -46,9 +47,9 @@ def examine(card: Card, scenes: Sequence[Path], after: Sequence[Path] | None = N
     try:
         scene: AnyScene
         if after is None:
-            scene = open_scene(scenes, card.bands, card.stretch)
+            scene = open_scene(scenes, card.bands, ANY_STRETCH)
         else:
-            scene = open_pair(scenes, after, card.bands, card.stretch)
+            scene = open_pair(scenes, after, card.bands, ANY_STRETCH)
     except UserError as error:
         return Fit((str(error),))
     ground = sum(scene.ground) / 2

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from cgeartheye.apps.card import THUMBNAIL, Card, id_of, is_id, now, write_card
-from cgeartheye.apps.registry import FACTS, WEIGHTS, Registry, sha256
+from cgeartheye.apps.registry import FACTS, WEIGHTS, Registry
 from cgeartheye.boxes import Detections
 from cgeartheye.commands.tasks import LoadedModel, restore
 from cgeartheye.data.datasets.segmentation import MaskedChips
@@ -21,7 +21,7 @@ from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
 from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_image, write_json
+from cgeartheye.utils.io import digest, write_image, write_json
 from cgeartheye.utils.state import json_object
 
 _SIDE = 320  # pixels of a thumbnail
@@ -71,12 +71,13 @@ def publish(
     with Registry(registry).adding(identifier, replace) as folder:
         _write_model(folder, model, built)
         weights = folder / WEIGHTS
+        fingerprint = digest([weights])
         card = Card(
             id=identifier,
             title=title,
             description=description,
             license=license,
-            version=sha256(weights)[:12],
+            version=fingerprint[:12],
             created=now(),
             task=files.config.task,
             classes=files.classes,
@@ -91,7 +92,7 @@ def publish(
             backbone=f"{files.config.backbone.name}, {files.config.backbone.tuning}",
             parameters=sum(parameter.numel() for parameter in task.parameters()),
             weights_bytes=weights.stat().st_size,
-            sha256=sha256(weights),
+            sha256=fingerprint,
             figures=test,
             measured_on=f"{pipeline.tested_part} of {files.config.data.root.name}"
             if test

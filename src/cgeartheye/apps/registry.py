@@ -5,12 +5,11 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import file_digest
 from pathlib import Path
 
 from cgeartheye.apps.card import CARD, THUMBNAIL, Card, is_id, read_card
 from cgeartheye.utils.errors import UserError, nearest
-from cgeartheye.utils.io import replacing
+from cgeartheye.utils.io import digest, replacing
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"  # as a run directory has them
 FILES = (CARD, WEIGHTS, FACTS, THUMBNAIL)
@@ -18,12 +17,18 @@ _LARGEST = {CARD: 2**20, FACTS: 2**22, THUMBNAIL: 2**22, WEIGHTS: 2**34}  # byte
 
 
 def default_registry() -> Path:
-    """Return the user's registry: `CGEARTHEYE_APPS`, or a folder of the user's data (XDG)."""
-    named = os.environ.get("CGEARTHEYE_APPS")
-    if named:
-        return Path(named)
+    """Return the user's registry: `CGEARTHEYE_APPS`, or a folder of the user's data."""
+    return Path(os.environ.get("CGEARTHEYE_APPS") or user_data("apps"))
+
+
+def user_data(name: str) -> Path:
+    """Return a folder of the user's data (XDG Base Directory Specification).
+
+    Args:
+        name: of the folder.
+    """
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(data) / "cgeartheye" / "apps"
+    return Path(data) / "cgeartheye" / name
 
 
 class Registry:
@@ -73,7 +78,8 @@ class Registry:
         """Delete an application."""
         folder = self.path(name)
         gone = folder.with_name(f".{name}.removed-{os.getpid()}")
-        _tried(folder.rename, gone)
+        with _writing():
+            folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
     @contextmanager
@@ -95,11 +101,13 @@ class Registry:
             )
         unfinished = self.folder / f".{name}.partial-{os.getpid()}"
         try:
-            _tried(unfinished.mkdir, 0o777, True)
+            with _writing():
+                unfinished.mkdir(parents=True)
             yield unfinished
             if place.exists():
                 self.remove(name)
-            _tried(unfinished.rename, place)
+            with _writing():
+                unfinished.rename(place)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -136,12 +144,14 @@ class Registry:
             with self.adding(card.id, replace) as folder:
                 for part in FILES:
                     if (source / part).is_file():
-                        _tried(shutil.copyfile, source / part, folder / part)
+                        with _writing():
+                            shutil.copyfile(source / part, folder / part)
                 _check(card, folder, source)
             return card
         unpacked = self.folder / f".import-{os.getpid()}"
         try:
-            _tried(unpacked.mkdir, 0o777, True)
+            with _writing():
+                unpacked.mkdir(parents=True)
             _unpack(source, unpacked)
             return self.take(unpacked, replace)
         finally:
@@ -192,22 +202,16 @@ def _check(card: Card, folder: Path, source: Path) -> None:
     for part in (WEIGHTS, FACTS):
         if not (folder / part).is_file():
             raise UserError(f"{source} is no whole application: {part} is missing")
-    if sha256(folder / WEIGHTS) != card.sha256:
+    if digest([folder / WEIGHTS]) != card.sha256:
         raise UserError(
             f"{source}: {WEIGHTS} is not the one of its card: export the application anew"
         )
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
-
-
-def _tried(do: object, *arguments: object) -> None:
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turn a failed write into a sentence."""
     try:
-        do(*arguments)  # type: ignore[operator]
+        yield
     except OSError as error:
-        raise UserError(
-            f"cannot write {error.filename or arguments[0]}: {error.strerror}"
-        ) from error
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error

@@ -160,9 +160,10 @@ def export(
     set_: Overrides = None,
 ) -> None:
     """Write a trained model as one graph for ONNX Runtime or OpenVINO, or in fewer bits."""
+    from cgeartheye.apps.registry import find_run
     from cgeartheye.commands.export import export
 
-    export(run, format_, precision, calibrate, out, set_)
+    export(find_run(run), format_, precision, calibrate, out, set_)
 
 
 app.command("map", cls=with_old_options("map"))(map_command)
@@ -186,9 +187,9 @@ def probe(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) 
 @app.command()
 def check(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
     """Examine the data that a config names before training on them."""
-    from cgeartheye.commands import tasks
+    from cgeartheye.commands.check import check as examine
 
-    if not tasks.check(read_task_config(config, set_, work_dir)):
+    if not examine(read_task_config(config, set_, work_dir)):
         raise typer.Exit(1)
 
 

@@ -1,6 +1,7 @@
 """The commands of the platform: a server, its workers, and its tokens."""
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,8 @@ def serve_command(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
     database: Annotated[
-        str | None, typer.Option(help="postgresql://... [SQLite in the folder].")
+        str | None,
+        typer.Option(envvar="CGEARTHEYE_DATABASE", help="postgresql://... [SQLite in the folder]."),
     ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="Hashes of the tokens; needed beyond loopback.")
@@ -62,7 +64,11 @@ def worker_command(
     registry: RegistryFolder = None,
     folder: Folder = None,
     store: Annotated[
-        str | None, typer.Option(help="Of the jobs: postgresql://... or an SQLite file.")
+        str | None,
+        typer.Option(
+            envvar="CGEARTHEYE_DATABASE",
+            help="Of the jobs: postgresql://... or an SQLite file [that of the folder].",
+        ),
     ] = None,
     until_input_ends: Annotated[bool, typer.Option("--until-input-ends", hidden=True)] = False,
 ) -> None:
@@ -86,12 +92,11 @@ def token_command(
 def _settings(
     folder: Path | None, registry: Path | None, database: str | None, **limits: Any
 ) -> "Settings":
-    from cgeartheye.apps.registry import Registry
+    from cgeartheye.apps.registry import Registry, user_data
     from cgeartheye.serve.settings import Settings
 
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return Settings(
-        folder=(folder or data / "cgeartheye" / "serve").resolve(),
+        folder=(folder or user_data("serve")).resolve(),
         registry=Registry(registry.resolve() if registry else None),
         database=database,
         **limits,
@@ -105,13 +110,12 @@ def _existing(folders: list[Path]) -> list[Path]:
     return folders
 
 
-class _extra:
+@contextmanager
+def _extra() -> Iterator[None]:
     """Turn a missing extra into a sentence."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, ImportError):
-            raise UserError(
-                f"the server needs {error.name}: pip install 'cgeartheye[serve]'"
-            ) from error
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(
+            f"the server needs {error.name}: pip install 'cgeartheye[serve]'"
+        ) from error

@@ -16,11 +16,10 @@ from cgeartheye import __version__
 from cgeartheye.commands import tasks
 from cgeartheye.commands.engines import choose_engine
 from cgeartheye.models.backbone.onednn_linear import use_onednn
-from cgeartheye.tasks.exports import digest
 from cgeartheye.training.trainer import autocast
 from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_json
+from cgeartheye.utils.io import digest, write_json
 from cgeartheye.utils.state import json_object
 
 _BATCHES = (1, 4, 16)

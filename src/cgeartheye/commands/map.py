@@ -17,12 +17,12 @@ from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.predictor import Detector, Predictor
 from cgeartheye.mapping.run import map_scene
 from cgeartheye.tasks import model_io
-from cgeartheye.tasks.exports import digest
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training import distributed
 from cgeartheye.training.trainer import autocast
 from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import digest
 
 
 class TaskPredictor:

@@ -1,21 +1,18 @@
 """Commands on a model of any task: train, test, predict, check."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cgeartheye.commands.engines import choose_engine
-from cgeartheye.config import Config, Jlssd, Normalization, Pretraining
+from cgeartheye.config import Config, Jlssd, Pretraining
 from cgeartheye.config.loader import Overrides, override
-from cgeartheye.data.checks import findings
-from cgeartheye.data.checks.findings import Finding
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import BackboneBundle
-from cgeartheye.models.backbone.checkpoint_io import check_fit, read_tensors, read_weights_metadata
+from cgeartheye.models.backbone.checkpoint_io import check_fit, read_tensors
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.data_identity import keep_identity
@@ -28,7 +25,7 @@ from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import latest
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
-from cgeartheye.utils.console import bar, log_info, show
+from cgeartheye.utils.console import log_info, show
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 
@@ -383,51 +380,3 @@ def predict(
         task, _ = restore(pipeline.config, files, device)
         log_info(pipeline.write(task.classes, found, pipeline.predict(task, found), out))
     log_info(f"predictions: {out}")
-
-
-def check(config: Config) -> bool:
-    """Examine a config: its data, its model, and one step of its training.
-
-    What was found is printed; `check.json` and a contact sheet are written.
-
-    Args:
-        config: of the run.
-
-    Returns:
-        Whether nothing is wrong.
-    """
-    assert config.work_dir is not None
-    normalization = config.backbone.normalization
-    path = backbone.weights_file(config.backbone)
-    if normalization is None and path:
-        facts = read_weights_metadata(path)
-        if facts.mean and facts.std:
-            normalization = Normalization(mean=facts.mean, std=facts.std)
-    pipeline = pipeline_for(config)
-    with bar("examining", 1, "images") as progress:
-        result = pipeline.check(normalization or Normalization(), progress.reach)
-    result = replace(result, findings=[*result.findings, _dry_run(pipeline, result.ok)])
-    for part in findings.render(result).renderables:
-        show(part, soft_wrap=True)
-    findings.write(result, config.work_dir / "check")
-    log_info(f"contact sheet and every example: {config.work_dir / 'check'}")
-    return result.ok
-
-
-def _dry_run(pipeline: TaskPipeline, data_are_right: bool) -> Finding:
-    """Build the model and let it take a step, as far as the data let it."""
-    config = pipeline.config
-    try:
-        with distributed.process_group(config.training.device) as device:
-            if not data_are_right:
-                backbone.build(config.backbone, model_io.input_side(config))
-                return Finding("ok", "the backbone is built; the data must be right for a step")
-            task, built = build(config, pipeline.classes, device)
-            loss, images = pipeline.try_step(task, built)
-    except UserError as error:
-        return Finding("error", f"the model cannot be trained: {error}")
-    count = sum(parameter.numel() for parameter in task.parameters())
-    sentence = f"the model ({count:,} parameters) takes a step on {images} images: loss {loss:.3f}"
-    if not math.isfinite(loss):
-        return Finding("error", f"{sentence}; lower training.lr, or set training.precision=fp32")
-    return Finding("ok", sentence)

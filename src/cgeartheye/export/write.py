@@ -19,9 +19,9 @@ from cgeartheye.export.graph import OPSET, OUTPUTS, inputs_of, write_onnx
 from cgeartheye.inference.engines.base import missing_extra
 from cgeartheye.models.backbone.checkpoint_io import save_tensors
 from cgeartheye.tasks import model_io
-from cgeartheye.tasks.exports import FACTS, WEIGHTS, Export, digest
+from cgeartheye.tasks.exports import FACTS, WEIGHTS, Export
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_json, write_text
+from cgeartheye.utils.io import digest, write_json, write_text
 
 PRECISIONS = {
     "torch": ("fp32", "bf16", "fp16"),

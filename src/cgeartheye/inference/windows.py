@@ -227,12 +227,23 @@ def make_grid(
         bands = _bands_of_cells(columns, across, window)
         return Grid(rows, columns, window, 0.0, down, bands, dense)
     down, across = (window_offsets(axis.model, window, overlap) for axis in (rows, columns))
-    widest = min(MAX_COLUMNS, MAX_SUMS // (classes * window))
-    widest = max(8 * window, min(widest, columns.to_model((0, MAX_SCENE_COLUMNS))[1]))
-    count = math.ceil(columns.model / widest)
+    count = strips_of(columns, window, classes)
     edges = [round(i * columns.scene / count) for i in range(count + 1)]
     bands = tuple(_band(columns, span, across, window) for span in pairwise(edges))
     return Grid(rows, columns, window, overlap, down, bands, dense)
+
+
+def strips_of(columns: Axis, window: int, classes: int) -> int:
+    """Return into how many strips of columns a dense map is divided.
+
+    Args:
+        columns: of the scene and of the model's grid.
+        window: pixels a side.
+        classes: of the model.
+    """
+    widest = min(MAX_COLUMNS, MAX_SUMS // (classes * window))
+    widest = max(8 * window, min(widest, columns.to_model((0, MAX_SCENE_COLUMNS))[1]))
+    return math.ceil(columns.model / widest)
 
 
 def _resize(length: int, ground: float, gsd: float | None) -> int:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import lock, replacing, write_json
+from cgeartheye.utils.io import digest, lock, replacing, write_json
 from cgeartheye.utils.state import json_object
 
 OK = "ok"  # status of a row that every step so far has kept
@@ -134,8 +134,7 @@ def key_of(facts: Mapping[str, object]) -> str:
 
 def digest_of(path: Path) -> str:
     """Return a digest of the bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:24]
+    return digest([path])[:24]
 
 
 def only_folder(folder: Path, key: str) -> Path:

@@ -7,16 +7,13 @@ cannot overwrite what another has done. The states are those of OGC API - Proces
 """
 
 import json
-import sqlite3
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cgeartheye.utils.errors import UserError
+from cgeartheye.jobs.database import Row, Run, open_database
 
 Status = Literal["accepted", "running", "successful", "failed", "dismissed"]
 STATUSES: tuple[Status, ...] = ("accepted", "running", "successful", "failed", "dismissed")
@@ -50,11 +47,6 @@ CREATE TABLE IF NOT EXISTS jobs (
     UNIQUE (owner, idempotency)
 )
 """
-
-
-Row = tuple[Any, ...]
-Run = Callable[..., list[Row]]
-"""Runs a statement with its values, and returns rows."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +107,7 @@ class JobStore:
         Raises:
             UserError: it cannot be opened, or psycopg is not installed.
         """
-        self._url = str(url)
-        self._database: _Database
-        if self._url.startswith(("postgresql://", "postgres://")):
-            self._database = _Postgres(self._url)
-        else:
-            self._database = _Sqlite(Path(self._url))
+        self._database = open_database(str(url))
         with self._database.transaction() as run:
             if self._database.exclusive:
                 run(self._database.exclusive)
@@ -277,6 +264,7 @@ class JobStore:
         self,
         owner: str | None = None,
         statuses: Sequence[Status] = (),
+        app: str | None = None,
         limit: int = 100,
         offset: int = 0,
     ) -> list[Job]:
@@ -285,6 +273,7 @@ class JobStore:
         Args:
             owner: whose; none: everybody's.
             statuses: which; none: all.
+            app: of which application; none: of any.
             limit: how many at most.
             offset: how many to leave out.
         """
@@ -292,6 +281,9 @@ class JobStore:
         if owner is not None:
             where.append("owner = ?")
             values.append(owner)
+        if app is not None:
+            where.append("app = ?")
+            values.append(app)
         if statuses:
             where.append(f"status IN ({', '.join('?' * len(statuses))})")
             values += statuses
@@ -332,107 +324,6 @@ class JobStore:
 
 
 _MINE = "id = ? AND attempt = ? AND status = 'running'"
-
-
-class _Database:
-    """Differences between databases: connecting, the clock, and locking a row to claim it."""
-
-    now: str
-    skip_locked: str
-    exclusive: str = ""  # statement that lets one process at a time make the table
-    errors: tuple[type[Exception], ...]
-
-    def __init__(self, name: str):
-        self._name = name
-        self._local = threading.local()
-
-    def connect(self) -> Any:
-        raise NotImplementedError
-
-    def begin(self, connection: Any) -> Any:
-        """Begin a transaction; return what runs statements."""
-        raise NotImplementedError
-
-    @contextmanager
-    def transaction(self) -> Iterator[Run]:
-        """Yield a function that runs a statement and returns its rows; all happens or nothing."""
-        try:
-            if not hasattr(self._local, "connection"):
-                self._local.connection = self.connect()
-            connection = self._local.connection
-            cursor = self.begin(connection)
-
-            def run(statement: str, values: Sequence[Any] = ()) -> list[Row]:
-                cursor.execute(self.translate(statement), values)
-                return list(cursor.fetchall()) if cursor.description else []
-
-            try:
-                yield run
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
-        except self.errors as error:
-            self.close()
-            reason = " ".join(str(error).split())
-            raise UserError(f"the jobs in {self._name} cannot be used: {reason}") from error
-
-    def translate(self, statement: str) -> str:
-        return statement
-
-    def close(self) -> None:
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            del self._local.connection
-            connection.close()
-
-
-class _Sqlite(_Database):
-    now = "((julianday('now') - 2440587.5) * 86400.0)"
-    skip_locked = ""  # BEGIN IMMEDIATE lets one writer in at a time
-    errors = (sqlite3.Error, OSError)
-
-    def __init__(self, path: Path):
-        super().__init__(str(path))
-        self._path = path
-
-    def connect(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            self._path, timeout=30, isolation_level=None, check_same_thread=False
-        )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power cut
-        return connection
-
-    def begin(self, connection: Any) -> Any:
-        return connection.execute("BEGIN IMMEDIATE")
-
-
-class _Postgres(_Database):
-    now = "extract(epoch from clock_timestamp())::double precision"
-    skip_locked = "FOR UPDATE SKIP LOCKED"
-    exclusive = "SELECT pg_advisory_xact_lock(1701209)"
-
-    def __init__(self, url: str):
-        try:
-            import psycopg
-        except ImportError as error:
-            raise UserError(
-                "a PostgreSQL database needs psycopg: pip install 'cgeartheye[postgres]'"
-            ) from error
-        self._psycopg, self._address = psycopg, url
-        self.errors = (psycopg.Error, OSError)
-        super().__init__(url.rsplit("@", 1)[-1])  # without the password
-
-    def connect(self) -> Any:
-        return self._psycopg.connect(self._address, connect_timeout=10)
-
-    def begin(self, connection: Any) -> Any:
-        return connection.cursor()
-
-    def translate(self, statement: str) -> str:
-        return statement.replace("?", "%s")
 
 
 def _job(row: Row) -> Job:

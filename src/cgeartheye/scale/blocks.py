@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cgeartheye.commands.map import prepare
+from cgeartheye.commands.map import map_with, prepare
 from cgeartheye.commands.tasks import load_model
 from cgeartheye.geo.reader import Span
 from cgeartheye.mapping.blocks import plan_blocks, unfinished_blocks
@@ -45,21 +45,21 @@ class BlockMapper:
         Raises:
             UserError: see `commands.map.map_scenes`.
         """
-        model = load_model(
+        self._model = load_model(
             Path(run), overrides, local_device(device), engine=engine, precision=precision
         )
-        second = None if after is None else [Path(path) for path in after]
-        mapped = prepare(model, options, second)
-        first = [Path(path) for path in scenes]
+        self._scenes, self._options = [Path(path) for path in scenes], options
+        self._after = None if after is None else [Path(path) for path in after]
+        mapped = prepare(self._model, options, self._after)
         self.predictor = mapped.predictor
         self.job = plan_map(
             mapped.predictor,
-            first,
+            self._scenes,
             Path(out),
             mapped.facts,
             mapped.options,
-            model.pipeline.colors,
-            second,
+            self._model.pipeline.colors,
+            self._after,
         )
 
     def map_block(self, block: Span) -> Span:
@@ -76,6 +76,11 @@ class BlockMapper:
         except UserError as error:
             raise UserError(f"rows of windows {block[0]}-{block[1] - 1}: {error}") from error
         return block
+
+    def finish(self) -> dict[str, Any]:
+        """Make one map of the blocks, and map those that are missing; see `map_with`."""
+        out = self.job.out
+        return map_with(self._model, self._scenes, out, self._options, True, self._after)
 
     def blocks(self, workers: int, resume: bool) -> list[Span]:
         """Plan the blocks, or take the plan that is there; return those that are not finished.
@@ -125,8 +130,8 @@ def map_part(mapper: BlockMapper, place: tuple[int, int]) -> None:
     """
     mine = place[0]
     for number, block in enumerate(plan_blocks(mapper.job, place[1])):
-        if number % place[1] == mine and block in unfinished_blocks(mapper.job):
-            mapper.map_block(block)
+        if number % place[1] == mine:
+            mapper.map_block(block)  # of one that is finished nothing is left to do
     left = len(unfinished_blocks(mapper.job))
     done = f"{left} blocks are left to others" if left else "all blocks are finished"
     log_info(f"part {mine} of {place[1]}: {done}; map --resume makes the map of them")

@@ -9,7 +9,6 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from cgeartheye.commands.map import map_scenes
 from cgeartheye.scale.blocks import BlockMapper
 from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
@@ -67,10 +66,13 @@ def map_on_cluster(
         None if after is None else [str(path.resolve()) for path in after],
     )
     try:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
+        driver = BlockMapper(*given, "auto", engine, precision)
+        # All compute on the driver's kind of device: others would give other bytes.
+        on_gpu = driver.job.settings["device"] == "cuda"
+        gpus = int(ray.cluster_resources().get("GPU", 0)) if on_gpu else 0
         cores = int(ray.cluster_resources().get("CPU", 1))
         count = workers or gpus or max(1, cores // 2)
-        blocks = BlockMapper(*given, "cpu", engine, precision).blocks(count, resume)
+        blocks = driver.blocks(count, resume)
         each = max(1, cores // count)
         actor = ray.remote(
             num_gpus=int(bool(gpus)),
@@ -96,8 +98,7 @@ def map_on_cluster(
         ) from error
     finally:
         ray.shutdown()
-    # All rows are there: what is left is to write the files.
-    return map_scenes(run, scenes, out, options, overrides, True, after, engine, precision)
+    return driver.finish()  # all rows are there: what is left is to write the files
 
 
 def _connect(ray: Any, address: str) -> None:

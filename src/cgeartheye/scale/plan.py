@@ -102,7 +102,8 @@ def plan(
 def _measure(mapper: BlockMapper, job: MapJob) -> tuple[float, int]:
     """Map rows from the middle on, twice as many each time; return the seconds of the last."""
     middle, count = job.rows // 2, min(_ROWS, job.rows)
-    mapper.map_block((middle, min(middle + 1, job.rows)))  # warms up
+    if job.rows > 1:
+        mapper.map_block((middle, middle + 1))  # warms up
     while True:
         first = max(0, min(middle, job.rows - count))
         started = time.monotonic()

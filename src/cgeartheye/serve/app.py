@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from cgeartheye import __version__
 from cgeartheye.apps.card import THUMBNAIL
 from cgeartheye.jobs.store import STATUSES
-from cgeartheye.serve import processes, tiles
+from cgeartheye.serve import jobs, processes, tiles
 from cgeartheye.serve.auth import COOKIE, require
 from cgeartheye.serve.problems import Problem, answer, on_crash, on_invalid, on_problem
 from cgeartheye.serve.processes import card_of
@@ -72,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, handler)
     app.middleware("http")(_surround)
     app.include_router(processes.router)
+    app.include_router(jobs.router)
     app.include_router(tiles.router)
     _add_scenes(app)
     _add_applications(app)
@@ -124,16 +125,14 @@ def _add_scenes(app: FastAPI) -> None:
         """List the scenes: the operator's and one's own."""
         user = user_of(request)
         require(user, "read")
-        owner = None if "admin" in user.scopes else user.name
-        return {"scenes": [one.to_json() for one in state_of(request).scenes.visible(owner)]}
+        return {"scenes": [one.to_json() for one in state_of(request).scenes.visible(user.sees)]}
 
     @app.get("/scenes/{scene}", tags=["scenes"])
     def scene(scene: str, request: Request) -> dict[str, Any]:
         """Describe a scene."""
         user = user_of(request)
         require(user, "read")
-        owner = None if "admin" in user.scopes else user.name
-        return state_of(request).scenes.get(scene, owner).to_json()
+        return state_of(request).scenes.get(scene, user.sees).to_json()
 
     @app.post("/scenes", tags=["scenes"], status_code=201)
     async def upload(
@@ -156,8 +155,7 @@ def _add_scenes(app: FastAPI) -> None:
         """Delete an upload."""
         user, state = user_of(request), state_of(request)
         require(user, "run")
-        owner = None if "admin" in user.scopes else user.name
-        state.scenes.remove(state.scenes.get(scene, owner))
+        state.scenes.remove(state.scenes.get(scene, user.sees))
         return Response(status_code=204)
 
 

@@ -36,6 +36,11 @@ class User:
     name: str
     scopes: frozenset[str]
 
+    @property
+    def sees(self) -> str | None:
+        """Whose scenes and jobs the user sees; none: everybody's."""
+        return None if "admin" in self.scopes else self.name
+
 
 EVERYBODY = User("local", frozenset(SCOPES))
 

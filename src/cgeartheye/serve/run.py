@@ -1,6 +1,7 @@
 """Start a server with its workers, and end them together."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -87,18 +88,27 @@ def work(settings: Settings, until_input_ends: bool = False) -> None:
 @contextlib.contextmanager
 def _workers(settings: Settings, count: int) -> Iterator[None]:
     """Keep so many worker processes alive."""
-    command = [sys.executable, "-m", "cgeartheye", "worker", "--store", settings.store]
+    command = [sys.executable, "-m", "cgeartheye", "worker"]
     command += ["--folder", str(settings.folder), "--registry", str(settings.registry.folder)]
     command += ["--until-input-ends"]
+    # The store may have a password, which arguments would show to everybody on this machine.
+    environment = {**os.environ, "CGEARTHEYE_DATABASE": settings.store}
+
+    def start() -> subprocess.Popen[bytes]:
+        # Its input ends with this process, however that ends: then the worker ends too.
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, start_new_session=True, env=environment
+        )
+
     ended = threading.Event()
-    processes = [_start(command) for _ in range(count)]
+    processes = [start() for _ in range(count)]
 
     def watch() -> None:
         while not ended.wait(_RESTART_SECONDS):
             for number, process in enumerate(processes):
                 if process.poll() is not None:
                     log_event("worker lost", process=process.pid, code=process.returncode)
-                    processes[number] = _start(command)
+                    processes[number] = start()
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
@@ -114,8 +124,3 @@ def _workers(settings: Settings, count: int) -> Iterator[None]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, limit - time.monotonic()))
             process.kill()
-
-
-def _start(command: list[str]) -> subprocess.Popen[bytes]:
-    # Its input ends with this process, however that ends: then the worker ends too.
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)

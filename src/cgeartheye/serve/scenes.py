@@ -57,6 +57,7 @@ class Scenes:
         """Take the settings; uploads that were not finished are removed."""
         self._settings = settings
         self._known: dict[tuple[Path, int, int], ServedScene | None] = {}
+        self._places: dict[str, tuple[Path, Path]] = {}  # by id: file and folder of the operator's
         settings.uploads.mkdir(parents=True, exist_ok=True)
         for partial in settings.uploads.glob("*.partial"):
             partial.unlink(missing_ok=True)
@@ -86,9 +87,13 @@ class Scenes:
             uploaded = self._read(path) if path.exists() else None
             if uploaded and (owner is None or uploaded.owner in ("", owner)):
                 return uploaded
-            for one in self._of_folders():
-                if one.id == scene:
-                    return one
+            place = self._places.get(scene)
+            if place is None or not place[0].is_file():
+                self._of_folders()  # a new one, or one that has gone
+                place = self._places.get(scene)
+            found = place and self._look_at(*place)
+            if found:
+                return found
         raise Problem(404, "there is no scene of this id")
 
     async def upload(self, label: str, owner: str, chunks: AsyncIterator[bytes]) -> ServedScene:
@@ -166,11 +171,15 @@ class Scenes:
 
     def _look_at(self, path: Path, root: Path) -> ServedScene | None:
         """Describe a file of the operator's; one that cannot be mapped is left out."""
-        state = path.stat()
+        try:
+            state = path.stat()
+        except OSError:
+            return None  # it has just gone
         key = path, state.st_size, state.st_mtime_ns
         if key not in self._known:
             label = path.relative_to(root).as_posix()
-            digest = hashlib.sha256(f"{root.name}/{label}".encode()).hexdigest()[:24]
+            digest = hashlib.sha256(f"{root}/{label}".encode()).hexdigest()[:24]
+            self._places[digest] = path, root
             try:
                 facts = describe(path, label)
                 self._known[key] = ServedScene(digest, label, "", path, facts)

@@ -1,6 +1,6 @@
 """Settings of a server."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cgeartheye.apps.registry import Registry
@@ -35,7 +35,6 @@ class Settings:
     max_disk: int = 200 * 2**30
     keep_days: float = 30.0
     requests_per_second: float = 50.0
-    languages: tuple[str, ...] = field(default=("en", "zh"))
 
     @property
     def jobs(self) -> Path:

@@ -99,3 +99,19 @@ def user_of(request: Request) -> User:
     user = state.users.of(request)
     state.rate.take(user.name)
     return user
+
+
+def address_of(request: Request) -> str:
+    """Return the address of the server, as the client has it, without a slash at its end."""
+    return str(request.base_url).rstrip("/")
+
+
+def link(request: Request, path: str, rel: str) -> dict[str, str]:
+    """Return a link to another answer of the server.
+
+    Args:
+        request: that is answered.
+        path: of the other, from the server's address on.
+        rel: relation, of IANA or OGC.
+    """
+    return {"href": f"{address_of(request)}{path}", "rel": rel, "type": "application/json"}

@@ -20,10 +20,10 @@ from rio_tiler.io import Reader
 
 from cgeartheye.jobs.store import Job
 from cgeartheye.serve.auth import require
+from cgeartheye.serve.jobs import job_of, successful_job
 from cgeartheye.serve.problems import Problem
-from cgeartheye.serve.processes import job_of, successful_job
 from cgeartheye.serve.scenes import ServedScene
-from cgeartheye.serve.state import State, state_of, user_of
+from cgeartheye.serve.state import State, address_of, state_of, user_of
 
 router = APIRouter(tags=["tiles"])
 
@@ -31,7 +31,11 @@ _OPEN = 8  # files that a thread keeps open
 _SIDE = 256
 _NODATA = 255
 _PARTIAL_SIDE = 1024  # pixels of the picture of the first rows
+# Columns of the model's grid, and those times window and classes, up to which a map is surely made
+# in one strip: of wider ones the rows that are finished are not those of the whole scene.
+_COLUMNS, _SUMS = 8192, 64 * 2**20
 _LONGEST = 30  # of tile coordinates' zoom
+_FOREVER = "private, max-age=31536000, immutable"
 _local = threading.local()
 _limits: dict[tuple[str, int], tuple[float, float]] = {}
 
@@ -53,11 +57,12 @@ def scene_tile(scene: str, z: int, x: int, y: int, request: Request) -> Response
     """
     user = user_of(request)
     require(user, "read")
-    found = state_of(request).scenes.get(scene, None if "admin" in user.scopes else user.name)
-    tag = f'"{found.id}-{z}-{x}-{y}"'
+    found = state_of(request).scenes.get(scene, user.sees)
+    # A file of the operator's may be replaced.
+    tag = f'"{found.id}-{found.path.stat().st_mtime_ns:x}-{z}-{x}-{y}"'
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304)
-    return _tile(found.path, (z, x, y), tag, _picture)
+    return _tile(found.path, (z, x, y), tag, _picture, "no-cache" if not found.owner else _FOREVER)
 
 
 @router.get("/scenes/{scene}/tilejson.json")
@@ -65,7 +70,7 @@ def scene_tilejson(scene: str, request: Request) -> dict[str, Any]:
     """Describe the tiles of a scene."""
     user = user_of(request)
     require(user, "read")
-    found = state_of(request).scenes.get(scene, None if "admin" in user.scopes else user.name)
+    found = state_of(request).scenes.get(scene, user.sees)
     return _tilejson(
         request, f"/scenes/{found.id}/tiles", found.facts["bounds"], found.facts["gsd"]
     )
@@ -112,7 +117,7 @@ def job_tilejson(job: str, request: Request) -> dict[str, Any]:
 def first_rows(job: str, request: Request, without: Without = "") -> Response:
     """Return the rows of a map that are finished while it is made, as a small picture.
 
-    It covers the whole scene, whose corners `cgeartheye:corners` of the answer's header has; what
+    It covers the whole scene, whose corners the header `X-Corners` has; what
     is not yet mapped is transparent.
 
     Args:
@@ -160,11 +165,13 @@ def _numbers(without: str) -> list[int]:
     return [number for number in map(int, filter(None, without.split(","))) if number < 256]
 
 
-def _tile(path: Path, place: tuple[int, int, int], tag: str, draw: Any) -> Response:
+def _tile(
+    path: Path, place: tuple[int, int, int], tag: str, draw: Any, cache: str = _FOREVER
+) -> Response:
     z, x, y = place
     if not (0 <= z <= _LONGEST and 0 <= x < 2**z and 0 <= y < 2**z):
         raise Problem(404, f"there is no tile {z}/{x}/{y}")
-    headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable"}
+    headers = {"ETag": tag, "Cache-Control": cache}
     try:
         content, kind = draw(_reader(path), path, place)
     except TileOutsideBounds:
@@ -243,8 +250,11 @@ def _finished_rows(
     except (OSError, ValueError):
         return None  # it has just been finished
     card = state.settings.registry.card(job.app)
+    coarser = (card.gsd or scene.facts["gsd"]) / scene.facts["gsd"]
+    if not is_one_strip(width / coarser, card.window, len(card.classes)):
+        return None
     # Windows overlap, so of the rows under the last one a part is not final yet.
-    ahead = card.window * (card.gsd or scene.facts["gsd"]) / scene.facts["gsd"]
+    ahead = card.window * coarser
     rows = int(height * job.done / job.total - ahead)
     if rows <= 0 and job.done < job.total:
         return None
@@ -256,8 +266,19 @@ def _finished_rows(
     return picture
 
 
+def is_one_strip(columns: float, window: int, classes: int) -> bool:
+    """Whether a map is surely made from top to bottom; see `inference.windows.strips_of`.
+
+    Args:
+        columns: of the model's grid.
+        window: pixels a side.
+        classes: of the model.
+    """
+    return columns <= _COLUMNS and columns * window * classes <= _SUMS
+
+
 def _tilejson(request: Request, place: str, bounds: Sequence[float], gsd: float) -> dict[str, Any]:
-    base = str(request.base_url).rstrip("/")
+    base = address_of(request)
     zoom = int(np.clip(np.ceil(np.log2(156_543.03 / max(gsd, 1e-3))), 0, 24))
     west, south, east, north = bounds
     return {

@@ -1,13 +1,13 @@
 """Facts of an exported model in `model.json`, and the engine that computes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from cgeartheye.inference.engines import Engine, open_engine
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import digest
 from cgeartheye.utils.state import json_object
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"
@@ -85,16 +85,6 @@ def read_export(facts: Mapping[str, Any], folder: Path) -> Export | None:
     return Export(
         folder, engine, precision, tuple(told["files"]), told["sha256"], told["source_sha256"]
     )
-
-
-def digest(paths: Sequence[Path]) -> str:
-    """Return the SHA-256 of files one behind the other."""
-    total = sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while piece := file.read(2**22):
-                total.update(piece)
-    return total.hexdigest()
 
 
 def find_export(run: Path, engine: str | None, precision: str | None) -> tuple[Path, str]:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import hashlib
 import io
 import json
 import math
@@ -15,7 +16,7 @@ import tempfile
 import time
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -127,6 +128,16 @@ def _reason(error: Exception, folder: Path) -> str:
 
 
 _LEAST_FREE = 2**16  # bytes; with less no library can write on
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """Return the SHA-256 of files, one behind the other, in hexadecimal digits."""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while piece := file.read(2**22):
+                total.update(piece)
+    return total.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
