@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from cgeartheye.models.backbone.block import PATCH
 from cgeartheye.models.backbone.variants import SIZES, Size
-from cgeartheye.models.backbone.vit import PATCH, VisionTransformer
+from cgeartheye.models.backbone.vit import VisionTransformer
 
 SIDES = (224, 518)
 CPU_BATCH = {224: 8, 518: 1}

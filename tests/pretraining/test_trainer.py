@@ -18,7 +18,7 @@ from toy_pretraining import SIZE, pretrain_toy, toy_config, toy_trainer
 from cgeartheye.config import Backbone, load, to_yaml
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import SIZES, VisionTransformer, inspect
-from cgeartheye.models.backbone.vit import PATCH
+from cgeartheye.models.backbone.block import PATCH
 from cgeartheye.pretraining.model import SSLNetwork
 from cgeartheye.pretraining.monitor import PATIENCE, collapse
 from cgeartheye.pretraining.trainer import Position, continue_from

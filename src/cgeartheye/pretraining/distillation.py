@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from cgeartheye.config import Teacher
-from cgeartheye.models.backbone.vit import PATCH
+from cgeartheye.models.backbone.block import PATCH
 from cgeartheye.pretraining.loader import ViewBatch, mix
 from cgeartheye.pretraining.teacher import FrozenTeacher
 from cgeartheye.pretraining.views.sampling import FLIP_COLUMNS, FLIP_ROWS, TRANSPOSE

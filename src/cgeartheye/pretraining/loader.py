@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cgeartheye.config import Normalization, Pretraining, Teacher, Views
-from cgeartheye.models.backbone.vit import PATCH
+from cgeartheye.models.backbone.block import PATCH
 from cgeartheye.pretraining.store.preload import PreloadedStore
 from cgeartheye.pretraining.views.augment import augment
 from cgeartheye.pretraining.views.crops import Images, cut

@@ -11,7 +11,7 @@ from torch import Tensor
 from cgeartheye.config import Normalization, Pretraining, to_yaml
 from cgeartheye.data.transforms.image import Normalize, eval_transform
 from cgeartheye.models.backbone import VisionTransformer
-from cgeartheye.models.backbone.vit import PATCH
+from cgeartheye.models.backbone.block import PATCH
 from cgeartheye.pretraining.loader import ViewBatch
 from cgeartheye.pretraining.model import evaluating
 from cgeartheye.pretraining.views.crops import Images

@@ -1,20 +1,18 @@
 """Check of detection data: every image and box is read, and all problems are listed."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import shapely
 import torch
 from PIL import Image
 
-from cgeartheye.boxes import oriented_of, paired_overlap
+from cgeartheye.boxes import oriented_of
 from cgeartheye.config import DetectionData, Normalization
 from cgeartheye.data.checks.box_contact_sheet import box_sheet
+from cgeartheye.data.checks.boxes import AnnotatedBoxes, doubles, drawing, placement, scale
 from cgeartheye.data.checks.findings import (
     CheckResult,
     Finding,
@@ -32,36 +30,7 @@ from cgeartheye.data.formats.voc_dota_yolo import Objects
 from cgeartheye.data.index.detection import BoxSurvey, survey_boxes
 from cgeartheye.data.transforms.boxes import eval_scale
 
-SAME = 0.99  # IoU of boxes that are one object
-SMALL, LARGE = 32, 96  # COCO's limits, pixels a side of a square of the same area
-PATCH = 14  # pixels a side of what the published backbones see as one
-TINY = 8.0  # pixels: less than a patch of 14 shows
-TINY_SHARE = 0.05  # of the boxes, from which the check warns
 RARE = 10  # boxes of a class in training
-BEYOND = 1.0  # pixels outside the image that are rounding
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """The objects of all images that can be read, one behind the other.
-
-    Attributes:
-        names: of the image of each.
-        images: its number, int64 `[n]`.
-        labels: int64 `[n]`.
-        corners: as annotated, float64 `[n, 4, 2]`.
-        boxes: horizontal `[n, 4]` or canonical oriented `[n, 5]`, float64.
-        sizes: width and height of the image of each, `[n, 2]`.
-        scales: pixels of a test's view for one on disk, `[n]`.
-    """
-
-    names: list[str]
-    images: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
-    corners: npt.NDArray[np.float64]
-    boxes: npt.NDArray[np.float64]
-    sizes: npt.NDArray[np.float64]
-    scales: npt.NDArray[np.float64]
 
 
 def check_boxes(
@@ -101,14 +70,14 @@ def check_boxes(
         *(Finding("error", problem.sentence, problem.cases) for problem in found.problems),
         *(Finding("ok", note) for note in found.notes),
         readable("images", len(names), unreadable),
-        *_placed(seen),
-        *_drawn(seen),
-        _doubled(seen, classes),
+        *placement(seen),
+        *drawing(seen),
+        doubles(seen, classes),
         *_repeated(found, facts),
         *absent("a box", classes, counts),
         *_numbers(found, counts.get("train", [])),
         *_used(found, objects),
-        *_scaled(seen, classes, data),
+        *scale(seen, classes, data),
     ]
     if facts:
         sentence, _ = describe_sizes(list(facts.values()))
@@ -129,7 +98,7 @@ def _labels(objects: dict[str, Objects]) -> npt.NDArray[np.int64]:
 
 def _gather(
     objects: dict[str, Objects], facts: dict[str, ImageStats], data: DetectionData
-) -> _Seen:
+) -> AnnotatedBoxes:
     names = [name for name, one in objects.items() for _ in range(len(one))]
     corners = np.concatenate([np.zeros((0, 4, 2)), *(one.corners for one in objects.values())])
     if data.boxes == "oriented":
@@ -138,7 +107,7 @@ def _gather(
         boxes = boxes_of(corners, oriented=False).astype(np.float64)
     sizes = [(facts[name].width, facts[name].height) for name in names]
     scales = [eval_scale(high, wide, data.image_size, data.resize) for wide, high in sizes]
-    return _Seen(
+    return AnnotatedBoxes(
         names,
         np.repeat(np.arange(len(objects)), [len(one) for one in objects.values()]),
         _labels(objects),
@@ -147,106 +116,6 @@ def _gather(
         np.array(sizes, dtype=np.float64).reshape(-1, 2),
         np.array(scales),
     )
-
-
-def _placed(seen: _Seen) -> list[Finding]:
-    """Look for boxes that are not in their image."""
-    low, high = seen.corners.min(axis=1), seen.corners.max(axis=1)
-    outside = np.asarray(((high <= 0) | (low >= seen.sizes)).any(axis=1))
-    reach: npt.NDArray[np.float64] = np.maximum(-low, high - seen.sizes).max(axis=1, initial=0)
-    beyond = reach > BEYOND
-    partly = beyond & ~outside
-    findings = []
-    if outside.any():
-        findings.append(
-            Finding(
-                "error",
-                f"boxes wholly outside their image: {outside.sum():,}; nobody can find them: "
-                "delete them, or look whether the image was cut or resized after it was annotated",
-                _cases(seen, outside),
-            )
-        )
-    if partly.any():
-        findings.append(
-            Finding(
-                "warning",
-                f"boxes that reach beyond their image by more than {BEYOND:g} pixel: "
-                f"{partly.sum():,} of {len(partly):,}",
-                _cases(seen, partly),
-            )
-        )
-    return findings or [Finding("ok", "every box lies in its image")]
-
-
-def _drawn(seen: _Seen) -> list[Finding]:
-    """Look for boxes without area, and for corners in another order than around the object."""
-    flat = np.asarray((_sides(seen.boxes) <= 0).any(axis=1))
-    crossed = np.asarray(~shapely.is_valid(shapely.polygons(seen.corners)) & ~flat)
-    x, y = seen.corners[..., 0], seen.corners[..., 1]
-    area = (x * np.roll(y, -1, axis=1) - np.roll(x, -1, axis=1) * y).sum(axis=1)
-    against = (area < 0) & ~flat & ~crossed
-    findings = []
-    if flat.any():
-        findings.append(
-            Finding(
-                "error",
-                f"boxes without area: {flat.sum():,}; delete them or draw them again",
-                _cases(seen, flat),
-            )
-        )
-    if crossed.any():
-        findings.append(
-            Finding(
-                "warning",
-                f"boxes whose sides cross, their corners out of order: {crossed.sum():,}; the "
-                "rectangle around the four counts",
-                _cases(seen, crossed),
-            )
-        )
-    if against.any():
-        findings.append(
-            Finding(
-                "warning",
-                f"boxes whose corners run counter-clockwise: {against.sum():,} of {len(flat):,}; "
-                "the rectangle is the same, but its first corner may not be the object's",
-                _cases(seen, against),
-            )
-        )
-    return findings or [Finding("ok", "every box has an area, and its corners are in order")]
-
-
-def _doubled(seen: _Seen, classes: tuple[str, ...]) -> Finding:
-    """Look for objects that are annotated twice."""
-    cases = []
-    kinds = np.stack([seen.images, seen.labels], axis=1)
-    order = np.lexsort(kinds.T[::-1])
-    for places in np.split(order, np.flatnonzero(np.diff(kinds[order], axis=0).any(axis=1)) + 1):
-        for one, other in _pairs(seen.boxes[places]):
-            first, second = places[[one, other]].tolist()
-            cases.append(
-                f"{_case(seen, first)} and {_middle(seen, second)}: '{classes[seen.labels[first]]}'"
-            )
-    if cases:
-        return Finding(
-            "warning",
-            f"objects that are annotated twice (IoU above {SAME:g}, same class): {len(cases):,}; "
-            "delete one of the two",
-            cases,
-        )
-    return Finding("ok", "no object is annotated twice")
-
-
-def _pairs(boxes: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Return which boxes of an image and class are the same."""
-    # Only those with about the same middle can be. An image may have thousands: no table of pairs.
-    centers = boxes[:, :2] if boxes.shape[1] == 5 else (boxes[:, :2] + boxes[:, 2:]) / 2
-    reach = 0.02 * _sides(boxes).max(axis=1, initial=0, keepdims=True)
-    tree = shapely.STRtree(shapely.points(centers))
-    near = tree.query(shapely.box(*(centers - reach).T, *(centers + reach).T)).T
-    near = near[near[:, 0] < near[:, 1]]
-    first, second = (torch.from_numpy(boxes[rows]) for rows in near.T)
-    same: list[tuple[int, int]] = near[(paired_overlap(first, second) > SAME).numpy()].tolist()
-    return same
 
 
 def _repeated(found: BoxSurvey, facts: dict[str, ImageStats]) -> list[Finding]:
@@ -324,77 +193,6 @@ def _mostly_difficult(classes: tuple[str, ...], objects: list[Objects]) -> list[
     return findings
 
 
-def _scaled(seen: _Seen, classes: tuple[str, ...], data: DetectionData) -> list[Finding]:
-    """Say how large objects are when the network sees them."""
-    if not seen.names:
-        return []
-    sides = _sides(seen.boxes) * seen.scales[:, None]
-    roots = np.sqrt(sides.prod(axis=1))
-    small, large = roots < SMALL, roots > LARGE
-    kinds = (("small", small), ("medium", ~small & ~large), ("large", large))
-    cases = [
-        f"{name}: "
-        + ", ".join(
-            f"{int((kind & (seen.labels == label)).sum()):,} {what}" for what, kind in kinds
-        )
-        for label, name in enumerate(classes)
-    ]
-    shares = ", ".join(f"{kind.mean():.0%} {what}" for what, kind in kinds)
-    findings = [
-        Finding(
-            "ok",
-            f"boxes as the network sees them, {SMALL} and {LARGE} pixels a side the limits: "
-            f"{shares}",
-            cases,
-        )
-    ]
-    findings += _patches(float(np.median(roots)), data)
-    shorter = sides.min(axis=1)
-    tiny, lost = shorter < TINY, shorter < data.min_box_size
-    if tiny.mean() > TINY_SHARE:
-        advice = (
-            "data.resize shrinks the images: set it to false, raise data.image_size, or cut them"
-            if (seen.scales < 1).any()
-            else "resample the images to a finer GSD"
-        )
-        findings.append(
-            Finding(
-                "warning",
-                f"boxes with a side below {TINY:g} pixels as the network sees them: "
-                f"{tiny.sum():,} of {len(tiny):,} ({lost.sum():,} below data.min_box_size="
-                f"{data.min_box_size:g}); {advice}",
-                _cases(seen, tiny),
-            )
-        )
-    return findings
-
-
-def _patches(median: float, data: DetectionData) -> list[Finding]:
-    """Say what makes the median object two patches long where it is less than one.
-
-    Args:
-        median: its size, the root of its area, in pixels as the network sees it.
-        data: the section of a config.
-    """
-    if not 0 < median < PATCH:
-        return []
-    factor = 2 * PATCH / median
-    if data.resize:
-        side = math.ceil(data.image_size * factor / PATCH) * PATCH
-        advice = f"data.image_size={side}"
-    elif data.gsd:
-        advice = f"images of a GSD of {data.gsd / factor:.2g} m"
-    else:
-        advice = f"images enlarged {factor:.1f} times, by a finer GSD"
-    return [
-        Finding(
-            "warning",
-            f"the median object is {median:.0f} pixels as the network sees it, less than a patch "
-            f"of {PATCH}: {advice} would make it two, or cut the images into smaller ones",
-        )
-    ]
-
-
 def _sheet(found: BoxSurvey, facts: dict[str, ImageStats], data: DetectionData) -> Image.Image:
     """Show examples of each class with their boxes, from training if it has any."""
     known = {
@@ -405,24 +203,3 @@ def _sheet(found: BoxSurvey, facts: dict[str, ImageStats], data: DetectionData) 
     }
     train = {name: one for name, one in found.parts.get("train", {}).items() if name in facts}
     return box_sheet(found.root, found.classes, [train, known], data)
-
-
-def _sides(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the sides of boxes, `[n, 2]` in pixels."""
-    if boxes.shape[1] == 5:
-        return boxes[:, 2:4]
-    sides: npt.NDArray[np.float64] = boxes[:, 2:] - boxes[:, :2]
-    return sides
-
-
-def _cases(seen: _Seen, which: npt.NDArray[np.bool_]) -> list[str]:
-    return [_case(seen, place) for place in np.flatnonzero(which).tolist()]
-
-
-def _case(seen: _Seen, place: int) -> str:
-    return f"{seen.names[place]}: the box around {_middle(seen, place)}"
-
-
-def _middle(seen: _Seen, place: int) -> str:
-    x, y = seen.corners[place].mean(axis=0)
-    return f"({x:.0f}, {y:.0f})"

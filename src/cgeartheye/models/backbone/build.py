@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 
 from cgeartheye.config import Backbone, Network, Normalization
+from cgeartheye.models.backbone.block import PATCH
 from cgeartheye.models.backbone.checkpoint_io import (
     Weights,
     WeightsMetadata,
@@ -17,7 +18,7 @@ from cgeartheye.models.backbone.load_weights import load_into
 from cgeartheye.models.backbone.lora import add_lora
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.variants import SIZES
-from cgeartheye.models.backbone.vit import PATCH, VisionTransformer
+from cgeartheye.models.backbone.vit import VisionTransformer
 from cgeartheye.utils.errors import UserError, nearest
 from cgeartheye.weights import shipped
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from cgeartheye.models.backbone.block import PATCH
 from cgeartheye.models.backbone.checkpoint_io import (
     Weights,
     WeightsMetadata,
@@ -14,7 +15,6 @@ from cgeartheye.models.backbone.checkpoint_io import (
 )
 from cgeartheye.models.backbone.efficientnet import describe
 from cgeartheye.models.backbone.variants import size_name
-from cgeartheye.models.backbone.vit import PATCH
 from cgeartheye.utils.errors import UserError
 from cgeartheye.weights import CARD, shipped
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cgeartheye.config import Teacher, Views
-from cgeartheye.models.backbone.vit import PATCH
+from cgeartheye.models.backbone.block import PATCH
 from cgeartheye.training.samplers import derive_seed
 
 GLOBAL_CROPS = 2
