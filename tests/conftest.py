@@ -13,6 +13,7 @@ sys.path.append(str(Path(__file__).parent))  # for failing_writes
 import numpy as np
 import pytest
 from PIL import Image
+from tests.shallow import shallow_backbone
 
 from cgeartheye.reports import box_charts, charts
 
@@ -51,6 +52,13 @@ def quick_reports(request: pytest.FixtureRequest) -> Iterator[None]:
                 "embed",
                 lambda features: (np.arange(len(features)), np.zeros((len(features), 2))),
             )
+        yield
+
+
+@pytest.fixture
+def shallow() -> Iterator[None]:
+    """See `shallow_backbone`."""
+    with shallow_backbone():
         yield
 
 

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from cgeartheye.models.backbone.variants import SIZES, Size
+
 SECONDS = 180  # that a process may take
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -32,8 +34,11 @@ def start(arguments: Sequence[str | Path], **environment: str) -> BaseProcess:
     Args:
         arguments: a program and its arguments, or `-m` and a module, or `-c` and code.
         environment: variables that it has besides ours.
+
+    Its `tiny` has the depth that this process's has.
     """
-    process = _CONTEXT.Process(target=_run, args=([*map(str, arguments)], environment))
+    given = [*map(str, arguments)], environment, SIZES["tiny"]
+    process = _CONTEXT.Process(target=_run, args=given)
     process.start()
     return process
 
@@ -63,8 +68,9 @@ def _end(processes: list[BaseProcess]) -> None:
             process.join()
 
 
-def _run(arguments: list[str], environment: dict[str, str]) -> None:
+def _run(arguments: list[str], environment: dict[str, str], tiny: Size) -> None:
     os.setsid()
+    SIZES["tiny"] = tiny
     os.environ.update(environment)
     first, *others = arguments
     if first == "-m":

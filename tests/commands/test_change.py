@@ -26,6 +26,7 @@ from cgeartheye.training.samplers import derive_seed
 from cgeartheye.utils.errors import UserError
 
 TOOLS = Path(__file__).parents[2] / "tools"
+pytestmark = pytest.mark.usefixtures("shallow")
 BAN = "decoder={kind: ban, backbone_size: 28, channels: 16}"
 
 

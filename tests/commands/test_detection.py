@@ -32,6 +32,7 @@ from cgeartheye.training.trainer import Trainer
 from cgeartheye.utils.errors import UserError
 
 TOOLS = Path(__file__).parents[2] / "tools"
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def read(config_file: Path, *overrides: str) -> ObjectDetection:
@@ -381,7 +382,7 @@ def detections(boxes: torch.Tensor, labels: torch.Tensor) -> Detections:
             ["backbone.name=timm/resnet18", "backbone.tuning=full", "data.image_size=224"],
             "no plain",
         ),
-        (["backbone.tuning=full", "decoder.layers=[1, 2, 3]"], "must hold the last one, 11"),
+        (["backbone.tuning=full", "decoder.layers=[1, 2, 3]"], "must hold the last one, 3"),
     ],
     ids=lambda x: x[-1] if isinstance(x, list) else "",
 )

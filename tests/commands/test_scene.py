@@ -34,6 +34,7 @@ from cgeartheye.utils.errors import UserError
 TOOLS = Path(__file__).parents[2] / "tools"
 COMMAND = ["-m", "cgeartheye"]
 FACTS = WeightsMetadata(Normalization().mean, Normalization().std, gsd=0.75, image_size=28)
+pytestmark = pytest.mark.usefixtures("shallow")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
 
 

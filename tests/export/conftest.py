@@ -1,12 +1,10 @@
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.shallow import shallow_backbone
 
 sys.path.append(str(Path(__file__).parents[1] / "commands"))  # for the toys
 
@@ -17,7 +15,6 @@ from toy_things import CLASSES, write_things
 from cgeartheye.commands import tasks
 from cgeartheye.commands.export import export
 from cgeartheye.config.loader import load
-from cgeartheye.models.backbone.variants import SIZES
 from cgeartheye.utils.console import muted
 
 BACKBONE = "backbone: {name: tiny, weights: random, layer_scale: 0.5}"
@@ -27,18 +24,9 @@ TRAINING = (
 )
 
 
-@contextmanager
-def shallow_backbone() -> Iterator[None]:
-    """Give the tiny backbone four layers: the time of an export is that of its operators."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", replace(SIZES["tiny"], depth=4))
-        yield
-
-
 @pytest.fixture(autouse=True)
-def shallow() -> Iterator[None]:
-    with shallow_backbone():
-        yield
+def _shallow(shallow: None) -> None:
+    """The time of an export is that of its operators."""
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,8 @@ def test_int8_agrees_or_is_refused(runs: dict[str, Path], monkeypatch: pytest.Mo
     with torch.inference_mode():
         one, two = own.task.probabilities(seen), other.task.probabilities(seen)
     assert 0 < (one - two).abs().max() < 0.2
+    written = other.files.export
+    monkeypatch.setattr("cgeartheye.commands.export.export_model", lambda *_: written)
     monkeypatch.setattr("cgeartheye.commands.export.LEAST_AGREEMENT", 1.1)
     with pytest.raises(UserError, match=r"int8 agrees with float32 on \d"):
         export(run, "openvino", "int8", images)
