@@ -144,7 +144,13 @@ def _pairs(boxes: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def scale(seen: AnnotatedBoxes, classes: tuple[str, ...], data: DetectionData) -> list[Finding]:
-    """Report the size of objects as the network sees them."""
+    """Report the size of objects as the network sees them.
+
+    Args:
+        seen: the boxes, their labels, and the factors from image to network pixels.
+        classes: names by label.
+        data: its `image_size` and GSD, for the advice on objects that are too small.
+    """
     if not seen.names:
         return []
     sides = _sides(seen.boxes) * seen.scales[:, None]
