@@ -165,8 +165,8 @@ def main() -> int:
     Console().print(table)
     objects, found = scores["map"].classes.tolist()
     shares = zip(FOUND_CLASSES, found, objects, strict=True)
-    counts = (f"{name} {part:.0f} of {whole:.0f}" for name, part, whole in shares)
-    Console().print(f"found on the map from a score of {best:.2f} on: {', '.join(counts)}")
+    found_shares = (f"{name} {part:.0f} of {whole:.0f}" for name, part, whole in shares)
+    Console().print(f"found on the map from a score of {best:.2f} on: {', '.join(found_shares)}")
     less = scores["chips"].recall - scores["map"].recall
     turned = float(np.median(scores["map"].turns or [np.nan]))
     return int(less > POINTS or scores["map"].twice > 0 or not turned <= DEGREES)
