@@ -1,4 +1,4 @@
-"""How well many workers are used: the blocks of a map, stragglers and losses, simulated.
+"""Simulate the use of many workers: the blocks of a map, stragglers and losses.
 
     python benchmarks/block_scheduler.py [--rows 20000] [--row-seconds 30] [--straggling 0.02]
 

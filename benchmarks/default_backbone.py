@@ -240,7 +240,7 @@ def dense(
         work_dir=run,
     )
     tasks.train(config)
-    # Not `tasks.test`, which tells the mean of two classes' IoU alone.
+    # Not `tasks.test`, which reports the mean of two classes' IoU alone.
     part = config.data.model_copy(update={"test": given.part})
     config = config.model_copy(update={"data": part})
     pipeline = pipeline_for(config)

@@ -6,9 +6,9 @@ Draws worlds of 2.3 km a side, learns oriented boxes of aeroplanes, ships and ta
 their south, tests on chips of their north, which shows other harbours and airports, and maps the
 whole north as scenes. Recall is of all objects at an overlap of 0.5, of the class, by boxes with at
 least some score; the last of the scores is the one that the test found best. An object is found
-twice if two boxes overlap it so. A query detector (`--kind dino`) tells an object by several boxes,
-any of which may be the right one; a map keeps the best of them. So it is held against chips as the
-network tells them, and shown beside chips of which the best are kept likewise ("once") too.
+twice if two boxes overlap it so. A query detector (`--kind dino`) finds an object with several
+boxes, any of which may be the right one; a map keeps the best of them. So it is compared with chips
+as the network predicts them, and with chips where the best are kept in the same way ("once") too.
 Directions are compared for what is at least 1.5 times as long as wide, modulo half a turn. The
 backbone is the one that ships, or `--weights`, and stays frozen. Run again, it goes on where it
 was, and maps anew.
@@ -144,10 +144,10 @@ def main() -> int:
     tasks.test(config, out=chips)
     best = read_model(config.work_dir).score_threshold
     assert best is not None, "the test found nothing"
-    told = on_chips(worlds, pd.read_csv(chips))
+    on_chip = on_chips(worlds, pd.read_csv(chips))
     pictures = {
-        "chips": told,
-        "once": [Picture(each.known, nms(each.found, TWICE["oriented"])) for each in told],
+        "chips": on_chip,
+        "once": [Picture(each.known, nms(each.found, TWICE["oriented"])) for each in on_chip],
         "map": on_maps(worlds, out, config.work_dir),
     }
     table = Table(title=f"AP50 of the chips {figures['ap50']:.1f} %")
@@ -165,8 +165,8 @@ def main() -> int:
     Console().print(table)
     objects, found = scores["map"].classes.tolist()
     shares = zip(FOUND_CLASSES, found, objects, strict=True)
-    said = (f"{name} {part:.0f} of {whole:.0f}" for name, part, whole in shares)
-    Console().print(f"found on the map from a score of {best:.2f} on: {', '.join(said)}")
+    found_shares = (f"{name} {part:.0f} of {whole:.0f}" for name, part, whole in shares)
+    Console().print(f"found on the map from a score of {best:.2f} on: {', '.join(found_shares)}")
     less = scores["chips"].recall - scores["map"].recall
     turned = float(np.median(scores["map"].turns or [np.nan]))
     return int(less > POINTS or scores["map"].twice > 0 or not turned <= DEGREES)
@@ -233,8 +233,8 @@ def on_chips(worlds: Sequence[World], found: pd.DataFrame) -> list[Picture]:
             corners = rows[[f"{axis}{n}" for n in range(4) for axis in "xy"]].to_numpy(float)
             labels = [FOUND_CLASSES.index(name) for name in rows["class"]]
             known = objects_in(objects_of(world, DATES[0]), square)
-            told = boxes_of(corners.reshape(-1, 4, 2), labels, rows["score"].to_numpy())
-            pictures.append(Picture(known_boxes(known), told))
+            preds = boxes_of(corners.reshape(-1, 4, 2), labels, rows["score"].to_numpy())
+            pictures.append(Picture(known_boxes(known), preds))
     return pictures
 
 

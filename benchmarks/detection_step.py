@@ -5,10 +5,10 @@
 
 All stand on the same frozen ViT, whose maps of three layers become four levels of 256 channels.
 Deformable DETR has the same queries, levels, channels and layers, two stages and box refinement,
-and no custom kernel. A step is forward pass, losses, backward pass and AdamW; a prediction is what
-the network says, without what follows (Faster R-CNN cannot do without its NMS). Rounds take turns;
-the times are medians. The second table is what matching costs of a step, the third the sampling of
-deformable attention against `grid_sample` level by level.
+and no custom kernel. A step is forward pass, losses, backward pass and AdamW; a prediction is
+the network's output, without post-processing (Faster R-CNN cannot do without its NMS). Rounds take
+turns; the times are medians. The second table is the cost of matching in a step, the third the
+sampling of deformable attention against `grid_sample` level by level.
 """
 
 import argparse

@@ -170,7 +170,7 @@ def side_rate(side: Side, seconds: float) -> float:
 
 
 def loop_rate(view: str, out: Path, steps: int) -> float:
-    """Return crops/s of the whole pre-training, as its log says; the first half is not counted."""
+    """Return crops/s of the whole pre-training, as logged; the first half is not counted."""
     with tempfile.TemporaryDirectory() as folder:
         fields = {
             "data.store": out / "store",

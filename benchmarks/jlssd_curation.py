@@ -7,7 +7,7 @@ Which backbone curates is a matter of bootstrapping: the one that has just been 
 random part, so that curation knows nothing that the random part does not. Then tiny is pre-trained
 anew, from the same random weights and for as many steps, on what curation keeps. Both are measured
 by kNN and by a linear probe on labelled scenes that neither has seen; several --seeds, each with a
-pool, a random part and a curation of its own, tell the difference from luck.
+pool, a random part and a curation of its own, separate the difference from luck.
 
     python benchmarks/jlssd_curation.py --varied DATA/AID-150 --list train_80per.txt \\
         --common DATA/AID-150/Desert DATA/AID-150/BareLand DATA/AID-150/Farmland \\

@@ -9,7 +9,7 @@ wall time and by processor time (the start of processes counts in the former onl
 memory of the largest process: twice the side shows whether it grows with the area. `--peer` takes
 that many cells of the same rasters through exactextract (shares of values and mean, one process,
 polygons made beforehand), and compares the results; it counts the part of a pixel that a cell
-covers, ours the pixels whose middle lies in it.
+covers, ours the pixels whose center is in it.
 
     pip install exactextract  # for --peer
 """

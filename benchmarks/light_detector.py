@@ -9,7 +9,7 @@ frozen backbone that ships, but for torchvision's, which has none, and is tested
 light   the configs `*-light.py`, horizontal and oriented, each seed with features of its own views:
         AP50, seconds of all (encoding, training, tests)
 dino    the configs of the query detector for 80 epochs: AP50, seconds
-soon    the light detector for as few epochs as --soon says: a tenth of the query detector's time?
+soon    the light detector for the few epochs of --soon: a tenth of the query detector's time?
 rcnn    torchvision's Faster R-CNN with a MobileNetV3 from scratch, on the same crops, for the
         seconds of the first horizontal light run
 eight   the light detector on eight images, tested on the same: AP50, seconds
@@ -206,8 +206,8 @@ def faster_rcnn(data: Path, budget: float) -> Figures:
         for index in range(len(parts.test)):
             sample = parts.test[index]
             scale = max(sample["size"].tolist()) / side
-            (told,) = model([torch.as_tensor(sample["image"]).float() / 255])
-            found = Detections(told["boxes"] * scale, told["scores"], told["labels"] - 1)
+            (preds,) = model([torch.as_tensor(sample["image"]).float() / 255])
+            found = Detections(preds["boxes"] * scale, preds["scores"], preds["labels"] - 1)
             truth = torch.as_tensor(sample["boxes"])
             metrics.update(index, found, truth, sample["labels"], sample["ignored"])
     metrics.load_states([metrics.state()])

@@ -9,7 +9,7 @@ disk. The first form shows rates: the model alone works on ready tensors before 
 other run, so that a machine that slows down shows; ours reads, stretches, predicts, blends and
 writes the finished map. `terratorch` is its `tiled_inference` (delta 8), `slide` the scheme of
 mmsegmentation's slide mode (sums of padded logits, windows one by one); both get the whole scene
-as a tensor in memory and write nothing. What a peer cannot do within --limit GiB is said.
+as a tensor in memory and write nothing. Where a peer needs more than --limit GiB, this is printed.
 
 The second form shows peak memory above that of the loaded model, with a model that answers at once.
 

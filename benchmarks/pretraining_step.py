@@ -190,7 +190,7 @@ def our_steps(
                 yield
 
 
-# What does one step at each `next`, and says where the time goes as far as it can.
+# Iterators that do one step at each `next` and report the times of its parts where known.
 SIDES = {
     "lightly": lightly_steps,
     "ours": our_steps,
@@ -206,7 +206,7 @@ def endless(loader: DataLoader) -> Iterator[list[Tensor]]:
 
 
 def work(side: str, given: argparse.Namespace, size: str, parent: Connection) -> None:
-    """Do as many steps as told, again and again; answer with the seconds of each part."""
+    """Do the number of steps received, repeatedly; send the seconds of each part."""
     clock = Clock()
     steps = SIDES[side](given, size, clock)
     while count := parent.recv():

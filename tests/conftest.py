@@ -26,7 +26,7 @@ CLASSES = ("brick", "field", "water", "wood")
 
 
 def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
-    """A texture whose colour and stripes tell the class, with noise."""
+    """A texture whose colour and stripes depend on the class, with noise."""
     random = np.random.default_rng([label, seed])
     color = np.array([(130, 110, 100), (125, 120, 100), (110, 115, 125), (105, 118, 105)][label])
     color = color + random.normal(0, 4, 3)

@@ -32,7 +32,7 @@ def parameters(function: Function, is_method: bool) -> list[str]:
 
 
 def is_command(function: Function) -> bool:
-    """Whether typer makes help of the parameters, each of which has its own."""
+    """Return whether typer makes help of the parameters, each of which has its own."""
     return "typer." in ast.unparse(function.args) or any(
         "command(" in ast.unparse(decorator) for decorator in function.decorator_list
     )

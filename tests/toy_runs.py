@@ -50,7 +50,7 @@ def train_land(root: Path, epochs: int = 1) -> Path:
 
 
 def train_change(root: Path) -> Path:
-    """Train a detector of change; its data lie beside it, `val/Image1` and so on."""
+    """Train a detector of change; its data are beside it, `val/Image1` and so on."""
     for part, count in (("train", 4), ("val", 2)):
         for seed in range(count):
             before, after, mask = draw_pair(seed, 60, 64)
@@ -70,7 +70,7 @@ def train_change(root: Path) -> Path:
 
 
 def train_things(root: Path) -> Path:
-    """Train a detector of oriented objects; its data lie beside it, `images/val` and so on."""
+    """Train a detector of oriented objects; its data are beside it, `images/val` and so on."""
     write_things(root, "train", {f"t{n}": (n, 112, 112) for n in range(4)})
     write_things(root, "val", {"v0": (100, 112, 112), "v1": (101, 80, 112)})
     return _train(

@@ -18,7 +18,7 @@ from cgeartheye.pretraining.store.reader import Store
 
 SIDE = 24
 SQUARE = 256  # pixels
-LEAST_CONTRAST = 40.0  # norm of a thumbnail; below it, nothing can be told
+LEAST_CONTRAST = 40.0  # norm of a thumbnail; below it, thumbnails cannot be compared
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:

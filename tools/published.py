@@ -102,7 +102,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="FIELD=VALUE", help="override fields"
     )
-    # What older launchers pass; torchrun tells us through the environment.
+    # What older launchers pass; torchrun sets environment variables.
     parser.add_argument("--launcher", help=argparse.SUPPRESS)
     parser.add_argument("--local_rank", "--local-rank", help=argparse.SUPPRESS)
 

@@ -38,7 +38,7 @@ def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the examples of docstrings and docs name: chips/, mine.yaml, runs/mine, scene.tif."""
+    """The files of examples in docstrings and docs: chips/, mine.yaml, runs/mine, scene.tif."""
     root = tmp_path_factory.mktemp("workspace")
     for label, name in enumerate(CLASSES):
         (root / "chips" / name).mkdir(parents=True)
@@ -75,13 +75,13 @@ def land_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def change_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained detector of change; its data lie beside it, `val/Image1` and so on."""
+    """A trained detector of change; its data are beside it, `val/Image1` and so on."""
     return toy_runs.train_change(tmp_path_factory.mktemp("pairs"))
 
 
 @pytest.fixture(scope="session")
 def things_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A trained detector of oriented objects; its data lie beside it, `images/val` and so on."""
+    """A trained detector of oriented objects; its data are beside it, `images/val` and so on."""
     return toy_runs.train_things(tmp_path_factory.mktemp("things"))
 
 

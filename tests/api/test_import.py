@@ -43,7 +43,7 @@ def test_every_name_is_found_and_nothing_else() -> None:
 
 
 def test_a_type_checker_sees_the_names() -> None:
-    """What is imported for type checkers alone is what `__getattr__` gives."""
+    """The imports for type checkers alone are those that `__getattr__` gives."""
     source = ast.parse(Path(cge.__file__).read_text())
     (block,) = (
         node

@@ -103,7 +103,7 @@ def test_horizontal_boxes_agree_with_oriented_ones() -> None:
 
 
 def test_intersection_over_the_smaller() -> None:
-    """A quarter cut off a box lies in it wholly."""
+    """A quarter cut off a box is wholly inside it."""
     whole = torch.tensor([[50.0, 50.0, 40.0, 20.0, 0.7]])
     part = whole.clone()
     part[:, 2] = 10.0

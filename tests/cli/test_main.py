@@ -228,7 +228,7 @@ def test_config_show_is_a_config(
     assert "seed: 5" in text
 
 
-def test_interrupting_is_told_shortly(config_file: Path, tmp_path: Path) -> None:
+def test_an_interrupt_prints_one_line(config_file: Path, tmp_path: Path) -> None:
     import signal
 
     fields = "training.epochs=2000", "backbone.tuning=full", "training.checkpoint_minutes=0.001"

@@ -41,8 +41,8 @@ def test_an_old_option_is_the_new_one(
     assert capsys.readouterr().out == ""
     read = found.make_context(command, [*rest, old, *value])
     assert read.params == expected.params
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"{old} is now called {new}" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"{old} is now called {new}" in output
     if len(value) == 1:
         joined = found.make_context(command, [*rest, f"{old}={value[0]}"])
         assert joined.params == expected.params

@@ -63,7 +63,7 @@ def test_a_small_run_of_everything(
             assert len(values) == (1 if task in default_backbone.BOXES else 2)
             assert all(0 <= value <= 100 for value in values)
         assert results[str(weights), task]["cpu_seconds"] > 0
-    # Colours tell these chips apart.
+    # These chips differ by colour.
     assert np.mean(results["histograms", "chips"]["figures"]["linear, 28 px"]) > 50
     assert "scenes only" in results["histograms", "land"]["left_out"]
     # A network that does not fit its weights, and one that the task cannot use.

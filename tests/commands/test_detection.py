@@ -65,7 +65,7 @@ def test_overfits_four_images(
     assert 10 < facts["largest"] < 60
     assert 0 < facts["score"] < 1
 
-    # What a table says lies where the objects are.
+    # The boxes in a table are where the objects are.
     tasks.predict(run, [few_things / "images" / "train"], tmp_path / "found.csv", [])
     with (tmp_path / "found.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if float(row["score"]) > 0.3]
@@ -268,7 +268,7 @@ def test_packed_objects_come_back() -> None:
 
 
 def test_the_mirror_image_shows_the_same_boxes(things_config: Path) -> None:
-    """With `tta` what only the mirror image shows is put where it lies in the image."""
+    """With `tta` what only the mirror image shows is put at its place in the image."""
     config = read(things_config, "data.boxes=oriented", "backbone.layer_scale=1e-5")
     pipeline = DetectionPipeline(config)
     built = build(config.backbone, 112)
@@ -312,8 +312,8 @@ def test_nothing_is_found_beyond_an_image(things_config: Path, boxes: str) -> No
     ).eval()
     corners = torch.tensor([[30.0, 2, 50, 12], [30, 18, 50, 60]])  # the image ends at 20
     places = corners if boxes == "horizontal" else from_horizontal(corners)
-    told = Detections(places, torch.ones(2), torch.zeros(2).long())
-    task.predict_windows = lambda images: [told] * len(images)  # type: ignore[method-assign]
+    preds = Detections(places, torch.ones(2), torch.zeros(2).long())
+    task.predict_windows = lambda images: [preds] * len(images)  # type: ignore[method-assign]
     image = torch.zeros(1, 3, 112, 112, dtype=torch.uint8)
     (found,) = task.predict({"image": image, "size": torch.tensor([(40, 224)])})
     torch.testing.assert_close(found.boxes[:, :2], places[:1, :2] * 2)
@@ -394,16 +394,16 @@ def test_mistakes_are_one_sentence(
     assert "\n" not in str(caught.value)
 
 
-def test_more_objects_than_queries_are_told_and_trained_on(
+def test_more_objects_than_queries_are_reported_and_trained_on(
     things_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(things_config, "decoder.queries=2", "max_detections=1", "training.epochs=1")
-    said = " ".join("".join(capsys.readouterr()).split())
-    assert "decoder.queries=2 is fewer than the objects of an image" in said
-    assert "max_detections=1 keeps fewer boxes" in said
+    output = " ".join("".join(capsys.readouterr()).split())
+    assert "decoder.queries=2 is fewer than the objects of an image" in output
+    assert "max_detections=1 keeps fewer boxes" in output
 
 
-def test_the_light_head_tells_every_object_once(things_config: Path) -> None:
+def test_the_light_head_finds_every_object_once(things_config: Path) -> None:
     """As many boxes as are asked for, and no two of a class on one another."""
     config = read(things_config, "decoder.kind=light", "data.boxes=oriented", "max_detections=50")
     pipeline = DetectionPipeline(config)

@@ -85,7 +85,7 @@ def test_a_classifier_maps_cells(config_file: Path, tmp_path: Path) -> None:
     assert cells["confidence"].between(0.25, 1).all()
 
 
-def test_the_images_tell_their_ground_sampling_distance(land_config: Path, tmp_path: Path) -> None:
+def test_the_gsd_is_read_from_the_images(land_config: Path, tmp_path: Path) -> None:
     root = tmp_path / "placed"
     for part in ("train", "val"):
         (root / part / "Img").mkdir(parents=True)

@@ -102,7 +102,7 @@ def test_the_best_model_is_kept(trained: Path) -> None:
 def test_adapting_a_backbone_leaves_it_as_it_was(
     config_file: Path, trained: Path, tmp_path: Path, tuning: str
 ) -> None:
-    """On weights that were tuned before, so that a frozen backbone tells the classes apart."""
+    """On weights that were tuned before, so that a frozen backbone separates the classes."""
     weights = export_backbone(trained, tmp_path / "backbone.safetensors")
     before = weights.read_bytes()
     run, tested = train(
@@ -417,14 +417,16 @@ def test_check_takes_a_step_and_leaves_no_run(config_file: Path) -> None:
     assert "takes a step on 8 images" in found[-1]["sentence"]
 
 
-def test_a_collapsed_model_is_told(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_collapsed_model_is_reported(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A rate of next to nothing leaves the classifier as it was drawn."""
     folder, _ = train(config_file, "training.lr=1e-9", "training.epochs=1", "data.image_size=14")
-    said = capsys.readouterr().out
-    verdicts = [line for line in said.splitlines() if line.startswith("verdict: ")]
+    output = capsys.readouterr().out
+    verdicts = [line for line in output.splitlines() if line.startswith("verdict: ")]
     assert verdicts
     assert "the tiny backbone is random and frozen" in verdicts[-1]
-    assert "measured on the validation part, on which the best epoch was chosen" in said
+    assert "measured on the validation part, on which the best epoch was chosen" in output
     page = (folder / "report.html").read_text()
     assert all(verdict.removeprefix("verdict: ") in page for verdict in verdicts)
 

@@ -242,9 +242,9 @@ def test_a_cache_beyond_the_budget_is_computed(
     config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(config_file, "cache.budget_gb=0.0001", "training.epochs=1")
-    said = " ".join(capsys.readouterr().out.split())
-    assert "the features of 12 images with 2 views take" in said
-    assert "more than cache.budget_gb=0.0001: they are computed anew" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "the features of 12 images with 2 views take" in output
+    assert "more than cache.budget_gb=0.0001: they are computed anew" in output
     assert not list((tmp_path / "features").glob("*.npy"))
 
 

@@ -75,8 +75,8 @@ def another(kind: type[Section], field: str) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renamed, "_told", set())
+def nothing_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renamed, "_warned", set())
 
 
 def test_the_tables_name_sections_and_their_fields() -> None:
@@ -98,10 +98,10 @@ def test_an_old_field_is_the_new_one(
     assert capsys.readouterr().out == ""
     assert kind.model_validate(rest | {old: value}) == expected
     assert expected.model_dump()[new] != kind.model_fields[new].get_default()
-    said = capsys.readouterr().out
-    assert said.count("warning") == 1
-    assert old in said
-    assert new in said
+    output = capsys.readouterr().out
+    assert output.count("warning") == 1
+    assert old in output
+    assert new in output
     kind.model_validate(rest | {old: value})
     assert capsys.readouterr().out == ""  # once is enough
     with pytest.raises(ValidationError, match=f"{new} is set twice, also as {old}"):

@@ -132,7 +132,7 @@ def test_16_bits_are_mapped_by_the_stretch(tmp_path, pixels, low, span, kind):
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32", "float64", "int32"])
 def test_without_a_stretch_the_percentiles_of_the_chosen_bands_count(tmp_path, dtype):
     values = noise(4, 3000, dtype)
-    values[0] += 9000  # not chosen, so without a say
+    values[0] += 9000  # not chosen, so without influence
     path = write_tiff(tmp_path / "deep.tif", values)
 
     read = read_image(path, bands=(4, 3, 2)).numpy()

@@ -1,4 +1,4 @@
-"""What every page claims holds: its links, its commands, its configs."""
+"""Checks of what every page claims: its links, its commands, its configs."""
 
 import re
 import shlex

@@ -100,9 +100,9 @@ def test_int8_agrees_or_is_refused(runs: dict[str, Path], monkeypatch: pytest.Mo
     run = runs["segmentation"]
     images = [model_io.read_model(run).config.data.root / "train/Img"]
     folder = export(run, "openvino", "int8", images)
-    told = json.loads((folder / "model.json").read_text())["int8"]
-    assert told["agreement"] > 0.95
-    assert abs(told["miou"] - told["miou_fp32"]) <= 1
+    measured = json.loads((folder / "model.json").read_text())["int8"]
+    assert measured["agreement"] > 0.95
+    assert abs(measured["miou"] - measured["miou_fp32"]) <= 1
     own, other = load(run), load(run, engine="openvino", precision="int8")
     seen = windows(own, 2)
     with torch.inference_mode():
@@ -149,15 +149,13 @@ def test_torch_keeps_the_backbone_and_the_precision(runs: dict[str, Path]) -> No
     assert (one.argmax(1) == two.argmax(1)).float().mean() > 0.95
 
 
-def test_the_description_says_what_the_runs_does(
-    runs: dict[str, Path], onnx: dict[str, Path]
-) -> None:
+def test_the_metadata_are_those_of_the_run(runs: dict[str, Path], onnx: dict[str, Path]) -> None:
     own = json.loads((runs["change"] / "model.json").read_text())
-    told = json.loads((onnx["change"] / "model.json").read_text())
+    metadata = json.loads((onnx["change"] / "model.json").read_text())
     same = set(own) - {"config", "backbone_fingerprint"}
-    assert {name: told[name] for name in same} == {name: own[name] for name in same}
-    assert list(told["export"]["inputs"]) == ["before", "after"]
-    assert told["export"]["opset"] == 20
+    assert {name: metadata[name] for name in same} == {name: own[name] for name in same}
+    assert list(metadata["export"]["inputs"]) == ["before", "after"]
+    assert metadata["export"]["opset"] == 20
     read = model_io.read_model(onnx["change"])
     assert read.config.data == model_io.read_model(runs["change"]).config.data
 

@@ -18,8 +18,8 @@ def described(folder: Path, **changed: object) -> Path:
     """A folder with a description of an exported model, and a file that is none."""
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(b"no graph")
-    told = Export(folder, "onnx", "fp32", ("model.onnx",), digest([folder / "model.onnx"]), "0")
-    (folder / "model.json").write_text(json.dumps({"export": told.facts() | changed}))
+    exported = Export(folder, "onnx", "fp32", ("model.onnx",), digest([folder / "model.onnx"]), "0")
+    (folder / "model.json").write_text(json.dumps({"export": exported.facts() | changed}))
     return folder
 
 

@@ -22,7 +22,7 @@ def test_zones_go_around_the_world_and_end_at_the_poles() -> None:
 
 
 @pytest.mark.parametrize("lat", [0.0, 45.0, 70.0])
-def test_a_degree_is_as_long_as_the_ellipsoid_says(lat: float) -> None:
+def test_a_degree_is_as_long_as_on_the_ellipsoid(lat: float) -> None:
     """Radii of curvature in closed form: of the parallel, and of the meridian."""
     across, down = meters_per_pixel(Affine(1e-5, 0, 10, 0, -1e-5, lat), WGS84, 0, 0)
     a, f = 6_378_137.0, 1 / 298.257223563

@@ -55,7 +55,7 @@ def write(path: Path, **place: object) -> Path:
 
 
 def missed(scene: Scene, ground) -> np.ndarray:  # type: ignore[no-untyped-def]
-    """Metres by which pixels of a scene lie beside the ground that they show."""
+    """Metres between pixels of a scene and the ground that they show."""
     pixels, valid = scene.read((0, scene.height), (0, scene.width))
     assert valid is not None
     row, column = np.nonzero(valid)
@@ -170,7 +170,9 @@ def rpcs() -> RPC:
 
 @pytest.mark.parametrize("height", [0.0, 250.0])
 @pytest.mark.parametrize("of_file", [False, True])
-def test_a_scene_of_rpcs_lies_by_the_heights(tmp_path: Path, height: float, of_file: bool) -> None:
+def test_a_scene_with_rpcs_is_placed_by_the_heights(
+    tmp_path: Path, height: float, of_file: bool
+) -> None:
     path = write(tmp_path / "scene.tif", rpcs=rpcs())
     dem = str(height)
     if of_file:

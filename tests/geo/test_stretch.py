@@ -19,7 +19,7 @@ def test_limits_become_0_and_255_and_what_is_between_is_in_proportion(kind: str)
     assert found.ravel().tolist() == [0, 0, 10, 255, 255]
 
 
-def test_what_has_no_data_is_0_and_says_nothing() -> None:
+def test_nodata_becomes_0_without_warnings_of_numpy() -> None:
     values = np.array([[[7.0, np.nan], [np.inf, 9.0]]] * 3, np.float32)
     valid = np.isfinite(values[0])
     with np.errstate(all="raise"):

@@ -1,4 +1,4 @@
-"""Nodata, mask, alpha and NaN say the same of the same ground, however it is read."""
+"""Nodata, mask, alpha and NaN give the same validity, however the ground is read."""
 
 from pathlib import Path
 from typing import Any

@@ -26,7 +26,7 @@ def polygon(box: torch.Tensor) -> shapely.Polygon:
 def seen_in(
     left: int, top: int, side: int, boxes: torch.Tensor, labels: list[int], noise: float
 ) -> Detections:
-    """What a perfect detector finds in a window: the visible parts, a little off."""
+    """A perfect detector's boxes in a window: the visible parts, a little off."""
     rng = np.random.default_rng([left, top, side])
     window = shapely.box(left, top, left + side, top + side)
     preds, kept = [], []
@@ -117,7 +117,7 @@ def test_equal_objects_side_by_side_are_not_merged(oriented: bool) -> None:
 
 
 def test_boxes_that_overlap_in_one_window_are_its_own_affair() -> None:
-    """Horizontal boxes of ships that lie askew: two windows tell of both, each stays once."""
+    """Horizontal boxes of oblique ships: two windows detect both, each is kept once."""
     boxes = torch.tensor([[40, 20, 70, 50], [46, 26, 76, 56], [52, 32, 82, 62.0]])
     preds = merge_windows(seen((84, 126), 84, 0.5, boxes, [0, 0, 0], 1.0), 84)
     assert sorted(overlap(preds.boxes, boxes).argmax(1).tolist()) == [0, 1, 2]

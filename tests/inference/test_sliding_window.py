@@ -166,7 +166,7 @@ def test_scales_see_windows_of_other_sizes() -> None:
 
     def network(windows: Tensor, size: tuple[int, int]) -> Tensor:
         seen.append((tuple(windows.shape[-2:]), size))
-        # What is told of a pixel is its mean colour, whatever the scale.
+        # The prediction of a pixel is its mean colour, whatever the scale.
         return F.interpolate(windows.float(), size, mode="bilinear", antialias=True) / 50
 
     rows, columns = torch.meshgrid(torch.arange(30), torch.arange(26), indexing="ij")

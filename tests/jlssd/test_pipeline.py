@@ -47,7 +47,7 @@ def run(*arguments: str) -> None:
 
 
 def same(ours: Path, theirs: Path) -> bool:
-    """Whether two builds gave the same tables and the same images in the same order."""
+    """Return whether two builds gave the same tables and the same images in the same order."""
     columns = [name for name in Store(ours / "store").table.column_names if name != "key"]
     stores = Store(ours / "store"), Store(theirs / "store")
     return (
@@ -207,7 +207,7 @@ def test_pretrain_takes_the_store(whole: Path, country: Path) -> None:
     assert (country / "run" / "model.safetensors").is_file()
 
 
-def test_mistakes_are_told(
+def test_mistakes_are_reported(
     country: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = country / "jlssd.yaml"

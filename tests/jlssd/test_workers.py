@@ -24,7 +24,7 @@ def _note(folder: Path, number: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_every_task_is_done_and_failures_are_told(tmp_path: Path, workers: int) -> None:
+def test_every_task_is_done_and_failures_are_reported(tmp_path: Path, workers: int) -> None:
     assert len(list(spread(_note, tmp_path, range(5), workers))) == 5
     assert {path.name for path in tmp_path.iterdir()} == set("01234")
     with pytest.raises(UserError, match="below 0"):

@@ -22,8 +22,8 @@ def test_time_within_another_stage_counts_once(monkeypatch: pytest.MonkeyPatch) 
         now += 1
     with clock.measure("writing"):
         now += 2
-    told = clock.describe()["shares"]
-    assert told == {
+    shares = clock.describe()["shares"]
+    assert shares == {
         "reading": 0.0,
         "resampling": 0.0,
         "inference": 0.6,
@@ -32,11 +32,13 @@ def test_time_within_another_stage_counts_once(monkeypatch: pytest.MonkeyPatch) 
     }
 
 
-def test_a_map_says_where_its_time_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_map_records_the_time_of_its_stages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     scene = write_scene(tmp_path / "scene.tif", picture(60, 80))
     run_toy(scene, tmp_path / "map", Toy(gsd=1.5))
-    told = json.loads((tmp_path / "map/map.json").read_text())["time"]
-    assert list(told["shares"]) == list(STAGES)
-    assert sum(told["shares"].values()) == pytest.approx(1, abs=1e-3)
-    assert told["shares"]["resampling"] > 0
+    timing = json.loads((tmp_path / "map/map.json").read_text())["time"]
+    assert list(timing["shares"]) == list(STAGES)
+    assert sum(timing["shares"].values()) == pytest.approx(1, abs=1e-3)
+    assert timing["shares"]["resampling"] > 0
     assert "time: reading" in capsys.readouterr().out

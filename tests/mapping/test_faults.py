@@ -181,8 +181,8 @@ def check_all_or_nothing(path: Path, write: Callable[[], None], same: Callable[[
                 write()
         except UserError as error:
             failed += 1
-            said = str(error)
-            assert said.startswith(f"cannot write {path}"), said
+            message = str(error)
+            assert message.startswith(f"cannot write {path}"), message
             assert not path.exists(), size
             assert not list(path.parent.glob("*partial*")), size
             write()

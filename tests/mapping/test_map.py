@@ -24,7 +24,7 @@ def whole(pixels: np.ndarray, radius: int = 1) -> np.ndarray:
 
 
 def bound(radius: int, window: int, overlap: float) -> float:
-    """What the docstring of `fade` states, for two directions, and a percent's rounding."""
+    """The bound in the docstring of `fade`, for two directions, and a percent's rounding."""
     width = math.floor(window * overlap)
     weight = math.sin(math.pi / 2 * min(1, radius / width)) ** 2
     return 100 * (1 - (1 - weight) ** 2) + 0.5
@@ -127,14 +127,14 @@ def test_resampled_maps_agree_with_resampling_the_whole(
         assert error.max() < bound(1, 42, 0.5) + 0.6
 
 
-@pytest.mark.parametrize(("gsd", "told"), [(0.1, True), (0.75, False), (1.5, False)])
-def test_a_coarse_scene_is_said_to_be_enlarged(
-    tmp_path: Path, gsd: float, told: bool, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("gsd", "warned"), [(0.1, True), (0.75, False), (1.5, False)])
+def test_enlarging_a_coarse_scene_is_reported(
+    tmp_path: Path, gsd: float, warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_toy(write_scene(tmp_path / "a.tif", picture(20, 20)), tmp_path / "map", Toy(gsd=gsd))
     output = "".join(capsys.readouterr())
     sentence = "0.75 m/px are resampled 8 times finer, to the model's 0.1 m/px; set --gsd 0.75"
-    assert (sentence in output) == told
+    assert (sentence in output) == warned
 
 
 @pytest.mark.parametrize("gsd", [None, 0.5, 1.6])
@@ -348,7 +348,7 @@ def test_scenes_become_a_grid_of_cells(tmp_path: Path) -> None:
     np.testing.assert_allclose(frame.area.sum(), (6000 - 28 * 28) * 0.75**2)
 
 
-def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+def test_the_file_has_metadata(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", picture(600, 700))
     run_toy(scene, tmp_path / "map", Toy(window=140), probabilities=True)
     with rasterio.open(tmp_path / "map/map.tif") as file:
@@ -381,12 +381,12 @@ def test_a_scene_without_data_is_an_error(tmp_path: Path) -> None:
 
 def test_settings_that_make_no_sense(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", picture(40, 40))
-    for wrong, told in (
+    for wrong, message in (
         ({"overlap": 1.0}, "--overlap 1.0"),
         ({"gsd": -1.0}, "--gsd -1.0"),
         ({"vector_format": ("shp",)}, "--vector-format shp is unknown: give one of gpkg"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             run_toy(scene, tmp_path / "map", **wrong)
     with pytest.raises(UserError, match="no scene"):
         run_toy(tmp_path / "none.tif", tmp_path / "map")

@@ -37,7 +37,7 @@ def in_pixels(frame: geopandas.GeoDataFrame, transform: Affine = NORTH_UP) -> np
 def check_once_and_whole(
     frame: geopandas.GeoDataFrame, boxes: torch.Tensor, labels: list[int], least: float
 ) -> None:
-    """Each box has one object of its class that lies on it, and no object is left."""
+    """Each box has one object of its class on it, and no object is left."""
     found, truth = in_pixels(frame), shapes_of(boxes)
     assert len(found) == len(truth)
     shared = shapely.area(shapely.intersection(found[:, None], truth[None]))
@@ -109,10 +109,10 @@ def blank(path: Path, transform: Affine = NORTH_UP, crs: Any = 32650, **options:
         ([40.0, 40, 62, 20, 0.3], 1),
         ([40.0, 54, 60, 20, 0.3], 2),  # a fifth in common: another one, beside it
         ([22.0, 30, 60, 50], 1),
-        ([32.0, 30, 72, 50], 2),  # 0.6 in common: may lie askew, side by side
+        ([32.0, 30, 72, 50], 2),  # 0.6 in common: may be oblique, side by side
     ],
 )
-def test_what_a_window_tells_twice_is_one_object(
+def test_two_boxes_of_one_window_on_an_object_become_one(
     tmp_path: Path, other: list[float], kept: int
 ) -> None:
     first = [40.0, 40, 60, 20, 0.3] if len(other) == 5 else [20.0, 30, 60, 50]
@@ -199,7 +199,7 @@ def test_a_scene_on_no_map_has_metres_but_no_heading(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["gpkg", "parquet", "geojson", "fgb"])
-def test_all_formats_tell_the_same(tmp_path: Path, ending: str) -> None:
+def test_all_formats_hold_the_same(tmp_path: Path, ending: str) -> None:
     boxes, labels = scatter(150, 150, 30, 14, True, 8)
     scene = write_scene(tmp_path / "scene.tif", draw(150, 150, boxes, labels))
     run_toy(
@@ -328,7 +328,7 @@ def test_the_least_score(
 
 
 @pytest.mark.parametrize(
-    ("largest", "options", "pixels", "told"),
+    ("largest", "options", "pixels", "warned"),
     [
         (None, {}, 0, False),
         (20, {}, 20 + 256 / 16, False),
@@ -344,7 +344,7 @@ def test_windows_overlap_by_the_largest_object(
     largest: float | None,
     options: dict[str, float],
     pixels: float,
-    told: bool,
+    warned: bool,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     toy = Fixed([1.0, 2, 30, 40], max_object_size=largest, gsd=0.75)
@@ -352,7 +352,7 @@ def test_windows_overlap_by_the_largest_object(
     facts = run_toy(scene, tmp_path / "map", toy, **{"overlap": 0.0, **options})
     pixel = min(facts["model_grid"]["metres_a_pixel"])
     assert facts["overlap_m"] / pixel == pytest.approx(pixels, rel=2e-3)
-    assert ("may be found in pieces" in "".join(capsys.readouterr())) == told
+    assert ("may be found in pieces" in "".join(capsys.readouterr())) == warned
 
 
 def test_the_preview_shows_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

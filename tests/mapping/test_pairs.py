@@ -171,7 +171,7 @@ KINDS = "value", "value and NaN", "NaN", "alpha", "mask"
 
 
 def with_holes(path: Path, pixels: np.ndarray, holes: np.ndarray, kind: str) -> Path:
-    """Write pixels of which some have no data, said in different ways."""
+    """Write pixels, some without data, marked in different ways."""
     if kind in ("value and NaN", "NaN"):
         pixels = pixels.astype(np.float32)
         pixels[:, holes] = np.nan
@@ -332,8 +332,8 @@ def test_a_displaced_date_is_moved_back(
     np.testing.assert_allclose(found["metres_down"], 0.75 * found["rows"], atol=0.02)
     assert found["squares_that_agree"] > found["squares"] / 2
     assert facts["settings"]["shift"] == (found["rows"], found["columns"])
-    told = capsys.readouterr()
-    assert "the second date is off by +4." in told.out + told.err
+    captured = capsys.readouterr()
+    assert "the second date is off by +4." in captured.out + captured.err
     mapped = read(tmp_path / "map/map.tif")[0]
     assert (mapped == truth())[INNER].mean() > 0.985
     run_toy(a, tmp_path / "left", after=b)
@@ -382,7 +382,7 @@ def test_real_dates_years_apart_are_moved_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.subtract(found[1], found[0]), (3, 4), atol=0.2)
 
 
-def test_what_may_be_a_mistake_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_possible_mistakes_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = first(tmp_path / "a.tif"), second(tmp_path / "b.tif")
     opened(a, b, dates=("2018-05-01", "2021-06-01"))
     opened(a, b, dates=("summer", "spring"))

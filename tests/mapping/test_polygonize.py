@@ -110,7 +110,7 @@ def test_every_format_opens_in_a_gis_library(tmp_path: Path, ending: str) -> Non
     mapped = facts["mapped_pixels"]
     assert mapped == 80 * 90 - 14 * 30
     np.testing.assert_allclose(on_map.area.sum(), mapped * 0.5625, rtol=0.005)
-    # UTM shrinks by 0.9996 in its middle, where the scene lies.
+    # UTM shrinks by 0.9996 in its middle, where the scene is.
     np.testing.assert_allclose(frame.area_m2, on_map.area / 0.9996**2, rtol=2e-4, atol=1e-2)
     if ending != "geojson":  # which is rounded
         assert shapely.coverage_is_valid(frame.geometry.to_numpy(), 1e-9)
@@ -183,7 +183,7 @@ def test_small_areas_go_to_their_largest_neighbors(
     ours = np.full_like(classes, 255)
     if len(found.polygons):
         ours = rasterize(zip(found.polygons, found.classes, strict=True), out=ours)
-    # Of the data, areas that lie alone between nodata and are too small are left out, no others.
+    # Areas that are alone between nodata and too small are left out, no others.
     alone, count = label(classes != 255)
     sizes = np.bincount(alone.ravel(), minlength=count + 1)
     np.testing.assert_array_equal(ours != 255, (alone > 0) & (sizes[alone] >= least))

@@ -185,7 +185,7 @@ def test_a_damaged_description_of_a_map_is_one_sentence(tmp_path: Path, damage: 
 
 
 def test_json_of_a_map_is_strict(tmp_path: Path) -> None:
-    """What is no number is null, and a finished map is known again by it."""
+    """NaN is written as null, and a finished map is recognized with it."""
 
     scene = write_scene(tmp_path / "scene.tif", picture(40, 50))
 

@@ -87,7 +87,7 @@ def test_qgis_shows_objects_by_class(tmp_path: Path) -> None:
 
 
 def test_the_style_is_xml_of_the_classes(tmp_path: Path) -> None:
-    """Where there is no QGIS too."""
+    """It holds without QGIS too."""
     scene = write_scene(tmp_path / "scene.tif", picture(40, 50))
     run_toy(scene, tmp_path / "map", Land())
     style = ElementTree.parse(tmp_path / "map/map.qml")
@@ -122,16 +122,16 @@ def test_min_area_is_in_square_metres(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"min_area": -1.0, "vector_format": ("fgb",)}, "--min-area -1.0 is out of range"),
         ({"min_area": 5.0}, "for polygons: ask for them with --vector-format gpkg"),
         ({"transparent": "wood"}, "none of the model's classes: give one of red, green, blue"),
     ],
 )
-def test_mistakes_are_one_sentence(tmp_path: Path, options: dict[str, Any], says: str) -> None:
+def test_mistakes_are_one_sentence(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     scene = write_scene(tmp_path / "scene.tif", picture(40, 50))
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=message):
         run_toy(scene, tmp_path / "map", **options)
 
 

@@ -1,4 +1,4 @@
-"""A map in which nothing was found says so."""
+"""A map in which nothing was found is reported."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ def test_a_map_of_one_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     red = np.zeros((3, 40, 50), np.uint8)
     red[0] = 200
     run_toy(write_scene(tmp_path / "red.tif", red), tmp_path / "a", Toy(gsd=2.0))
-    said = " ".join(capsys.readouterr().out.split())
-    assert "everything is taken for red. Likeliest causes: 2 m/px do not suit the model" in said
-    assert "try --gsd 0.75" in said
-    assert "--bands 1 2 3" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "everything is taken for red. Likeliest causes: 2 m/px do not suit the model" in output
+    assert "try --gsd 0.75" in output
+    assert "--bands 1 2 3" in output
     run_toy(write_scene(tmp_path / "all.tif", picture(40, 50)), tmp_path / "b", Toy(gsd=2.0))
     assert "ikeliest causes" not in " ".join(capsys.readouterr().out.split())
 
@@ -24,9 +24,9 @@ def test_a_map_without_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     first = write_scene(tmp_path / "a.tif", picture(60, 70))
     second = write_scene(tmp_path / "b.tif", picture(60, 70))
     run_toy(first, tmp_path / "map", after=second, vector_format=("gpkg",))
-    said = " ".join(capsys.readouterr().out.split())
-    assert "no change is found: the map is empty, and has no polygons" in said
-    assert "--coregister" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "no change is found: the map is empty, and has no polygons" in output
+    assert "--coregister" in output
 
 
 def test_a_map_without_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ SHAPE = 150, 210
 """Rows and columns of the first date, on `NORTH_UP` in UTM."""
 
 HOUSES = ((40, 60, 22, 30), (100, 20, 18, 18), (95, 150, 30, 24))
-"""What is new at the second date: row, column, rows and columns on the first date's grid."""
+"""New objects of the second date: row, column, rows and columns on the first date's grid."""
 
 _RANDOM = np.random.default_rng(7)
 _WAVES = _RANDOM.normal(size=(40, 2)) * 0.35  # radians a metre
@@ -65,7 +65,7 @@ def second(
     Args:
         path: where to.
         grid: of `GRIDS`.
-        off: pixels of the first date, rows and columns, by which it is said to lie too far down
+        off: pixels of the first date, rows and columns, by which its georeference is too far down
             and to the right.
         later: whether the houses are there.
         options: of the file.

@@ -387,7 +387,7 @@ def test_a_teacher_of_another_number_of_channels(tmp_path: Path, vit_file: Path)
         pretrain_toy(toy(tmp_path / "run", tmp_path / "four.safetensors"))
 
 
-def test_a_student_wider_than_its_teacher_is_told(
+def test_a_student_wider_than_its_teacher_is_reported(
     tmp_path: Path, conv_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = timm.create_model("test_efficientnet", num_classes=0)

@@ -47,7 +47,7 @@ class FakeStore:
             raise UserError(f"image {index} of the store is damaged: pack it again")
         self.decoded[index] += 1
         shape = (*self.size(index), 3)
-        if self.plain:  # its colour tells which one it is
+        if self.plain:  # its colour identifies it
             return torch.full(shape, index * 10, dtype=torch.uint8).permute(2, 0, 1)
         generator = torch.Generator().manual_seed(index)
         return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8).permute(2, 0, 1)

@@ -310,7 +310,7 @@ def test_sinkhorn_stays_finite(rows: int, scale: float, shift: float, seed: int)
     torch.testing.assert_close(targets.sum(1), torch.ones(rows), rtol=1e-4, atol=1e-4)
 
 
-def test_entropies_tell_collapse() -> None:
+def test_entropies_detect_collapse() -> None:
     uniform = torch.full((8, 16), 1 / 16)
     assert target_entropies(uniform) == pytest.approx((1, 1), abs=1e-5)
     one = torch.eye(16)[[3] * 8]

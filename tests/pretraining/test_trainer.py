@@ -143,7 +143,7 @@ def test_a_damaged_position_is_named_with_the_way_on(tmp_path: Path, text: str) 
     assert "\n" not in str(caught.value)
 
 
-def test_training_goes_on_as_the_message_about_a_damaged_position_says(tmp_path: Path) -> None:
+def test_training_resumes_by_the_message_about_a_damaged_position(tmp_path: Path) -> None:
     config = toy_config(tmp_path / "run")
     pretrain_toy(config)
     whole = without_speed(tmp_path / "run")

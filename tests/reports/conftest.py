@@ -8,7 +8,7 @@ VOID = {"meta", "img", "wbr"}
 
 
 class Page(HTMLParser):
-    """What a page holds.
+    """The content of a page.
 
     Attributes:
         tags: each with its attributes.

@@ -64,7 +64,7 @@ def test_iou_of_a_pair(truth: list[int], predicted: list[int], iou: float) -> No
     assert changed_iou(confusion) == pytest.approx(iou, nan_ok=True)
 
 
-def test_panels_tell_false_alarms_from_misses() -> None:
+def test_panels_distinguish_false_alarms_from_misses() -> None:
     truth = np.array([[0, 1, 255], [1, 0, 1]], np.uint8)
     predicted = np.array([[1, 0, 1], [1, 0, 0]], np.uint8)
     before, after = (np.full((2, 3, 3), level, np.uint8) for level in (10, 20))

@@ -54,7 +54,7 @@ def read(parse: Callable[[str], Any], tmp_path: Path) -> Callable[[dict[str, Any
 
 
 @pytest.mark.parametrize("oriented", [False, True])
-def test_report_tells_everything(oriented: bool, read: Callable[[dict[str, Any]], Any]) -> None:
+def test_report_contains_everything(oriented: bool, read: Callable[[dict[str, Any]], Any]) -> None:
     metrics = measured(dict(enumerate(draw(27, oriented, images=12))), 4, oriented)
     page = read(made(metrics, 12))
     assert page.texts["h1"] == ["run <1>"]
@@ -73,10 +73,12 @@ def test_report_tells_everything(oriented: bool, read: Callable[[dict[str, Any]]
     assert "Validation: best AP at 0.5 50.00 % after epoch 1" in captions
     errors = find_errors(metrics)
     counts = errors.by_image[errors.by_image.sum(1) > 0]
-    told = [f"{right} right · {false} false · {missed} missed" for right, false, missed in counts]
+    captions = [
+        f"{right} right · {false} false · {missed} missed" for right, false, missed in counts
+    ]
     of_images = [text for text in captions if "right · " in text]
-    assert sorted(of_images) == sorted(told)
-    worst = told[np.lexsort((counts[:, 0], -counts[:, 1:].sum(1)))[0]]
+    assert sorted(of_images) == sorted(captions)
+    worst = captions[np.lexsort((counts[:, 0], -counts[:, 1:].sum(1)))[0]]
     assert of_images[0] == worst
     present = {KINDS[Kind(kind)].capitalize() for kind in errors.kinds[errors.kinds > Kind.RIGHT]}
     assert len(present) > 2

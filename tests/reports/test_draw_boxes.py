@@ -41,7 +41,7 @@ def test_lines_follow_the_outline(x: float, y: float, w: float, h: float, angle:
     np.testing.assert_array_equal(picture[far > 4], GRAY[far > 4])
 
 
-def test_the_last_layer_lies_on_top_and_dashes_have_gaps() -> None:
+def test_the_last_layer_is_on_top_and_dashes_have_gaps() -> None:
     box = torch.tensor([[20.0, 20, 140, 100]])
     whole = draw_boxes(GRAY, [Drawn(box, [RED], [""])])
     both = draw_boxes(GRAY, [Drawn(box, [RED], [""]), Drawn(box, [GREEN], [""], dashed=True)])
@@ -74,7 +74,7 @@ def test_names_stay_within_the_picture() -> None:
 
 @pytest.mark.parametrize("apart", [3.0, 60.0])
 def test_names_do_not_lie_on_each_other(apart: float) -> None:
-    """Where they would, the upper one stays."""
+    """If they would overlap, the upper one stays."""
 
     def drawn(lower: str) -> np.ndarray:
         boxes = [torch.tensor([[20.0, y, 60, y + 10]]) for y in (30, 30 + apart)]

@@ -60,7 +60,7 @@ def read(parse: Callable[[str], Any], tmp_path: Path) -> Read:
 
 
 @pytest.mark.parametrize(("classes", "samples"), [(3, 40), (5, 40), (6, 40), (45, 90)])
-def test_report_tells_everything(read: Read, classes: int, samples: int) -> None:
+def test_report_contains_everything(read: Read, classes: int, samples: int) -> None:
     arguments = made(classes, samples)
     page = read(arguments)
     assert page.texts["h1"] == ["run <1>"]

@@ -66,7 +66,7 @@ def read(parse: Callable[[str], Any], tmp_path: Path) -> Callable[[dict[str, Any
     return written
 
 
-def test_report_tells_everything(read: Callable[[dict[str, Any]], Any]) -> None:
+def test_report_contains_everything(read: Callable[[dict[str, Any]], Any]) -> None:
     arguments = made(9)
     page = read(arguments)
     assert page.texts["h1"] == ["run <1>"]

@@ -39,7 +39,7 @@ def test_the_box_is_the_smallest_rectangle_around_what_is_painted(
     length, span = np.linalg.norm(corners[1] - corners[2]), np.linalg.norm(corners[0] - corners[1])
     assert length > 1.08 * span  # the longer side of the rectangle is the heading
     row, column = np.nonzero(ground.paint[..., 3])
-    painted = np.stack([column, row], 1) + 0.5  # a pixel's centre lies half a pixel off its edge
+    painted = np.stack([column, row], 1) + 0.5  # a pixel's centre is half a pixel off its edge
     box = shapely.Polygon(corners).buffer(0.5 + 1e-5, join_style="mitre")
     assert box.covers(shapely.MultiPoint(painted))
     for start, end in zip(corners, np.roll(corners, -1, 0), strict=True):

@@ -162,6 +162,6 @@ def test_both_parts_show_ships_and_aeroplanes(folder: Path) -> None:
             assert any(a["category_id"] == number[name] for a in coco["annotations"]), (part, name)
 
 
-def test_a_class_that_is_not_drawn_is_told(world: World, tmp_path: Path) -> None:
+def test_a_class_that_is_not_drawn_is_reported(world: World, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="airplane"):
         write_detection_chips(world, tmp_path, "test", [], classes=("ship", "airplane"))

@@ -52,7 +52,7 @@ def burnt(shapes: list[shapely.Geometry], size: int) -> np.ndarray:
 
 
 def roofs(world: World, date: int) -> np.ndarray:
-    """Where roofs must be, from the boxes alone: rectangles, and circles in the tanks' squares."""
+    """The places of roofs, from the boxes alone: rectangles, and circles in the tanks' squares."""
     objects = world.boxes(date)
     shapes = []
     for label, corners in zip(objects.labels, objects.corners, strict=True):
@@ -178,7 +178,7 @@ def test_buildings_are_drawn_where_the_boxes_say(world: World, date: int) -> Non
     drawn = world.land_cover(date) == BUILDING
     expected = roofs(world, date)
     assert expected.sum() > 0.01 * world.size**2
-    # A pixel whose centre lies on an edge to the last digit may fall either way.
+    # A pixel whose centre is on an edge to the last digit may fall either way.
     assert (drawn != expected).sum() <= 3
 
 
@@ -235,7 +235,7 @@ def test_movables_stand_on_what_carries_them(world: World) -> None:
 
 
 def test_boxes_of_movables_fit_within_a_pixel(world: World) -> None:
-    """What is painted by what moves reaches the sides of its box, and no further."""
+    """The paint of moving objects reaches the sides of their boxes, and no further."""
     nothing = world.movables[0][np.zeros(len(world.movables[0].kind), bool)]
     empty = dataclasses.replace(world, movables=(nothing, nothing))
     difference = (world.ground().paint != empty.ground().paint).any(-1)
@@ -405,7 +405,7 @@ def test_objects_on_disk_are_on_the_map_where_the_masks_show_them(
             assert (file.read(1)[burnt_in] == BUILDING).mean() > 0.999
 
 
-def test_a_folder_that_cannot_be_made_is_told(world: World, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(world: World, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="taken"):
         write_world(world, tmp_path / "taken")

@@ -1,4 +1,4 @@
-"""A run goes on with the data that it began with, or says which image is another."""
+"""A run goes on with the data that it began with, or names the image that has changed."""
 
 import os
 import shutil

@@ -46,15 +46,15 @@ def test_labels(rows: list[list[int]], expected: list[str]) -> None:
 
 
 def test_guesses_are_at_chance_level_and_good_answers_are_not() -> None:
-    """Property: over random guesses, nearly all verdicts tell it; over 60 % right, none does."""
+    """Property: over random guesses, nearly all verdicts report it; over 60 % right, none does."""
     generator = torch.Generator().manual_seed(0)
     truth = torch.arange(300) % 10
-    told = 0
+    reported = 0
     for _ in range(50):
         made = ConfusionMatrix(10)
         made.update(torch.randint(10, (300,), generator=generator), truth)
-        told += any("chance" in s for s in judge_labels(made, [str(n) for n in range(10)]))
-    assert told >= 45
+        reported += any("chance" in s for s in judge_labels(made, [str(n) for n in range(10)]))
+    assert reported >= 45
     right = torch.rand(300, generator=generator) < 0.6
     made = ConfusionMatrix(10)
     made.update(torch.where(right, truth, (truth + 1) % 10), truth)

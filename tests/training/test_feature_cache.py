@@ -75,7 +75,7 @@ def test_features_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     assert ".npy" not in files(tmp_path)
 
 
-def test_a_full_disk_is_told_before_encoding(
+def test_a_full_disk_is_reported_before_encoding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: int) -> None:

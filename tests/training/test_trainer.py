@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
     assert list(last.parent.iterdir()) == [last]
 
 
-def test_one_checkpoint_stays_and_what_lies_ahead_goes(tmp_path: Path) -> None:
+def test_one_checkpoint_stays_and_later_ones_are_removed(tmp_path: Path) -> None:
     """A training that goes on with an earlier checkpoint leaves none of the way that it left."""
     config = toy_config(tmp_path, epochs=1)
     train_toy(config)

@@ -10,14 +10,14 @@ from cgeartheye.utils import console
 from cgeartheye.utils.console import bar, log_info, muted
 
 
-@pytest.mark.parametrize(("rank", "told"), [(0, True), (1, False)])
+@pytest.mark.parametrize(("rank", "printed"), [(0, True), (1, False)])
 def test_only_the_first_process_of_a_group_prints(
-    rank: int, told: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rank: int, printed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_rank", lambda: rank)
     log_info("here")
-    assert ("here" in capsys.readouterr().out) == told
+    assert ("here" in capsys.readouterr().out) == printed
 
 
 def test_a_bar_needs_no_pytorch() -> None:

@@ -75,7 +75,7 @@ def test_a_full_disk_leaves_no_half_of_a_picture(tmp_path: Path, ending: str) ->
     )
 )
 def test_json_is_strict(value: Any) -> None:
-    """What is no number in JSON is null, and everything else is read back as it was."""
+    """NaN becomes null in JSON, and everything else is read back as it was."""
 
     def expected(part: Any) -> Any:
         if isinstance(part, float) and not math.isfinite(part):
@@ -132,7 +132,7 @@ with replacing(Path(sys.argv[1]) / "a.txt") as temporary:
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_full_disk_is_said_in_one_sentence(
+def test_a_full_disk_is_reported_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Odd(Exception):

@@ -24,7 +24,7 @@ def test_what_is_no_object_is_one_kind_of_error(content):
 
 
 @pytest.mark.parametrize("content", DAMAGED)
-def test_a_damaged_line_of_the_log_is_left_out_and_said(tmp_path, content, capsys):
+def test_a_damaged_line_of_the_log_is_left_out_and_reported(tmp_path, content, capsys):
     good = [{"kind": "train", "step": step, "loss": 1.0} for step in range(3)]
     lines = [json.dumps(record).encode() for record in good]
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([lines[0], content, *lines[1:]]) + b"\n")

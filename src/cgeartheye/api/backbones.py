@@ -142,9 +142,9 @@ def create_backbone(
             low-rank update of every layer does; `full`: all do.
         image_size: pixels a side of most images that it will see; other sizes work too, but a
             timm model may be built for one.
-        mean: of the pixel values on the scale 0..255, where the weights file does not say it.
-        std: their standard deviations, likewise.
-        gsd: m/px that the weights were trained at, likewise.
+        mean: of the pixel values on the scale 0..255, where the weights file does not state it.
+        std: their standard deviations, on the same scale.
+        gsd: m/px that the weights were trained at, where the weights file does not state it.
         drop_path: probability that a layer is left out in training.
         checkpoint_activations: trade a second forward pass for memory in training.
 
@@ -153,7 +153,8 @@ def create_backbone(
 
     Raises:
         UserError: an unknown name, a size without weights of its own, or weights that are missing,
-            do not fit or do not say their normalization or GSD where the arguments do not either.
+            do not fit, or do not state their normalization or GSD where the arguments do not
+            either.
 
     Examples:
         >>> import cgeartheye as cge, torch

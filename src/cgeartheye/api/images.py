@@ -24,7 +24,7 @@ def as_inputs(images: Images, stretch: Stretch = None, deep_stretch: Stretch = N
             `[3, H, W]` or `[H, W]`, or of several images `[N, ...]`, an image of Pillow's; or a
             sequence of these.
         stretch: values of arrays that become 0 and 255; see `data.arrays.to_image`.
-        deep_stretch: likewise of 16 bits alone.
+        deep_stretch: the same for 16-bit arrays only.
 
     Raises:
         UserError: none, a path that does not exist, or an array that is no image.
@@ -39,7 +39,7 @@ def as_inputs(images: Images, stretch: Stretch = None, deep_stretch: Stretch = N
 
 
 def is_path(images: object) -> bool:
-    """Whether images are named by one path."""
+    """Return whether images are named by one path."""
     return isinstance(images, str | PathLike)
 
 

@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def own_random_state() -> Iterator[None]:
-    """Let a block draw from torch's generators as it likes, and put them back after it."""
+    """Save the states of torch's generators before a block and restore them after it."""
     begun = torch.cuda.is_initialized()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if begun else ()):
         yield

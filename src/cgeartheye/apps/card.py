@@ -233,7 +233,7 @@ def id_of(title: str) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text may be the id of an application."""
+    """Return whether a text may be the id of an application."""
     return re.fullmatch(_ID, text) is not None
 
 

@@ -1,4 +1,4 @@
-"""Whether a scene is one that an application can map."""
+"""Check whether an application can map a scene."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Fit:
 
     @property
     def ok(self) -> bool:
-        """Whether the scene can be mapped."""
+        """Return whether the scene can be mapped."""
         return not self.problems
 
 

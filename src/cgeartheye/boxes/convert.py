@@ -23,7 +23,7 @@ _PRODUCTS_AT_ONCE = 1 << 20
 
 
 def canonical(boxes: Tensor) -> Tensor:
-    """Write boxes so that w is the longer side and the angle lies in [0, pi).
+    """Write boxes so that w is the longer side and the angle is in [0, pi).
 
     Args:
         boxes: float `[..., 5]`, sides not negative, any angle.

@@ -91,7 +91,7 @@ def overlap(a: Tensor, b: Tensor) -> Tensor:
 
 
 def intersection_over_smaller(a: Tensor, b: Tensor) -> Tensor:
-    """Return the share of the smaller of two boxes that lies in the other, each with each.
+    """Return the share of the smaller of two boxes that the other covers, for every pair.
 
     It is near 1 for a piece of a box that a border cut and the whole one, whose intersection over
     union may be anything.

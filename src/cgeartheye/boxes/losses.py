@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cgeartheye.boxes.convert import corners_of
 
-# Sides below this many pixels count as this long in the Gaussians. It lies far under anything that
+# Sides below this many pixels count as this long in the Gaussians. It is far below anything that
 # can be drawn, and far above what float32 resolves over a box of 1000 pixels turned by pi.
 SHORTEST_SIDE = 1e-3
 

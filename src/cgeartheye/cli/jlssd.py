@@ -29,7 +29,9 @@ def design(
             "Repeat: one mosaic."
         ),
     ],
-    elevation: Annotated[list[str], typer.Option(help="Elevation in metres, likewise.")],
+    elevation: Annotated[
+        list[str], typer.Option(help="Elevation in metres, given in the same ways.")
+    ],
     num_places: Annotated[int, typer.Option(min=1, help="Places wanted in all, M of the formula.")],
     out: Annotated[
         Path, typer.Option(help="The table of places; strata and a report go beside it.")

@@ -41,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it would take [defaults] for markup
 )
-config_app = typer.Typer(help="Show what a config file says.", no_args_is_help=True)
+config_app = typer.Typer(help="Show the fields of a config file.", no_args_is_help=True)
 app.add_typer(weights_app, name="weights")
 app.add_typer(pretrain_app, name="pretrain")
 app.add_typer(config_app, name="config")

@@ -202,7 +202,7 @@ def plan_command(
     ] = None,
     set_: Overrides = None,
 ) -> None:
-    """Say what a map will take: hours, disk, machines; from some rows that are really mapped."""
+    """Estimate what a map will take: hours, disk, machines; from mapping some of its rows."""
     from rich.table import Table
 
     from cgeartheye.apps.registry import find_run

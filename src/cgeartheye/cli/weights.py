@@ -16,7 +16,7 @@ def weights_inspect(
         Path, typer.Argument(help="A weights file, or a size whose weights ship: tiny.")
     ],
 ) -> None:
-    """Say what a weights file holds; no code runs from it."""
+    """Show the content of a weights file; no code runs from it."""
     from rich.console import Console
     from rich.table import Table
 

@@ -36,7 +36,7 @@ class Tuned:
         threads: that compute.
         batch_size: windows at a time.
         onednn: see `use_onednn`; of torch alone.
-        channels_last: whether the decoder's maps lie so; of torch alone.
+        channels_last: whether the decoder's maps use this memory format; torch only.
     """
 
     engine: str
@@ -117,12 +117,14 @@ def _models(
             continue
         found[name] = loader(name)
     if not found:
-        choose_engine(run, None, precision)  # says what is wrong
+        choose_engine(run, None, precision)  # raises with the reason
         raise AssertionError
     return found
 
 
-def _search(models: dict[str, Load], first: tasks.LoadedModel, tell: Callable[[], None]) -> Tuned:
+def _search(
+    models: dict[str, Load], first: tasks.LoadedModel, on_measured: Callable[[], None]
+) -> Tuned:
     cores = os.cpu_count() or 1
     name = next(iter(models))
     best = Tuned(name, cores, 4)
@@ -135,7 +137,7 @@ def _search(models: dict[str, Load], first: tasks.LoadedModel, tell: Callable[[]
             loaded = models[way.engine]()  # an engine has its threads from when it is opened
         way.arrange(loaded.task)
         taken = _seconds(loaded, way.batch_size)
-        tell()
+        on_measured()
         return taken
 
     least = seconds(best)

@@ -41,7 +41,7 @@ def choose_engine(run: Path, engine: str | None, precision: str | None) -> tuple
 
 
 def _has_bf16() -> bool:
-    """Whether bfloat16 gains anything; true where that cannot be told."""
+    """Return whether bfloat16 is faster; true where this cannot be determined."""
     if torch.cuda.is_available() or not hasattr(torch.cpu, "get_capabilities"):
         return True
     return bool(torch.cpu.get_capabilities().get("avx512_bf16", True))

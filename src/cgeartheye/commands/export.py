@@ -88,7 +88,7 @@ def _refuse_losses(
     files = model_io.read_model(folder)
     other, outline = tasks.restore(pipeline.config, files, torch.device("cpu"))
     share = agreement(own[0], other, windows)
-    told: dict[str, float] = {"agreement": share}
+    measured: dict[str, float] = {"agreement": share}
     log_info(f"int8 agrees with float32 on {share:.2%}")
     if share < LEAST_AGREEMENT:
         raise UserError(
@@ -100,11 +100,11 @@ def _refuse_losses(
         figure = own[0].monitor
         before = pipeline.test(*own, None, None).figures[figure]
         after = pipeline.test(other, outline, None, None).figures[figure]
-        told |= {figure: after, f"{figure}_fp32": before}
+        measured |= {figure: after, f"{figure}_fp32": before}
         log_info(f"{figure} {after:.2f}, float32 {before:.2f}, on the {pipeline.tested_part}")
         if before - after > LARGEST_LOSS:
             raise UserError(
                 f"int8 costs {before - after:.2f} points of {figure} on the "
                 f"{pipeline.tested_part}, more than {LARGEST_LOSS:g}: export in fp32"
             )
-    model_io.update_metadata(folder, {"int8": told})
+    model_io.update_metadata(folder, {"int8": measured})

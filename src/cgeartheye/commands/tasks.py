@@ -121,8 +121,8 @@ def load(
     """Load a trained model.
 
     Args:
-        pipeline: its config says what the backbone of a published checkpoint is; where a model of
-            ours lies elsewhere than its backbone's weights, it names them.
+        pipeline: its config names the backbone of a published checkpoint; where a model of
+            ours is stored apart from its backbone's weights, it names them.
         path: a run directory, its `model.safetensors`, or a published `.pth` with the decoder
             beside the backbone.
         device: where to.
@@ -235,7 +235,7 @@ def test(
         show_dir: a folder for pictures of every prediction.
         tta: average over changed views of an image.
         engine: see `choose_engine`; an export has its report in its own folder.
-        precision: likewise.
+        precision: see `choose_engine`.
 
     Returns:
         The figures, in every process.
@@ -336,7 +336,7 @@ def load_model(
         device: where to.
         tta: average over changed views of an image.
         engine: see `choose_engine`.
-        precision: likewise.
+        precision: see `choose_engine`.
 
     Raises:
         UserError: see `load` and `choose_engine`.
@@ -364,7 +364,7 @@ def predict(
         out: the table or the folder.
         overrides: `field=value` for the model's config, e.g. another `data.batch_size`.
         engine: see `choose_engine`.
-        precision: likewise.
+        precision: see `choose_engine`.
 
     Raises:
         UserError: no images, an unreadable image, a model that is not there.

@@ -177,9 +177,9 @@ class ChangeData(MaskedData):
         None, description="a published data set: finds the spellings of its folder"
     )
     before: str = Field("{part}/Image1", description="folder of the images of the first date")
-    after: str = Field("{part}/Image2", description="likewise of the second date")
+    after: str = Field("{part}/Image2", description="folder of the images of the second date")
     before_suffix: str = Field("", description="of an image's name behind the stem, e.g. _2016")
-    after_suffix: str = Field("", description="likewise")
+    after_suffix: str = Field("", description="the same for the second date")
     values: tuple[int, int] | None = Field(
         None, description="mask values of unchanged and changed; none: 0, and 1 or 255"
     )

@@ -22,7 +22,7 @@ class PlaceDesign(Section):
     landcover: Paths = Field(
         description="classes such as WorldCover's, one mosaic: any paths of GDAL"
     )
-    elevation: Paths = Field(description="in metres, likewise")
+    elevation: Paths = Field(description="in metres, one mosaic: any paths of GDAL")
     cell_size: Positive = Field(
         1000, description="metres a side of a cell, on an equal-area projection"
     )
@@ -82,7 +82,7 @@ class ChipQuality(Section):
 class Curation(Section):
     """Settings of thinning redundant places (see `jlssd/curation/curate.py`)."""
 
-    backbone: Network = Field(description="frozen; its class tokens say what looks alike")
+    backbone: Network = Field(description="frozen; its class tokens measure how alike places are")
     num_places: Positive = Field(description="places")
     image_size: Positive = Field(224, description="pixels a side at which it sees a chip")
     batch_size: Positive = Field(64, description="chips a forward pass")
@@ -118,7 +118,7 @@ class Jlssd(Run):
     """From maps and mosaics to the store of a pre-training: `cgeartheye jlssd build`."""
 
     task: Literal["jlssd"] = "jlssd"
-    license: str = Field(min_length=1, description="of the images, as the data card says it")
+    license: str = Field(min_length=1, description="of the images, as written on the data card")
     design: PlaceDesign
     cut: ChipCutting
     quality: ChipQuality = ChipQuality()

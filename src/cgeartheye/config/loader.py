@@ -233,8 +233,8 @@ def _modernized(
 
 
 def _sentence(source: str, error: ValidationError) -> str:
-    """Tell the first mistake of a validation in one sentence."""
-    # A misspelt field often leaves its rightful owner missing: tell of the misspelling.
+    """Return the first error of a validation as one sentence."""
+    # A misspelt field is often also reported as a missing one: report the misspelling.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     place = [str(part) for part in first["loc"]]
     message = first["msg"].removeprefix("Value error, ")

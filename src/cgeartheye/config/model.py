@@ -34,10 +34,12 @@ class Network(Section):
         "is ./random); none: those that ship with the package for this size, else random",
     )
     normalization: Normalization | None = Field(
-        None, description="what the weights were trained with, where their file does not say it"
+        None, description="what the weights were trained with, where their file does not state it"
     )
     gsd: float | None = Field(
-        None, gt=0, description="GSD in m/px the weights were trained at, likewise"
+        None,
+        gt=0,
+        description="GSD in m/px the weights were trained at, where their file does not state it",
     )
     registers: int | None = Field(
         None, ge=0, description="register tokens; none: as many as the weights have"

@@ -21,8 +21,8 @@ class Views(Section):
     local_size: Positive = Field(98, description="pixels a side of a local crop")
     local_area: Shares = Field((0.05, 0.32), description="share of the image that one covers")
     brightness: float = Field(0.4, ge=0, lt=1, description="jitter: factor from 1 - x to 1 + x")
-    contrast: float = Field(0.4, ge=0, lt=1, description="likewise")
-    saturation: float = Field(0.4, ge=0, lt=1, description="likewise")
+    contrast: float = Field(0.4, ge=0, lt=1, description="jitter: as brightness")
+    saturation: float = Field(0.4, ge=0, lt=1, description="jitter: as brightness")
     jitter_probability: float = Field(0.8, ge=0, le=1, description="share of crops with jitter")
     masked_share: Shares = Field(
         (0.1, 0.5), description="share of the patches that is masked, in one global crop of two"

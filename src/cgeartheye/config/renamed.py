@@ -64,7 +64,7 @@ VALUES: dict[str, dict[str, dict[str, str]]] = {"Training": {"schedule": {"poly"
 # What `cgeartheye.config` exported under another name.
 CLASSES = {"Colour": "Color", "Normalisation": "Normalization", "Watch": "OnlineKnn"}
 
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def modernize(section: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -98,6 +98,6 @@ def note(old: str, new: str) -> None:
     """Print that a name has changed, once for each in a process."""
     from cgeartheye.utils.console import warn  # not needed by most configs
 
-    if old not in _told:
-        _told.add(old)
+    if old not in _warned:
+        _warned.add(old)
         warn(f"{old} is now called {new}; the old name goes with the next release")

@@ -63,7 +63,7 @@ def to_image(
             NaN becomes 0.
         stretch: values of other types that become 0 and 255; none: 0 and 1 for floats, and for 16
             bits `deep_stretch`.
-        deep_stretch: likewise of 16 bits alone; none: the 1st and 99th percentile of the image.
+        deep_stretch: the same for 16-bit arrays only; none: the image's 1st and 99th percentile.
 
     Returns:
         uint8 `[3, H, W]`.

@@ -111,7 +111,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_georeference(path: Path) -> Georeference | None:
-    """Read where an image lies, from its transform or its ground control points.
+    """Read an image's georeference, from its transform or its ground control points.
 
     Returns:
         None where the file has no CRS.
@@ -207,7 +207,7 @@ def quiet() -> Iterator[None]:
 
 
 def _needs_gdal(path: Path) -> bool:
-    """Whether the file is a TIFF, or a PNG of 16 bits, which Pillow would cut to 8."""
+    """Return whether the file is a TIFF, or a PNG of 16 bits, which Pillow would cut to 8."""
     with path.open("rb") as file:
         head = file.read(25)
     if not head:
@@ -221,7 +221,7 @@ def refuse_bomb(path: Path, width: int, height: int, bytes_a_pixel: int = 9) -> 
     Args:
         path: of the file.
         width: in pixels.
-        height: likewise.
+        height: in pixels.
         bytes_a_pixel: that decoding takes, copies included; 9: of three bands of 8 bits.
 
     Raises:
@@ -234,7 +234,7 @@ def refuse_bomb(path: Path, width: int, height: int, bytes_a_pixel: int = 9) -> 
 
 
 def refuse_raster(path: Path, source: Any, bytes_a_pixel: int) -> None:
-    """Refuse a raster likewise, and blocks that are too large.
+    """Refuse a raster with too many pixels or with blocks that are too large.
 
     Args:
         path: of the file.

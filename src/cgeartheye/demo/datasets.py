@@ -45,7 +45,7 @@ SHOWN = 210  # of that as the network sees it: its patches are as large as house
 YARD = 252  # pixels a side of what objects are learned from: ships are half as long
 FOUND_CLASSES = ("aeroplane", "ship", "storage tank")  # of OBJECTS
 LATER = "EPSG:32651", 0.6, (3.0, -2.0)
-"""How the later scene is delivered: CRS (turned by 4 degrees), m a pixel, m off."""
+"""The later scene's CRS, m/px and offset in m; it is turned by 4 degrees."""
 
 
 def north_of(world: World) -> Square:

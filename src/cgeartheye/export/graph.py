@@ -11,7 +11,7 @@ from cgeartheye.utils.io import replacing
 
 OPSET = 20  # the first with Gelu, which runtimes fuse
 _MOST = 1024  # windows a batch
-_LARGEST_FILE = 1_900_000_000  # bytes; protobuf ends at 2 GiB, weights then lie beside the graph
+_LARGEST_FILE = 1_900_000_000  # bytes; protobuf ends at 2 GiB, weights are then beside the graph
 
 OUTPUTS = {
     "scene_classification": ("probabilities", "features"),
@@ -56,13 +56,13 @@ def write_onnx(task: Any, task_name: str, side: int, path: Path) -> list[Path]:
         path: of the file.
 
     Returns:
-        The files: where a model is too large for one, its weights lie beside it.
+        The files: where a model is too large for one, its weights are in another beside it.
 
     Raises:
         UserError: the file cannot be written.
         ImportError: onnx or onnxscript are not installed.
     """
-    import onnxscript  # noqa: F401  # PyTorch's exporter needs it, and says so in its own words
+    import onnxscript  # noqa: F401  # PyTorch's exporter needs it, and its own error is less clear
 
     names = inputs_of(task_name)
     example = tuple(torch.zeros(2, 3, side, side, dtype=torch.uint8) for _ in names)

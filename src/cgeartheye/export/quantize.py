@@ -2,7 +2,7 @@
 
 OpenVINO's graph gets fixed ranges of activations, which NNCF measures with windows. ONNX Runtime
 measures them anew for each batch (dynamic quantization): with fixed ranges it took no less time
-than in float32, on an Intel Xeon with VNNI. So the windows only tell of it whether its answers are
+than in float32, on an Intel Xeon with VNNI. So the windows only measure whether its results are
 good enough.
 """
 

@@ -1,4 +1,4 @@
-"""The area of interest: what lies outside has no data in the map."""
+"""The area of interest: what is outside has no data in the map."""
 
 import warnings
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Aoi:
         return np.asarray(rasterize(shapes, shape, transform=place, dtype="uint8"), bool)
 
     def touches(self, rows: Span, columns: Span) -> bool:
-        """Whether any of it may lie in a rectangle of pixels."""
+        """Return whether any of it may be in a rectangle of pixels."""
         return len(self._near(rows, columns)) > 0
 
     def _near(self, rows: Span, columns: Span) -> np.ndarray:

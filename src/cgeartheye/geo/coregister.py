@@ -43,8 +43,8 @@ class Registration:
     """Measured shift between two dates.
 
     Attributes:
-        rows: pixels of the first date by which the second one lies further down.
-        columns: likewise to the right.
+        rows: pixels of the first date by which the second one is further down.
+        columns: pixels of the first date by which it is further to the right.
         squares: that were measured.
         agreed: of these, those within a pixel of the result.
         reliable: whether enough agreed, or all of them together are sure.
@@ -60,7 +60,7 @@ class Registration:
 
     @property
     def applied(self) -> bool:
-        """Whether the second date is moved back: it is off by enough, and surely."""
+        """Return whether the second date is moved back: the shift is large and reliable enough."""
         return self.reliable and max(abs(self.rows), abs(self.columns)) >= _SMALL
 
     def facts(self, ground: tuple[float, float]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Registration:
         }
 
     def sentence(self, ground: tuple[float, float]) -> str:
-        """Tell it; see `facts`."""
+        """Return the shift as a sentence; see `facts`."""
         agree = f"{self.agreed} of {self.squares} squares agree"
         if self.together:
             agree = f"{self.squares} squares measured together"
@@ -97,7 +97,7 @@ def find_shift(pair: Pair) -> Registration:
     """Measure the displacement of a pair; the same pixels give the same numbers.
 
     Squares spread over the pair are measured one by one and their median, weighted by their
-    confidence, is taken. If they disagree, as where years or seasons lie between the dates, all are
+    confidence, is taken. If they disagree, as with years or seasons between the dates, all are
     correlated as one. Then once more with the second date moved by that much, as a shift is found
     the better the smaller it is.
     """
@@ -157,13 +157,13 @@ def _grays(pair: Pair, rows: Span, columns: Span) -> Floats | None:
         return None
     gray: Floats = pixels.reshape(2, 3, *pixels.shape[1:]).mean(axis=1, dtype=np.float64)
     if valid is not None:
-        # An edge at the same place in both would say that nothing has moved.
+        # An edge at the same place in both would pull the shift towards zero.
         gray = np.where(valid, gray, gray[:, valid].mean(axis=1)[:, None, None])
     return gray
 
 
 def _median(values: Floats, weights: Floats) -> float:
-    """The value below and above which lies the same weight."""
+    """Return the value with the same weight below and above it."""
     order = np.argsort(values, kind="stable")
     below = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(below, below[-1] / 2)])

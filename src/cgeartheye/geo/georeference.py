@@ -57,14 +57,14 @@ def georeference_of(file: DatasetReader) -> tuple[Affine, CRS | None]:
 
 
 def placement_of(file: DatasetReader) -> dict[str, Any] | None:
-    """Return how a raster lies, as rasterio's options for a file that is to lie there too.
+    """Return a raster's georeference as rasterio's options for a file with the same one.
 
     Args:
         file: an open raster.
 
     Returns:
         Its CRS, and its transform or its ground control points as they are; none if
-        it lies nowhere.
+        it is not georeferenced.
     """
     points, crs = file.gcps
     if file.crs and not file.transform.is_identity:
@@ -116,7 +116,7 @@ def pixel_size(path: Path) -> float | None:
 
 
 def place_of(path: Path) -> Place | None:
-    """Return where an image file lies; none if it is not georeferenced."""
+    """Return the place of an image file; none if it is not georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -32,12 +32,12 @@ class PairScene:
 
     Attributes:
         channels: red, green and blue of the first date, then of the second.
-        all_valid: never known from headers: what the second date covers may lie askew.
+        all_valid: never known from headers: the second date may be rotated against the first.
         dates: as they are written beside what changed.
         before: the first date.
         after: the second, on the grid of the pair.
         rows: of the first date.
-        columns: likewise.
+        columns: of the first date.
         registration: how the second was found displaced, if it was looked for.
     """
 
@@ -143,7 +143,7 @@ class PairScene:
         return pixels * valid, valid
 
     def coarser(self, rows: int, columns: int) -> Self:
-        """Return itself: overviews of two grids do not lie on each other."""
+        """Return itself: overviews of two grids are not aligned."""
         return self
 
     def shifted(self, rows: float, columns: float) -> Self:
@@ -174,7 +174,7 @@ def open_pair(
 
     Args:
         before: the first date: a raster, or several and folders of them as one mosaic.
-        after: likewise the second.
+        after: the second date, in the same forms.
         bands: counted from 1, that are red, green and blue.
         stretch: values that become 0 and 255; none: those of each date by itself.
         crs: of a date that names none.
@@ -184,8 +184,8 @@ def open_pair(
         dem: of dates with RPCs: heights; see `open_scene`.
 
     Raises:
-        UserError: what `open_scene` raises, dates that do not overlap, or of which one or both
-            are not georeferenced and they cannot lie on each other.
+        UserError: what `open_scene` raises, the dates do not overlap, one alone is
+            georeferenced, or neither is and their sizes differ.
     """
     first, second = (
         open_scene(inputs, bands, stretch, crs, ground, dem) for inputs in (before, after)
@@ -195,7 +195,7 @@ def open_pair(
     grid = grid._replace(transform=grid.transform @ Affine.translation(columns[0], rows[0]))
     middle = (columns[1] - columns[0]) / 2, (rows[1] - rows[0]) / 2
     names = dates or (_date(first), _date(second))
-    _tell_doubts(first, second, names)
+    _warn_of_doubts(first, second, names)
     pair = PairScene(names, first, warp_to(second, grid, middle), rows, columns)
     if not registered:
         return pair
@@ -242,8 +242,8 @@ def _common(first: Scene, second: Scene) -> tuple[Span, Span]:
     return rows, columns
 
 
-def _tell_doubts(first: Scene, second: Scene, dates: tuple[str, str]) -> None:
-    """Say what may be a mistake, but need not."""
+def _warn_of_doubts(first: Scene, second: Scene, dates: tuple[str, str]) -> None:
+    """Warn of what may be a mistake."""
     if [path.resolve() for path in first.files] == [path.resolve() for path in second.files]:
         warn(f"both dates are {first.name}, in which nothing can have changed: check the paths")
     elif all(map(_DAY.fullmatch, dates)) and dates[0] > dates[1]:

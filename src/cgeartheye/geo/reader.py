@@ -285,7 +285,7 @@ def _describe(
 
 
 def _quiet() -> "warnings.catch_warnings[None]":
-    """Leave out the warning that an image is not a map: a sentence of ours tells it."""
+    """Suppress rasterio's warning of a missing georeference: we print one of our own."""
     return warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
 
 

@@ -1,4 +1,4 @@
-"""Rasters that lie on the map by control points or RPCs alone: fitted, or warped by GDAL."""
+"""Rasters georeferenced by control points or RPCs alone: fitted, or warped by GDAL."""
 
 import tempfile
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from cgeartheye.utils.errors import UserError
 
 Reals = npt.NDArray[np.float64]
 
-MOST_OFF = 0.5  # pixels that a control point may lie beside where the fit puts it
+MOST_OFF = 0.5  # pixels; the largest residual of a control point
 _MOST_SPLINES = 500  # control points; a spline through more takes minutes
 
 

@@ -40,7 +40,7 @@ def between(
         values: `[C, H, W]`, 0 without data.
         present: 1 where there is data, `[H, W]`; none if everywhere.
         down: where to, `[h, w]`, 0 in the middle of the first row, `H - 1` in that of the last.
-        across: likewise among columns.
+        across: the same along columns, `[h, w]`.
 
     Returns:
         `[C, h, w]`; and where the nearest pixel has data, none if everywhere.
@@ -61,7 +61,7 @@ def between(
                 share = share * present.ravel()[index]
             total += flat[:, index] * share
             weight += share
-    # Also where all have data: else the last bit would tell what lies elsewhere in the piece.
+    # Also where all have data: else the last bit would depend on the rest of the piece.
     total /= np.where(weight > 0, weight, np.float32(1))
     if present is None:
         return total, None

@@ -1,4 +1,4 @@
-"""Which pixels have data, whatever says so: a nodata value, a mask, an alpha band or NaN."""
+"""Masks of the pixels with data, from a nodata value, a mask, an alpha band or NaN."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class MaskedRaster:
         Args:
             bands: counted from 1.
             window: in pixels of the grid; between pixels, it is resampled.
-            resampling: of a window that lies between pixels.
+            resampling: of a window between pixels.
 
         Returns:
             Values `[bands, H, W]` as they are stored, and which have data, bool `[H, W]`.
@@ -99,7 +99,7 @@ def on_grid(
     """Return a raster as it is seen on another grid.
 
     Args:
-        file: an open raster that lies on a map.
+        file: an open, georeferenced raster.
         crs: of the grid.
         transform: from the grid's pixels to the map.
         shape: rows and columns of the grid.
@@ -129,7 +129,7 @@ def _warped(file: DatasetReader, resampling: Resampling, options: dict[str, Any]
     if floats and MaskFlags.all_valid in file.mask_flag_enums[0]:
         options |= {"src_nodata": np.nan, "nodata": np.nan}  # else NaN would spread
     elif file.nodata is None:
-        # Without a value for it, a band says what has no data and what lies outside.
+        # Without a value for it, a band marks what has no data and what is outside.
         options["add_alpha"] = not has_alpha(file)
     values = WarpedVRT(file, resampling=resampling, **options)
     nearest = WarpedVRT(file, resampling=Resampling.nearest, **options)
@@ -137,5 +137,5 @@ def _warped(file: DatasetReader, resampling: Resampling, options: dict[str, Any]
 
 
 def has_alpha(file: DatasetReader) -> bool:
-    """Whether a raster has an alpha band; GDAL refuses to add another when it warps."""
+    """Return whether a raster has an alpha band; GDAL refuses to add another when it warps."""
     return ColorInterp.alpha in file.colorinterp

@@ -141,7 +141,7 @@ def _add_style(geopackage: Path, qml: str) -> None:
 
 
 def _check(path: Path, count: int) -> None:
-    """Read a file from end to end: of a disk that is full for a moment some writers say nothing.
+    """Read a file from end to end: some writers report no error if the disk was briefly full.
 
     Raises:
         OSError: it has not all the rows.

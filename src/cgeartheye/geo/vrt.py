@@ -18,7 +18,7 @@ from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
 SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"})
-"""What is looked for in a folder; a file that is named may have any ending."""
+"""Endings that are searched for in a folder; a named file may have any."""
 
 _GDAL_TYPES = {
     "uint8": "Byte",
@@ -69,7 +69,7 @@ def find_rasters(inputs: Sequence[Path]) -> list[Path]:
 def build_mosaic_vrt(paths: Sequence[Path]) -> str:
     """Return what GDAL opens as the scene: the one file, or the text of a virtual mosaic.
 
-    The mosaic lies on the grid of its first file, whatever its rotation; where files overlap, the
+    The mosaic has the grid of its first file, whatever its rotation; where files overlap, the
     last that has data is seen. What no file covers has no data.
 
     Raises:
@@ -194,7 +194,7 @@ def vrt_dataset(
         width: pixels.
         height: pixels.
         bands: their XML.
-        transform: from pixels to the map; the identity: not said.
+        transform: from pixels to the map; the identity: none.
         crs: as WKT; none if it is not georeferenced.
         tags: metadata.
     """
@@ -209,6 +209,6 @@ def vrt_dataset(
 
 
 def file_signature(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Return what tells these files from others, and from themselves after a change."""
+    """Return what distinguishes these files from others, and from earlier versions."""
     stats = [(path, path.stat()) for path in paths]
     return [(str(p.resolve()), s.st_size, s.st_mtime_ns) for p, s in stats]

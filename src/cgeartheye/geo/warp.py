@@ -39,7 +39,7 @@ class PixelGrid(NamedTuple):
         Args:
             other: grid whose pixels are returned.
             x: columns in this grid, fractions too.
-            y: rows likewise, of the same shape.
+            y: rows in this grid, of the same shape.
         """
         x, y = _apply(self.transform, x, y)
         if self.crs != other.crs:
@@ -75,7 +75,7 @@ class WarpedScene:
     What is read of a pixel does not depend on the piece that it is read in. The scene's place is
     computed exactly at fixed pixels of the grid, 32 apart, and is linear between them: projections
     bend against each other by less than a thousandth of a pixel of 10 m on such a way. Averages
-    are over fixed blocks of the scene. On a map of the whole world a grid may lie on both sides of
+    are over fixed blocks of the scene. On a map of the whole world a grid may be on both sides of
     the map's edge.
 
     Attributes:
@@ -83,7 +83,7 @@ class WarpedScene:
         grid: that it is seen on.
         factor: rows and columns of the scene that are averaged.
         turn: columns of the scene around the world; 0: its map does not go around it.
-        middle: column of the scene where the middle of the grid lies.
+        middle: column of the scene at the middle of the grid.
     """
 
     scene: Scene
@@ -182,7 +182,7 @@ def turn_of(scene: Scene) -> float:
 
 
 def turns(turn: float) -> tuple[float, ...]:
-    """Return by how much columns are moved so that a place is met on whichever turn it lies."""
+    """Return the shifts of columns that find a place on any turn around the world."""
     return (0.0, turn, -turn) if turn else (0.0,)
 
 

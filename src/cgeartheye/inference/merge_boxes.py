@@ -1,11 +1,11 @@
 """Detections of overlapping windows merged into one list: each object once, and whole.
 
 Windows overlap by the largest object and a margin. The middles of the overlaps cut the image into
-zones, one a window, and an object whose centre lies in a zone is whole in that zone's window. So a
-window's detections count where their centre lies in its zone; what its border cuts has its centre
+zones, one a window, and an object whose centre is in a zone is whole in that zone's window. So a
+window's detections count where their centre is in its zone; what its border cuts has its centre
 in another's, by half a margin at least. No detector finds an object in two windows at exactly the
-same place, so a box may lie outside of its window's zone by less than half a margin; whatever two
-windows then both tell of is matched, one to one, and the better one stays.
+same place, so a box may be outside of its window's zone by less than half a margin; whatever two
+windows then both detect is matched, one to one, and the better one stays.
 
 An object that is larger than the overlap may be cut in its own zone. It is kept wherever it was
 seen whole, and drops the pieces that other windows saw of it; if no window saw it whole, its
@@ -27,7 +27,7 @@ MARGIN = 1 / 16
 
 _EDGE = 1 / 128  # of a window's side: what ends so near to its border is cut, or at least 2 pixels
 _SAME = 0.3  # IoU of one object in two windows; boxes of few pixels differ much by one of them
-_COVERED = 0.7  # share of a piece that lies in the whole object
+_COVERED = 0.7  # share of a piece that is in the whole object
 
 
 def required_overlap(largest: float, side: int) -> float:
@@ -35,7 +35,7 @@ def required_overlap(largest: float, side: int) -> float:
 
     Args:
         largest: how far the largest object may reach along x or y, pixels: the longer side of a
-            horizontal box, the diagonal of an oriented one, which may lie at any angle.
+            horizontal box, the diagonal of an oriented one, which may have any angle.
         side: of the window, pixels.
 
     Returns:
@@ -87,7 +87,7 @@ class Tiling:
 
         Args:
             row: index of the window among the tops.
-            column: likewise among the lefts.
+            column: index of the window among the lefts.
             preds: in pixels of the window, N.
         """
         low, high = _extents(preds.boxes)
@@ -207,7 +207,7 @@ def merge_windows(preds: Sequence[tuple[int, int, Detections]], side: int) -> De
 
 
 def _resolve(old: _Window, new: _Window) -> None:
-    """Drop what two windows both tell of from one of them."""
+    """Drop what two windows both detect from one of them."""
     olds, news = _near(old, new), _near(new, old)
     if not (len(olds) and len(news)):
         return
@@ -238,7 +238,7 @@ def _resolve(old: _Window, new: _Window) -> None:
 
 
 def _near(window: _Window, other: _Window) -> Tensor:
-    """Numbers of those that stay and lie in the rectangle around all of another window's."""
+    """Return the indices of kept boxes in the rectangle around all of another window's."""
     low, high = _extents(window.preds.boxes)
     other_low, other_high = _extents(other.preds.boxes[other.stays])
     if not len(other_low):

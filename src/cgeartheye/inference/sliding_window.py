@@ -98,7 +98,7 @@ def count_windows(height: int, width: int, side: int, overlap: float) -> int:
 
     Args:
         height: pixels of the image.
-        width: likewise.
+        width: pixels of the image.
         side: pixels of a window.
         overlap: least share of a window that its neighbour covers too, 0..0.9.
     """
@@ -109,7 +109,7 @@ class Encoded(NamedTuple):
     """Features of the windows of an image, encoded before.
 
     Attributes:
-        windows: `[n, ...]`, in the order of `cut_windows`; it may lie on the disk.
+        windows: `[n, ...]`, in the order of `cut_windows`; it may be on the disk.
         shape: rows and columns of the image.
     """
 

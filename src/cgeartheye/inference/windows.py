@@ -64,7 +64,7 @@ class Axis:
         return max(0, low), min(self.scene, high)
 
     def taps(self, scene: Span) -> InterpWeights:
-        """Return where pixels of the scene lie in the model's grid."""
+        """Return the positions of the scene's pixels in the model's grid."""
         return taps(scene, self.model / self.scene, self.model)
 
     def complete(self, model: int) -> int:
@@ -75,7 +75,7 @@ class Axis:
 
 
 def taps(wanted: Span, step: float, source: int) -> InterpWeights:
-    """Return where pixels lie in another grid, for linear interpolation between its middles.
+    """Return pixels' positions in another grid, for linear interpolation between its centers.
 
     Args:
         wanted: pixels.
@@ -137,7 +137,7 @@ class Grid:
 
     Attributes:
         rows: of the scene and of the model's grid.
-        columns: likewise.
+        columns: of the scene and of the model's grid.
         window: pixels a side.
         overlap: of windows; 0 for cells.
         starts: first rows of the windows.
@@ -155,7 +155,7 @@ class Grid:
 
     @property
     def resampled(self) -> bool:
-        """Whether the model's pixels are not the scene's."""
+        """Return whether the model's pixels are not the scene's."""
         return self.rows.scene != self.rows.model or self.columns.scene != self.columns.model
 
     def meters(self, ground: tuple[float, float]) -> tuple[float, float]:
@@ -175,7 +175,7 @@ class Grid:
         return len(self.starts), sum(len(band.starts) for band in self.bands)
 
     def place(self, start: int, length: int) -> Span:
-        """Return the pixels, along an axis of the model's grid, that a window tells."""
+        """Return the pixels, along an axis of the model's grid, that a window predicts."""
         if self.dense:
             return start, min(start + self.window, length)
         first = self.cell_number(start) * self.window
@@ -218,7 +218,7 @@ def make_grid(
         window: pixels a side.
         overlap: least share of a window that its neighbour covers too.
         classes: how many.
-        dense: whether the model tells every pixel; else windows are cells side by side, the last
+        dense: whether the model predicts every pixel; else windows are cells side by side, the last
             of which may stand out over the scene (its window does not).
     """
     rows, columns = axes(scene, gsd)
@@ -279,7 +279,7 @@ def make_object_grid(rows: Axis, columns: Axis, window: int, overlap: float) -> 
 
     Args:
         rows: of `axes`.
-        columns: likewise.
+        columns: of `axes`.
         window: pixels a side.
         overlap: least share of a window that its neighbour covers too.
     """

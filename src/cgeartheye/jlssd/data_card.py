@@ -1,7 +1,7 @@
 """The data card of a build: what is in the store, where, and what was dropped on the way, and why.
 
 After Gebru et al. 2021, Datasheets for Datasets: composition, collection, cleaning. The page and
-the JSON beside it say the same.
+the JSON beside it have the same content.
 """
 
 from collections import Counter
@@ -139,7 +139,7 @@ def losses(config: Jlssd, folder: Path, store: Store) -> list[Dropped]:
     of_cut = {
         MISSING: "no mosaic of the season reaches there",
         NODATA: f"more than {100 * config.cut.max_nodata:g} % of the chip has no data",
-        CLOUD: f"more than {100 * config.cut.max_cloud:g} % of the chip lies below cloud",
+        CLOUD: f"more than {100 * config.cut.max_cloud:g} % of the chip is under cloud",
         UNREADABLE: "a mosaic cannot be read there; the next build tries again",
     }
     found, before = [], None

@@ -51,7 +51,7 @@ from cgeartheye.utils.io import lock, write_text
 
 DESIGN, CHIPS, QUALITY = "design.parquet", "chips.parquet", "quality.parquet"
 CURATED, PACKED, STORE = "curated.parquet", "packed.parquet", "store"
-LEFT_OUT = {"status", "reason"}  # columns that say nothing of what stays
+LEFT_OUT = {"status", "reason"}  # columns without meaning for the chips that stay
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _curate(config: Jlssd, folder: Path) -> bool:
 
 
 def _pack(config: Jlssd, folder: Path) -> bool:
-    """Pack what stays; a store of other chips that lies there is made anew."""
+    """Pack what stays; an existing store of other chips is made anew."""
     chosen = _chosen(folder / CURATED, config.cut.gsd)
     path, store = folder / PACKED, folder / STORE
     if not (path.is_file() and read_part(path).equals(chosen)):

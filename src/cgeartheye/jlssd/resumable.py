@@ -74,11 +74,11 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def claim(out: Path) -> IO[str]:
-    """Hold a table, and what lies beside it under its name, until the file returned is closed.
+    """Lock a table, and the files of its name beside it, until the returned file is closed.
 
     Raises:
-        UserError: it is not called a Parquet file, so that a report may lie there; another process
-            holds it; or its folder cannot be written to.
+        UserError: it is not named as a Parquet file, so that its report could overwrite it;
+            another process holds it; or its folder cannot be written to.
     """
     if out.suffix != ".parquet":
         raise UserError(f"{out} is to be a Parquet file: give a name such as {out.stem}.parquet")
@@ -127,7 +127,7 @@ def rebase_paths(table: pa.Table, source: Path, target: Path) -> pa.Table:
 
 
 def key_of(facts: Mapping[str, object]) -> str:
-    """Return what tells work with these settings and inputs (JSON values) from all other."""
+    """Return a key of the work with these settings and inputs (JSON values)."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
@@ -189,7 +189,7 @@ class Ledger:
         self._folder = folder
 
     def is_done(self, step: str, key: str) -> bool:
-        """Whether a step with this key has finished, and its files are still there."""
+        """Return whether a step with this key has finished, and its files are still there."""
         path = self._path(step)
         if not path.is_file():
             return False

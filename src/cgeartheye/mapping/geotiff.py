@@ -159,7 +159,7 @@ def write_geotiff(plane: RawRaster, path: Path, style: RasterStyle) -> None:
 
 
 def _virtual(plane: RawRaster, style: RasterStyle) -> str:
-    """The plane as the XML of a GDAL virtual raster, which lies beside it."""
+    """Return the XML of a GDAL virtual raster of the plane, in the same folder."""
     tags = {"CLASSES": ",".join(style.classes), **style.tags}
     bands = "".join(_virtual_band(plane, style, number) for number in range(plane.bands))
     crs = style.crs.to_wkt() if style.crs else None

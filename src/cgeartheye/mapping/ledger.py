@@ -34,7 +34,7 @@ class Ledger:
         self._path = path
         self._db = sqlite3.connect(path, timeout=0.5, check_same_thread=False)
         try:
-            with self._told():
+            with self._as_user_error():
                 begun = self._open(settings)
             if begun is not None:
                 check_same(begun, settings, path.parent)
@@ -64,7 +64,7 @@ class Ledger:
         return None if begun is None else json_object(begun[0])
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _as_user_error(self) -> Iterator[None]:
         """Turn what the database raises into a sentence for the user."""
         folder = self._path.parent
         try:
@@ -87,7 +87,7 @@ class Ledger:
     def finished(self) -> tuple[int, int]:
         """Return how many rows of windows are finished, and how many pixels of the map they are."""
         query = "SELECT COUNT(*), TOTAL(pixels) FROM finished"
-        with self._told():
+        with self._as_user_error():
             rows, pixels = self._db.execute(query).fetchone()
         return rows, int(pixels)
 
@@ -103,19 +103,19 @@ class Ledger:
         Raises:
             UserError: the disk is full.
         """
-        with self._told(), self._db:
+        with self._as_user_error(), self._db:
             self._db.executemany("INSERT INTO found VALUES (?, ?, ?)", found)
             self._db.executemany("INSERT INTO finished VALUES (?, ?, ?)", rows)
 
     def rows(self) -> list[tuple[int, int, int]]:
         """Return number, windows and pixels of each finished row."""
-        with self._told():
+        with self._as_user_error():
             return self._db.execute("SELECT * FROM finished ORDER BY number").fetchall()
 
     def found(self, number: int) -> list[tuple[int, bytes]]:
         """Return the windows of a row that have objects, in order, and those."""
         query = "SELECT place, objects FROM found WHERE number = ? ORDER BY place"
-        with self._told():
+        with self._as_user_error():
             return self._db.execute(query, (number,)).fetchall()
 
     def close(self) -> None:

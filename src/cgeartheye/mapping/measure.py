@@ -71,7 +71,7 @@ def measure(corners: Reals, scene: AnyScene) -> Size:
 
     Args:
         corners: in pixels of the scene, `[n, 4, 2]`, one after the other.
-        scene: they lie in.
+        scene: that contains them.
     """
     centers = (corners + np.roll(corners, -1, axis=1)) / 2  # 0 and 2, and 1 and 3, are opposite
     if scene.crs is None:

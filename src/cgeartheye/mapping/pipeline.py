@@ -79,7 +79,7 @@ class Mapper:
         with bar("mapping", total, "windows", before) as progress:
             start, mapped = time.monotonic(), 0
 
-            def tell(windows: int, pixels: int) -> None:
+            def report_progress(windows: int, pixels: int) -> None:
                 nonlocal mapped
                 mapped += pixels
                 rate = mapped * area / max(time.monotonic() - start, 1e-9)
@@ -89,7 +89,7 @@ class Mapper:
                 band = grid.bands[number]
                 rows = done - number * count, end - number * count
                 for row in self._band(number, begin, rows, feed, writer):
-                    writer.end_row(number * count + row, len(band.starts), tell)
+                    writer.end_row(number * count + row, len(band.starts), report_progress)
 
     def _windows(self, rows: int) -> int:
         """Return the number of windows in the first rows of windows."""

@@ -73,7 +73,7 @@ def polygonize(
         strip: pixels that are held at a time.
         tolerance: in pixels; the square root of the area of triangles that are simplified away.
         least: pixels of the smallest area. Smaller ones go to their largest neighbor, of whatever
-            class (see `sieve`), and get no polygon if they lie alone between nodata.
+            class (see `sieve`), and get no polygon if they are alone between nodata.
         smooth: cut the polygons' corners.
 
     Returns:

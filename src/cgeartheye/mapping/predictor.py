@@ -49,7 +49,7 @@ class Detector(Model, Protocol):
 
     @property
     def oriented(self) -> bool:
-        """Whether its boxes are oriented."""
+        """Return whether its boxes are oriented."""
 
     @property
     def max_object_size(self) -> float | None:

@@ -55,7 +55,7 @@ class Reader:
 
     @property
     def all_wanted(self) -> bool:
-        """Whether every pixel of the scene is to be mapped."""
+        """Return whether every pixel of the scene is to be mapped."""
         return self.aoi is None and self.scene.all_valid
 
     def read(
@@ -65,9 +65,9 @@ class Reader:
 
         Args:
             rows: of the model's grid.
-            columns: likewise.
+            columns: of the model's grid.
             scene_rows: of the scene, for what is wanted.
-            scene_columns: likewise.
+            scene_columns: of the scene, for what is wanted.
 
         Returns:
             uint8 `[channels, rows, columns]`; and bool `[scene rows, scene columns]`, none if all.

@@ -38,7 +38,7 @@ from cgeartheye.utils.console import log_info, warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.state import json_object
 
-_SCORE = 0.3  # least one where neither user nor model tells
+_SCORE = 0.3  # threshold if neither user nor model gives one
 _CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; it would take 5 % of the memory
 
 

@@ -13,13 +13,13 @@ _TIMES = 2  # each doubles the vertices; corners of 90 degrees become four of 22
 def smooth_coverage(polygons: Polygons, height: int, width: int) -> Polygons:
     """Cut the corners of polygons that share their edges (Chaikin 1974).
 
-    What stays is where three or more outlines meet, what lies on the raster's border, and a corner
+    What stays is where three or more outlines meet, vertices on the raster's border, and a corner
     that cannot be cut without touching another outline, so that the polygons stay a coverage.
 
     Args:
         polygons: in pixels, `[N]`; neighbors have the same vertices.
         height: of the raster.
-        width: likewise.
+        width: of the raster.
     """
     if not len(polygons):
         return polygons
@@ -41,7 +41,7 @@ def _fixed(xy: Reals, rings: npt.NDArray[np.int64], height: int, width: int) -> 
     edges = np.unique(np.sort(np.stack([vertex[start], vertex[start + 1]], 1), axis=1), axis=0)
     fixed = np.bincount(edges.ravel(), minlength=len(unique)) != 2
     fixed |= (unique == 0).any(1) | (unique == (width, height)).any(1)
-    # The two neighbors of each vertex that has two: what is cut off lies within the triangle of
+    # The two neighbors of each vertex that has two: what is cut off is within the triangle of
     # the vertex and the middles of its edges, which no other edge may touch.
     order = np.argsort(edges.ravel(), kind="stable")
     owner = edges.ravel()[order]

@@ -7,7 +7,7 @@ from cgeartheye.mapping.job import MapJob
 
 
 def judge_map(job: MapJob, facts: Mapping[str, Any]) -> str | None:
-    """Say that a map is empty or all of one class, with the likeliest causes and what to try.
+    """Report that a map is empty or all of one class, with likely causes and remedies.
 
     Args:
         job: the map.
@@ -37,7 +37,7 @@ def judge_map(job: MapJob, facts: Mapping[str, Any]) -> str | None:
         if job.scene.dates and seen == [0]:
             what = "no change is found: the map is empty, and has no polygons"
             if not asked.coregister:
-                causes.append("the dates do not lie on each other (try --coregister)")
+                causes.append("the dates are not aligned (try --coregister)")
         else:
             what = f"everything is taken for {job.classes[seen[0]]}"
             what += ": the map has no polygons" if seen[0] in job.clear else ""

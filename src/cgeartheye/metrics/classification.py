@@ -228,8 +228,8 @@ class SegmentationMetrics(_Sums):
     def boundary_f1(self) -> Array:
         """Return the agreement of the classes' boundaries, `[K]`, 0..1; NaN for one that has none.
 
-        The harmonic mean of the share of predicted boundary pixels that lie within 3 pixels of a
-        true one of their class, and of the share of true ones that lie so near to a predicted one
+        The harmonic mean of the share of predicted boundary pixels that are within 3 pixels of a
+        true one of their class, and of the share of true ones that are so near to a predicted one
         (Csurka et al. 2013, there with 0.75 % of the diagonal in place of 3 pixels and the mean
         over images in place of the sum).
         """

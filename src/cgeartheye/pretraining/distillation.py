@@ -105,7 +105,7 @@ class Distillation(nn.Module):
             classes: predictions of the class tokens of all crops, `[V * B, D]`; none where they are
                 not learned.
             patches: of the patches of the global crops, `[2 * B, n, D']`, and of the local ones,
-                likewise; none where they are not learned.
+                `[L * B, n', D']`; none where they are not learned.
             views: what the student saw.
 
         Returns:

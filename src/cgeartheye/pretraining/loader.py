@@ -32,7 +32,7 @@ class ViewBatch:
 
     Attributes:
         globals: float32 `[2 * B, 3, G, G]`, jittered and normalised.
-        locals: float32 `[L * B, 3, S, S]`, likewise.
+        locals: float32 `[L * B, 3, S, S]`, jittered and normalised.
         masks: bool `[2 * B, g, g]`, true where a patch of a global crop is masked.
         seasonal: bool `[L * B]`, which local crops show another season.
         index: int64 `[B]`, the samples' images in the store.

@@ -174,7 +174,7 @@ def koleo_loss(features: Tensor) -> Tensor:
 
 @torch.no_grad()
 def target_entropies(targets: Tensor) -> tuple[float, float]:
-    """Tell a teacher that collapses.
+    """Detect a teacher that collapses.
 
     Args:
         targets: `[R, K]`, each row with the sum 1.

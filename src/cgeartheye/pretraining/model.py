@@ -55,7 +55,7 @@ class SSLNetwork(nn.Module):
         Args:
             backbone: random, or with weights.
             heads: of DINO and iBOT; `shared` uses one for both kinds of tokens.
-            objective: says which of the two are needed.
+            objective: names which of the two are needed.
             widths: channels of the targets of a class token and of a patch in distillation.
         """
         super().__init__()

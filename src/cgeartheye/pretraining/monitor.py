@@ -26,12 +26,12 @@ PATIENCE = 20
 def collapse(
     rank: float, entropy: float | None = None, mean_entropy: float | None = None
 ) -> str | None:
-    """Say in a few words how a teacher collapses, or nothing.
+    """Describe how a teacher collapses, in a few words; empty if it does not.
 
     Args:
         rank: effective rank of the class tokens.
         entropy: mean entropy of DINO's targets, as a share of ln K, where there are any.
-        mean_entropy: entropy of the mean target, likewise.
+        mean_entropy: entropy of the mean target, as a share of ln K.
     """
     if math.isnan(rank):
         return "the teacher's features are not finite"

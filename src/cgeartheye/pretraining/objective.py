@@ -30,7 +30,7 @@ class Losses(nn.Module):
 
         Args:
             student: a `SSLNetwork`; it receives gradients.
-            teacher: likewise; it receives none.
+            teacher: a `SSLNetwork`; it receives none.
             views: of B samples.
             temperature: the teacher's.
 

@@ -36,15 +36,15 @@ class Schedule:
         return first + (last - first) * min(1.0, step / warmup) if warmup else last
 
     def freezes_prototypes(self, step: int) -> bool:
-        """Whether the heads' last layer stays as it is."""
+        """Return whether the heads' last layer stays as it is."""
         return step < self._share(self._training.freeze_prototypes)
 
     def freezes_backbone(self, step: int) -> bool:
-        """Whether only the heads learn, where the backbone has weights to begin with."""
+        """Return whether only the heads learn, where the backbone has weights to begin with."""
         return step < self._share(self._training.freeze_backbone)
 
     def warms_up(self, step: int) -> bool:
-        """Whether the learning rate or the teacher's temperature still rises."""
+        """Return whether the learning rate or the teacher's temperature still rises."""
         longest = max(self._training.warmup, self._objective.teacher_warmup)
         return step < self._share(longest)
 

@@ -245,7 +245,7 @@ class Pretrainer:
         self.position.step += 1
 
     def _is_finite(self, loss: torch.Tensor) -> bool:
-        """Whether the loss is finite in every process.
+        """Return whether the loss is finite in every process.
 
         Raises:
             UserError: it was not for too many steps in a row.
@@ -369,8 +369,8 @@ def continue_from(path: Path, student: SSLNetwork, teacher: SSLNetwork, losses: 
     Args:
         path: a checkpoint, or a run directory, whose last one is taken.
         student: takes over the student's tensors.
-        teacher: likewise the teacher's.
-        losses: likewise the centres.
+        teacher: takes over the teacher's tensors.
+        losses: take over the centres.
 
     Raises:
         UserError: no checkpoint, or one of another model.

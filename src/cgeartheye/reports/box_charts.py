@@ -119,7 +119,7 @@ def scores(right: Array, wrong: Array, threshold: float) -> str:
 
     Args:
         right: scores 0..1.
-        wrong: likewise.
+        wrong: scores 0..1.
         threshold: a score to mark.
 
     Returns:

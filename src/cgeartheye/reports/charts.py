@@ -25,7 +25,7 @@ Array = np.ndarray
 
 # Every color of a report, on light and on dark paper. A chart names those of the light column;
 # in its SVG they become variables of the page's style sheet. Blue and orange mean right and wrong:
-# with green and purple they are Okabe and Ito's, which the color-blind can tell apart.
+# with green and purple they are Okabe and Ito's, which the color-blind can distinguish.
 COLORS = {
     "paper": ("#fdfdfc", "#14171b"),
     "shade": ("#f3f4f3", "#1d2126"),
@@ -40,7 +40,7 @@ COLORS = {
 INK, SOFT, LINE, PAPER = (COLORS[name][0] for name in ("ink", "soft", "line", "paper"))
 BLUE, ORANGE, GREEN, PURPLE = (COLORS[name][0] for name in ("blue", "orange", "green", "purple"))
 
-# Classes are told apart by color, then by marker: 56 pairs.
+# Classes differ by color, then by marker: 56 pairs.
 CLASS_COLORS = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#8c9196")
 MARKERS = "os^DvPX<"
 
@@ -167,12 +167,12 @@ def confusion_matrix(counts: Array, classes: Sequence[str], as_shares: bool = Fa
 def reliability(samples: Array, accuracy: Array, confidence: Array) -> str:
     """Draw accuracy by confidence, with the number of samples beneath.
 
-    On the diagonal a confidence is what it says (Guo et al. 2017, figure 1).
+    On the diagonal confidence equals accuracy (Guo et al. 2017, figure 1).
 
     Args:
         samples: int `[ECE_BINS]`.
         accuracy: of each bin, 0..1, NaN where it is empty.
-        confidence: mean of each bin, likewise.
+        confidence: mean of each bin, 0..1, NaN where it is empty.
 
     Returns:
         SVG markup.

@@ -19,7 +19,7 @@ from cgeartheye.utils.fonts import font_for, writable
 Array = np.ndarray
 
 PANEL = 960  # pixels of the longer side of a report's picture
-LEAST = 480  # likewise of other pictures; on smaller ones names would hide the image
+LEAST = 480  # the least of other pictures; on smaller ones names would hide the image
 CROP = 300  # pixels a side of a crop
 _FINE = 2  # lines are drawn so many times larger, then reduced
 _REPORT_PEN = 3  # pixels; pictures of a report are shown at half their size
@@ -81,12 +81,12 @@ def draw_boxes(image: Array, layers: Sequence[Drawn], pen: int = 2) -> Array:
         for ink, line_width in (((0, 0, 0, 150), pen + 2), ((*color, 255), pen)):
             for line in lines:
                 paper.line(line, fill=ink, width=line_width * _FINE, joint="curve")
-    # Where names would lie on each other those of the upper layers stay: in a crowd all of them
+    # Where names would overlap those of the upper layers stay: in a crowd all of them
     # would hide it.
     written: list[_Area] = []
     for outline, color, text, dashed in reversed(outlines):
         if text:
-            # What is found is named above, what was missed below: they often lie on each other.
+            # What is found is named above, what was missed below: they often overlap.
             font = font_for(text, 6 * pen * _FINE)
             area = _area_of(paper, font, outline, text, below=dashed)
             if not any(_overlap(area, other) for other in written):

@@ -88,7 +88,7 @@ def scene_report(
 
     report.section(
         "Calibration",
-        "A confidence means what it says where accuracy meets the dashed line: of the images "
+        "Confidences are calibrated where accuracy meets the dashed line: of the images "
         "classified with 80 %, 80 % are right.",
     )
     report.charts({"Accuracy by confidence": charts.reliability(*metrics.calibration())})
@@ -101,7 +101,7 @@ def scene_report(
     if embedding is not None and len(embedding) > 3:
         report.section(
             "Class tokens",
-            "The tested images in two dimensions (t-SNE): what lies together looks alike to the "
+            "The tested images in two dimensions (t-SNE): images near each other look alike to the "
             "backbone.",
         )
         shown, places = charts.embed(embedding)

@@ -40,7 +40,7 @@ class BlockMapper:
             after: of the second date.
             device: where to compute.
             engine: torch, onnx or openvino; see `load_model`.
-            precision: likewise.
+            precision: see `load_model`.
 
         Raises:
             UserError: see `commands.map.map_scenes`.

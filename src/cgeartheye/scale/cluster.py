@@ -1,7 +1,7 @@
 """Maps by actors of Ray: each holds the model and maps the blocks that it is given.
 
 Ray starts actors, gives them blocks, and starts lost ones again; block ids cross the wire, and
-pixels never do. What is on the disk tells what is finished, so the driver may be lost too.
+pixels never do. The files on the disk record what is finished, so the driver may be lost too.
 """
 
 import os
@@ -42,7 +42,7 @@ def map_on_cluster(
         resume: go on with an unfinished map.
         after: of the second date.
         engine: torch, onnx or openvino; see `map_scenes`.
-        precision: likewise.
+        precision: see `map_scenes`.
 
     Returns:
         What `map.json` holds.

@@ -75,7 +75,7 @@ class _Site:
         on: Material = Material.TARMAC,
         turn: float = 0.0,
     ) -> None:
-        """Paint markings of one size, those that lie wholly on a material."""
+        """Paint markings of one size, those that are wholly on a material."""
         marks = self.boxes(u, v, half, turn)
         fits = stand_on(marks, self.sketch.ground.material == on)
         self.sketch.ground.paint_boxes(marks[fits], color, opacity)

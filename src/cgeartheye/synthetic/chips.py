@@ -63,7 +63,7 @@ def _tiles(area: Square, side: int) -> list[Square]:
 def objects_in(objects: Objects, square: Square) -> Objects:
     """The objects that have at least half of their area in a square, in its own pixels.
 
-    They stay whole: corners may lie outside.
+    They stay whole: corners may be outside.
     """
     left, top, right, bottom = square
     x0, y0, x1, y1 = objects.horizontal.T
@@ -89,7 +89,7 @@ def write_detection_chips(
     - `images/<part>/<seed>_<date>_<season>_<top>_<left>.png`; the seasons take turns.
     - `Annotations/Oriented Bounding Boxes/<the same>.xml`: the four corners of each object, from
       the left of its front round with the sun; of objects that the border cuts too, so that some
-      corners may lie outside.
+      corners may be outside.
     - `Annotations/<part>.json` (COCO): the same corners as `segmentation`, and as `bbox` what the
       chip shows of the horizontal box.
 
@@ -99,7 +99,7 @@ def write_detection_chips(
         world: what is cut.
         folder: the root of the data set.
         part: `trainval` or `test`, as DIOR names them.
-        squares: where the chips lie, e.g. by `split`.
+        squares: places of the chips, e.g. by `split`.
         seasons: of `SEASONS`.
         dates: 1, 2 or both; every square is cut at each.
         classes: of `OBJECTS`, those that are annotated, in the order of their numbers.

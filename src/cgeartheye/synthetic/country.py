@@ -20,7 +20,7 @@ from cgeartheye.synthetic.world import make_world
 from cgeartheye.utils.io import replacing
 
 COVER_STEP = 16  # pixels of a world, 12 m, a pixel of the land cover
-HEIGHT_STEP = 40  # likewise, 30 m, of the elevation
+HEIGHT_STEP = 40  # pixels of a world, 30 m, a pixel of the elevation
 
 # WorldCover's values, and how common they are where there is no world.
 _WILD = {10: 0.30, 20: 0.08, 30: 0.17, 40: 0.20, 50: 0.03, 60: 0.12, 80: 0.07, 90: 0.03}
@@ -59,7 +59,7 @@ def write_country(
 ) -> None:
     """Write a country below a folder.
 
-    - `regions.gpkg`: five regions; the last, `overseas`, lies where there is no land cover.
+    - `regions.gpkg`: five regions; the last, `overseas`, is where there is no land cover.
     - `landcover.tif`: WorldCover's values, 12 m a pixel; below the worlds what is drawn there.
     - `elevation.tif`: metres, 30 m a pixel; a corner has no data.
     - `mosaics/<season>/<row>_<column>.tif`: pictures, 0.75 m a pixel; of several worlds
@@ -99,7 +99,7 @@ def write_country(
 
 
 def _wild_cover(side: int, random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Patches of every class, as common as `_WILD` says."""
+    """Return patches of every class, with the shares in `_WILD`."""
     noise = _smooth(side, 25, random)
     limits = np.quantile(noise, np.cumsum(list(_WILD.values()))[:-1])
     return np.array(list(_WILD), np.uint8)[np.searchsorted(limits, noise)]

@@ -58,7 +58,7 @@ def write_world(world: World, folder: Path) -> None:
     - `images/<date>_<season>.tif`: the `PICTURES`, RGB, 8 bits, with the time they were taken.
     - `land_cover_<date>.tif`: indices into `LAND_COVER`, with a color table; 255 would be "not
       labelled", which no pixel is.
-    - `scenes.tif`: indices into `SCENES`, likewise.
+    - `scenes.tif`: indices into `SCENES`, in the same form.
     - `change.tif`: 1 where a building stands at one date only.
     - `objects_<date>.geojson`: the oriented boxes in longitude and latitude, as GeoJSON has it,
       with the class and, in pixels, the corners and the horizontal box.

@@ -314,7 +314,7 @@ def _union(first: Floats, second: Floats) -> Floats:
 
 
 def _within(place: Floats, outlines: list[Floats]) -> bool:
-    """Whether a place `[2]` lies inside one of the outlines, and not on its border."""
+    """Return whether a place `[2]` is inside one of the outlines, and not on its border."""
     point = shapely.Point(place)
     return any(shapely.Polygon(outline).buffer(-1).contains(point) for outline in outlines)
 

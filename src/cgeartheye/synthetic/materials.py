@@ -52,7 +52,7 @@ class Appearance:
         mottle: how much patches of some ten metres differ, 0..1.
         grain: how much neighbouring pixels differ, relative to the brightness.
         stripe: how strongly rows (of crops, of mowing) show, relative to the brightness.
-        level: metres above the plain; water lies below it.
+        level: metres above the plain; water is below it.
     """
 
     cover: str

@@ -141,7 +141,7 @@ class Buildings:
         return np.where(self.roof == Roof.TANK, tank, building)
 
     def footprints(self, size: int) -> Pixels:
-        """The pixels whose centres lie under the roofs."""
+        """Return the pixels whose centres are under the roofs."""
         pixels = pixels_of(self.boxes, size)
         radius = self.boxes.half[pixels.box, 0]
         outside = (self.roof[pixels.box] == Roof.TANK) & (np.hypot(pixels.u, pixels.v) > radius)
@@ -304,7 +304,7 @@ def _draw_roof_fittings(ground: Ground, buildings: Buildings) -> None:
 
 
 def draw_movables(ground: Ground, movables: Movables) -> None:
-    """Draw all that moves; it lies on the ground's material and leaves it as it is."""
+    """Draw all that moves, on top of the ground's material, which stays as it is."""
     for kind in Kind:
         chosen = movables[movables.kind == kind]
         if not len(chosen.boxes):

@@ -36,7 +36,7 @@ class Boxes:
 
         Args:
             center: `[N, 2]` pixels, or one that broadcasts to it.
-            half: half length and half width, likewise.
+            half: half length and half width, pixels, `[N, 2]`, or one that broadcasts to it.
             angle: heading, radians, `[N]` or one for all.
         """
         centers = np.asarray(center, float).reshape(-1, 2)
@@ -102,10 +102,10 @@ class Pixels:
 
 
 def pixels_of(boxes: Boxes, size: int, margin: float = 0.0) -> Pixels:
-    """List the pixels whose centres lie in the boxes, or within `margin` pixels of them.
+    """List the pixels whose centres are in the boxes, or within `margin` pixels of them.
 
     Args:
-        boxes: what lies outside the world is left out.
+        boxes: pixels outside the world are left out.
         size: pixels a side of the world.
         margin: pixels.
     """
@@ -170,7 +170,7 @@ def places_along(path: Floats, spacing: float, offset: float = 0.0) -> tuple[Flo
     Args:
         path: `[K, 2]` corners of a line, pixels.
         spacing: pixels between two places.
-        offset: pixels that the places lie to the right of the direction of travel.
+        offset: pixels of the places to the right of the direction of travel.
 
     Returns:
         `[N, 2]` places and `[N]` headings in radians.

@@ -17,13 +17,13 @@ class Sketch:
     """State of a world while its parts are drawn one after the other.
 
     Attributes:
-        plan: where everything lies.
+        plan: the layout of the world.
         ground: drawn on by every part.
         rng: what every part draws its chance from.
         hills: float32 `[H, W]`, about -2..2: patches of some hundred metres.
         patches: the same, of some ten metres.
         buildings: wished for; those that would stand on a road or in the water are left out.
-        crowns: single trees wished for, likewise: their boxes, and which are conifers.
+        crowns: single trees, wished for in the same way: their boxes, and which are conifers.
         slots: places for vehicles, ships and aeroplanes.
     """
 
@@ -79,10 +79,10 @@ class Sketch:
         growth: float = 0.08,
         kept: float = 0.9,
     ) -> None:
-        """Wish for buildings that lie wholly in a cell; some stand at one of the dates only.
+        """Wish for buildings wholly inside a cell; some stand at one of the dates only.
 
         Args:
-            cell: where they must lie.
+            cell: that must contain them.
             boxes: their footprints.
             height: `[N]` metres, of the eaves.
             roof: `[N]` values of `Roof`.

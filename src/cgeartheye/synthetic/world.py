@@ -51,7 +51,7 @@ class Objects(NamedTuple):
 class World:
     """A world of 0.75 m pixels at two dates and in four seasons.
 
-    Between the dates buildings are built and torn down, which `change` tells, and crops rotate,
+    Between the dates buildings are built and torn down, which `change` marks, and crops rotate,
     vehicles, ships and aeroplanes move, the air is another, which it does not.
 
     Attributes:
@@ -119,7 +119,7 @@ class World:
         """Squares that show one scene: row and column of the upper left pixel, index in `SCENES`.
 
         Args:
-            chip: pixels a side; the squares lie side by side.
+            chip: pixels a side; the squares are side by side.
             share: how much of its square the scene must fill.
         """
         count = self.size // chip
@@ -145,7 +145,7 @@ class World:
             crops = ground.material <= Material.MAIZE
             ground.material[crops] = (ground.material[crops] + 1) % 3
         present = self.buildings.present[date - 1]
-        # Two of three sites lie bare before the building comes, or after it has gone.
+        # Two of three sites are bare before the building comes, or after it has gone.
         site = ~present & (np.arange(len(present)) % 3 > 0)
         pixels = self.buildings[site].footprints(self.size)
         ground.cover(pixels.index, Material.RUBBLE, pixels.box % 2 * 120 + 60)

@@ -102,7 +102,7 @@ class FeatureMapTask(nn.Module, ABC):
 def on_grid(x: Tensor, grid: tuple[int, int], channels: int) -> Tensor:
     """Bring a map of any size onto a grid.
 
-    Nothing of a finer map is lost: the pixels that share a cell lie side by side in its channels.
+    Nothing of a finer map is lost: the pixels that share a cell are stacked in its channels.
     A coarser one is interpolated.
 
     Args:
@@ -125,7 +125,7 @@ def frozen_precision(device: torch.device, frozen: bool) -> AbstractContextManag
 
 
 def _half_when_frozen(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 faster than in float32."""
+    """Return whether a device computes in bfloat16 faster than in float32."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

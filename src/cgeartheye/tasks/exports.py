@@ -50,7 +50,7 @@ class Export:
         return open_engine(self.engine, paths[0], self.precision, threads)
 
     def facts(self) -> dict[str, Any]:
-        """Return what `model.json` says of it."""
+        """Return its entry in `model.json`."""
         return {
             "layout": LAYOUT,
             "engine": self.engine,
@@ -66,24 +66,24 @@ def read_export(facts: Mapping[str, Any], folder: Path) -> Export | None:
 
     Args:
         facts: what the file holds.
-        folder: where it lies.
+        folder: that contains it.
 
     Raises:
         UserError: it was made by another version of this package.
         KeyError, TypeError: it is damaged.
     """
-    told = facts.get("export")
-    if told is None:
+    entry = facts.get("export")
+    if entry is None:
         return None
-    if told["layout"] != LAYOUT:
+    if entry["layout"] != LAYOUT:
         raise UserError(
-            f"{folder} was exported by another version of cgeartheye (layout {told['layout']}, "
+            f"{folder} was exported by another version of cgeartheye (layout {entry['layout']}, "
             f"this one reads {LAYOUT}): export the run again"
         )
-    names = (str(told[each]) for each in ("engine", "precision"))
+    names = (str(entry[each]) for each in ("engine", "precision"))
     engine, precision = names
     return Export(
-        folder, engine, precision, tuple(told["files"]), told["sha256"], told["source_sha256"]
+        folder, engine, precision, tuple(entry["files"]), entry["sha256"], entry["source_sha256"]
     )
 
 
@@ -124,7 +124,7 @@ def find_export(run: Path, engine: str | None, precision: str | None) -> tuple[P
 
 
 def is_exported(folder: Path) -> bool:
-    """Whether a folder holds an exported model."""
+    """Return whether a folder holds an exported model."""
     return folder.is_dir() and _read(folder / FACTS) is not None
 
 

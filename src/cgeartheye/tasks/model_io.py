@@ -45,7 +45,7 @@ class Model:
         gsd: m/px of what the network saw in training, if known.
         max_object_size: diagonal of the largest object, in pixels of that; of detectors only.
         score_threshold: at which a detector's boxes agreed best with the truth, 0..1, if tested.
-        export: what an exported folder says of itself; none: this is a run.
+        export: metadata of an exported folder; none: this is a run.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class TestResult:
     Attributes:
         figures: in percent.
         report: writes `report.html`, and everything else that the first process writes.
-        facts: what the test tells of the model, for `model.json`.
+        facts: what the test measured, for `model.json`.
         part: of the data that was tested.
         verdict: sentences on what was not learned; none where nothing stands out.
     """
@@ -90,7 +90,7 @@ def device_of(task: nn.Module) -> torch.device:
 
 
 def is_self_contained(config: Config) -> bool:
-    """Whether the model's file must hold the whole backbone.
+    """Return whether the model's file must hold the whole backbone.
 
     It need not where a file of the user's does. The weights that ship with the package move and
     change with it, which no trained model must notice.
@@ -172,7 +172,7 @@ def refuse_other_weights(folder: Path, config: Config, built: BackboneBundle) ->
 
 
 def update_metadata(folder: Path, facts: Mapping[str, object]) -> None:
-    """Add to `model.json` what a test told; the first process only."""
+    """Add a test's results to `model.json`; the first process only."""
     if facts and distributed.is_main():
         path = folder / FACTS
         write_json(path, _read_facts(path) | dict(facts))
@@ -191,7 +191,7 @@ def _read_facts(path: Path) -> dict[str, Any]:
 def write_weights(folder: Path, model: nn.Module, config: Config, built: BackboneBundle) -> None:
     """Write `model.safetensors`; every process must call it.
 
-    Where it holds the whole backbone it says what that needs, so that it can be another's weights.
+    Where it holds the whole backbone it has its metadata too, so that it can be another's weights.
 
     Args:
         folder: of the run.

@@ -93,7 +93,7 @@ def advice(config: Config, steps: int, support: Sequence[float], classes: Sequen
         share = f"{classes[rare[0]]} covers {shares[rare[0]]:.1%} of the pixels"
         causes.append(f"{share} (try decoder.dice=1.0, or decoder.class_weights)")
     causes.append(f"the learning rate does not fit (try training.lr={training.lr / 10:.0e})")
-    causes.append("labels do not belong to their images (cgeartheye check tells)")
+    causes.append("labels do not belong to their images (run cgeartheye check)")
     return "likeliest causes: " + "; ".join(causes[:2])
 
 

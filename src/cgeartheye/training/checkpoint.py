@@ -149,7 +149,7 @@ def save(
             if beside:
                 beside(partial)
             write_json(partial / POSITION, asdict(position))  # type: ignore[call-overload]
-            # One of this step is the same: a training that goes on drops what lies ahead of it.
+            # One of this step is the same: a resumed training drops later checkpoints.
             shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)
             _drop_old(folder, kept, keep_every)
@@ -276,7 +276,7 @@ def _alone() -> Iterator[None]:
 
 
 class _Reader(FileSystemReader):
-    """Reads tensors, and no code: the format's own reader runs what its index says."""
+    """Reads tensors, and no code: the format's own reader unpickles its index."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         index = Path(self.path) / ".metadata"

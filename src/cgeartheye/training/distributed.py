@@ -58,7 +58,7 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process prints and writes."""
+    """Return whether this process prints and writes."""
     return rank() == 0
 
 
@@ -138,7 +138,7 @@ def shard(module: nn.Module, blocks: Iterable[nn.Module], method: str) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each process holds only a part of every parameter."""
+    """Return whether each process holds only a part of every parameter."""
     return isinstance(model, FSDPModule)
 
 

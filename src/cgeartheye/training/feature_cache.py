@@ -69,7 +69,7 @@ def cached(
             distributed.barrier()
             if distributed.is_main():
                 write_json(path.with_suffix(".json"), json.loads(json.dumps(facts, default=str)))
-                with _told(path):
+                with _as_user_error(path):
                     partial.rename(path)
     distributed.barrier()
     if not path.exists():
@@ -80,7 +80,7 @@ def cached(
 
 
 def _is_whole(path: Path, shape: tuple[int, ...], dtype: Stored) -> bool:
-    """Whether a cache can be read; one that cannot is removed, for it is made anew."""
+    """Return whether a cache can be read; one that cannot is removed and made anew."""
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
         if rows.shape == shape and rows.dtype == dtype:
@@ -107,12 +107,12 @@ def _fill(partial: Path, encode: Encoder) -> None:
                 "finite: check the backbone's weights, or set training.precision=fp32"
             )
         rows[indices] = values
-    with _told(partial):
+    with _as_user_error(partial):
         rows.flush()
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _as_user_error(path: Path) -> Iterator[None]:
     """Turn what a disk raises into a sentence for the user."""
     try:
         yield

@@ -126,7 +126,7 @@ def _differ(old: str, new: str) -> bool:
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Return what a report says of where a run took place."""
+    """Return the environment of a run, for its report."""
     return {
         "CGEarthEye": cgeartheye.__version__,
         "PyTorch": torch.__version__,

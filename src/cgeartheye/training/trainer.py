@@ -177,11 +177,13 @@ class Trainer:
                 self._epoch(epoch, min(order.steps, total - epoch * order.steps), progress)
                 evaluates = (epoch + 1) % config.evaluate_every == 0 or epoch + 1 == epochs
                 figure = self._evaluate(epoch) if evaluates else None
-                self._tell(epoch + 1, epochs, figure, (total - position.step) / self._speed())
+                self._log_epoch(epoch + 1, epochs, figure, (total - position.step) / self._speed())
                 self._save_if_due()
         self._save()
 
-    def _tell(self, epoch: int, epochs: int, figure: float | None, seconds_left: float) -> None:
+    def _log_epoch(
+        self, epoch: int, epochs: int, figure: float | None, seconds_left: float
+    ) -> None:
         """Print a line on an epoch."""
         losses, steps = zip(*self._losses, strict=True)
         parts = [f"epoch {epoch}/{epochs}", f"loss {np.average(losses, weights=steps):.4f}"]
@@ -289,7 +291,7 @@ def _shown(figure: float | None) -> str:
 
 
 def _is_better(figure: float, best: float | None) -> bool:
-    """Whether a figure, which may be NaN, is better than the best so far."""
+    """Return whether a figure, which may be NaN, is better than the best so far."""
     return best is None or figure > best or (math.isnan(best) and not math.isnan(figure))
 
 

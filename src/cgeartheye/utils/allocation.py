@@ -55,7 +55,7 @@ def refuse_blocks(path: Path | str, source: Any) -> None:
     for shape, itemsize in zip(source.block_shapes, bytes_a_pixel, strict=True):
         needed = prod(shape) * (sum(bytes_a_pixel) if together else itemsize)
         refuse_allocation(path, needed, f"blocks of {shape[1]:,} x {shape[0]:,} pixels")
-    # Those of an internal mask and of overviews, which GDAL does not tell.
+    # Those of an internal mask and of overviews, which GDAL does not report.
     for block in tiff_blocks(path):
         refuse_allocation(path, block.size, f"blocks of {block.width:,} x {block.height:,} pixels")
 

@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """A user's mistake, told in one sentence that names the file and the fix.
+    """A user's mistake: its message is one sentence that names the file and the fix.
 
     The command line prints the sentence and exits with code 2; nothing else in the package
     catches it. An invariant of our own that breaks is an `assert`, never a `UserError`.

@@ -117,7 +117,7 @@ _cleaned: set[str] = set()
 
 
 def _reason(error: Exception, folder: Path) -> str:
-    """Why a file could not be written, in words; libraries seldom say that the disk is full."""
+    """Return why a file could not be written; libraries seldom report that the disk is full."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     with contextlib.suppress(OSError):
         full = full or shutil.disk_usage(folder).free < _LEAST_FREE

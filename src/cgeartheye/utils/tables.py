@@ -1,4 +1,4 @@
-"""CSV tables that say what they mean: names stay text, and no cell is a formula."""
+"""CSV tables without surprises: names stay text, and no cell is a formula."""
 
 import csv
 import io

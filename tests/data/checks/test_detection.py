@@ -58,7 +58,7 @@ def test_clean_data_are_well(clean, boxes):
     assert result.counts == {"train": [10, 10], "val": [2, 2]}
     for words in (
         "all 12 images can be read",
-        "every box lies in its image",
+        "every box is inside its image",
         "every box has an area, and its corners are in order",
         "no object is annotated twice",
         "no two images have the same pixels",
@@ -149,7 +149,7 @@ def test_doubles_among_thousands_are_found(tmp_path, boxes):
 
 def test_a_rounded_border_is_no_fault(clean):
     annotate(clean, "train/3", CAR, POND, "60 -1 101 -1 101 20 60 20 car 0")
-    only(check(clean), "every box lies in its image")
+    only(check(clean), "every box is inside its image")
 
 
 def test_unknown_classes_and_every_other_problem_are_listed(clean):
@@ -249,7 +249,7 @@ def test_a_class_that_is_mostly_difficult_is_named(clean):
     assert finding.severity == "warning"
 
 
-def test_deep_images_and_a_wrong_normalisation_are_told(clean):
+def test_deep_images_and_a_wrong_normalisation_are_reported(clean):
     for path in (clean / "images/train").glob("*.png"):
         pixels = np.random.default_rng(int(path.stem)).integers(0, 4000, (80, 100), dtype=np.uint16)
         Image.fromarray(pixels).save(path)
@@ -259,7 +259,7 @@ def test_deep_images_and_a_wrong_normalisation_are_told(clean):
     assert only(check(clean, wrong), "training pixels").severity == "warning"
 
 
-def test_images_that_coco_does_not_name_are_told(clean):
+def test_images_that_coco_does_not_name_are_reported(clean):
     for part in ("train", "val"):
         box = {"image_id": 0, "category_id": 1, "bbox": [1, 1, 20, 30]}
         content = {

@@ -187,7 +187,7 @@ def test_statistics_are_those_of_the_training_pixels(clean):
         assert only(check(clean, wrong, **LISTS), "training pixels").severity == "warning"
 
 
-def test_processes_see_the_same_and_tell_how_far_they_are(clean):
+def test_processes_find_the_same_and_report_progress(clean):
     config = SceneClassification(
         backbone=Backbone(name="tiny"), data=SceneData(root=clean, **LISTS, workers=2)
     )

@@ -148,7 +148,7 @@ def test_the_normalisation_is_compared(clean):
     assert only(check(clean), "training pixels").severity == "ok"
 
 
-def test_processes_see_the_same_and_tell_how_far_they_are(clean):
+def test_processes_find_the_same_and_report_progress(clean):
     calls = []
     data = SegmentationData(root=clean, classes=CLASSES, image_size=12, workers=2)
     result = check_masks(data, progress=lambda done, total: calls.append((done, total)))

@@ -166,7 +166,7 @@ def test_masks_that_might_mean_two_things(clean: Path) -> None:
 
 
 def test_pairs_that_lie_otherwise(clean: Path) -> None:
-    """In one folder, told apart by their endings, and split at random."""
+    """In one folder, distinguished by their endings, and split at random."""
     for path in [*clean.glob("*/*/*.png")]:
         ending = {"Image1": "_2018", "Image2": "_2021", "Label": "_change"}[path.parent.name]
         save(clean / "all" / f"{path.stem}{ending}.png", np.array(Image.open(path)))
@@ -225,7 +225,7 @@ def test_what_two_dates_can_have_wrong(clean: Path) -> None:
         "train/Image1/6.png (train) = val/Image1/2.png (val)"
     )
     (case,) = only(result, "more than 2 pixels: 1").examples
-    assert case == ("val/Image2/3.png lies +3.0 rows and -4.0 columns off val/Image1/3.png")
+    assert case == ("val/Image2/3.png is +3.0 rows and -4.0 columns off val/Image1/3.png")
     assert only(result, "alone.png has no mask in").severity == "error"
     assert only(result, "alone.png has no image of the other date in").severity == "error"
 

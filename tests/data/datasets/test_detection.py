@@ -1,4 +1,4 @@
-"""Boxes: every kind of file says the same, and mistakes are told in one sentence."""
+"""Boxes: every format gives the same, and mistakes are one sentence."""
 
 import json
 import math
@@ -39,7 +39,7 @@ SHARED = Path(__file__).parents[3] / ".." / "shared" / "data"
 
 @pytest.mark.parametrize("boxes", ["horizontal", "oriented"])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_every_format_says_the_same(tmp_path, kind, boxes):
+def test_every_format_gives_the_same(tmp_path, kind, boxes):
     parts = load_detection_parts(config(write_data(tmp_path, kind), boxes=boxes))
     assert parts.classes == CLASSES
     assert parts.test is parts.val
@@ -64,7 +64,7 @@ def test_every_format_says_the_same(tmp_path, kind, boxes):
     assert parts.train.most_boxes == 2
 
 
-def test_yolo_says_horizontal_boxes_too(tmp_path):
+def test_yolo_has_horizontal_boxes_too(tmp_path):
     write_data(tmp_path, "yolo")
     write(tmp_path / "labels/train/a.txt", "1 0.5 0.25 0.2 0.1\n")
     chips = load_detection_parts(config(tmp_path, boxes="horizontal")).train
@@ -73,7 +73,7 @@ def test_yolo_says_horizontal_boxes_too(tmp_path):
     assert labels.tolist() == [1]
 
 
-def test_voc_says_horizontal_boxes_too(tmp_path):
+def test_voc_has_horizontal_boxes_too(tmp_path):
     write_data(tmp_path, "dior")
     box = "<bndbox><xmin>3</xmin><ymin>4</ymin><xmax>13</xmax><ymax>24</ymax></bndbox>"
     text = f"<annotation><object><name>tank</name>{box}</object></annotation>"
@@ -277,7 +277,7 @@ def test_the_catalog_knows_classes_and_places(tmp_path):
     assert len(BOXED["DOTA"].classes) == len(set(BOXED["DOTA"].classes)) == 15
 
 
-# Where images and annotations lie
+# Folders of images and annotations
 
 
 def test_lists_choose_images_of_several_folders(tmp_path):
@@ -298,7 +298,7 @@ def test_without_parts_the_images_are_shared_out(tmp_path):
     assert (len(parts.train), len(parts.val), len(set(names))) == (2, 1, 3)
 
 
-def test_subfolders_tell_equal_stems_apart(tmp_path):
+def test_subfolders_distinguish_equal_stems(tmp_path):
     for city in ("x", "y"):
         for part, name in (("train", "a"), ("val", "c")):
             path = tmp_path / city / "images" / part / f"{name}.png"
@@ -438,7 +438,7 @@ TEXT_DAMAGE = {
 )
 def test_a_wrong_line_is_named(tmp_path, kind, text, words):
     write_data(tmp_path, kind)
-    if kind == "dota":  # what else is there tells which of the two it is
+    if kind == "dota":  # the other files decide between DOTA and YOLO
         write(tmp_path / "labelTxt/train/0.txt", "1 1 5 1 5 4 1 4 ship 0")
         Image.new("RGB", (9, 9)).save(tmp_path / "images/train/0.png")
     write(tmp_path / PLACES[kind], text)
@@ -526,7 +526,7 @@ def test_classes_that_nothing_lists_are_those_of_the_annotations_or_asked_for(tm
         {"classes": None},
         {"classes": None, "catalog": "DOTA", "images": "images/{part}"},
     ):
-        assert "says classes by index" in refused(tmp_path, **fields)
+        assert "gives classes by index" in refused(tmp_path, **fields)
 
 
 @pytest.mark.parametrize("text", ["names: 3", "{", "names: {1: ship}", "- ship"])

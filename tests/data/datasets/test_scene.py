@@ -1,4 +1,4 @@
-"""Scene data: what a config's parts hold, what is told about mistakes, what a view depends on."""
+"""Scene data: what a config's parts hold, messages about mistakes, what a view depends on."""
 
 import os
 import shutil
@@ -156,7 +156,7 @@ def test_another_seed_draws_other_images(tmp_path, make_folders):
     assert max(shares) < 5  # no image is always drawn
 
 
-# What is told about mistakes
+# Messages about mistakes
 
 
 def fails(sentence: str, root: Path, **fields: object) -> None:
@@ -225,7 +225,7 @@ def test_class_lists_that_do_not_fit(listed):
         **lists,
     )
     fails(
-        r"Beach/Beach_1\.png and most images of label 2 lie in another folder than 'Airport'",
+        r"Beach/Beach_1\.png and most images of label 2 are in another folder than 'Airport'",
         listed,
         classes=("Port", "Beach", "Airport"),
         **lists,
@@ -273,7 +273,7 @@ def test_an_empty_part(listed, make_folders):
     fails("the part 'val' of .* has no usable image", listed / "single")
 
 
-def test_every_problem_is_counted_and_the_first_is_told(listed):
+def test_every_problem_is_counted_and_the_first_is_named(listed):
     (listed / "Beach" / "Beach_1.png").unlink()
     with (listed / "val.txt").open("a") as file:
         file.write("nonsense\n")

@@ -1,4 +1,4 @@
-"""Masks: every kind of file says the same, mistakes are told, and a crop depends on its seed."""
+"""Masks: every format gives the same, mistakes are reported, and a crop depends on its seed."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ def palette_image(labels: np.ndarray, colors=COLORS) -> Image.Image:
     return image
 
 
-# What a mask's file says
+# Classes in a mask's file
 
 WRITERS = {
     "grey": lambda path: Image.fromarray(LABELS).save(path, "PNG"),
@@ -72,7 +72,7 @@ WRITERS = {
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("kind", WRITERS)
-def test_every_kind_of_index_mask_says_the_same_whatever_its_ending(tmp_path, kind):
+def test_every_kind_of_index_mask_gives_the_same_whatever_its_ending(tmp_path, kind):
     path = tmp_path / "mask.png"
     WRITERS[kind](path)
     mask = read_mask(path, legend())
@@ -138,7 +138,7 @@ def test_each_pixel_of_a_jpeg_takes_the_nearest_colour(tmp_path):
     strays=st.sets(st.integers(-(2**31), 2**31 - 1), max_size=2),
     seed=st.integers(0, 9),
 )
-def test_any_values_mean_what_the_config_says(tmp_path_factory, values, unlabeled, strays, seed):
+def test_values_map_to_classes_by_the_config(tmp_path_factory, values, unlabeled, strays, seed):
     unlabeled = min(unlabeled, len(values) - 1)
     labels = {value: label for label, value in enumerate(values[unlabeled:])}
     meaning = {**dict.fromkeys(values[:unlabeled], UNLABELED), **labels}
@@ -171,7 +171,7 @@ def test_255_is_not_labelled_unless_a_class_has_it(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_what_is_no_class_is_told_with_the_fix(tmp_path):
+def test_unknown_values_are_reported_with_the_fix(tmp_path):
     path = tmp_path / "mask.png"
     Image.fromarray(np.array([[0, 4, 4, 9]], np.uint8)).save(path)
     with pytest.raises(UserError) as error:
@@ -197,7 +197,7 @@ def test_what_is_no_class_is_told_with_the_fix(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
-def test_a_damaged_mask_is_told(tmp_path, kind):
+def test_a_damaged_mask_is_reported(tmp_path, kind):
     path = tmp_path / "mask.png"
     Image.fromarray(LABELS).save(path, kind)
     path.write_bytes(path.read_bytes()[:-60])
@@ -208,7 +208,7 @@ def test_a_damaged_mask_is_told(tmp_path, kind):
         read_mask(path, legend())
 
 
-# What a config says
+# Settings of a config
 
 
 def test_published_data_sets():
@@ -379,7 +379,7 @@ def refusal(root: Path, **fields) -> str:
     return str(error.value)
 
 
-def test_mistakes_are_told_in_one_sentence(tmp_path, make_pairs):
+def test_mistakes_are_reported_in_one_sentence(tmp_path, make_pairs):
     root = make_pairs(
         tmp_path,
         *(
@@ -425,7 +425,7 @@ def parts(tmp_path, make_pairs):
 
 
 @pytest.mark.parametrize(("train", "val"), [("Train", "valid"), ("trainval", "test")])
-def test_parts_have_other_names_too_and_it_is_said(tmp_path, make_pairs, capsys, train, val):
+def test_other_names_of_parts_are_found_and_reported(tmp_path, make_pairs, capsys, train, val):
     pairs = [
         (f"{part}/Img/{n}.png", f"{part}/Label/{n}.png") for part in (train, val) for n in "01"
     ]
@@ -433,9 +433,9 @@ def test_parts_have_other_names_too_and_it_is_said(tmp_path, make_pairs, capsys,
     found = load_segmentation_parts(data)
     assert found.train.names == [f"{train}/Img/{n}.png" for n in "01"]
     assert found.val.names == [f"{val}/Img/{n}.png" for n in "01"]
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"the part '{train}' is taken for data.train" in said
-    assert f"the part '{val}' is taken for data.val" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"the part '{train}' is taken for data.train" in output
+    assert f"the part '{val}' is taken for data.val" in output
 
 
 def test_a_test_sees_the_whole_image(parts):

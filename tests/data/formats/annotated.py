@@ -1,4 +1,4 @@
-"""Three images with boxes, written in each format; and what is said of a mistake."""
+"""Three images with boxes, written in each format; and the messages about mistakes."""
 
 import json
 from pathlib import Path

@@ -175,7 +175,7 @@ def test_tasks_without_an_image_and_images_in_two_tasks(tmp_path):
         ('[{"data": {}, "annotations": []}, 3]', "neither COCO's JSON nor Label Studio"),
     ],
 )
-def test_a_damaged_file_is_told_in_one_sentence(tmp_path, text, words):
+def test_a_damaged_file_is_reported_in_one_sentence(tmp_path, text, words):
     path = tmp_path / "export.json"
     path.write_text(text)
     with pytest.raises(UserError, match=words) as caught:
@@ -184,7 +184,7 @@ def test_a_damaged_file_is_told_in_one_sentence(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
-def test_it_is_told_from_other_json(tmp_path):
+def test_it_is_distinguished_from_other_json(tmp_path):
     path = tmp_path / "any.json"
     for text, right in (('\n [ {"id"', True), ('{"images": [', False), ("[1]", False), ("", False)):
         path.write_text(text)

@@ -123,7 +123,7 @@ def test_annotations_of_two_images_do_not_replace_each_other(tmp_path, kind):
     assert "are both about images/train/x/a.png" in refused(tmp_path)
 
 
-def test_equal_stems_in_a_part_are_told_apart_by_folders_or_refused(tmp_path):
+def test_equal_stems_in_a_part_differ_by_folders_or_are_refused(tmp_path):
     write_data(tmp_path, "dota")
     images, texts = tmp_path / "images/train", tmp_path / "labelTxt/train"
     for folder, name in (("x", "ship"), ("y", "plane")):

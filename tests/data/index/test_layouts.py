@@ -440,7 +440,7 @@ def test_the_usual_names_need_no_note(tmp_path):
     assert survey(tmp_path, classes=("ship",)).notes == []
 
 
-def test_what_lies_there_instead_is_listed(tmp_path):
+def test_other_content_of_the_folder_is_listed(tmp_path):
     image(tmp_path / "Bilder/a.png")
     write(tmp_path / "Tabellen/a.csv", "x")
     write(tmp_path / "liste.xlsx", "x")

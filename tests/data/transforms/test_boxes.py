@@ -156,7 +156,7 @@ def test_a_cut_rectangle_is_the_smallest_of_its_direction_around_what_is_seen(fi
         assert seen == pytest.approx(part.area / whole.area, abs=1e-4)
         if seen < 1e-3:
             continue
-        # Turned to lie along the axes, the smallest is the bounds.
+        # Turned along the axes, the smallest is the bounds.
         upright = [
             shapely.affinity.rotate(shape, -angle, origin=(0, 0), use_radians=True)
             for shape in (polygon(after), part)
@@ -195,7 +195,7 @@ def test_boxes_without_area_are_never_seen():
 @settings(deadline=None, max_examples=60)
 @given(st.lists(FIVES, max_size=6), st.integers(0, 2**31), st.booleans())
 def test_a_crop_keeps_what_is_visible_and_large_enough(fives, seed, oriented):
-    """Every box of a crop was there before, lies within, and none that is seen is missing."""
+    """Every box of a crop was there before, is within, and none that is seen is missing."""
     boxes = torch.tensor(fives).reshape(-1, 5)
     data = corners_of(boxes).flatten(1) if oriented else horizontal_of(boxes)
     kind = "XYXYXYXY" if oriented else "XYXY"

@@ -115,7 +115,7 @@ def chip_of(out: Path, row: dict[str, Any]) -> np.ndarray:
 
 
 def expected_chip(row: dict[str, Any]) -> np.ndarray:
-    """What the painting shows on a chip's grid."""
+    """The painting on a chip's grid."""
     rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
     place = Affine(row["gsd"], 0, row["left"], 0, -row["gsd"], row["top"])
     to = Transformer.from_crs(row["crs"], 32633, always_xy=True)
@@ -225,7 +225,7 @@ def test_a_spot_is_centred_on_its_place_and_true_to_scale(lon: float, lat: float
 
 def test_what_is_not_cut_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def lose(values: np.ndarray) -> None:
-        values[:, :, 750 + 6 :] = 0  # half of the first place's chip lies east of column 750
+        values[:, :, 750 + 6 :] = 0  # half of the first place's chip is east of column 750
 
     def veil(values: np.ndarray) -> None:
         values[:, :700] = 235
@@ -259,9 +259,9 @@ def test_what_is_not_cut_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert row["stratum"] == "R/crop/200 to 400 m"
     grids = {(r["place"], r["crs"], r["left"], r["top"]) for r in rows.values()}
     assert len(grids) == 4  # all seasons of a place have the same pixels
-    said = capsys.readouterr().out
-    assert "summer: 2 chips; 1 missing, 1 nodata" in said
-    assert "winter: 2 chips; 1 cloud, 1 missing" in said
+    output = capsys.readouterr().out
+    assert "summer: 2 chips; 1 missing, 1 nodata" in output
+    assert "winter: 2 chips; 1 cloud, 1 missing" in output
 
 
 def test_the_report_names_what_is_missing(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_the_report_names_what_is_missing(tmp_path: Path) -> None:
 
 def test_files_of_several_systems_make_one_season(tmp_path: Path) -> None:
     def lose(values: np.ndarray) -> None:
-        values[:, :, 260:] = 0  # of 500 columns, in the middle of which the place lies
+        values[:, :, 260:] = 0  # of 500 columns, with the place in the middle
 
     folder = tmp_path / "summer"
     write_mosaic(folder / "a.tif", side=1000, change=lose, nodata=0)
@@ -461,7 +461,7 @@ def test_other_settings_leave_the_chips_of_earlier_ones(tmp_path: Path) -> None:
     assert (out.parent / first["path"]).read_bytes() == before
 
 
-def test_mistakes_are_told(tmp_path: Path) -> None:
+def test_mistakes_are_reported(tmp_path: Path) -> None:
     mosaic = write_mosaic(tmp_path / "m.tif")
     places = write_places(tmp_path / "design.parquet", [(0, 0)])
     out = tmp_path / "chips/chips.parquet"

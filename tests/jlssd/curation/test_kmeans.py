@@ -80,7 +80,7 @@ def test_memory_mapped_half_precision(tmp_path) -> None:  # type: ignore[no-unty
 
 
 def test_levels_are_nested_and_the_rare_has_its_own() -> None:
-    """Three common kinds and three rare ones: the coarse level tells all six."""
+    """Three common kinds and three rare ones: the coarse level separates all six."""
     sizes = [400, 400, 400, 12, 12, 12]
     points = blobs(6, 8, sizes)
     found = cluster(points, (60, 6), 20, 3, 0, CPU)

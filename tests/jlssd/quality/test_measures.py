@@ -37,7 +37,7 @@ def blur_effect(light: np.ndarray, valid: np.ndarray) -> float:
         step, of_smooth = np.abs(np.diff(image, axis=axis)), np.abs(np.diff(smooth, axis=axis))
         inner = [slice(None), slice(None)]
         inner[axis] = slice(4, -4)
-        # A step counts where all ten pixels that have a say in it are valid.
+        # A step counts where all ten pixels that contribute to it are valid.
         whole = ndimage.minimum_filter1d(valid.astype(int), 10, axis=axis, origin=-1) > 0
         counted = whole.take(range(step.shape[axis]), axis)[tuple(inner)]
         lost = np.maximum(0, step - of_smooth)[tuple(inner)][counted].sum()

@@ -123,17 +123,17 @@ def test_places_are_what_they_say(country: Country, tmp_path: Path) -> None:
         assert place["stratum"] == name
 
 
-def test_what_is_missing_is_said(
+def test_what_is_missing_is_reported(
     country: Country, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_design(country.inputs, PLAN, tmp_path / "design.parquet", workers=1)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "Afar (16 cells): no land cover at all" in said
-    assert "Tiny: no middle of a cell lies in it" in said
-    assert "86 cells have no land cover and are not drawn: Lower (62), Upper (24)" in said
-    assert "cells have no elevation and are strata of their own" in said
-    assert "does not name, taken as no data: 99 (150 pixels)" in said
-    assert "cells around the regions lie in none" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert "Afar (16 cells): no land cover at all" in output
+    assert "Tiny: contains no center of a cell" in output
+    assert "86 cells have no land cover and are not drawn: Lower (62), Upper (24)" in output
+    assert "cells have no elevation and are strata of their own" in output
+    assert "does not name, taken as no data: 99 (150 pixels)" in output
+    assert "cells around the regions are in none" in output
     page = (tmp_path / "design.html").read_text()
     assert "Afar" in page
     assert "99 (150 pixels)" in page
@@ -242,15 +242,15 @@ def test_another_number_than_wanted_is_explained(
     make_design(country.inputs, SamplingPlan(total, 200.0), tmp_path / "design.parquet", workers=0)
     strata = pq.read_table(tmp_path / "design.strata.parquet")
     drawn = sum(strata["drawn"].to_pylist())
-    said = " ".join(capsys.readouterr().out.split())
-    assert f"{drawn:,} places are drawn, {total:,} were wanted" in said
+    output = " ".join(capsys.readouterr().out.split())
+    assert f"{drawn:,} places are drawn, {total:,} were wanted" in output
     if total == 1:
         assert drawn == len(strata)
         floor = sum(max(0, 1 - value) for value in strata["formula"].to_pylist())
-        assert f"the floor of one a stratum adds {floor:,.0f}" in said
+        assert f"the floor of one a stratum adds {floor:,.0f}" in output
     else:
         assert drawn == sum(strata["cells"].to_pylist())
-        assert "strata with fewer cells than their quota lack" in said
+        assert "strata with fewer cells than their quota lack" in output
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_names_of_regions(
 
 
 @quick
-def test_mistakes_are_told(country: Country, tmp_path: Path) -> None:
+def test_mistakes_are_reported(country: Country, tmp_path: Path) -> None:
     out = tmp_path / "design.parquet"
     inputs = country.inputs
 

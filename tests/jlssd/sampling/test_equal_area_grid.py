@@ -59,7 +59,7 @@ def test_every_point_is_in_the_cell_it_is_given(lon: float, lat: float, side: in
     turned = (lon + 180) % 360 - 180
     assert 0 <= number[0] < grid.count
     assert west - 1e-9 <= turned <= east + 1e-9
-    # Near the poles the sine of a latitude tells it to some centimetres.
+    # Near the poles the sine of a latitude resolves it to some centimetres.
     slack = 1e-9 if abs(lat) < 89 else 1e-6
     assert south - slack <= lat <= north + slack
     assert -180 <= west < east <= 180
@@ -97,7 +97,7 @@ def test_blocks_divide_the_world(rows: int, columns: int) -> None:
     np.testing.assert_array_equal(np.sort(cells), np.arange(grid.count))
 
 
-def test_a_block_lies_in_its_rectangle() -> None:
+def test_a_block_is_inside_its_rectangle() -> None:
     grid = Grid(20_000)
     for block in (Block(0, 8, 0, 1), Block(100, 140, 3, 7), Block(992, 1000, 1, 2)):
         around = shapely.box(*(float(v) for v in grid.around(block)))

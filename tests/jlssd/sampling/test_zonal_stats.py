@@ -24,7 +24,7 @@ def grid(west: float, north: float, step_x: float, step_y: float) -> Affine:
 def blocks_around(
     grid: Grid, lon: np.ndarray, lat: np.ndarray, rows: int = 64, columns: int = 256
 ) -> list[Block]:
-    """All blocks that hold a cell in which one of the points lies."""
+    """All blocks that hold a cell with one of the points."""
     row, column = grid.place(np.unique(grid.number(lon.ravel(), lat.ravel())))
     found = set()
     for band in np.unique(row // rows).tolist():
@@ -136,7 +136,7 @@ def test_other_reference_systems(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("crs", [4326, 32633, 3995])
 def test_coarse_pixels_reach_every_cell(tmp_path: Path, crs: int) -> None:
-    """Pixels of 5 km: every cell gets the elevation of the place it lies in."""
+    """Pixels of 5 km: every cell gets the elevation of its place."""
     shape = 20, 20
     transform = {
         4326: grid(12, 48, 0.05, 0.05),

@@ -32,7 +32,7 @@ def box_of(corners: list[float]) -> list[float]:
 
 
 def by_pycocotools(images: list[Drawn]) -> COCOeval:
-    """What COCO's own program makes of the images."""
+    """Evaluate the images with COCO's own program."""
     truth = COCO()
     truth.dataset = {
         "images": [{"id": i} for i in range(len(images))],

@@ -58,7 +58,7 @@ def test_the_fingerprint_is_that_of_the_weights_whatever_is_done_with_them(weigh
     assert len(prints) == 1
 
 
-def test_the_config_comes_first_and_that_is_said(weights):
+def test_the_config_comes_first_and_that_is_noted(weights):
     given = Normalization(mean=(1, 1, 1), std=(2, 2, 2))
     config = Backbone(name="tiny", weights=weights, normalization=given, gsd=0.3)
     built = build(config, 56)
@@ -70,7 +70,7 @@ def test_the_config_comes_first_and_that_is_said(weights):
 
 
 @pytest.mark.parametrize(
-    ("facts", "given", "told"),
+    ("facts", "given", "message"),
     [
         (
             WeightsMetadata(gsd=1),
@@ -82,10 +82,10 @@ def test_the_config_comes_first_and_that_is_said(weights):
         (WeightsMetadata(), {"normalization": Normalization()}, "does not record its gsd"),
     ],
 )
-def test_weights_without_their_conditions_need_them_named(tmp_path, source, facts, given, told):
+def test_weights_without_their_conditions_need_them_named(tmp_path, source, facts, given, message):
     path = tmp_path / "bare.safetensors"
     save_tensors(path, source.state_dict(), facts.to_metadata())
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         build(Backbone(name="tiny", weights=path, **given), 56)
     assert str(path) in str(error.value)
     built = build(Backbone(name="tiny", weights=path, normalization=Normalization(), gsd=1), 56)

@@ -215,12 +215,12 @@ def test_whatever_does_not_fit_is_listed(native, tmp_path):
     with pytest.raises(UserError) as error:
         load_into(vit, read_weights(path))
     assert str(path) in str(error.value)
-    for told in (
+    for message in (
         r"missing: blocks.*.ls1.gamma (3 times)",
         r"left over: blocks.*.attn.q_norm.weight",
         r"of another shape: norm.weight",
     ):
-        assert told in str(error.value)
+        assert message in str(error.value)
     assert fingerprint(vit.state_dict()) == before, "nothing is half loaded"
 
 
@@ -254,7 +254,7 @@ def test_weights_of_another_size(tmp_path):
 
 
 @pytest.mark.parametrize(("held", "wanted"), [(0, 3), (4, 2), (2, 4), (4, 0)])
-def test_registers_are_fitted_and_said(tmp_path, randomize, held, wanted):
+def test_registers_are_fitted_and_noted(tmp_path, randomize, held, wanted):
     source = VisionTransformer(SMALL, grid=4, registers=held)
     randomize(source)
     path = tmp_path / "weights.safetensors"
@@ -366,13 +366,13 @@ def test_classifiers_are_read_as_they_are(native, tmp_path):
     assert tensors.keys() == prefixed("backbone.", native).keys() | HEAD.keys()
     assert torch.equal(tensors["head.fc.weight"], HEAD["head.fc.weight"])
     assert (metadata, foreign) == ({}, [])
-    save_tensors(path.with_suffix(".bin"), HEAD, {"classes": "a, b"})  # told by content
+    save_tensors(path.with_suffix(".bin"), HEAD, {"classes": "a, b"})  # recognized by content
     tensors, metadata, _ = read_tensors(path.with_suffix(".bin"))
     assert (tensors.keys(), metadata) == (HEAD.keys(), {"classes": "a, b"})
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (None, "No such file"),
         (b"", "is empty"),
@@ -384,11 +384,11 @@ def test_classifiers_are_read_as_they_are(native, tmp_path):
         ((99).to_bytes(8, "little") + b'{"a": 1', "is damaged or incomplete"),
     ],
 )
-def test_files_that_are_no_weights(tmp_path, content, told):
+def test_files_that_are_no_weights(tmp_path, content, message):
     path = tmp_path / "weights.pth"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         read_weights(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)

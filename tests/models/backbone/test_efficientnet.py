@@ -96,7 +96,7 @@ def test_the_first_port_computes_the_same(tmp_path: Path) -> None:
     assert (built.gsd, built.normalization.mean) == (0.6, HALF)
     images = torch.randn(2, 3, 96, 96)
     torch.testing.assert_close(built.module(images)[0], forward(state, images))
-    # As it is, the file serves too, where the config says what it does not.
+    # As it is, the file serves too, where the config states what it does not.
     given = {"gsd": 0.6, "normalization": {"mean": HALF, "std": HALF}}
     config = Backbone(name="timm/tf_efficientnet_lite0", weights=tmp_path / "lite0.pth", **given)
     assert build(config, 96).fingerprint == built.fingerprint

@@ -165,7 +165,7 @@ def test_a_pickle_cannot_change_what_it_is_given(tmp_path):
 
 
 def test_a_published_checkpoint_with_foreign_objects(save, monkeypatch):
-    """What mmengine leaves beside the weights, written by stand-ins for its classes."""
+    """The objects of mmengine beside the weights, written by stand-ins for its classes."""
     names = ["mmengine", "mmengine.logging", "mmengine.logging.history_buffer"]
     for name in names:
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
@@ -213,7 +213,7 @@ def test_a_published_checkpoint_with_foreign_objects(save, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({"epoch": 3, "lr": 0.1}, r"holds a dict \(epoch, lr\) and no state dict"),
         ({}, "holds an empty dict"),
@@ -221,9 +221,9 @@ def test_a_published_checkpoint_with_foreign_objects(save, monkeypatch):
         (nn.Linear(2, 2), "holds a torch.nn.modules.linear.Linear .* save the model's state_dict"),
     ],
 )
-def test_a_file_without_a_state_dict(save, content, told):
+def test_a_file_without_a_state_dict(save, content, message):
     path = save(content)
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         read_pickled(path)
     assert str(path) in str(error.value)
 
@@ -232,7 +232,7 @@ def test_a_file_without_a_state_dict(save, content, told):
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
 )
 @given(data=st.data())
-def test_a_truncated_file_is_told(save, data):
+def test_a_truncated_file_is_reported(save, data):
     path = save(STATE)
     whole = path.read_bytes()
     length = data.draw(st.integers(0, len(whole) - 1))
@@ -245,7 +245,7 @@ def test_a_truncated_file_is_told(save, data):
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
 )
 @given(data=st.data())
-def test_damage_is_told_or_does_no_harm(save, data):
+def test_damage_is_reported_or_does_no_harm(save, data):
     path = save(STATE)
     whole = bytearray(path.read_bytes())
     whole[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))

@@ -39,7 +39,7 @@ def test_a_tiny_network_takes_them() -> None:
 
 
 @pytest.mark.skipif(not UCMERCED.is_dir(), reason=f"UC Merced is not at {UCMERCED}")
-def test_land_use_that_they_never_saw_is_told_apart() -> None:
+def test_unseen_classes_of_land_use_are_separated() -> None:
     built = build(Backbone(name="tiny"), 98)
     normalize = Normalize(built.normalization.mean, built.normalization.std)
     features, labels = [], []

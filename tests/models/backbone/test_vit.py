@@ -46,7 +46,7 @@ def test_shapes_and_attributes(vit):
 
 
 @pytest.mark.parametrize("size", [(28, 30), (27, 28)])
-def test_a_side_that_does_not_divide_into_patches_is_told(vit, size):
+def test_a_side_that_does_not_divide_into_patches_is_refused(vit, size):
     with pytest.raises(UserError, match=f"{size[0]} x {size[1]} pixels.*multiples of 14"):
         vit(torch.zeros(1, 3, *size))
 

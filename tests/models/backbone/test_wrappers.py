@@ -36,7 +36,7 @@ def state(vit: VisionTransformer) -> State:
 
 
 def refused(path: Path) -> str:
-    """What all three say alike."""
+    """The output of all three."""
     config = Backbone(
         name="tiny", weights=path, gsd=1, normalization={"mean": [0] * 3, "std": [1] * 3}
     )

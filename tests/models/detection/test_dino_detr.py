@@ -25,7 +25,7 @@ def maps(side: int = 4) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("oriented", [False, True])
-def test_at_first_a_small_square_lies_at_every_pixel(oriented: bool) -> None:
+def test_at_first_a_small_square_is_at_every_pixel(oriented: bool) -> None:
     """Fewer pixels than queries: none is left out. Sides double from level to level."""
     logits, boxes = detector(oriented, queries=300).eval()(maps(side=2))
     expected = [
@@ -53,8 +53,8 @@ def test_the_best_pixels_are_proposed() -> None:
 
 
 @pytest.mark.parametrize("channels", [16, 32])
-def test_a_level_of_one_pixel_tells_something(channels: int) -> None:
-    """Where a group of its norm had one channel it would be zero, and one image an error."""
+def test_a_level_of_one_pixel_has_an_output(channels: int) -> None:
+    """A group norm of one channel would give zero, and an error with one image."""
     neck = detector(channels=channels).neck
     levels = neck([level[:1] for level in maps(side=2)])
     assert levels[-1].shape == (1, channels, 1, 1)

@@ -21,7 +21,7 @@ def random_boxes(count: int, box_dim: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("oriented", [False, True])
 @pytest.mark.parametrize("side", [4, 7])
-def test_every_point_of_three_levels_tells_a_class_and_a_box(oriented: bool, side: int) -> None:
+def test_every_point_of_three_levels_predicts_a_class_and_a_box(oriented: bool, side: int) -> None:
     torch.manual_seed(0)
     coder = coder_of(oriented)
     detector = LightDetector(8, 2, 3, coder, 16).eval()
@@ -32,7 +32,7 @@ def test_every_point_of_three_levels_tells_a_class_and_a_box(oriented: bool, sid
     assert boxes.shape == (2, count, coder.box_dim)
     assert points.centers.shape == (count, 2)
     assert points.cells.unique().tolist() == pytest.approx([1 / (2 * side), 1 / side, 1 / half])
-    # Before anything is learnt a box lies around its point, and the chance of a class is small.
+    # Before anything is learnt a box is around its point, and the chance of a class is small.
     assert ((boxes[..., :2] - points.centers).abs() < 3 * points.cells).all()
     assert 0.003 < logits.sigmoid().mean() < 0.03
 
@@ -92,7 +92,7 @@ def test_an_oriented_box_is_the_exponential_of_its_offsets() -> None:
     assert (boxes[:, 2] >= boxes[:, 3]).all()
 
 
-def test_a_square_is_told_with_a_finite_gradient() -> None:
+def test_a_square_has_a_finite_gradient() -> None:
     offsets = torch.zeros(1, 5, requires_grad=True)
     coder = coder_of(True)
     box = coder.place(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.1]]), offsets)

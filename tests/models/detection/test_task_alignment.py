@@ -15,7 +15,7 @@ def truth_of(counts: list[int], box_dim: int, classes: int = 3) -> Targets:
     return Targets(boxes, torch.randint(classes, (len(counts), max(counts))), counts)
 
 
-def told(batch: int, box_dim: int) -> tuple[torch.Tensor, torch.Tensor, Points]:
+def random_preds(batch: int, box_dim: int) -> tuple[torch.Tensor, torch.Tensor, Points]:
     points = points_of(SHAPES, torch.device("cpu"))
     boxes = torch.rand(batch, COUNT, box_dim) * 0.3 + 0.1
     boxes[..., :2] = points.centers + 0.1 * torch.randn(batch, COUNT, 2)
@@ -27,7 +27,7 @@ def test_the_assignment_is_that_of_a_plain_loop(oriented: bool) -> None:
     torch.manual_seed(0)
     coder = coder_of(oriented)
     truth = truth_of([5, 0, 2], coder.box_dim)
-    logits, boxes, points = told(3, coder.box_dim)
+    logits, boxes, points = random_preds(3, coder.box_dim)
     expected = {}
     for image, count in enumerate(truth.counts):
         asked: dict[int, list[tuple[float, int, float]]] = {}
@@ -65,17 +65,17 @@ def test_the_smallest_object_has_points_too() -> None:
     coder = coder_of(True)
     speck = torch.tensor([[[0.501, 0.49, 1e-3, 1e-3, 0.3]]])
     truth = Targets(speck, torch.tensor([[1]]), [1])
-    logits, boxes, points = told(1, 5)
+    logits, boxes, points = random_preds(1, 5)
     found = assign(logits, boxes, points, truth, coder)
     assert len(found.point) >= 4
     assert found.quality.min() > 0
 
 
-def test_what_is_told_exactly_has_the_quality_of_one() -> None:
+def test_exact_predictions_have_a_quality_of_one() -> None:
     torch.manual_seed(0)
     coder = coder_of(False)
     truth = truth_of([1], 4)
-    logits, boxes, points = told(1, 4)
+    logits, boxes, points = random_preds(1, 4)
     best = int((points.centers - truth.boxes[0, 0, :2]).abs().sum(1).argmin())
     boxes[0, best], logits[0, best] = truth.boxes[0, 0], 5.0
     found = assign(logits, boxes, points, truth, coder)
@@ -88,7 +88,7 @@ def test_the_losses_are_those_of_a_plain_loop(oriented: bool) -> None:
     torch.manual_seed(0)
     coder = coder_of(oriented)
     truth = truth_of([2, 0], coder.box_dim)
-    logits, boxes, points = told(2, coder.box_dim)
+    logits, boxes, points = random_preds(2, coder.box_dim)
     found = assign(logits, boxes, points, truth, coder)
     ours = aligned_losses(logits, boxes, found, truth, coder, 3.0)
     target, box_loss = torch.zeros(2, COUNT, 3), 0.0

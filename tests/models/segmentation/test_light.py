@@ -50,7 +50,7 @@ def test_every_parameter_learns() -> None:
 
 
 def test_it_learns_a_pattern_finer_than_a_patch() -> None:
-    """The patch tells which of its quarters are of which class."""
+    """The patch encodes which of its quarters are of which class."""
     torch.manual_seed(0)
     decoder = LightDecoder(WIDTH, 1, 2, channels=64)
     corners = torch.randint(0, 2, (8, 4, 5, 5)).float()  # of every patch

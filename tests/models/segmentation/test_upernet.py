@@ -29,7 +29,7 @@ def randomized(module: nn.Module) -> nn.Module:
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What transformers calls the same."""
+    """The same names in transformers."""
     return {
         name.replace("conv_seg", "classifier").replace(".bn.", ".batch_norm."): tensor
         for name, tensor in state.items()

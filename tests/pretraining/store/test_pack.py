@@ -60,7 +60,7 @@ def write_raster(path: Path, pixels: np.ndarray, **profile: object) -> None:
 
 
 def contents(out: Path) -> dict[str, tuple[object, ...]]:
-    """What a store says of its images, and their bytes."""
+    """The table of a store's images, and their bytes."""
     store = Store(out)
     rows = store.table.drop_columns(["shard", "key", "place_first", "place_count"]).to_pylist()
     return {row["path"]: (*row.values(), store.read(i)) for i, row in enumerate(rows)}
@@ -416,7 +416,7 @@ def test_chips_of_another_size_are_other_images(tmp_path: Path) -> None:
 
 
 def test_chips_of_a_chosen_gsd(tmp_path: Path) -> None:
-    """Against means of blocks, and, for a raster in degrees, against the grid that it lies on."""
+    """Against means of blocks, and, for a raster in degrees, against its own grid."""
     ground = picture(0, side=8)[..., :1].repeat(3, axis=2)  # grey: JPEG halves the colours' grid
     pixels = ground.repeat(30, axis=0).repeat(30, axis=1)
     pixels[::2] //= 2  # so that only an average over both rows is right

@@ -111,7 +111,7 @@ def test_seeds_samples_crops_and_draws_are_independent() -> None:
     assert abs(correlation).max() < 0.2  # 4.9 standard deviations
 
 
-# Where crops lie
+# Places of crops
 
 
 def test_areas_are_uniform_in_their_ranges() -> None:
@@ -282,7 +282,7 @@ def test_masks_come_in_blocks_as_beit_draws_them() -> None:
     assert neighbors_alike(scattered) < 0.32
     assert neighbors_alike(ours) > 0.75
     assert neighbors_alike(ours) == pytest.approx(neighbors_alike(beit), abs=0.03)
-    # Likewise where on the grid they lie: fewer at the border.
+    # So do their places on the grid: fewer at the border.
     profile, expected = ours.mean(axis=(0, 1)), beit.mean(axis=(0, 1))
     np.testing.assert_allclose(profile, expected, atol=0.05)
     np.testing.assert_allclose(ours.mean(axis=(0, 2)), ours.mean(axis=(0, 1)), atol=0.05)

@@ -47,20 +47,20 @@ def test_rings_run_counter_clockwise_whichever_way_rows_run(
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "stems"),
     [
         (("x/a.png", "y/b.png"), ["a", "b"]),
         (("x/a.png", "y/a.png"), ["x/a", "y/a"]),
         (("x/a.png", "x/a.tif"), ["x/a.png", "x/a.tif"]),
     ],
 )
-def test_images_of_one_stem_are_told_apart_in_dotas_files(
-    tmp_path: Path, names: tuple[str, ...], told: list[str]
+def test_images_of_one_stem_have_unique_names_in_dotas_files(
+    tmp_path: Path, names: tuple[str, ...], stems: list[str]
 ) -> None:
     found = Detections(torch.tensor([[1.0, 2, 3, 4]]), torch.ones(1), torch.tensor([0]))
     write_boxes(tmp_path / "dota", [Row(Path(name), name, found) for name in names], ["ship"])
     lines = (tmp_path / "dota/Task2_ship.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == told
+    assert [line.split()[0] for line in lines] == stems
 
 
 def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:

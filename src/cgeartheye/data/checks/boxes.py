@@ -69,7 +69,7 @@ def placement(seen: AnnotatedBoxes) -> list[Finding]:
                 _cases(seen, partly),
             )
         )
-    return findings or [Finding("ok", "every box lies in its image")]
+    return findings or [Finding("ok", "every box is inside its image")]
 
 
 def drawing(seen: AnnotatedBoxes) -> list[Finding]:
@@ -144,7 +144,13 @@ def _pairs(boxes: npt.NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def scale(seen: AnnotatedBoxes, classes: tuple[str, ...], data: DetectionData) -> list[Finding]:
-    """Say how large objects are when the network sees them."""
+    """Report the size of objects as the network sees them.
+
+    Args:
+        seen: the boxes, their labels, and the factors from image to network pixels.
+        classes: names by label.
+        data: its `image_size` and GSD, for the advice on objects that are too small.
+    """
     if not seen.names:
         return []
     sides = _sides(seen.boxes) * seen.scales[:, None]
@@ -189,7 +195,7 @@ def scale(seen: AnnotatedBoxes, classes: tuple[str, ...], data: DetectionData) -
 
 
 def _patches(median: float, data: DetectionData) -> list[Finding]:
-    """Say what makes the median object two patches long where it is less than one.
+    """Suggest what makes the median object two patches long where it is less than one.
 
     Args:
         median: its size, the root of its area, in pixels as the network sees it.

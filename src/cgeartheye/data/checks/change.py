@@ -121,11 +121,11 @@ def _repeated(found: MaskSurvey, seen: Examined) -> list[Finding]:
 
 
 def _registered(samples: list[Sample], shifts: list[Shift | str]) -> list[Finding]:
-    """Name pairs that do not lie on each other."""
+    """List the pairs that are not aligned."""
     sizes, displaced, unclear = [], [], 0
     for sample, shift in zip(samples, shifts, strict=True):
         if isinstance(shift, str):
-            continue  # told already: it cannot be read, or the sizes differ
+            continue  # reported already: it cannot be read, or the sizes differ
         if shift.confidence < TRUSTED:
             unclear += 1
             continue
@@ -135,7 +135,7 @@ def _registered(samples: list[Sample], shifts: list[Shift | str]) -> list[Findin
             displaced.append(
                 (
                     size,
-                    f"{sample.images[1]} lies {shift.rows:+.1f} rows and {shift.columns:+.1f} "
+                    f"{sample.images[1]} is {shift.rows:+.1f} rows and {shift.columns:+.1f} "
                     f"columns off {sample.image}",
                 )
             )
@@ -170,7 +170,7 @@ def _thumbnails(found: MaskSurvey, sample: Sample, data: ChangeData) -> list[npt
         before_path, after_path = (found.root / image for image in sample.images)
         pair = read_pair(before_path, after_path, data.bands, data.stretch)
     except UserError:
-        return []  # told already
+        return []  # reported already
     labels, _ = read_labels(found.root / sample.mask, found.legend)
     if pair.shape[1:] != labels.shape or not (labels == 1).any():
         return []

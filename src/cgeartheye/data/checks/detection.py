@@ -136,7 +136,7 @@ def _repeated(found: BoxSurvey, facts: dict[str, ImageStats]) -> list[Finding]:
 
 
 def _numbers(found: BoxSurvey, counts: list[int]) -> list[Finding]:
-    """Say how many boxes there are to learn from."""
+    """Report how many boxes there are to learn from."""
     present = [(count, name) for count, name in zip(counts, found.classes, strict=True) if count]
     if not present:
         return []
@@ -153,7 +153,7 @@ def _numbers(found: BoxSurvey, counts: list[int]) -> list[Finding]:
 
 
 def _used(found: BoxSurvey, objects: dict[str, Objects]) -> list[Finding]:
-    """Say which images show nothing, and which are not used."""
+    """List the images without objects, and those that are not used."""
     findings = []
     empty = sorted(name for name, one in objects.items() if not len(one))
     if empty:
@@ -175,7 +175,7 @@ def _used(found: BoxSurvey, objects: dict[str, Objects]) -> list[Finding]:
 
 
 def _mostly_difficult(classes: tuple[str, ...], objects: list[Objects]) -> list[Finding]:
-    """Say which classes hardly count in a test, since most of their boxes are difficult."""
+    """List classes that hardly count in a test because most of their boxes are difficult."""
     findings = []
     labels = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in objects)])
     difficult = np.concatenate([np.zeros(0, bool), *(one.ignored & ~one.crowds for one in objects)])

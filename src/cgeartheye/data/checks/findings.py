@@ -25,7 +25,7 @@ _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: a sentence, and every case of what it says."""
+    """One result of a check: a sentence, and every case that it applies to."""
 
     severity: Literal["ok", "warning", "error"]
     sentence: str
@@ -52,7 +52,7 @@ class CheckResult:
 
     @property
     def ok(self) -> bool:
-        """Whether no finding is an error."""
+        """Return whether no finding is an error."""
         return all(finding.severity != "error" for finding in self.findings)
 
 
@@ -175,7 +175,7 @@ def absent(what: str, classes: tuple[str, ...], counts: dict[str, list[int]]) ->
 
 
 def describe_sizes(facts: list[ImageStats]) -> tuple[str, int]:
-    """Return what to say of the images' sizes, and the median of their short sides in pixels."""
+    """Return a description of the images' sizes, and the median of their short sides in pixels."""
     sides = sorted(min(seen.width, seen.height) for seen in facts)
     median = statistics.median_low(sides)
     longest = max(max(seen.width, seen.height) for seen in facts)
@@ -191,7 +191,7 @@ def whole_patches(side: int) -> int:
 
 
 def depth(facts: dict[str, ImageStats], stretch: tuple[float, float] | None) -> list[Finding]:
-    """Say how images of more than 8 bits become 8."""
+    """Describe how images of more than 8 bits become 8."""
     deep = [name for name, seen in facts.items() if seen.bits > 8]
     if not deep:
         return []

@@ -293,7 +293,7 @@ def pixels_of(known: Mapping[str, ImageStats | MaskStats], name: str) -> bytes |
 
 
 def _shares(legend: Legend, pixels: list[int], masks: dict[str, MaskStats]) -> list[Finding]:
-    """Say how the labelled training pixels are shared out, and how many of all there are."""
+    """Report the classes' shares of the labelled training pixels, and how many are labelled."""
     labeled = sum(pixels)
     if not labeled:
         return []
@@ -352,10 +352,10 @@ def _sample(
     try:
         image = read_image(found.root / pair.image, data.bands, data.stretch)
     except UserError:
-        return []  # told already
+        return []  # reported already
     labels, _ = read_labels(found.root / pair.mask, found.legend)
     if image.shape[1:] != labels.shape:
-        return []  # likewise
+        return []  # reported already
     window = window_around(labels, label, data.image_size)
     shown = image[:, *window]
     tinted = overlay_mask(shown.permute(1, 2, 0).numpy(), labels[window].numpy(), found.legend)

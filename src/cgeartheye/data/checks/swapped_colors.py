@@ -11,7 +11,7 @@ from cgeartheye.data.index.segmentation import MaskSurvey
 TANK, ROUNDABOUT = "store_tank", "Roundabout"
 
 _MASKS = 200  # of each class that are looked at
-_LEAST = 5  # masks of each class from which something can be said
+_LEAST = 5  # masks of each class that a finding needs
 _TIMES = 2.0  # as many objects in a mask
 
 

@@ -85,7 +85,7 @@ def refuse_other_size(before: str, after: str, images: Sequence[Tensor]) -> None
 
     Args:
         before: name of the first, for the message.
-        after: likewise of the second.
+        after: name of the second.
         images: both, `[3, H, W]`.
 
     Raises:

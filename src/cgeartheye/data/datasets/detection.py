@@ -142,7 +142,7 @@ class BoxChips(Dataset[dict[str, Any]]):
 
         Returns:
             Pixels of the view: the longer side of a box, or the diagonal of an oriented one, which
-            may lie askew in another image; crowds are no objects. None: there is none.
+            may have any angle in another image; crowds are no objects. None: there is none.
         """
         return self._largest_side
 

@@ -33,7 +33,7 @@ class MaskedChips(Dataset[dict[str, Any]], ABC):
         paths: the same, to open.
         image_paths: those of all images of each picture.
         mask_paths: the masks' paths, to open.
-        legend: the classes, their colors, and how masks say them.
+        legend: the classes, their colors, and how masks encode them.
         train_view: the transform behind `chips[index, seed]`, of a picture and its mask.
     """
 

@@ -72,7 +72,7 @@ def read_coco(path: Path, outlines: bool, faults: Faults) -> CocoFile:
         if image["id"] in of_image:
             faults.add(
                 f"{path}: the image '{file_name}' and another",
-                "have the same id, so annotations cannot tell them apart: give each its own",
+                "have the same id, so annotations cannot be assigned: give each its own",
             )
         of_image[image["id"]] = found[file_name]
         ids[file_name] = image["id"]
@@ -174,7 +174,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def is_text(name: Any) -> bool:
-    """Whether a name can be written: half of a letter outside of Unicode's first plane cannot."""
+    """Return whether a name can be encoded: unpaired surrogates cannot."""
     try:
         str(name).encode()
     except UnicodeEncodeError:

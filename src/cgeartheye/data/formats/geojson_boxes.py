@@ -19,7 +19,7 @@ from cgeartheye.geo.georeference import place_of
 from cgeartheye.utils.errors import UserError
 
 BUILDING = "building"
-"""The class of SpaceNet's outlines, which do not say it."""
+"""The class of SpaceNet's outlines, which do not name it."""
 
 _CLASS = ("class", "class_name", "label", "category", "type_name")
 _PIXELS = "bounds_imcoords"  # xView's property: two or four corners in pixels of its image
@@ -72,7 +72,7 @@ def read_pixel_geojson(path: Path, faults: Faults) -> CocoFile:
         faults: takes the mistakes of single features.
 
     Returns:
-        What it says, as a COCO file would.
+        Its annotations in the form of a COCO file.
 
     Raises:
         UserError: it is missing or no such file.
@@ -107,11 +107,11 @@ def read_pixel_geojson(path: Path, faults: Faults) -> CocoFile:
 
 
 def read_map_geojson(path: Path, image: Path, oriented: bool, faults: Faults) -> Written:
-    """Read a GeoJSON file of the objects in one image, as SpaceNet's, whose polygons lie on a map.
+    """Read a GeoJSON file of one image's objects, as SpaceNet's, in map coordinates.
 
     Args:
         path: the file; its CRS is WGS 84, or what its member `crs` names.
-        image: lies on a map too.
+        image: georeferenced too.
         oriented: whether a polygon becomes the smallest rectangle around it, or the box along the
             axes of the image.
         faults: takes the mistakes.

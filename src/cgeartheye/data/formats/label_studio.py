@@ -22,7 +22,7 @@ _SHAPES = frozenset({"rectangle", "polygon", "ellipse", "brush", "keypoint"})
 
 
 def is_label_studio(path: Path) -> bool:
-    """Whether a JSON file is a list of objects, as Label Studio's is; COCO's is an object."""
+    """Return whether a JSON file is a list of objects, as Label Studio's; COCO's is an object."""
     try:
         with path.open("rb") as file:
             return re.match(rb"(\xef\xbb\xbf)?\s*\[\s*\{", file.read(_HEAD)) is not None
@@ -40,13 +40,13 @@ def read_label_studio(
 
     Args:
         path: the file.
-        stems: of the images on disk, to tell whether they have the names that uploads get.
+        stems: of the images on disk, to find out whether they have the names that uploads get.
         oriented: whether a polygon becomes the smallest rectangle around it, or the box along the
             axes.
         faults: takes the mistakes of single tasks and regions.
 
     Returns:
-        What it says, as a COCO file would; the order of the classes it does not say.
+        Its annotations in the form of a COCO file, without an order of the classes.
 
     Raises:
         UserError: it is missing or no such file.
@@ -145,7 +145,7 @@ def _image_of(task: dict[str, Any], stems: Collection[str]) -> str | None:
 
 
 def _regions(result: list[Any], place: str, faults: Faults) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what is said to be an object, and where: not choices and texts on the whole image.
+    """Yield the regions labelled as objects: not choices and texts on the whole image.
 
     An interface with shapes and labels apart writes both of an object, with the same id.
     """

@@ -17,7 +17,7 @@ _LEAST = {"rectangle": 2, "polygon": 3, "rotation": 4, "circle": 2, "mask": 2}
 
 
 def is_labelme(path: Path) -> bool:
-    """Whether a JSON file is one of labelme's."""
+    """Return whether a JSON file is one of labelme's."""
     try:
         with path.open("rb") as file:
             return b'"shapes"' in file.read(_HEAD)

@@ -39,7 +39,7 @@ _Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Legend:
-    """The classes of a data set, and how its masks say them.
+    """The classes of a data set, and how its masks encode them.
 
     Attributes:
         classes: names by index.
@@ -58,7 +58,7 @@ class Legend:
 
 
 def make_legend(data: SegmentationData) -> Legend:
-    """Return what a config and the catalog say of the classes and their masks.
+    """Return the legend of a config: its own classes and masks, or the catalog's.
 
     Raises:
         UserError: a value or colour of the config does not fit the catalog's classes.
@@ -89,7 +89,7 @@ def make_legend(data: SegmentationData) -> Legend:
 
 
 def change_legend(data: ChangeData) -> Legend:
-    """Return what a config says of masks of change.
+    """Return the legend of change masks by a config.
 
     Without `data.values` 0 is unchanged, and 1 and 255 are changed; a JPEG is cut at 128.
     """

@@ -16,10 +16,10 @@ def corners_around(
 
     Args:
         outlines: float64 points `[n, 2]` each, n at least 1; none: there is no outline.
-        oriented: whether boxes are, or lie along the axes.
+        oriented: whether boxes are oriented, or along the axes.
 
     Returns:
-        8 numbers each: NaN of an outline with a point that is not finite, for that is told with
+        8 numbers each: NaN for an outline with a point that is not finite, which is reported with
         the boxes that have such; none where there is no outline.
     """
     corners: list[Sequence[float] | None] = [

@@ -62,7 +62,7 @@ def _side(side: Any) -> int:
 
 
 def _unpack(letters: str) -> Sequence[int]:
-    """Decode COCO's letters: five bits each, the lowest first, a sixth says that more follow.
+    """Decode COCO's letters: five bits each, the lowest first, a sixth set if more follow.
 
     From the third run on it is the difference from the last but one.
     """

@@ -156,7 +156,7 @@ def corners_of_sides(x0: float, y0: float, x1: float, y1: float) -> tuple[float,
 
 
 def kind_of(files: Iterable[Path]) -> Kind:
-    """Tell DOTA's text from YOLO's by the first line that is of one of them.
+    """Distinguish DOTA's text from YOLO's by the first line that is of one of them.
 
     Only DOTA's begins with a head or has a class name behind the corners; where no line is of
     either, each is right.
@@ -178,7 +178,7 @@ def read_dota(path: Path, faults: Faults) -> Written:
     """Read a text file of DOTA: lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`.
 
     Returns:
-        As `read_xml`. The head, lines `imagesource:` and `gsd:`, tells nothing of the objects, and
+        As `read_xml`. The head, lines `imagesource:` and `gsd:`, is not about the objects, and
         a missing last column means: not difficult.
     """
     found: Written = []
@@ -253,7 +253,7 @@ def read_yolo(
 
 
 def _is_yolo(columns: int) -> bool:
-    """Whether a line has as many columns as one of YOLO's: a box, or an outline."""
+    """Return whether a line has as many columns as one of YOLO's: a box, or an outline."""
     return columns == 5 or (columns >= 7 and columns % 2 == 1)
 
 

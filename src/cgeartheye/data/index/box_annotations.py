@@ -34,7 +34,7 @@ from cgeartheye.utils.errors import UserError
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image's annotations before classes are known: the file, and what it says."""
+    """An image's annotations before classes are known: the file, and its content."""
 
     where: Path
     objects: Written
@@ -50,7 +50,7 @@ class Reading:
         root: the folder that holds images and annotations.
         images: pattern of the images' folder.
         annotations: pattern of their annotations.
-        notes: what was chosen that the config does not say.
+        notes: what was chosen that the config leaves open.
         faults: mistakes in files.
         problems: others.
         unused: images that a COCO file does not name.
@@ -90,7 +90,7 @@ class Reading:
 def read_annotations(
     reading: Reading, part: str, images: dict[str, str], setting: str
 ) -> dict[str, AnnotatedImage]:
-    """Read what is said of the images of a part.
+    """Read the annotations of the images of a part.
 
     Args:
         reading: takes what is found besides, and the mistakes.
@@ -179,7 +179,7 @@ def _from_folder(
     if kind == "yolo" and files and not reading.indexed:
         reading.problems.append(
             Problem(
-                f"{reading.root / pattern} says classes by index: name them, in their order, in "
+                f"{reading.root / pattern} gives classes by index: name them, in their order, in "
                 f"{reading.root / 'classes.txt'}, a line each, or in data.classes"
             )
         )

@@ -1,4 +1,4 @@
-"""The published data sets by name: what their files do not say themselves."""
+"""The published data sets by name: what their files do not contain themselves."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ class BoxedDataSet(DataSet):
 
     Attributes:
         images: the folder of a part's images, as in `DetectionData`.
-        annotations: their annotations likewise; the first that is there.
+        annotations: the folder or file of their annotations; the first that exists.
     """
 
     images: str

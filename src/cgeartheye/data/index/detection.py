@@ -1,7 +1,7 @@
-"""Which images and boxes a config describes, and what is wrong with how they lie.
+"""Which images and boxes a config describes, and what is wrong with their layout.
 
 As in `scene.py`, problems are collected, and no pixel is read. An image and its annotations have
-the same stem; where folders below theirs tell equal stems apart, these are the same too.
+the same stem; where subfolders distinguish equal stems, these are the same too.
 """
 
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ class BoxSurvey:
         unused: images that a part's COCO file does not name.
         category_ids: of the classes in the COCO files, by name.
         problems: what keeps the data from being trained on.
-        notes: what was chosen that the config does not say, in sentences.
+        notes: what was chosen that the config leaves open, in sentences.
     """
 
     root: Path
@@ -99,7 +99,7 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
 
 
 def _read_part(reading: Reading, part: str | None, setting: str) -> dict[str, AnnotatedImage]:
-    """Find the images of a part and what is said of each."""
+    """Find the images of a part and the annotations of each."""
     assert part is not None
     images = _listed(reading, part, _images_of(reading, part, setting))
     return read_annotations(reading, part, images, setting)
@@ -124,8 +124,8 @@ def _images_of(reading: Reading, part: str, setting: str) -> dict[str, str]:
     if doubled:
         reading.problems.append(
             Problem(
-                f"{doubled[0]}{more(doubled)} have the same stem, so annotations cannot tell them "
-                "apart: rename one",
+                f"{doubled[0]}{more(doubled)} have the same stem, so annotations cannot be "
+                "assigned: rename one",
                 doubled,
             )
         )

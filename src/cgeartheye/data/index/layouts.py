@@ -117,7 +117,7 @@ class Layout:
     Attributes:
         root: the folder that holds them, the config's or one below it.
         data: the config, with images, annotations, lists and parts filled in.
-        notes: what was chosen that the config does not say, in sentences.
+        notes: what was chosen that the config leaves open, in sentences.
     """
 
     root: Path
@@ -126,26 +126,26 @@ class Layout:
 
 
 def find_layout(root: Path, data: DetectionData) -> Layout:
-    """Find where images and annotations lie.
+    """Find the folders of images and annotations.
 
     Args:
         root: of the data.
-        data: what the config says of it; what it names is not looked for.
+        data: its config; what it names is not searched for.
 
     Returns:
         The first layout that has images and annotations of the training part: with the names of
         the parts as the config has them, else with other names of theirs, else without parts.
 
     Raises:
-        UserError: there is nothing that could be annotations; it lists what lies there instead.
+        UserError: there is nothing that could be annotations; it lists what is there instead.
     """
     for folder in _roots(root):
         for name in names_of(data.train, "train"):
             if layout := _with_parts(folder, data, name):
-                return _told(layout, root, data)
+                return _with_notes(layout, root, data)
         if layout := _without_parts(folder, data):
-            return _told(layout, root, data)
-    # Images may be missing, or annotations: of either a problem tells more than "nothing found".
+            return _with_notes(layout, root, data)
+    # Images may be missing, or annotations: a problem with either helps more than "nothing found".
     annotations = _annotations(root, data, data.train, "")
     if annotations is None:
         looked = [data.annotations] if data.annotations else [*_ORIENTED, *_ANNOTATIONS]
@@ -164,7 +164,7 @@ def annotation_files(folder: Path) -> list[Path]:
     """Return the annotation files in a folder and its subfolders.
 
     Of XML and text files, GeoJSON, and labelme's JSON the kind that there is most of: notes of
-    other kinds may lie beside them.
+    other kinds may be beside them.
     """
     every = files_below(folder, frozenset().union(*_FILES))
     kinds = [[path for path in every if path.suffix.lower() in suffixes] for suffixes in _FILES]
@@ -208,7 +208,7 @@ def _with_parts(root: Path, data: DetectionData, train: str) -> Layout | None:
             return True
         if "{part}" not in images:
             return "{part}" in annotations and bool(_annotations(root, found, name, images))
-        if name == data.val:  # if it is empty, that is told
+        if name == data.val:  # if it is empty, that is reported
             return _first(root, [images], name, Path.is_dir) is not None
         there = _first(root, [images], name, _has_images) is not None
         return there and _annotations(root, found, name, images) is not None
@@ -223,7 +223,7 @@ def _with_parts(root: Path, data: DetectionData, train: str) -> Layout | None:
 
 
 def _without_parts(root: Path, data: DetectionData) -> Layout | None:
-    """Return the layout of images that lie together and have no lists."""
+    """Return the layout of images in one folder without lists."""
     if data.lists or (data.train != "train" and not data.images):
         return None
     patterns = [pattern for pattern in _image_patterns(data) if "{part}" not in pattern]
@@ -248,7 +248,7 @@ def _annotations(root: Path, data: DetectionData, part: str, images: str) -> str
         root: of the data.
         data: the config.
         part: of which they are; none (""): of all images.
-        images: pattern of the images, beside which they may lie.
+        images: pattern of the images, which they may be beside.
     """
     if data.annotations:
         return _first(root, [data.annotations], part, _is_annotations)
@@ -272,7 +272,7 @@ def _first(
 
 
 def _has_images(folder: Path) -> bool:
-    """Whether an image lies in a folder or below it."""
+    """Return whether an image is in a folder or below it."""
     return folder.is_dir() and (_has_images_itself(folder) or bool(files_below(folder, SUFFIXES)))
 
 
@@ -290,15 +290,15 @@ def _is_annotations(place: Path) -> bool:
 
 
 def _has_annotations_of_its_images(folder: Path) -> bool:
-    """Whether a file beside an image has its stem and could be its annotations."""
+    """Return whether a file beside an image has its stem and could be its annotations."""
     if not folder.is_dir():
         return False
     images = {path.with_suffix("") for path in files_below(folder, SUFFIXES)}
     return any(path.with_suffix("") in images for path in annotation_files(folder))
 
 
-def _told(layout: Layout, root: Path, data: DetectionData) -> Layout:
-    """Return a layout with what it is, where the config says something else."""
+def _with_notes(layout: Layout, root: Path, data: DetectionData) -> Layout:
+    """Return a layout with notes on what differs from the config."""
     found = layout.data
     if found.lists and not data.lists:
         layout.notes.append(f"parts are lists: {found.lists}")
@@ -307,7 +307,7 @@ def _told(layout: Layout, root: Path, data: DetectionData) -> Layout:
         if name != getattr(data, kind):
             layout.notes.append(f"the part '{name}' is taken for data.{kind}")
     if layout.root != root:
-        layout.notes.append(f"the data lie in {layout.root}")
+        layout.notes.append(f"the data are in {layout.root}")
     places = {"images": found.images, "annotations": found.annotations}
     looked_for = [
         f"{kind} in {place}" for kind, place in places.items() if getattr(data, kind) is None
@@ -325,13 +325,13 @@ def _shown(patterns: Sequence[str], part: str) -> str:
 
 
 def _inventory(root: Path) -> str:
-    """Say what lies in a folder: its subfolders and files by kind."""
+    """Describe the content of a folder: its subfolders and files by kind."""
     entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     folders = [f"{path.name}/ ({_kinds(path)})" for path in entries if path.is_dir()]
     files = _kinds(root) if any(path.is_file() for path in entries) else ""
-    told = [*folders[:6], *([f"{len(folders) - 6} folders more"] if len(folders) > 6 else [])]
-    told += [files] if files else []
-    return f"are {', '.join(told)}" if told else "is nothing"
+    names = [*folders[:6], *([f"{len(folders) - 6} folders more"] if len(folders) > 6 else [])]
+    names += [files] if files else []
+    return f"are {', '.join(names)}" if names else "is nothing"
 
 
 def _kinds(folder: Path) -> str:

@@ -27,6 +27,6 @@ def other_name(part: str, kind: str, is_there: Callable[[str], bool]) -> str:
     Args:
         part: as the config has it.
         kind: train or val.
-        is_there: tells it of a name.
+        is_there: whether a name exists.
     """
     return next(filter(is_there, names_of(part, kind)), part)

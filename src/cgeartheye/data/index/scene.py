@@ -28,7 +28,7 @@ class Entry:
     Attributes:
         name: its path below the root, with forward slashes.
         label: index of its class.
-        where: the list file and line that say so, or the class folder.
+        where: the list file and line of the label, or the class folder.
     """
 
     name: str
@@ -132,12 +132,12 @@ def survey(data: SceneData) -> Survey:
 
 
 def misplaced(entries: list[Entry], classes: tuple[str, ...]) -> list[Entry]:
-    """Return the entries that lie in the folder of another class than their label's."""
+    """Return the entries in the folder of another class than their label's."""
     known = set(classes)
     found = []
     for entry in entries:
-        said = known.intersection(entry.name.split("/")[:-1])
-        if said and classes[entry.label] not in said:
+        named = known.intersection(entry.name.split("/")[:-1])
+        if named and classes[entry.label] not in named:
             found.append(entry)
     return found
 
@@ -168,7 +168,7 @@ def split(by_class: ClassFolders, train_fraction: float, seed: int) -> dict[str,
     """Share every class out between `train` and `val`; both get one where it has two or more.
 
     An image's turn in the draw is a hash of its path: neither the file system's order nor a
-    library's generator has a say.
+    library's generator has an influence.
 
     Args:
         by_class: images of each class.
@@ -212,7 +212,7 @@ def _read_list(path: Path, problems: list[Problem]) -> list[Entry]:
 def _names_from_lists(
     root: Path, lists: dict[str, list[Entry]], problems: list[Problem]
 ) -> tuple[str, ...]:
-    """Name each label after the one folder that its images lie in."""
+    """Name each label after the one folder that contains its images."""
     folders: dict[int, set[str]] = {}
     for entry in (entry for entries in lists.values() for entry in entries):
         folders.setdefault(entry.label, set()).add(Path(entry.name).parent.name)
@@ -319,7 +319,7 @@ def _class_problems(
         first = misplaced([e for e in entries if e.label == disordered[0]], classes)[0]
         problems.append(
             Problem(
-                f"{first.where}: {first.name} and most images of label {first.label} lie in "
+                f"{first.where}: {first.name} and most images of label {first.label} are in "
                 f"another folder than '{classes[first.label]}', its name in {source}: "
                 "put the classes in the order of the labels",
                 [f"label {label}: '{classes[label]}'" for label in disordered],

@@ -1,4 +1,4 @@
-"""Which images belong to which masks by a config, and what is wrong with how they lie.
+"""Which images belong to which masks by a config, and what is wrong with their layout.
 
 As in `scene.py`, problems are collected, and no pixel is read.
 """
@@ -53,11 +53,11 @@ class MaskSurvey:
 
     Attributes:
         root: the folder that holds images and masks.
-        legend: the classes, and how masks say them.
+        legend: the classes, and how masks encode them.
         parts: the samples of `train`, `val` and, where it is another part, `test`.
         unused: masks without an image.
         problems: what keeps the data from being trained on.
-        notes: what was chosen that the config does not say, in sentences.
+        notes: what was chosen that the config leaves open, in sentences.
     """
 
     root: Path
@@ -89,7 +89,7 @@ def survey_masks(data: SegmentationData) -> MaskSurvey:
 
 
 def survey_pairs(data: ChangeData) -> MaskSurvey:
-    """Find the images of both dates and the masks that a config describes, likewise.
+    """Find the images of both dates and the masks that a config describes; see `survey_masks`.
 
     Raises:
         UserError: there is no root.
@@ -145,7 +145,7 @@ def _find(
 ) -> list[Sample]:
     """Bring together what has the same stem."""
     of_mask = _images_of(found, masks, part, setting, images)
-    taken = set(of_mask.values())  # they may lie among the images
+    taken = set(of_mask.values())  # they may be among the images
     dates = [
         {
             stem: name
@@ -156,7 +156,7 @@ def _find(
     ]
     sides = list(zip(images, dates, strict=True))
     for number, (_, of_image) in enumerate(sides):
-        # What the first date lacks in masks the second need not say again.
+        # Masks that are missing for the first date are not reported again for the second.
         for other, of_other in [(masks, of_mask), *sides[1:]] if number == 0 else sides[:1]:
             alone = [name for stem, name in of_image.items() if stem not in of_other]
             if alone:
@@ -188,7 +188,7 @@ def _images_of(
         folder: of images or masks.
         part: whose.
         setting: what to correct where there is no such folder.
-        images: all folders of images, likewise.
+        images: all folders of images.
 
     Returns:
         Path below the root, by what `*` stood for, subfolder, and stem without `ending`.
@@ -204,8 +204,8 @@ def _images_of(
     if doubled:
         found.problems.append(
             Problem(
-                f"{doubled[0]}{more(doubled)} have the same stem: rename one, or tell images from "
-                "masks by their endings in the config",
+                f"{doubled[0]}{more(doubled)} have the same stem: rename one, or distinguish "
+                "images from masks by their endings in the config",
                 doubled,
             )
         )

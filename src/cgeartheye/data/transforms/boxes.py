@@ -23,7 +23,7 @@ def eval_scale(height: int, width: int, image_size: int, resize: bool) -> float:
 
     Args:
         height: pixels of the image on disk.
-        width: likewise.
+        width: pixels of the image on disk.
         image_size: pixels a side of the network's input.
         resize: whether the longer side becomes `image_size`.
     """
@@ -170,15 +170,15 @@ def cut_boxes(boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
 
     A horizontal box is clipped. Of an oriented one the smallest rectangle of its own direction
     around the part that is seen stays. Kept whole (as in mmrotate) it would ask for what is not
-    seen, and its centre may lie where a network that answers in shares of the image cannot put it;
+    seen, and its centre may be where a network that answers in shares of the image cannot put it;
     the smallest rectangle of any direction (as in DOTA's tools) turns away from the object where a
-    corner is cut. The one of its own direction does neither: it lies within the box, its angle is
+    corner is cut. The one of its own direction does neither: it is within the box, its angle is
     right, and its centre is seen.
 
     Args:
         boxes: float32 `[n, 4]` as x0, y0, x1, y1, or corners of rectangles `[n, 8]`.
         height: of the image in pixels.
-        width: likewise.
+        width: of the image in pixels.
 
     Returns:
         The boxes, and the share of the area of each that is seen; 0 where it has no area.

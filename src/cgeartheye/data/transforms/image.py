@@ -31,7 +31,7 @@ def train_transform(image_size: int, crop_area: tuple[float, float]) -> v2.Trans
 
     Args:
         image_size: pixels a side of the result.
-        crop_area: the share of the image that a crop covers lies between these; its aspect ratio
+        crop_area: the share of the image that a crop covers is between these; its aspect ratio
             between 3/4 and 4/3.
 
     Returns:

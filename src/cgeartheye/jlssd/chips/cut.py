@@ -1,11 +1,11 @@
 """`jlssd cut`: a chip of every season at every place of a design, or the reason why not.
 
     chips.parquet          a row for each place and season
-    images/KEY/000/*.jpg   the chips, in folders of `PART` places; KEY tells the settings
+    images/KEY/000/*.jpg   the chips, in folders of `PART` places; KEY identifies the settings
     chips.parts/KEY        the table's parts, by which a killed cut goes on
 
-A chip is a JPEG, so that the store of pre-training takes its bytes as they are; where it lies is
-told by columns of the table. It is written whole or not at all.
+A chip is a JPEG, so that the store of pre-training takes its bytes as they are; columns of the
+table give its path. It is written whole or not at all.
 """
 
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def cut_chips(design: Path, settings: ChipCutting, out: Path, workers: int = 2) 
     """
     with claim(out):
         table = _cut(design, settings, out, workers)
-        _tell(table, out)
+        _report(table, out)
         write_report(table, settings, out)
     return table
 
@@ -85,7 +85,7 @@ def _cut(design: Path, settings: ChipCutting, out: Path, workers: int) -> pa.Tab
 
 
 def has_all_chips(table: pa.Table, folder: Path) -> bool:
-    """Whether every chip that a table names lies below its folder, whole or not."""
+    """Return whether every chip that a table names is below its folder, complete or not."""
     return all((folder / path).is_file() for path in table["path"].drop_null().to_pylist())
 
 
@@ -150,15 +150,15 @@ def _check_names(design: Path, places: pa.ChunkedArray, seasons: list[str]) -> N
 
 
 def _is_done(path: Path, folder: Path) -> bool:
-    """Whether a part and its chips are there, and nothing in it is worth another try."""
+    """Return whether a part and its chips are there, and nothing in it is worth another try."""
     if not path.exists():
         return False
     part = read_part(path, ["path", "status"])
     return UNREADABLE not in part["status"].to_pylist() and has_all_chips(part, folder)
 
 
-def _tell(table: pa.Table, out: Path) -> None:
-    """Say how many chips there are, and of each season why there are no more."""
+def _report(table: pa.Table, out: Path) -> None:
+    """Print the number of chips, and by season why others are missing."""
     for season in dict.fromkeys(table["season"].to_pylist()):
         part = table.filter(pc.equal(table["season"], season))
         counts = dict(zip(*np.unique(part["status"].to_pylist(), return_counts=True), strict=True))

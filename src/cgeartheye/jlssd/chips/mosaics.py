@@ -76,7 +76,7 @@ class Mosaic:
     Attributes:
         season: its name.
         name: of its first file, for messages.
-        layers: files that lie on one grid, by grid; where several have data, the last is seen.
+        layers: files on one grid, by grid; where several have data, the last is seen.
         stretches: of each layer, values that become 0 and 255; none for 8 bits.
         bands: counted from 1, that are red, green and blue.
     """
@@ -188,7 +188,7 @@ def _grid_of(path: Path) -> object:
 
 
 def _reaches(scene: Scene, chip_grid: ChipGrid) -> bool:
-    """Whether a scene's rectangle holds any of a lattice of places of the chip."""
+    """Return whether a scene's rectangle holds any of a lattice of places of the chip."""
     x, y = np.meshgrid(*[np.linspace(0, chip_grid.size, 9)] * 2)
     x, y = chip_grid.grid.to(pixel_grid_at(scene), x.ravel(), y.ravel())
     across = [(x + shift >= 0) & (x + shift <= scene.width) for shift in turns(turn_of(scene))]

@@ -56,7 +56,7 @@ def _add_seasons(report: Report, table: pa.Table, seasons: list[str]) -> None:
     report.section(
         "Seasons",
         "missing: the mosaic does not reach the place; nodata and cloud: more of the chip than "
-        "allowed; unreadable: the file is damaged there. The table says why in each row.",
+        "allowed; unreadable: the file is damaged there. The table gives the reason in each row.",
     )
     pairs = zip(table["season"].to_pylist(), table["status"].to_pylist(), strict=True)
     counts = Counter(pairs)

@@ -18,7 +18,7 @@ from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image
 
 MISSING, NODATA, CLOUD, UNREADABLE = "missing", "nodata", "cloud", "unreadable"
-"""What a row's status is called where there is no chip."""
+"""The values of a row's status where there is no chip."""
 
 QUALITY = 95
 

@@ -45,7 +45,7 @@ def balanced_sample(levels: Sequence[Array], free: Array, wanted: int, seed: int
 
     Args:
         levels: the cluster of each place `[N]`, from the coarsest level to the finest; each cluster
-            lies in one of the level before.
+            is in one of the level before.
         free: bool `[N]`, which may be chosen.
         wanted: places; all that are free, if they are fewer.
         seed: of the draw.

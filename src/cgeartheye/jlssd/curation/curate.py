@@ -39,7 +39,7 @@ def curate(
 ) -> Curated | None:
     """Choose `config.num_places` places of a table of chips, or all that are no duplicates.
 
-    Features lie in `<stem>.features` beside the table and are used again, by a killed command and
+    Features are kept in `<stem>.features` beside the table and used again, by a killed command and
     by one that keeps another number.
 
     Args:

@@ -19,7 +19,7 @@ def find_duplicates(
     device: torch.device,
     progress: Progress = lambda places: None,
 ) -> Array:
-    """Say for each place which other one it repeats.
+    """Find for each place the other one that it repeats.
 
     Within a cluster, in the order of the rows, a place goes if one that stays is as similar to it
     as `least`: so each one that goes has one that stays, and no two that stay are so similar. Pairs

@@ -33,7 +33,7 @@ Array = np.ndarray
 
 
 class Features:
-    """Features of chips, read where they lie."""
+    """Features of chips, read from the files they are stored in."""
 
     def __init__(self, shards: Sequence[Array]):
         """Take shards, memory-mapped: all of `SHARD` rows but the last."""

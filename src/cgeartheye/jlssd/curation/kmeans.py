@@ -194,7 +194,7 @@ def _first_centroids(sample: Tensor, count: int, random: np.random.Generator) ->
 @contextmanager
 def _reproducible(device: torch.device) -> Iterator[None]:
     """Let sums on a GPU be made in a fixed order."""
-    if device.type == "cpu":  # they are in any case, and to say so again takes PyTorch 1.5 s
+    if device.type == "cpu":  # always so there, and setting it again takes PyTorch 1.5 s
         yield
         return
     before = torch.are_deterministic_algorithms_enabled()

@@ -17,7 +17,7 @@ from cgeartheye.utils.console import bar, console, log_info
 from cgeartheye.utils.io import write_json
 
 CLUSTERS_SHOWN = 48  # coarse clusters on the contact sheet, the largest
-KINDS = ("land_cover", "region")  # columns of the chips whose balance is told, where they are there
+KINDS = ("land_cover", "region")  # columns of the chips whose balance is reported, if they exist
 ROWS_SHOWN = 12  # of a balance in the terminal
 ROWS_ON_PAGE = 500  # the JSON has all
 
@@ -120,7 +120,7 @@ def show(curated: Curated) -> None:
 
 
 def outcome(curated: Curated) -> str:
-    """Say in a sentence what came of the places."""
+    """Summarize the curation in a sentence."""
     duplicates = int((curated.repeats >= 0).sum())
     kept = int(curated.kept.sum())
     redundant = len(curated.names) - kept - duplicates

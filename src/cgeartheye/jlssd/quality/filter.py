@@ -67,7 +67,7 @@ def rules_of(limits: ChipQuality) -> tuple[Rule, ...]:
 
 
 def filter_chips(chips: Path, out: Path, limits: ChipQuality, workers: int = 2) -> pa.Table:
-    """Measure the chips of a table whose status is ok, and say which are dropped.
+    """Measure the chips of a table whose status is ok, and mark those to drop.
 
     Killed, the same command goes on after the last part of `PART` chips.
 

@@ -1,7 +1,7 @@
 """Quality of the pixels of a chip: seven measures of an image without a reference.
 
 - nodata: share of pixels without data.
-- saturated: share of valid pixels with a band at 254 or 255, where sensor or stretch tell nothing
+- saturated: share of valid pixels with a band at 254 or 255, where sensor or stretch hold no detail
   any more; 254 because JPEG smears what was 255.
 - sharpness: 0..1, how much of the steps between neighbours a mean over 9 pixels takes away, in the
   less sharp of the two directions; 1 - blur of Crete et al. 2007, The blur effect. It does not

@@ -28,7 +28,7 @@ NO_CLASS = -1
 """In place of a class's index, where there is no land cover."""
 
 WHOLE = 65_536
-"""What the shares of the classes in a cell add up to: whole numbers add up alike in any order."""
+"""The sum of the classes' shares in a cell: sums of integers do not depend on the order."""
 
 _ROWS, _COLUMNS = 64, 256  # of cells in a block
 

@@ -25,7 +25,7 @@ from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 
 STRATA, REPORT = ".strata.parquet", ".html"
-"""What lies beside the table of a design, in place of its suffix."""
+"""Endings of the files beside the table of a design, in place of its suffix."""
 
 CELLS = "cells"
 """The folder beside it for the cells, which designs of the same inputs share."""
@@ -38,7 +38,7 @@ class Inputs:
     Attributes:
         regions: a vector file.
         cover: rasters of land cover, one mosaic: files, folders, or one path of GDAL.
-        height: rasters of elevation, likewise.
+        height: rasters of elevation, in the same forms.
         column: whose values name the regions.
         classes: a table of classes; none: WorldCover's.
     """

@@ -25,7 +25,7 @@ def notes_of(design: Design) -> list[str]:
         notes.append(f"{_list(list(regions.without))}: no polygon, so no cells")
     if too_small:
         named = _list([regions.names[i] for i in too_small])
-        notes.append(f"{named}: no middle of a cell lies in it, so it has no cells")
+        notes.append(f"{named}: contains no center of a cell, so it has no cells")
     if uncovered:
         named = _list([f"{regions.names[i]} ({tally.no_cover[i]:,} cells)" for i in uncovered])
         notes.append(f"{named}: no land cover at all, so nothing is drawn there")
@@ -55,15 +55,15 @@ def notes_of(design: Design) -> list[str]:
         )
     if tally.several:
         notes.append(
-            f"{tally.several:,} cells lie in several regions and belong to the first of them"
+            f"{tally.several:,} cells are in several regions and belong to the first of them"
         )
     if tally.outside:
-        notes.append(f"{tally.outside:,} cells around the regions lie in none and are left out")
+        notes.append(f"{tally.outside:,} cells around the regions are in none and are left out")
     return notes
 
 
 def _of_number(design: Design) -> list[str]:
-    """Say why other than the wanted number of places are drawn, if they are."""
+    """Explain why the number of places drawn differs from the one asked for, if it does."""
     strata, wanted, drawn = design.strata, design.plan.num_places, len(design.drawn.cell)
     if abs(drawn - wanted) <= _ROUNDED * wanted:
         return []

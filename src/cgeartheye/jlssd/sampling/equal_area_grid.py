@@ -94,7 +94,7 @@ class Grid:
     def starts(self) -> Ints:
         """The number of the first cell of each row, and of the world after the last: `[rows + 1]`.
 
-        As many cells as would lie north of a row of even height, to the nearest whole number.
+        As many cells as would be north of a row of even height, to the nearest whole number.
         """
         edges = np.linspace(90, -90, self.rows + 1)
         starts = np.rint(self._north_of(edges)).astype(np.int64)
@@ -161,7 +161,7 @@ class Grid:
     def spans(self, block: Block) -> tuple[Ints, Ints]:
         """Return for each row of a block its first column in it, and the one after the last.
 
-        A cell is in the sector in which its western edge lies.
+        A cell is in the sector that contains its western edge.
         """
         width = self.width(np.arange(block.first, block.end))
         first, end = block.sector * width, (block.sector + 1) * width
@@ -207,7 +207,7 @@ class Grid:
         return np.asarray(self.count / 2 * (1 - _authalic_sine(np.sin(np.radians(lat)))))
 
     def _latitude(self, north_of: Floats) -> Floats:
-        """The latitude north of which so many cells lie."""
+        """Return the latitude with so many cells north of it."""
         wanted = 1 - 2 * np.asarray(north_of) / self.count
         sine = wanted.copy()
         for _ in range(6):  # Newton, from 0.3 % off: squared in each step

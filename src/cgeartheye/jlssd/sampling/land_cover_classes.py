@@ -15,7 +15,7 @@ of the other six names, are `other`; mangroves are a wetland of the Ramsar conve
 """
 
 
-_MOST = 127  # classes that 8 bits with a sign tell apart
+_MOST = 127  # classes that fit into 8 bits with a sign
 
 
 @dataclass(frozen=True)

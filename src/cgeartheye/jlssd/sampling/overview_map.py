@@ -39,7 +39,7 @@ class Canvas:
         return np.asarray(row * self.width + column)
 
     def paint(self, counts: Ints, colors: Bytes) -> Bytes:
-        """Color every pixel by what lies in it most often.
+        """Color every pixel by the most frequent value in it.
 
         Args:
             counts: of each kind in each pixel, `[height * width, K]`.

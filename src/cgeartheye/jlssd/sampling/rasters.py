@@ -46,7 +46,7 @@ class Source:
     Attributes:
         name: for messages.
         path: of a file, any path of GDAL, or the text of a virtual mosaic.
-        identity: what tells its content from others', for JSON.
+        identity: JSON values that identify its content.
     """
 
     name: str
@@ -95,7 +95,7 @@ def find_source(inputs: Sequence[str]) -> Source:
 
 
 def identity_of(inputs: Sequence[str]) -> list[Any]:
-    """Return what tells the content of rasters from others', for JSON: size and time of files.
+    """Return JSON values that identify the content of rasters: size and time of files.
 
     Raises:
         UserError: files that are missing.
@@ -110,7 +110,7 @@ def identity_of(inputs: Sequence[str]) -> list[Any]:
 
 
 def is_of_gdal(path: str) -> bool:
-    """Whether a path is one that only GDAL understands: `/vsicurl/...`, `s3://...`, `WMS:...`."""
+    """Return whether only GDAL can open a path: `/vsicurl/...`, `s3://...`, `WMS:...`."""
     return not Path(path).exists() and (path.startswith("/vsi") or ":" in path or "<" in path)
 
 
@@ -134,7 +134,7 @@ class Raster:
     _pixel: tuple[float, float]
 
     def pieces(self, grid: Grid, block: Block, around: Bounds) -> Iterator[Piece]:
-        """Read what lies in a block and between two meridians, bit by bit.
+        """Read the pixels in a block and between two meridians, piece by piece.
 
         Every pixel of the lattice with its middle there is in one piece; others may be.
 
@@ -207,7 +207,7 @@ class Raster:
     def _through_warper(
         self, place: Affine, width: int, height: int
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        # Without a value for it, a mask tells that there is no data beyond the raster.
+        # Without a value for it, a mask marks that there is no data beyond the raster.
         unmarked = self.nodata is None or self._masked
         with WarpedVRT(
             self._file,

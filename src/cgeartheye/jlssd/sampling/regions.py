@@ -152,7 +152,7 @@ def read_regions(path: Path, column: str | None = None) -> Regions:
 
 
 def _read(path: Path) -> "GeoDataFrame":
-    # The processes that ask where points lie read no files, and do without pandas.
+    # The processes that only locate points read no files and need no pandas.
     import geopandas
     from pyogrio.errors import DataSourceError
 

@@ -6,11 +6,11 @@ number of cells of class p in the world and k_i the number of cells of stratum i
     max(1, M * A_p * k_i / N_p)
 
 Here the world is all cells of the design, N_p counts the cells in which p has the majority, and A_p
-is the share of their area that p covers, pixel by pixel. The two differ: a class that lies in
+is the share of their area that p covers, pixel by pixel. The two differ: a class scattered in
 small pieces has the majority in fewer cells than its area would fill, and is drawn the denser. The
 result is rounded to the nearest whole number, a half upwards, and is never more than k_i.
 
-Which cells are drawn is told by a number that each cell gets from the seed and its own number
+Which cells are drawn depends on a value that each cell gets from the seed and its own number
 alone (SplitMix64, Steele et al. 2014): in every stratum those with the lowest. So the draw depends
 neither on the order in which cells are found nor on the number of processes, and a larger draw
 with the same seed holds the smaller one.

@@ -1,6 +1,6 @@
 """Values of the cells by their pixels: land cover by majority, elevation by mean.
 
-A pixel belongs to the cell that holds its middle. The pixels of one row of a raster lie in one row
+A pixel belongs to the cell that holds its middle. The pixels of one row of a raster are in one row
 of cells, so they are first counted by column, many at a time, and the columns then by cell. All
 sums are exact, whatever the order: classes are counted, and elevations are whole parts of a metre.
 """

@@ -11,7 +11,7 @@ from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.preview.page import embed, write_page
 from cgeartheye.utils.colors import RGB
 
-_STEP = 4  # percent of confidence that the page tells apart
+_STEP = 4  # percent between two levels of confidence on the page
 
 
 class LegendEntry(NamedTuple):

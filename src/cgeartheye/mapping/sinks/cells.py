@@ -11,7 +11,7 @@ from cgeartheye.mapping.sinks.writer import Writer
 
 
 class CellSink(RasterSink):
-    """A map whose pixels are windows that lie side by side."""
+    """A map whose pixels are windows side by side."""
 
     def begin(self, strip: int) -> None:
         """See `Sink`."""

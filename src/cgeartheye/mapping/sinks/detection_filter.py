@@ -14,8 +14,8 @@ from cgeartheye.mapping.sinks.base import WantedPixels
 from cgeartheye.utils.errors import UserError
 
 TWICE = {"oriented": 0.3, "horizontal": 0.7}
-"""IoU from which a window's boxes of a class are of one object: detectors without suppression tell
-some twice. Horizontal boxes of objects that lie side by side at an angle overlap more."""
+"""IoU from which a window's boxes of a class are of one object: detectors without NMS return
+some twice. Horizontal boxes of objects side by side at an angle overlap more."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class DetectionFilter:
         Args:
             found: in pixels of the window.
             row: number of the window.
-            column: likewise.
+            column: number of the window.
             mask: none: all of the scene.
 
         Raises:
@@ -109,7 +109,7 @@ def unpack(data: bytes, oriented: bool) -> Detections:
 def _pixels(
     middle: npt.NDArray[np.float64], axis: Axis
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Which places of the model's grid lie in the scene, and in which of its pixels."""
+    """Return which places of the model's grid are in the scene, and in which of its pixels."""
     inside = (middle >= 0) & (middle < axis.model)
     pixels = np.floor(middle * axis.scene / axis.model).clip(0, axis.scene - 1)
     return np.asarray(inside), pixels.astype(np.int64)

@@ -64,15 +64,15 @@ class Writer:
         """
         self._hand_over(self._write, write, *what)
 
-    def end_row(self, number: int, windows: int, tell: Callable[[int, int], None]) -> None:
+    def end_row(self, number: int, windows: int, on_written: Callable[[int, int], None]) -> None:
         """Record a row of windows as finished.
 
         Args:
             number: of the row of windows.
             windows: in the row.
-            tell: gets the number of windows, and of pixels mapped, once all is written.
+            on_written: gets the number of windows, and of pixels mapped, once all is written.
         """
-        self._hand_over(self._end_row, number, windows, tell)
+        self._hand_over(self._end_row, number, windows, on_written)
 
     def _hand_over(self, do: Callable[..., None], *what: Any) -> None:
         self._waiting.append(self._pool.submit(self._unless_failed, do, *what))
@@ -93,9 +93,9 @@ class Writer:
     def _write(self, write: Callable[..., int | None], *what: Any) -> None:
         self._pixels += write(*what) or 0
 
-    def _end_row(self, number: int, windows: int, tell: Callable[[int, int], None]) -> None:
+    def _end_row(self, number: int, windows: int, on_written: Callable[[int, int], None]) -> None:
         self._unnoted.append((number, windows, self._pixels))
-        tell(windows, self._pixels)
+        on_written(windows, self._pixels)
         self._pixels = 0
         if time.monotonic() - self._last_note > _SECONDS_BETWEEN_NOTES:
             self._note()

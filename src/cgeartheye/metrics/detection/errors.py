@@ -45,8 +45,8 @@ class BoxErrors:
         metrics: of the N found and M true boxes.
         kinds: a `Kind` of each found box; `NOT_SHOWN` under the threshold, or where it does not
             count, int8 `[N]`.
-        partners: place among the true boxes of the one that a box is about: found, on or beside
-            which it lies; `NOBODY` for background, `[N]`.
+        partners: index of the true box that a box is assigned to: the one it matches, overlaps or
+            is beside; `NOBODY` for background, `[N]`.
         missed: true boxes that count and that no box found, bool `[M]`.
     """
 
@@ -104,7 +104,7 @@ class BoxErrors:
 
 
 def find_errors(metrics: DetectionMetrics) -> BoxErrors:
-    """Tell the boxes found with the score threshold or more by what is wrong with them.
+    """Classify the boxes found with the score threshold or more by their error.
 
     A false box is a duplicate if it overlaps an object of its class by 0.5 or more, else of the
     wrong class if it does so with an object of another class, else in the wrong place if it

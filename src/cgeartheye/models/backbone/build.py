@@ -69,7 +69,7 @@ def build(config: Backbone, image_size: int) -> BackboneBundle:
 
     Raises:
         UserError: an unknown name, an image size that does not divide into patches, weights that
-            do not fit or do not say their normalisation or GSD where the config does not either.
+            do not fit, or do not state their normalisation or GSD where the config does not either.
     """
     path = weights_file(config)
     if config.name.startswith("timm/"):
@@ -169,7 +169,7 @@ def _conditions(
 
 
 def _chosen(name: str, given: T | None, in_file: T | None, path: Path, notes: list[str]) -> T:
-    """Return what the config says, or else what the weights file says."""
+    """Return the config's value, or else that of the weights file."""
     if given is not None:
         replaced = f", in place of {in_file} in the weights file" * (in_file not in (None, given))
         notes.append(f"{name} from the config{replaced}")

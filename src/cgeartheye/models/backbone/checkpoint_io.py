@@ -1,7 +1,7 @@
 """Weights files: every published naming in, our own out.
 
-Names, shapes and facts of a ViT of the DINOv2 kind are told apart by what the file holds, never by
-what it is called. EfficientNets are known too, and get timm's names. Nothing is guessed: what does
+Names, shapes and facts of a ViT of the DINOv2 kind are recognized by the file's content, never by
+its name. EfficientNets are known too, and get timm's names. Nothing is guessed: what does
 not fit is an error that lists it.
 """
 
@@ -95,8 +95,8 @@ class Weights:
         path: the file.
         naming: mmpretrain, huggingface, dinov2, timm, efficientnet-pytorch, or native for our own.
         state: tensors by native name, or by timm's of an EfficientNet, in the file's precision.
-        facts: what the file says of them.
-        card: what else it says, label by label: the teacher, the data, their licences.
+        facts: their metadata in the file.
+        card: its other metadata, label by label: the teacher, the data, their licences.
         ignored: names in the file outside of the backbone.
         foreign: classes and functions that a `.pth` file names and that were not imported.
     """
@@ -111,7 +111,7 @@ class Weights:
 
     @property
     def is_vit(self) -> bool:
-        """Whether they are a vision transformer's; only then has it what follows."""
+        """Return whether they are a vision transformer's; only then has it what follows."""
         return "cls_token" in self.state
 
     @property
@@ -192,7 +192,7 @@ def _check_whole(weights: Weights) -> None:
 
 
 def read_weights_metadata(path: Path) -> WeightsMetadata:
-    """Read what a weights file of any network says of itself.
+    """Read the metadata of a weights file of any network.
 
     Raises:
         UserError: see `read_tensors`, `Facts.from_metadata`.
@@ -229,12 +229,12 @@ def _read_shards(path: Path) -> tuple[dict[str, Tensor], dict[str, str], list[st
     metadata: dict[str, str] = {}
     foreign: list[str] = []
     for shard, names in read_index(path).items():
-        found, said, others = _read_file(shard)
+        found, shard_metadata, others = _read_file(shard)
         absent = [name for name in names if name not in found]
         if absent:
             raise UserError(f"{shard} lacks {absent[0]}, which {path} lists: copy both again")
         tensors |= {name: found[name] for name in names}
-        metadata |= said
+        metadata |= shard_metadata
         foreign += others
     return strip_wrappers(tensors, path), metadata, sorted(set(foreign))
 
@@ -296,9 +296,11 @@ def check_fit(
         ),
         ("not finite", {n for n in shared if not found[n].isfinite().all()}),
     ]
-    told = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems if names)
-    if told:
-        raise UserError(f"{path} does not fit the {what}: {told}; name the weights of this model")
+    mismatches = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems if names)
+    if mismatches:
+        raise UserError(
+            f"{path} does not fit the {what}: {mismatches}; name the weights of this model"
+        )
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

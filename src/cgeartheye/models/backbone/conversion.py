@@ -34,7 +34,7 @@ def convert(
         source: a vision transformer or an EfficientNet in any published naming.
         target: a `.safetensors` file.
         facts: replace those of the source, or add to them.
-        card: likewise what else is said of them, label by label.
+        card: other metadata that replace those of the source, or add to them, label by label.
         half: write half precision.
 
     Returns:

@@ -33,7 +33,7 @@ _BLOCKS, _CLASSIFIERS = "_blocks", ("_fc.", "classifier.")
 
 
 def is_efficientnet(names: Iterable[str]) -> bool:
-    """Whether a file's tensors are an EfficientNet's, in either naming."""
+    """Return whether a file's tensors are an EfficientNet's, in either naming."""
     names = set(names)
     return names >= {"_conv_stem.weight", "_bn1.weight"} or names >= {
         "conv_stem.weight",

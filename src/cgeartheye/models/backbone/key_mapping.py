@@ -46,7 +46,7 @@ _RENAMED = {
     "timm": ((r"^reg_token$", "register_tokens"),),
     "native": (),
 }
-# What may lie beside a backbone whose names have no prefix.
+# What may be beside a backbone whose names have no prefix.
 _OUTSIDE = re.compile(
     r"^(head|neck|decode_head|auxiliary_head|classifier|decoder|data_preprocessor|optimizer)\."
 )
@@ -58,7 +58,7 @@ def to_native(
     """Rename the tensors of a backbone.
 
     Args:
-        tensors: by the names of a file; others may lie beside the backbone.
+        tensors: by the names of a file; others may be beside the backbone.
         metadata: of the file.
         path: the file, for messages.
 
@@ -125,7 +125,7 @@ def _join(state: dict[str, Tensor], parts: tuple[str, ...], whole: str) -> None:
 
 
 def _unpack_swiglu(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tell timm's packed SwiGLU from an MLP, whose names it shares."""
+    """Distinguish timm's packed SwiGLU from an MLP, whose names it shares."""
     fc1, fc2 = (state.get(f"blocks.0.mlp.fc{i}.weight") for i in (1, 2))
     if fc1 is None or fc2 is None or fc1.shape[0] != 2 * fc2.shape[1]:
         return state

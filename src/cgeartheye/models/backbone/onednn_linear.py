@@ -13,7 +13,7 @@ _used = _ONEDNN and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "
 
 
 def use_onednn(use: bool) -> None:
-    """Choose what multiplies in this process from now on, where a measurement told.
+    """Choose the matrix multiplication of this process from now on, as measured.
 
     Args:
         use: oneDNN, if this build of PyTorch has it; else PyTorch's own choice.

@@ -163,8 +163,8 @@ def _state_dict(content: object) -> tuple[dict[str, _StoredTensor], str | None]:
     if held:
         state, within = found[held[0]]
         others = ", ".join(held[1:])
-        told = [f"{held[0]}, not {others}"] if others else []
-        return state, "; ".join([*told, *([within] if within else [])]) or None
+        notes = [f"{held[0]}, not {others}"] if others else []
+        return state, "; ".join([*notes, *([within] if within else [])]) or None
     return {
         name: value
         for name, value in content.items()

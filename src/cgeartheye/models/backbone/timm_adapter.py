@@ -103,7 +103,7 @@ class TimmBackbone(nn.Module):
         """Load weights with timm's names, or an EfficientNet's with those of its first port.
 
         Returns:
-            What the file says of them, and their fingerprint.
+            Their metadata in the file, and their fingerprint.
 
         Raises:
             UserError: the file cannot be read, or its tensors do not fit one to one.

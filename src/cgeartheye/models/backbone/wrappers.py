@@ -13,7 +13,7 @@ from cgeartheye.utils.errors import UserError
 T = TypeVar("T")
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-"""What transformers call the list of a model's shards."""
+"""Names of transformers' lists of a model's shards."""
 
 # torch.compile, activation checkpointing, FSDP and DeepSpeed put a module of theirs around ours.
 _WRAPPER = re.compile(

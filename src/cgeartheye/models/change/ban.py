@@ -52,7 +52,7 @@ class BAN(nn.Module):
 
         Args:
             before_maps: of the first date, of four layers, `[B, C, h, w]` each.
-            after_maps: of the second date, likewise.
+            after_maps: of the second date, of the same shapes.
             before: normalised images of the first date, float `[B, 3, H, W]`.
             after: of the second date.
             size: rows and columns of the result.

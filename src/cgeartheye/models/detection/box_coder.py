@@ -16,18 +16,18 @@ from cgeartheye.boxes import canonical, hausdorff, kld_loss, oriented_of, paired
 _LEAST = 1e-4  # of a share, before its logit is taken
 _ALMOST_NOTHING = 1e-9  # of the image's area
 _PIXELS = 1000.0  # a side of an image that stands for all
-_ASKEW = 1e-3  # so that a square, whose direction has no gradient, is never told
+_ASKEW = 1e-3  # so that no box is an exact square, whose direction has no gradient
 _LARGEST_GROWTH = 4.0  # of the logarithm of a side: 55 times as long
 
 
 class BoxCoder(Protocol):
-    """A kind of boxes: how they are told, refined, compared.
+    """A kind of boxes: how they are predicted, refined, compared.
 
     Attributes:
         box_dim: of a box.
         num_offsets: numbers that place a box at a point.
         nms_threshold: intersection over union above which two boxes are of one object. Horizontal
-            boxes of neighbors that lie at an angle overlap more.
+            boxes of neighbors at an angle overlap more.
     """
 
     box_dim: int
@@ -52,7 +52,7 @@ class BoxCoder(Protocol):
         """Return boxes `[..., numbers]` that a change of the same shape has moved."""
 
     def place(self, points: Tensor, sides: Tensor, offsets: Tensor) -> Tensor:
-        """Return the boxes of points, as a dense detector tells them.
+        """Return the boxes of points, as a dense detector predicts them.
 
         Args:
             points: in shares of the image, `[P, 2]`.
@@ -65,7 +65,7 @@ class BoxCoder(Protocol):
         """
 
     def local(self, points: Tensor, boxes: Tensor) -> Tensor:
-        """Return where points `[..., 2]` lie in boxes `[..., numbers]`: -1..1 along both sides."""
+        """Return points `[..., 2]` relative to boxes `[..., numbers]`: -1..1 along both sides."""
 
     def iou(self, found: Tensor, truth: Tensor) -> Tensor:
         """Return the intersection over union of each box with that beside it, `[P]`, 0..1."""
@@ -135,7 +135,7 @@ class OrientedBoxes:
     learnt by L1 and KLD, 5 and 5.
 
     Two things are our own. The angle is refined by adding to it, modulo pi, where RHINO squeezes it
-    through a sigmoid: boxes at 0, the commonest, would lie at the sigmoid's far end. And the L1
+    through a sigmoid: boxes at 0, the commonest, would be at the sigmoid's far end. And the L1
     loss is taken to the nearer of the two ways in which a box can be written, the second with the
     sides swapped and a quarter turn, so that a square is not torn between the two.
     """
@@ -199,7 +199,7 @@ class OrientedBoxes:
         return {"l1": 5 * (center + shape), "kld": self.overlap_loss(found, truth)}
 
     def overlap_loss(self, found: Tensor, truth: Tensor) -> Tensor:
-        """See `BoxCoder`; a square may lie in any direction."""
+        """See `BoxCoder`; a square may have any direction."""
         return 5 * _divergence(found, truth)
 
 

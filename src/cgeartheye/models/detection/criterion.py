@@ -40,7 +40,7 @@ def set_criterion(
         truth: what it was to find.
         coder: of the boxes.
         objects: that the losses are divided by: those of the batch, the mean over processes.
-        noised: likewise, noised positives.
+        noised: the same of noised positives.
     """
     pairs = match(outputs.logits, outputs.boxes, truth, coder)
     targets = torch.zeros_like(outputs.logits, dtype=torch.float32)

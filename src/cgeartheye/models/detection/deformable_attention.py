@@ -3,7 +3,7 @@
 A query looks at a few points of each level, which it chooses itself. What it reads there is a
 weighted sum of 4 pixels a point, so of `4 * levels * points` rows of one table of values: PyTorch's
 `embedding_bag` sums them without ever writing them down, in one call for all levels.
-`benchmarks/detection_step.py` tells what that costs beside `grid_sample` level by level.
+`benchmarks/detection_step.py` measures what that costs beside `grid_sample` level by level.
 """
 
 import math
@@ -86,7 +86,7 @@ class DeformableAttention(nn.Module):
 
 
 def sample(values: Tensor, shapes: Shapes, places: Tensor, weights: Tensor) -> Tensor:
-    """Sum what lies at some places of all levels, interpolated; nothing lies beyond the edges.
+    """Sum the values at places of all levels, interpolated; beyond the edges they are 0.
 
     Args:
         values: `[B, S, heads, D]`, the pixels of all levels one behind the other.

@@ -1,7 +1,7 @@
 """Noised true boxes as further queries of a training: contrastive denoising (Zhang et al. 2022).
 
 Each object is given twice, moved a little (positive) and moved more (negative): the first must find
-back, the second must say that nothing is there. Copies of all objects form a group; groups do not
+back, the second must be classified as no object. Copies of all objects form a group; groups do not
 see each other, and the other queries see none of them.
 """
 

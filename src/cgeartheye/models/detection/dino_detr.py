@@ -5,7 +5,7 @@ boxes, and a decoder refines these layer by layer; no NMS follows. Horizontal bo
 ones (RHINO, Lee et al. 2023) differ in their `BoxCoder` alone.
 
 Modules carry mmdetection's names, so that a published detector of horizontal boxes fits: `neck.*`,
-`encoder.*`, `decoder.*`, `bbox_head.*` and so on; oriented ones tell the angle in another way.
+`encoder.*`, `decoder.*`, `bbox_head.*` and so on; oriented ones predict the angle in another way.
 Images are square and filled by what they show, with black where they are not, so there are no masks
 of padding.
 """
@@ -71,7 +71,7 @@ class DINO(nn.Module):
         self.coder, self.queries = coder, queries
         self.neck = ChannelMapper(embed_dim, channels)
         shape = channels, heads, num_points, ffn_dim
-        # Only the encoder is told of levels: without it DDP would wait for a gradient in vain.
+        # Only the encoder uses it: without an encoder DDP would wait for its gradient forever.
         self.level_embed = nn.Parameter(torch.randn(LEVELS, channels)) if layers[0] else None
         self.encoder = Encoder(layers[0], *shape)
         self.memory_trans_fc = nn.Linear(channels, channels)

@@ -1,6 +1,6 @@
 """A dense detector on frozen maps, for few labelled images and one modest machine.
 
-Every point of three levels tells a class and a box, in the manner of FCOS (Tian et al. 2019,
+Every point of three levels predicts a class and a box, in the manner of FCOS (Tian et al. 2019,
 "FCOS: Fully convolutional one-stage object detection"): no anchors and no queries. The score of a
 class is at once the quality of the box (Li et al. 2020, "Generalized focal loss"), learnt with the
 points that `task_alignment` assigns. Horizontal and oriented boxes differ in their `BoxCoder`
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cgeartheye.models.detection.box_coder import BoxCoder
 
 _PRIOR = 0.01  # chance of a class before anything is learnt (Lin et al. 2017)
-_SIDE = 4.0  # cells a side of the box that a point tells before anything is learnt
+_SIDE = 4.0  # cells a side of the box that a point predicts before anything is learnt
 _GROUPS = 16  # of the norms
 
 
@@ -38,7 +38,7 @@ class LightDetector(nn.Module):
     """Turns maps of several layers into a class and a box at every point.
 
     The levels have half, one and two times the stride of the maps (ViTDet, Li et al. 2022, makes
-    its pyramid of one map likewise). Batch norm brings the layers' channels to one scale.
+    its pyramid of one map in the same way). Batch norm brings the layers' channels to one scale.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class LightDetector(nn.Module):
 
         Returns:
             Logits `[B, P, K]` and boxes `[B, P, numbers]` (see `BoxCoder`), float32, and the points
-            that tell them.
+            that predict them.
         """
         x = torch.cat(list(maps), 1).contiguous(memory_format=torch.channels_last)
         levels = [self.tower(level) for level in self._pyramid(self.norm(x))]
@@ -103,7 +103,7 @@ class _Conv(nn.Module):
 
 
 def _last(channels: int, outputs: int, bias: float) -> nn.Conv2d:
-    """Make the layer that tells something, which at first depends on next to nothing."""
+    """Make the output layer, whose initial output hardly depends on its input."""
     conv = nn.Conv2d(channels, outputs, 3, padding=1)
     assert conv.bias is not None
     nn.init.normal_(conv.weight, std=0.01)

@@ -2,7 +2,7 @@
 
 Task-aligned assignment (Feng et al. 2021, "TOOD: Task-aligned one-stage object detection"): the
 points in an object whose score and box agree best with it, of whatever level, and targets for the
-score that say how well they do.
+score that measure how well they do.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from cgeartheye.models.detection.matcher import Targets
 ALPHA, BETA = 1.0, 4.0  # powers of score and overlap; TOOD has 6, which learns later
 TOP = 13  # points that an object has at most
 GAMMA = 2.0  # of the quality focal loss
-_LEAST_IOU = 0.05  # so that the best of bad boxes are still told apart by their scores
+_LEAST_IOU = 0.05  # so that scores still order the best of bad boxes
 
 
 class Assigned(NamedTuple):

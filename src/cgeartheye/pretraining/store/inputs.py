@@ -90,7 +90,7 @@ def _encode_file(item: Item, settings: Settings) -> Encoded:
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether a file is a JPEG or PNG of three bands with 8 bits."""
+    """Return whether a file is a JPEG or PNG of three bands with 8 bits."""
     try:
         with Image.open(path, formats=("JPEG", "PNG")) as image:
             plain = image.mode == "RGB" and not image.has_transparency_data
@@ -121,7 +121,7 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
     for item in items:
         try:
             raster = _opened(item.path, settings.gsd).file
-        except UserError:  # told when it is encoded, like every other damaged image
+        except UserError:  # reported when it is encoded, like every other damaged image
             yield item
             continue
         readable.append(item)
@@ -147,12 +147,12 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
 
 
 def _is_north_up(raster: DatasetReader) -> bool:
-    """Whether a raster lies on Earth, its rows along the axis of its CRS."""
+    """Return whether a raster is georeferenced, with rows along the axis of its CRS."""
     return raster.crs is not None and not raster.transform.b and not raster.transform.d
 
 
 def _cells(raster: DatasetReader, side: int, corner: tuple[float, float] | None) -> Iterator[Chip]:
-    """Yield the cells that lie in a raster, but for half a pixel."""
+    """Yield the cells that a raster contains, up to half a pixel."""
     transform = raster.transform if corner else Affine.identity()
     left, top = corner or (0.0, 0.0)
     # Rows of cells count downwards from the corner, whichever way the raster's run.

@@ -26,7 +26,7 @@ class Chip:
 
     Attributes:
         row: of the cell, from the origin of the CRS northwards or downwards.
-        column: likewise.
+        column: of the cell, from the origin of the CRS eastwards.
         window: column, row, width and height in pixels of the raster, fractions allowed.
     """
 
@@ -42,7 +42,7 @@ class Item:
     Attributes:
         path: of the file.
         name: how the store calls it.
-        row: further columns: place, season and whatever a table says.
+        row: further columns: place, season and whatever a table contains.
         chip: the part of a raster; none: the whole image.
     """
 

@@ -118,7 +118,7 @@ def verify(folder: Path) -> list[str]:
                 if digest(store.read(index)) != int(digests[index]):
                     problems.append(f"{store.name(index)} has changed since it was packed")
                 elif tuple(store.decode(index).shape[1:]) != store.size(index):
-                    problems.append(f"{store.name(index)} has another size than the index says")
+                    problems.append(f"{store.name(index)} has another size than in the index")
             except UserError as error:
                 problems.append(str(error))
             progress.advance()

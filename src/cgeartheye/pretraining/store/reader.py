@@ -37,7 +37,7 @@ class Store:
         table: the index, memory-mapped: shard, key, path (the image's name in its source), place,
             season, height, width, bytes (of the file), digest; lon, lat and gsd (m/px)
             where they are known; and whatever columns a packed table had.
-        shard_sizes: bytes of each shard's file, as the index says.
+        shard_sizes: bytes of each shard's file, as the index states.
     """
 
     def __init__(self, folder: Path):
@@ -125,7 +125,7 @@ class Store:
             ) from error
 
     def name(self, index: int) -> str:
-        """Say which image it is."""
+        """Return an image's path and store, for messages."""
         return f"{self.table['path'][index]} in the store {self.folder}"
 
     def _column(self, name: str) -> np.ndarray:
@@ -178,5 +178,5 @@ def as_key(number: int) -> bytes:
 
 
 def digest(encoded: bytes) -> int:
-    """64 bits that tell two files apart."""
+    """Return a hash of 64 bits of a file's content."""
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "big")

@@ -26,7 +26,7 @@ from cgeartheye.utils.io import replacing
 SHARD_BYTES = 4 * 2**30
 COMMIT_BYTES, COMMIT_IMAGES = 64 * 2**20, 2000
 
-# In a shard, columns of the images of each commit lie beside the images: both are there, or none.
+# In a shard, columns of the images of each commit are beside the images: both are there, or none.
 ROWS = b"rows-"
 
 _COLUMNS = {
@@ -83,7 +83,7 @@ class Writer:
             self._write_index()
 
     def holds(self, item: Item) -> bool:
-        """Whether the store held an image when this was opened."""
+        """Return whether the store held an image when this was opened."""
         return bool(self._sources) and _digest_of(item.source) in self._sources
 
     def add(self, encoded: Encoded) -> bool:

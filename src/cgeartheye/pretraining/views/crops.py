@@ -81,7 +81,7 @@ def crop(image: Tensor, box: tuple[int, int, int, int], symmetry: int, size: int
     """Cut one crop on the CPU.
 
     Args:
-        image: uint8 `[3, H, W]`; fastest where the bands of a pixel lie together in memory, as
+        image: uint8 `[3, H, W]`; fastest where the bands of a pixel are adjacent in memory, as
             decoders give them.
         box: top, left, height and width in pixels.
         symmetry: see `views.Plan`.

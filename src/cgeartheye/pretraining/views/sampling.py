@@ -87,7 +87,7 @@ def draw(
         first: number, in the run, of the first of these samples.
         anchors: int64 `[B]`, indices of their images in the store.
         seasons_of: gives the indices of the other images of an image's place.
-        teacher: of a distillation; says how many patches are kept, and what is mixed.
+        teacher: of a distillation; sets how many patches are kept, and what is mixed.
     """
     samples, crops = len(anchors), GLOBAL_CROPS + count_local_crops(views)
     images = np.tile(anchors, (crops, 1))
@@ -220,7 +220,7 @@ def _own_weights(
 
 
 def _span(length: _Floats, position: _Floats, grid: int) -> _Booleans:
-    """Return bool `[B, grid]`, true in an interval of rounded length that lies inside."""
+    """Return bool `[B, grid]`, true in an interval of rounded length inside."""
     length = np.rint(length).clip(1, grid)
     start = np.floor(position * (grid - length + 1))
     places = np.arange(grid)

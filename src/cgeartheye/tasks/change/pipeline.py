@@ -38,7 +38,7 @@ class ChangePipeline(DensePipeline):
 
     @property
     def legend(self) -> Legend:
-        """The classes, and how masks say them."""
+        """The classes, and how masks encode them."""
         return change_legend(self.config.data)
 
     def published_decoder(

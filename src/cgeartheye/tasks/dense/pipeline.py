@@ -61,7 +61,7 @@ class DensePipeline(TaskPipeline):
     @property
     @abstractmethod
     def legend(self) -> Legend:
-        """The classes of the data, and how its masks say them."""
+        """The classes of the data, and how its masks encode them."""
 
     @abstractmethod
     def unlabeled(self, inputs: Sequence[Input]) -> Dataset[dict[str, Any]]:

@@ -44,8 +44,8 @@ def write_mask(
         name: of the image, below the folder; the mask has another ending.
         classes: uint8 `[H, W]`, indices from 0.
         legend: the classes and their colors.
-        image: file of what was predicted. Where it lies somewhere on Earth the mask is a GeoTIFF
-            that lies there too, else a PNG.
+        image: file of what was predicted. Where it is georeferenced the mask is a GeoTIFF
+            with the same georeference, else a PNG.
 
     Returns:
         The file.

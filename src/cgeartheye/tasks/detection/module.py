@@ -33,8 +33,8 @@ from cgeartheye.utils.errors import UserError
 MAPS = {"dino": 3, "light": 4}  # where the config names no layers
 
 _SAME = 0.5  # IoU from which boxes of two views are of one object
-_LEAST_SCORE = 0.01  # of what a point tells, before suppression
-_MOST = 1000  # likewise: the best of an image
+_LEAST_SCORE = 0.01  # of what a point predicts, before NMS
+_MOST = 1000  # boxes before NMS: the best of an image
 
 
 class DetectionTask(FeatureMapTask):
@@ -218,12 +218,12 @@ class DetectionTask(FeatureMapTask):
         query, label = best // len(self.classes), best % len(self.classes)
         chosen = boxes.gather(1, query[..., None].expand(-1, -1, boxes.shape[-1]))
         preds = [Detections(*each) for each in zip(chosen, scores, label, strict=True)]
-        return [self._told_once(each) for each in preds] if dense else preds
+        return [self._suppress(each) for each in preds] if dense else preds
 
-    def _told_once(self, preds: Detections) -> Detections:
-        """Drop what other points have told, and what is next to nothing."""
-        told = preds[preds.scores >= _LEAST_SCORE]
-        return nms(told, self.coder.nms_threshold)[: self.max_detections]
+    def _suppress(self, preds: Detections) -> Detections:
+        """Drop boxes that other points predict too, and those with almost no score."""
+        scored = preds[preds.scores >= _LEAST_SCORE]
+        return nms(scored, self.coder.nms_threshold)[: self.max_detections]
 
     def _slide(self, image: Tensor) -> Detections:
         """Return what is found in an image uint8 `[3, H, W]` of any size, window by window."""

@@ -131,7 +131,7 @@ class DetectionPipeline(TaskPipeline):
         return sources.files(self.parts.train, _OBJECTS)
 
     def check_out(self, out: Path, tested: bool) -> None:
-        """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
+        """Refuse a table in an unknown format; GeoJSON is for georeferenced images."""
         writer.check_ending(out, tested)
 
     def test(
@@ -209,8 +209,8 @@ class DetectionPipeline(TaskPipeline):
         for row in rows:
             sure = row.preds.labels[row.preds.scores >= writer.LEAST_SCORE]
             counts.update(classes[label] for label in sure.tolist())
-        said = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
-        return f"{len(rows)} images: {said or 'nothing found'}"
+        summary = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
+        return f"{len(rows)} images: {summary or 'nothing found'}"
 
     def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""

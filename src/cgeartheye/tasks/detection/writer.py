@@ -41,7 +41,7 @@ class Row:
 
 
 def check_ending(out: Path, tested: bool) -> None:
-    """Refuse a file name whose ending says no known format, before any work is done.
+    """Refuse a file name whose ending is of no known format, before any work is done.
 
     Raises:
         UserError: it does.
@@ -56,14 +56,14 @@ def write_boxes(
     classes: Sequence[str],
     category_ids: Mapping[str, Id] | None = None,
 ) -> None:
-    """Write boxes in the format that the file's ending says; the best of each image first.
+    """Write boxes in the format of the file's ending; the best of each image first.
 
     CSV has `path, class, score` and the four corners; JSON has COCO's results, with the ids
     of the file that was tested on or else numbers, of images from 0 and of categories from 1, and
     with `file_name` and `corners` besides; GeoJSON (RFC 7946)
     has polygons in longitude and latitude. Without an ending it is a folder of DOTA's text files,
     one a class: `Task1_<class>.txt` with lines `image score x0 y0 .. x3 y3`, or, of horizontal
-    boxes, `Task2_<class>.txt` with `image score x0 y0 x1 y1`; images are said by their stems, or,
+    boxes, `Task2_<class>.txt` with `image score x0 y0 x1 y1`; images are named by their stems, or,
     where two have the same, by their paths. Test figures take all boxes, however
     weak; files leave out those below `LEAST_SCORE`.
 
@@ -89,7 +89,7 @@ def write_boxes(
         case ".geojson":
             _write_geojson(out, rows, classes)
         case _:
-            images = _told_apart([row.name for row in rows])
+            images = _unique_names([row.name for row in rows])
             for label, name in enumerate(classes):
                 lines = [
                     f"{images[number]} {one.score:.6f} {_spaced(one.dota)}\n"
@@ -101,7 +101,7 @@ def write_boxes(
                 write_text(out / file, "".join(lines))
 
 
-def _told_apart(names: Sequence[str]) -> list[str]:
+def _unique_names(names: Sequence[str]) -> list[str]:
     """Return images' stems if all differ, else their paths without or with their suffixes."""
     stems = [Path(name).stem for name in names]
     paths = [Path(name).with_suffix("").as_posix() for name in names]
@@ -180,7 +180,7 @@ def _write_geojson(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> N
 
 
 def _outline(one: _Box, place: Place | None) -> shapely.Geometry | None:
-    """A box in longitude and latitude, cut at the antimeridian; none: its image lies nowhere."""
+    """Return a box in longitude and latitude, cut at the antimeridian; none: no georeference."""
     if place is None or place.crs is None:
         return None
     x, y = place.to_map(np.array(one.corners[0::2], float), np.array(one.corners[1::2], float))

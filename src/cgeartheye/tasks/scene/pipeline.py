@@ -99,7 +99,7 @@ class ScenePipeline(TaskPipeline):
         return sources.files(self.parts.train)
 
     def check_out(self, out: Path, tested: bool) -> None:
-        """Refuse a table in an unknown format; GeoJSON is for images that lie somewhere."""
+        """Refuse a table in an unknown format; GeoJSON is for georeferenced images."""
         writer.check_ending(out, writer.ENDINGS[:2] if tested else writer.ENDINGS)
 
     def test(

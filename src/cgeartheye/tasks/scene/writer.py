@@ -36,7 +36,7 @@ class Row:
 
 
 def check_ending(path: Path, allowed: Sequence[str]) -> None:
-    """Refuse a file name whose ending says no known format, before any work is done.
+    """Refuse a file name whose ending is of no known format, before any work is done.
 
     Raises:
         UserError: it does.
@@ -46,7 +46,7 @@ def check_ending(path: Path, allowed: Sequence[str]) -> None:
 
 
 def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
-    """Write predictions in the format that the file's ending says.
+    """Write predictions in the format of the file's ending.
 
     CSV has `path, class, score` (and `truth`); JSON has the probability of every class besides;
     GeoJSON (RFC 7946) has the outline of each image in longitude and latitude, none (`null`) for
@@ -91,7 +91,7 @@ def _write_geojson(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> N
 
 
 def check_placed(places: Sequence[object | None], first: str) -> None:
-    """Refuse GeoJSON of images of which none lies anywhere.
+    """Refuse GeoJSON if no image is georeferenced.
 
     Args:
         places: of the images.
@@ -112,12 +112,12 @@ def write_geojson(
     table: Sequence[Mapping[str, object]],
     outlines: Sequence[shapely.Geometry | None],
 ) -> None:
-    """Write predictions that lie somewhere.
+    """Write predictions of georeferenced images.
 
     Args:
         path: where to.
         table: `path`, `class` and `score` of each.
-        outlines: of each, in longitude and latitude; none: it lies nowhere.
+        outlines: of each, in longitude and latitude; none: it is not georeferenced.
 
     Raises:
         UserError: it cannot be written.

@@ -38,7 +38,7 @@ class SegmentationPipeline(DensePipeline):
 
     @property
     def legend(self) -> Legend:
-        """The classes of the data, and how its masks say them."""
+        """The classes of the data, and how its masks encode them."""
         return make_legend(self.config.data)
 
     def published_decoder(

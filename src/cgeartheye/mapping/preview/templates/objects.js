@@ -65,11 +65,11 @@ const size = box => lengths[box.n] * widths[box.n];
 function pick(x, y) {
   const near = boxes.filter(box => visible(box) && (inside(box, x, y) || far(box, x, y) < 5));
   chosen = near.sort((a, b) => size(a) - size(b))[0] || null;
-  tell();
+  showChosen();
   paint();
 }
 const metres = value => value.toFixed(value < 10 ? 2 : 1) + " m";
-const tell = () => {
+const showChosen = () => {
   const what = byId("what");
   what.textContent = "";
   if (!chosen || !visible(chosen)) return;
@@ -89,7 +89,7 @@ const show = () => {
     `${boxes.length.toLocaleString("en")} objects shown${all}`;
   byId("least").textContent = (slider.value / 100).toFixed(2);
   rows.forEach((row, label) => row.classList.toggle("off", only !== null && only !== label));
-  tell();
+  showChosen();
   paint();
 };
 rows.forEach((row, label) => row.onclick = () => { only = only === label ? null : label; show(); });

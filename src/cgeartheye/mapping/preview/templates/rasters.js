@@ -4,7 +4,7 @@ canvas.style.width = facts.mapWidth + "px";
 canvas.style.height = facts.mapHeight + "px";
 function paint() {}
 function pick() {}
-// What lies at a place of the scene: its class, and how sure the model is of it.
+// The class at a place of the scene, and the model's confidence.
 const name = (x, y) => {
   const at = image => {
     const i = Math.floor(x / facts.mapWidth * image.width);
