@@ -13,14 +13,8 @@ sys.path.append(str(Path(__file__).parent))  # for failing_writes
 import numpy as np
 import pytest
 from PIL import Image
-from tests.shallow import shallow_backbone
+from tests.quicker import leave_charts_out, shallow_backbone
 
-from cgeartheye.reports import box_charts, charts
-
-CHARTS = {
-    charts: ("curves", "confusion_matrix", "reliability", "embedding"),
-    box_charts: ("scores", "mean_curves", "class_curves", "stacked_bars"),
-}
 WITHOUT_CHARTS = {"api", "cli", "commands", "docs", "pretraining"}
 CLASSES = ("brick", "field", "water", "wood")
 
@@ -37,21 +31,11 @@ def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def quick_reports(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave charts out of the reports of runs: they take as long as a small training.
-
-    The tests of the reports themselves and the demo draw them.
-    """
+    """Leave charts out, but in the tests of the reports themselves and of the demo."""
     # Not the fixture of a test, which would then be undone after those that look at what is left.
     with pytest.MonkeyPatch.context() as patch:
         if request.path.relative_to(Path(__file__).parent).parts[0] in WITHOUT_CHARTS:
-            for module, names in CHARTS.items():
-                for name in names:
-                    patch.setattr(module, name, lambda *_, **__: "<svg></svg>")
-            patch.setattr(
-                charts,
-                "embed",
-                lambda features: (np.arange(len(features)), np.zeros((len(features), 2))),
-            )
+            leave_charts_out(patch)
         yield
 
 

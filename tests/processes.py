@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from cgeartheye.models.backbone.variants import SIZES, Size
+from tests.quicker import Ways
 
 SECONDS = 180  # that a process may take
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
+        "tests.quicker",
         "cgeartheye.cli.main",
         "cgeartheye.commands.map",
         "cgeartheye.commands.tasks",
@@ -35,9 +36,9 @@ def start(arguments: Sequence[str | Path], **environment: str) -> BaseProcess:
         arguments: a program and its arguments, or `-m` and a module, or `-c` and code.
         environment: variables that it has besides ours.
 
-    Its `tiny` has the depth that this process's has.
+    What makes runs quicker here does so there.
     """
-    given = [*map(str, arguments)], environment, SIZES["tiny"]
+    given = [*map(str, arguments)], environment, Ways.current()
     process = _CONTEXT.Process(target=_run, args=given)
     process.start()
     return process
@@ -68,9 +69,9 @@ def _end(processes: list[BaseProcess]) -> None:
             process.join()
 
 
-def _run(arguments: list[str], environment: dict[str, str], tiny: Size) -> None:
+def _run(arguments: list[str], environment: dict[str, str], ways: Ways) -> None:
     os.setsid()
-    SIZES["tiny"] = tiny
+    ways.apply()
     os.environ.update(environment)
     first, *others = arguments
     if first == "-m":

@@ -5,42 +5,83 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # they import each other
 
 CASES = {
+    "block_scheduler": "--rows 200",
     "backbone_forward": "--device cpu --sizes tiny --repeats 1",
     "change_ban": "--size tiny --side 56 --batch 1 --turns 1",
+    "frozen_tuning": "CHIPS --size 28 --batch 8 --epochs 2",
     "frozen_memory": "--size tiny --image-size 28 --batch 2 --precision fp32 --device cpu "
     "--repeats 1",
     "jlssd_kmeans": "--points 600 --clusters 10 --iterations 2 --turns 1",
+    "map_overlap": "ROADS --window 56 --epochs 1",
+    "mapping_rate": "--side 300",
     "pretraining_losses": "--batch 4 --prototypes 64",
     "pretraining_views": "CHIPS --repeats 1",
 }
-SLOW = {"detection_step": "--side 112 --batch 1 --queries 20 --layers 1 --turns 1"}
-NEEDS = {"pretraining_losses": "lightly"}
+SLOW = {
+    "backbone_parity": "--side 28",
+    "detection_map": "OUT --worlds 1 --epochs 1",
+    "detection_step": "--side 112 --batch 1 --queries 20 --layers 1 --turns 1",
+    "jlssd_curation": "--varied CHIPS --common CHIPS/field --test CHIPS --worlds 1 --pool 60 "
+    "--num-places 20 --clusters 6 2 --steps 2 --batch 4 --out OUT",
+    "pretraining_step": "CHIPS --size tiny --batch 4 --prototypes 64 --workers 0 --turns 1 "
+    "--steps 1 --discard 0",
+    "sliding_stride": "--tiles 1 --epochs 1",
+}
+NEEDS = {"pretraining_losses": "lightly", "pretraining_step": "lightly"}
 SMALLER: dict[str, dict[str, Any]] = {
     "backbone_forward": {"SIDES": (28,), "CPU_BATCH": {28: 1}},
+    "block_scheduler": {"ROUNDS": 1},
     "change_ban": {"VIT_SIDE": 56},
+    "detection_map": {"SIZE": 1536},
+    "mapping_rate": {"ALONE": 0.1},
     "pretraining_losses": {"REPEATS": 1},
     "pretraining_views": {"BATCH": 4},
+    "sliding_stride": {"SIDE": 56, "TILE": 84, "WORLD": 1008},
 }
+
+
+@pytest.fixture(scope="session")
+def roads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Masks of two classes: a band from edge to edge."""
+    root = tmp_path_factory.mktemp("roads")
+    for part in ("train", "val", "test"):
+        for kind in ("Img", "Label"):
+            (root / part / kind).mkdir(parents=True)
+        for number in range(4):
+            mask = np.zeros((56, 56), np.uint8)
+            mask[10 * number : 10 * number + 14] = 1
+            Image.fromarray(mask).save(root / part / "Label" / f"{number}.png")
+            image = np.repeat((60 + 120 * mask)[..., None], 3, axis=2)
+            Image.fromarray(image).save(root / part / "Img" / f"{number}.png")
+    return root
 
 
 @pytest.mark.parametrize(
     "name", [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
 def test_a_benchmark_prints_its_table(
-    name: str, chips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    chips: Path,
+    roads: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])
     module = importlib.import_module(name)
     for constant, value in SMALLER.get(name, {}).items():
         monkeypatch.setattr(module, constant, value)
-    monkeypatch.setattr(
-        sys, "argv", [name, *(CASES | SLOW)[name].replace("CHIPS", str(chips)).split()]
-    )
+    arguments = (CASES | SLOW)[name]
+    for word, folder in {"CHIPS": chips, "ROADS": roads, "OUT": tmp_path / "out"}.items():
+        arguments = arguments.replace(word, str(folder))
+    monkeypatch.setattr(sys, "argv", [name, *arguments.split()])
     module.main()
     assert "┃" in capsys.readouterr().out

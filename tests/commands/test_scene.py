@@ -34,7 +34,6 @@ from cgeartheye.utils.errors import UserError
 TOOLS = Path(__file__).parents[2] / "tools"
 COMMAND = ["-m", "cgeartheye"]
 FACTS = WeightsMetadata(Normalization().mean, Normalization().std, gsd=0.75, image_size=28)
-pytestmark = pytest.mark.usefixtures("shallow")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
 
 
@@ -236,6 +235,7 @@ def load_rows(run: Path, folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.distributed
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("tuning", ["frozen", "full"])
 def test_two_processes_train_as_one(config_file: Path, tmp_path: Path, tuning: str) -> None:
     common = [f"backbone.tuning={tuning}", "training.epochs=2"]
@@ -270,12 +270,13 @@ def test_a_run_keeps_the_weights_that_shipped_when_it_began(
     assert tasks.test(config) == before
 
 
+@pytest.mark.usefixtures("shallow")
 def test_kill_and_resume_is_bit_identical(config_file: Path, tmp_path: Path) -> None:
     """A real SIGKILL at three moments, with augmentation, drop path and loader processes."""
     settings = [
         "backbone.tuning=full",
         "backbone.drop_path=0.2",
-        "training.epochs=6",
+        "training.epochs=4",
         "training.checkpoint_minutes=0",
         "data.workers=1",
     ]
@@ -284,7 +285,7 @@ def test_kill_and_resume_is_bit_identical(config_file: Path, tmp_path: Path) -> 
         arguments += ["--set", setting]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     processes.run([*COMMAND, *arguments, "--work-dir", whole])
-    for moment in (4, 11, 17):
+    for moment in (2, 6, 10):
         run = processes.start([*COMMAND, *arguments, "--work-dir", cut, "--resume"])
         deadline = time.monotonic() + 120
         while run.is_alive() and len(losses(cut)) < moment and time.monotonic() < deadline:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.shallow import shallow_backbone
+from tests.quicker import shallow_backbone
 
 sys.path.append(str(Path(__file__).parents[1] / "commands"))  # for the toys
 
