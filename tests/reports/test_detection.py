@@ -73,12 +73,12 @@ def test_report_contains_everything(oriented: bool, read: Callable[[dict[str, An
     assert "Validation: best AP at 0.5 50.00 % after epoch 1" in captions
     errors = find_errors(metrics)
     counts = errors.by_image[errors.by_image.sum(1) > 0]
-    captions = [
+    expected = [
         f"{right} right · {false} false · {missed} missed" for right, false, missed in counts
     ]
     of_images = [text for text in captions if "right · " in text]
-    assert sorted(of_images) == sorted(captions)
-    worst = captions[np.lexsort((counts[:, 0], -counts[:, 1:].sum(1)))[0]]
+    assert sorted(of_images) == sorted(expected)
+    worst = expected[np.lexsort((counts[:, 0], -counts[:, 1:].sum(1)))[0]]
     assert of_images[0] == worst
     present = {KINDS[Kind(kind)].capitalize() for kind in errors.kinds[errors.kinds > Kind.RIGHT]}
     assert len(present) > 2
