@@ -44,9 +44,9 @@ def start(arguments: Sequence[str | Path], **environment: str) -> BaseProcess:
     return process
 
 
-def run(arguments: Sequence[str | Path]) -> None:
-    """Run `python ARGUMENTS` to its end, which must be a good one."""
-    _end([start(arguments)])
+def run(arguments: Sequence[str | Path], **environment: str) -> None:
+    """Run `python ARGUMENTS` to its end, which must be a good one; see `start`."""
+    _end([start(arguments, **environment)])
 
 
 def run_ranks(arguments: Sequence[str | Path], count: int = 2) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # the toys
+
+from tests import processes
 
 import toy_runs
 from cgeartheye.cli.main import main
@@ -60,21 +61,18 @@ def test_losses_leave_the_bytes_of_one_process(
     land = toy_runs.train_land(tmp_path / "land")
     scene = toy_runs.land_scene(tmp_path / "scene.tif", 1600, 500)
     out = tmp_path / "map"
-    command = [sys.executable, "-m", "cgeartheye", "map", str(land), str(scene), "--out", str(out)]
+    command = ["-m", "cgeartheye", "map", land, scene, "--out", out]
     command += ["--cluster", cluster, "--workers", "2", "--resume"]
     # Small blocks, so that there are some to lose; whoever maps takes the plan that is there.
     monkeypatch.setattr(blocks_module, "_FEWEST", 3)
     mapper = BlockMapper(str(land), [str(scene)], str(out), {}, [], None)
     assert len(mapper.blocks(2, resume=False)) > 5
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    driver = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    limit = time.monotonic() + 240
+    driver = processes.start(command, PYTHONPATH=str(SOURCE))
+    limit = time.monotonic() + 500
 
     def wait_for(count: int) -> None:
         while finished_rows(out) < count:
-            assert driver.poll() is None, driver.stdout and driver.stdout.read()
+            assert driver.is_alive()
             assert time.monotonic() < limit
             time.sleep(0.05)
 
@@ -82,13 +80,12 @@ def test_losses_leave_the_bytes_of_one_process(
     os.kill(block_mappers()[0], signal.SIGKILL)  # Ray starts another
     wait_for(3)
     driver.kill()
-    driver.wait()
+    driver.join()
     assert not (out / "map.tif").exists()
     while block_mappers():  # those of the lost driver end with it
         assert time.monotonic() < limit
         time.sleep(0.1)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    processes.run(command, PYTHONPATH=str(SOURCE))
     with pytest.raises(SystemExit, match="0"):
         main(["map", str(land), str(scene), "--out", str(tmp_path / "whole")])
     assert (out / "map.tif").read_bytes() == (tmp_path / "whole" / "map.tif").read_bytes()
