@@ -30,6 +30,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 # Where Pillow refuses an image as a decompression bomb; as RGB it would take 0.5 GB.
 MAX_PIXELS = 178_956_970
 
+_TAIL = 4_096  # bytes in which a JPEG or PNG ends; some have a few more behind
+
 _SIDE_POINTS = 16  # of an outline whose sides are not straight
 
 PILLOW_FORMATS = ("JPEG", "PNG", "BMP")  # others stay closed: EPS, for one, runs a program
@@ -108,6 +110,23 @@ def read_header(path: Path) -> Header:
                 return Header(source.width, source.height, np.dtype(source.dtypes[0]).itemsize * 8)
         with Image.open(path, formats=PILLOW_FORMATS) as image:
             return Header(image.width, image.height, 8)
+
+
+def read_whole_header(path: Path) -> Header:
+    """Read an image's size and depth likewise, and whether its file ends as it should.
+
+    Raises:
+        UserError: as `read_header`, or a JPEG or PNG was cut off.
+    """
+    header = read_header(path)
+    with path.open("rb") as file:
+        head = file.read(8)
+        file.seek(max(path.stat().st_size - _TAIL, 0))
+        tail = file.read()
+    marks = {b"\xff\xd8": b"\xff\xd9", PNG[:2]: b"IEND"}
+    if marks.get(head[:2], b"") not in tail:
+        raise UserError(f"{path} is cut off: download it again")
+    return header
 
 
 def read_georeference(path: Path) -> Georeference | None:
