@@ -22,7 +22,7 @@ from cgeartheye.utils.io import digest
 
 @dataclass(frozen=True)
 class _Contents:
-    """What lies in the folder of a data set.
+    """Contents of the folder of a data set.
 
     Attributes:
         images: of each part, as paths below the root.
