@@ -18,6 +18,7 @@ from cgeartheye.cli.jlssd import jlssd_app
 from cgeartheye.cli.map import map_command, plan_command
 from cgeartheye.cli.options import (
     ConfigFile,
+    Dem,
     EngineName,
     Overrides,
     Precision,
@@ -139,12 +140,13 @@ def predict(
     set_: Overrides = None,
     engine: EngineName = None,
     precision: Precision = None,
+    dem: Dem = None,
 ) -> None:
     """Classify images, or every pixel of them."""
     from cgeartheye.apps.registry import find_run
     from cgeartheye.commands import tasks
 
-    tasks.predict(find_run(run), inputs, out, set_ or [], engine, precision)
+    tasks.predict(find_run(run), inputs, out, set_ or [], engine, precision, dem)
 
 
 @app.command()

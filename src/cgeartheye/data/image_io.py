@@ -16,10 +16,12 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import xy
 from rasterio.warp import transform_geom
+from shapely import LinearRing
 from torch import Tensor
 
+from cgeartheye.geo.crs import WGS84
 from cgeartheye.geo.georeference import georeference_of
-from cgeartheye.geo.rectify import fit_points
+from cgeartheye.geo.rectify import PointFit, RpcFit, fit_points, fit_rpcs
 from cgeartheye.geo.stretch import percentile_limits, to_8_bits
 from cgeartheye.geo.validity import valid_pixels
 from cgeartheye.utils.allocation import refuse_allocation, refuse_blocks
@@ -129,17 +131,24 @@ def read_whole_header(path: Path) -> Header:
     return header
 
 
-def read_georeference(path: Path) -> Georeference | None:
-    """Read an image's georeference, from its transform or its ground control points.
+def read_georeference(path: Path, dem: str | None = None) -> Georeference | None:
+    """Read an image's georeference, from its transform, ground control points or RPCs.
+
+    Args:
+        path: of the file.
+        dem: for RPCs, a raster of heights, or one height in metres above the ellipsoid.
 
     Returns:
-        None where the file has no CRS.
+        None where the file has no CRS, and no RPCs with heights.
 
     Raises:
-        UserError: a missing or unreadable file.
+        UserError: a missing or unreadable file, or a `dem` that is neither file nor number.
     """
     with one_sentence(path), quiet(), rasterio.open(path) as source:
         transform, crs = georeference_of(source)
+        fit: PointFit | RpcFit | None = fit_rpcs(source, dem)
+        if fit is not None:
+            crs = WGS84
         if crs is None:
             return None
         rows, columns = (
@@ -147,7 +156,8 @@ def read_georeference(path: Path) -> Georeference | None:
             [0, 0, source.width, source.width, 0],
         )
         points, placed = source.gcps[0], source.crs is not None
-        fit = fit_points(points) if points and not placed else None
+        if points and not placed:
+            fit = fit_points(points)
         if fit is None or fit.kind == "affine":
             eastings, northings = xy(transform, rows, columns, offset="ul")
         else:  # its sides are not straight
@@ -157,7 +167,7 @@ def read_georeference(path: Path) -> Georeference | None:
             line = np.concatenate([sides.reshape(2, -1), corners[:, -1:]], axis=1)
             eastings, northings = (places.tolist() for places in fit.to_map(*line))
         ring = list(zip(eastings, northings, strict=True))
-        if transform.determinant > 0:  # GeoJSON wants its rings counter-clockwise
+        if not LinearRing(ring).is_ccw:  # GeoJSON wants its rings counter-clockwise
             ring.reverse()
         outline = {"type": "Polygon", "coordinates": [ring]}
         return Georeference(crs.to_string(), transform_geom(crs, "EPSG:4326", outline))
@@ -286,7 +296,7 @@ def pillow_pixels(image: Image.Image) -> _Array:
         pixels = np.array(image.convert("RGBA"))
         pixels[pixels[..., 3] == 0] = 0
         return pixels
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _read_gdal(
