@@ -33,7 +33,7 @@ def data_list() -> None:
 
 @data_app.command("where")
 def data_where(name: Name) -> None:
-    """Tell where a data set is published, its licence, and the layout that configs read."""
+    """Print where a data set is published, its licence, and the layout that configs read."""
     from cgeartheye.data.published.registry import find
     from cgeartheye.utils.console import log_info
 
@@ -45,7 +45,7 @@ def data_where(name: Name) -> None:
 def data_verify(
     name: Name,
     folder: Annotated[
-        Path | None, typer.Argument(help="Where it lies [the folder that our configs name].")
+        Path | None, typer.Argument(help="Its folder [the one that our configs name].")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read headers.")] = 2,
 ) -> None:

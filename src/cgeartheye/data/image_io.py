@@ -100,6 +100,28 @@ def read_image(
     return pixels[_zero_based(path, bands, pixels.shape[0])]
 
 
+def read_plain(path: Path) -> Image.Image | None:
+    """Decode a JPEG, PNG or BMP of three opaque bands with 8 bits, as most images are.
+
+    Its pixels are those that `read_image` returns, without the copies into a tensor.
+
+    Returns:
+        None where the file is of another kind.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    with one_sentence(path):
+        if _needs_gdal(path):
+            return None
+        with Image.open(path, formats=PILLOW_FORMATS) as image:
+            refuse_bomb(path, image.width, image.height)
+            if image.mode != "RGB" or image.has_transparency_data:
+                return None
+            image.load()
+            return image
+
+
 def read_header(path: Path) -> Header:
     """Read an image's size and depth without decoding its pixels.
 

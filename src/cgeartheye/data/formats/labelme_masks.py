@@ -30,7 +30,7 @@ def outside(classes: Sequence[str]) -> int:
 
 
 def draw_shapes(path: Path, classes: Sequence[str]) -> npt.NDArray[np.uint8]:
-    """Read a JSON file of labelme as a mask; a later shape lies over an earlier one.
+    """Read a JSON file of labelme as a mask; later shapes cover earlier ones.
 
     A shape covers the pixels that Pillow fills, its outline with them, as in labelme's
     `shapes_to_label`. The label `__ignore__` is not labelled.

@@ -66,7 +66,7 @@ def find_root(root: Path, folders: tuple[str, ...]) -> Path:
     from cgeartheye.data.published.registry import spelt  # which knows the catalog
 
     known = spelt(root)
-    hint = f"; `cgeartheye data where {known.name}` tells where to get it" if known else ""
+    hint = f"; `cgeartheye data where {known.name}` shows where to get it" if known else ""
     raise UserError(f"no folder {root}: correct data.root or put the images there{hint}")
 
 

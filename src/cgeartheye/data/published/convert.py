@@ -133,7 +133,7 @@ def _claim(known: PublishedDataSet, source: Path, out: Path, steps: Sequence[Ste
 
 
 def _nothing(known: PublishedDataSet, source: Path) -> str:
-    """Say what was looked for, and that archives are to be extracted first."""
+    """Return a sentence on what was looked for, and on archives to extract first."""
     archives = [path.name for path in sorted(source.rglob("*")) if path.suffix in _ARCHIVES]
     advice = f"extract {archives[0]} first" if archives else f"it is to be had from {known.page}"
     return f"{source} holds nothing of {known.name}, expected is a {known.download}; {advice}"

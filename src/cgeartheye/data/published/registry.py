@@ -1,7 +1,7 @@
 """The published data sets that this package knows: one entry each.
 
 What is written here comes from the data sets' own pages and papers, and from what mmsegmentation,
-torchgeo and Hugging Face say of them. A licence that none of these states is none stated.
+torchgeo and Hugging Face publish. A licence that none of these states is none stated.
 """
 
 from collections.abc import Mapping
@@ -85,7 +85,7 @@ _SETS = (
         page="https://gcheng-nwpu.github.io/",
         paper="Cheng, Han and Lu, Proceedings of the IEEE 105(10), 2017, "
         "https://arxiv.org/abs/1703.00121",
-        license="none stated by the paper; torchgeo's copy on Hugging Face says CC BY-NC 4.0",
+        license="none stated by the paper; torchgeo's copy on Hugging Face has CC BY-NC 4.0",
         images={"train": 6_300, "val": 25_200},
         download=_WHOLE,
         conversion=_DRAWN,
@@ -204,7 +204,7 @@ _SETS = (
         summary="objects of 20 classes in 23,463 images of 800 px, 0.5 to 30 m, from Google Earth",
         page="https://gcheng-nwpu.github.io/#Datasets",
         paper="Li et al., ISPRS Journal 159, 2020, https://arxiv.org/abs/1909.00133",
-        license="none stated by the paper; torchgeo's copy on Hugging Face says CC BY-SA",
+        license="none stated by the paper; torchgeo's copy on Hugging Face has CC BY-SA",
         images={"train": 11_725, "val": 11_738},
         download="FOLDER with the images 00001.jpg to 23463.jpg, and 'Horizontal Bounding Boxes' "
         "with 00001.xml and so on, at any depth",
@@ -227,7 +227,7 @@ _SETS = (
         summary="the images of DIOR with oriented boxes",
         page="https://gcheng-nwpu.github.io/#Datasets",
         paper="Cheng et al., IEEE TGRS 60, 2022, https://arxiv.org/abs/2110.01931",
-        license="none stated by the paper; torchgeo's copy of DIOR says CC BY-SA",
+        license="none stated by the paper; torchgeo's copy of DIOR has CC BY-SA",
         images={"train": 11_725, "val": 11_738},
         download="FOLDER with the images 00001.jpg to 23463.jpg, and 'Oriented Bounding Boxes' "
         "with 00001.xml and so on, at any depth",
@@ -276,7 +276,7 @@ _SETS = (
         summary="scenes of 600 px, up to 0.5 m, from Google Earth",
         page="https://captain-whu.github.io/BED4RS/",
         paper="Xia et al., ISPRS TC VII Symposium, 2010; Dai and Yang, IEEE GRSL 8(1), 2011",
-        license="none stated; a copy on Hugging Face says public domain and CC BY 4.0",
+        license="none stated; a copy on Hugging Face has public domain and CC BY 4.0",
         images={"all": 1_005},
         download=_WHOLE,
         conversion=_LINKED,
@@ -329,7 +329,7 @@ _SETS = (
         page="https://gcheng-nwpu.github.io/#Datasets",
         paper="Cheng et al., ISPRS Journal 98, 2014, "
         "https://doi.org/10.1016/j.isprsjprs.2014.10.002",
-        license="none stated by the paper; torchgeo's copy on Hugging Face says CC BY-NC 4.0",
+        license="none stated by the paper; torchgeo's copy on Hugging Face has CC BY-NC 4.0",
         images={"train": 455, "val": 195},
         download="FOLDER with 'positive image set'/001.jpg and 'ground truth'/001.txt and so on",
         conversion="455 images for trainval and 195 for test drawn by a fixed seed, and a COCO "

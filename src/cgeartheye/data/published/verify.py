@@ -47,7 +47,7 @@ def verify(
 
     Args:
         known: what is known of it.
-        folder: where it lies.
+        folder: of the data set.
         workers: processes that read headers.
         progress: called with the number of files read so far and in all.
 
