@@ -1,4 +1,4 @@
-"""Where shapes of labelme lie that are masks."""
+"""Layouts in which shapes of labelme are masks."""
 
 from collections.abc import Iterator, Set
 from pathlib import Path
@@ -47,7 +47,7 @@ class Shapes(NamedTuple):
 
 
 def find_shapes(root: Path, data: SegmentationData, images: str, masks: str) -> Shapes | None:
-    """Return where labelme's files are the masks.
+    """Return the folders in which files of labelme are the masks.
 
     Args:
         root: of the data.
