@@ -21,11 +21,13 @@ CASES = {
     "jlssd_kmeans": "--points 600 --clusters 10 --iterations 2 --turns 1",
     "map_overlap": "ROADS --window 56 --epochs 1",
     "mapping_rate": "--side 300",
+    "peak_memory_reading": "--files 12",
     "pretraining_losses": "--batch 4 --prototypes 64",
     "pretraining_views": "CHIPS --repeats 1",
 }
 SLOW = {
     "backbone_parity": "--side 28",
+    "check_images": "--images 8 --side 40 --turns 0 --commit HEAD",
     "detection_map": "OUT --worlds 1 --epochs 1",
     "detection_step": "--side 112 --batch 1 --queries 20 --layers 1 --turns 1",
     "jlssd_curation": "--varied CHIPS --common CHIPS/field --test CHIPS --worlds 1 --pool 60 "

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
-from tools import docs_reference
+from tools import docs_data_sets, docs_reference
 from typer.main import get_command
 
 from cgeartheye.cli.main import app
@@ -55,3 +55,8 @@ def test_types_are_words() -> None:
     assert "| `tuning` | `frozen`, `lora`, `full` | `frozen` |" in page
     assert "| `lr` | number, > 0 | `0.0001` |" in page
     assert "typing." not in page
+
+
+def test_the_table_of_data_sets_is_in_step() -> None:
+    """Else: python tools/docs_data_sets.py."""
+    assert docs_data_sets.PAGE.read_text(encoding="utf-8") == docs_data_sets.made()

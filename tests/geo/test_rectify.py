@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 from rasterio.warp import transform as transform_points
@@ -144,6 +145,42 @@ def test_pack_sees_the_ground_too(tmp_path: Path, gsd: float | None) -> None:
     assert inner.sum() > 0.6 * H * W * (0.7 / (gsd or 0.7)) ** 2
 
 
+@pytest.mark.parametrize("ground", [affine, projective, wavy])
+def test_a_mosaic_of_scenes_that_control_points_place(tmp_path: Path, ground) -> None:  # type: ignore[no-untyped-def]
+    step = W - 30
+
+    def further(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        east, north = affine(x, y)
+        return east + 0.7 * step, north + 11
+
+    one = write(tmp_path / "a.tif", gcps=controls(ground), crs="EPSG:32650")
+    two = write(tmp_path / "b.tif", gcps=controls(further), crs="EPSG:32650")
+    scene = open_scene([one, two])
+    assert scene.crs == rasterio.CRS.from_epsg(32650)
+    assert len(scene.bands) == 3
+    pixels, valid = scene.read((0, scene.height), (0, scene.width))
+    assert valid is not None
+    row, column = np.nonzero(valid)
+    east, north = scene.transform @ (column + 0.5, row + 0.5)
+    x, y = (pixels[band][valid] + 0.5 for band in (0, 1))
+    off = np.minimum(
+        *(np.hypot(way(x, y)[0] - east, way(x, y)[1] - north) for way in (ground, further))
+    )
+    inner = (x > 6) & (x < W - 6) & (y > 6) & (y < H - 6)
+    assert np.median(off[inner]) < 0.5
+    assert np.quantile(off[inner], 0.98) < 1.2
+    # Both are seen: the ground of two scenes less their overlap.
+    area = valid.sum() * abs(scene.transform.determinant)
+    assert area == pytest.approx((1 + step / W) * H * W * 0.49, rel=0.08)
+
+
+def test_a_mosaic_of_other_systems_is_refused(tmp_path: Path) -> None:
+    one = write(tmp_path / "a.tif", gcps=controls(affine), crs="EPSG:32650")
+    two = write(tmp_path / "b.tif", gcps=controls(affine), crs="EPSG:32651")
+    with pytest.raises(UserError, match=r"b.tif has another CRS than .*a.tif"):
+        open_scene([one, two])
+
+
 def rpcs() -> RPC:
     """Columns go with longitude and fall by 1 for each 5 m of height, rows with latitude."""
 
@@ -204,6 +241,69 @@ def test_a_scene_with_rpcs_is_placed_by_the_heights(
     # The standard has the middle of the first pixel at 0; what GDAL makes of it is half a pixel.
     assert np.abs(pixels[0][valid] - x)[inner].max() < 1.6
     assert np.abs(pixels[1][valid] - y)[inner].max() < 1.6
+
+
+def write_heights(path: Path, slope: float, height: float) -> str:
+    """Write heights that rise by `slope` metres a degree eastwards, `height` at 117 degrees."""
+    side = 400
+    place = rasterio.transform.from_origin(116.998, 39.002, 1e-5, 1e-5)
+    lon = 116.998 + (np.arange(side) + 0.5) * 1e-5
+    values = np.broadcast_to(height + slope * (lon - 117), (1, side, side))
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=side,
+        height=side,
+        count=1,
+        dtype="float32",
+        crs="EPSG:4326",
+        transform=place,
+    ) as file:
+        file.write(values.astype(np.float32))
+    return str(path)
+
+
+@pytest.mark.parametrize("slope", [0.0, 20_000.0])
+def test_predictions_of_a_scene_of_rpcs_lie_by_the_heights(tmp_path: Path, slope: float) -> None:
+    path = write(tmp_path / "scene.tif", rpcs=rpcs())
+    dem = write_heights(tmp_path / "dem.tif", slope, 100.0)
+    place = place_of(path, dem)
+    assert place is not None
+    x, y = np.array([10.0, 30.0, 50.0]), np.array([5.0, 20.0, 33.0])
+    lon, lat = place.to_map(x, y)
+    # x = W/2 + (lon - 117) / 1e-3 * W/2 - (100 + slope * (lon - 117)) / 5, but for half a pixel
+    truth = (x - W / 2 + 20) / (W / 2 / 1e-3 - slope / 5)
+    pixel = 1e-3 / (W / 2)
+    assert np.abs(lon - 117 - truth).max() < 0.8 * pixel
+    assert np.abs(y - (H / 2 - (lat - 39) / 1e-3 * (H / 2))).max() < 0.8
+    assert np.ptp(lon - 117 - truth) < 0.15 * pixel  # the half pixel, and the steps of the heights
+    found = read_georeference(path, dem)
+    assert found is not None
+    outline = shapely.geometry.shape(found.geometry)
+    assert outline.exterior.is_ccw
+    assert outline.contains(shapely.Point(lon[1], lat[1]))
+    assert place_of(path) is None
+    assert read_georeference(path) is None
+    with pytest.raises(UserError, match="neither a raster nor a height"):
+        place_of(path, "nowhere.tif")
+    # What has a transform keeps it.
+    plain = write(tmp_path / "plain.tif", crs="EPSG:32650")
+    assert place_of(plain, dem) == place_of(plain)
+
+
+@pytest.mark.parametrize("gsd", [None, 3.0])
+def test_pack_sees_a_scene_of_rpcs_by_the_heights(tmp_path: Path, gsd: float | None) -> None:
+    path = write(tmp_path / "scene.tif", rpcs=rpcs())
+    raster = inputs._opened(path, gsd, "250")
+    scene = open_scene([path], dem="250")
+    assert raster.file.crs == scene.crs
+    assert raster.bands == 3
+    bounds = rasterio.transform.array_bounds(scene.height, scene.width, scene.transform)
+    np.testing.assert_allclose(raster.file.bounds, bounds, atol=2 * (gsd or 0.01))
+    assert inputs.find_items(path, inputs.Settings(chip_size=14, dem="250"))
+    with pytest.raises(UserError, match="--dem needs chips"):
+        inputs.find_items(path, inputs.Settings(dem="3"))
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:

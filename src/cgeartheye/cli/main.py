@@ -13,10 +13,12 @@ from typing import Annotated
 import typer
 
 from cgeartheye.cli.apps import apps_app
+from cgeartheye.cli.data import data_app
 from cgeartheye.cli.jlssd import jlssd_app
 from cgeartheye.cli.map import map_command, plan_command
 from cgeartheye.cli.options import (
     ConfigFile,
+    Dem,
     EngineName,
     Overrides,
     Precision,
@@ -45,6 +47,7 @@ config_app = typer.Typer(help="Show the fields of a config file.", no_args_is_he
 app.add_typer(weights_app, name="weights")
 app.add_typer(pretrain_app, name="pretrain")
 app.add_typer(config_app, name="config")
+app.add_typer(data_app, name="data")
 app.add_typer(jlssd_app, name="jlssd")
 app.add_typer(apps_app, name="apps")
 
@@ -137,12 +140,13 @@ def predict(
     set_: Overrides = None,
     engine: EngineName = None,
     precision: Precision = None,
+    dem: Dem = None,
 ) -> None:
     """Classify images, or every pixel of them."""
     from cgeartheye.apps.registry import find_run
     from cgeartheye.commands import tasks
 
-    tasks.predict(find_run(run), inputs, out, set_ or [], engine, precision)
+    tasks.predict(find_run(run), inputs, out, set_ or [], engine, precision, dem)
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cgeartheye.cli.options import EngineName, Overrides, Precision, RunOrModel
+from cgeartheye.cli.options import Dem, EngineName, Overrides, Precision, RunOrModel
 from cgeartheye.utils.errors import UserError
 
 
@@ -93,13 +93,7 @@ def map_command(
     input_gsd: Annotated[
         float | None, typer.Option(help="GSD in m/px of a scene that is not georeferenced.")
     ] = None,
-    dem: Annotated[
-        str | None,
-        typer.Option(
-            help="For a scene with RPCs alone: a raster of heights, or one height in metres above "
-            "the ellipsoid."
-        ),
-    ] = None,
+    dem: Dem = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     set_: Overrides = None,
     engine: EngineName = None,

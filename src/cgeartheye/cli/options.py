@@ -37,6 +37,14 @@ EngineName = Annotated[
         "folder, else torch].",
     ),
 ]
+Dem = Annotated[
+    str | None,
+    typer.Option(
+        "--dem",
+        help="For a scene with RPCs alone: a raster of heights, or one height in metres above the "
+        "ellipsoid.",
+    ),
+]
 Precision = Annotated[
     str | None,
     typer.Option(

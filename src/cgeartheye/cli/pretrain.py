@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from cgeartheye.cli.options import ConfigFile, Overrides, Resume, ResumeFrom, WorkDir, read_config
+from cgeartheye.cli.options import (
+    ConfigFile,
+    Dem,
+    Overrides,
+    Resume,
+    ResumeFrom,
+    WorkDir,
+    read_config,
+)
 from cgeartheye.cli.renamed import with_old_options
 from cgeartheye.utils.errors import UserError
 
@@ -73,6 +81,7 @@ def pretrain_pack(
     jpeg_quality: Annotated[
         int | None, typer.Option(min=1, max=100, help="Encode every image anew, as JPEG.")
     ] = None,
+    dem: Dem = None,
     skip_damaged: Annotated[
         bool, typer.Option("--skip-damaged", help="Leave damaged images out and list them.")
     ] = False,
@@ -89,7 +98,7 @@ def pretrain_pack(
     if source is None and not verify:
         raise UserError("name a folder, a table or a raster to pack, or --verify a store")
     if source is not None:
-        settings = Settings(chip_size, gsd, bands, season, max_side, jpeg_quality)
+        settings = Settings(chip_size, gsd, bands, season, max_side, jpeg_quality, dem)
         show_packed(out, pack.pack(source, out, settings, skip_damaged, workers))
     if verify and not show_problems(out, pack.verify(out)):
         raise typer.Exit(1)

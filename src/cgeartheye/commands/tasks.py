@@ -355,6 +355,7 @@ def predict(
     overrides: list[str],
     engine: str | None = None,
     precision: str | None = None,
+    dem: str | None = None,
 ) -> None:
     """Predict images: a table of classes, or a folder of masks.
 
@@ -365,10 +366,13 @@ def predict(
         overrides: `field=value` for the model's config, e.g. another `data.batch_size`.
         engine: see `choose_engine`.
         precision: see `choose_engine`.
+        dem: heights for GeoJSON of images with RPCs alone; see `read_georeference`.
 
     Raises:
         UserError: no images, an unreadable image, a model that is not there.
     """
+    if dem is not None and out.suffix.lower() != ".geojson":
+        raise UserError(f"--dem places what GeoJSON holds: name {out.with_suffix('.geojson')}")
     run, chosen = choose_engine(run, engine, precision)
     if out.suffix:
         writer.check_ending(out, writer.ENDINGS)
@@ -378,5 +382,5 @@ def predict(
     pipeline.check_out(out, tested=False)
     with distributed.process_group(pipeline.config.training.device) as device:
         task, _ = restore(pipeline.config, files, device)
-        log_info(pipeline.write(task.classes, found, pipeline.predict(task, found), out))
+        log_info(pipeline.write(task.classes, found, pipeline.predict(task, found), out, dem))
     log_info(f"predictions: {out}")

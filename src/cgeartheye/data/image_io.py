@@ -16,10 +16,12 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import xy
 from rasterio.warp import transform_geom
+from shapely import LinearRing
 from torch import Tensor
 
+from cgeartheye.geo.crs import WGS84
 from cgeartheye.geo.georeference import georeference_of
-from cgeartheye.geo.rectify import fit_points
+from cgeartheye.geo.rectify import PointFit, RpcFit, fit_points, fit_rpcs
 from cgeartheye.geo.stretch import percentile_limits, to_8_bits
 from cgeartheye.geo.validity import valid_pixels
 from cgeartheye.utils.allocation import refuse_allocation, refuse_blocks
@@ -29,6 +31,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 
 # Where Pillow refuses an image as a decompression bomb; as RGB it would take 0.5 GB.
 MAX_PIXELS = 178_956_970
+
+_TAIL = 4_096  # bytes in which a JPEG or PNG ends; some have a few more behind
 
 _SIDE_POINTS = 16  # of an outline whose sides are not straight
 
@@ -96,6 +100,28 @@ def read_image(
     return pixels[_zero_based(path, bands, pixels.shape[0])]
 
 
+def read_plain(path: Path) -> Image.Image | None:
+    """Decode a JPEG, PNG or BMP of three opaque bands with 8 bits, as most images are.
+
+    Its pixels are those that `read_image` returns, without the copies into a tensor.
+
+    Returns:
+        None where the file is of another kind.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    with one_sentence(path):
+        if _needs_gdal(path):
+            return None
+        with Image.open(path, formats=PILLOW_FORMATS) as image:
+            refuse_bomb(path, image.width, image.height)
+            if image.mode != "RGB" or image.has_transparency_data:
+                return None
+            image.load()
+            return image
+
+
 def read_header(path: Path) -> Header:
     """Read an image's size and depth without decoding its pixels.
 
@@ -110,17 +136,41 @@ def read_header(path: Path) -> Header:
             return Header(image.width, image.height, 8)
 
 
-def read_georeference(path: Path) -> Georeference | None:
-    """Read an image's georeference, from its transform or its ground control points.
-
-    Returns:
-        None where the file has no CRS.
+def read_whole_header(path: Path) -> Header:
+    """Read an image's size and depth likewise, and whether its file ends as it should.
 
     Raises:
-        UserError: a missing or unreadable file.
+        UserError: as `read_header`, or a JPEG or PNG was cut off.
+    """
+    header = read_header(path)
+    with path.open("rb") as file:
+        head = file.read(8)
+        file.seek(max(path.stat().st_size - _TAIL, 0))
+        tail = file.read()
+    marks = {b"\xff\xd8": b"\xff\xd9", PNG[:2]: b"IEND"}
+    if marks.get(head[:2], b"") not in tail:
+        raise UserError(f"{path} is cut off: download it again")
+    return header
+
+
+def read_georeference(path: Path, dem: str | None = None) -> Georeference | None:
+    """Read an image's georeference, from its transform, ground control points or RPCs.
+
+    Args:
+        path: of the file.
+        dem: for RPCs, a raster of heights, or one height in metres above the ellipsoid.
+
+    Returns:
+        None where the file has no CRS, and no RPCs with heights.
+
+    Raises:
+        UserError: a missing or unreadable file, or a `dem` that is neither file nor number.
     """
     with one_sentence(path), quiet(), rasterio.open(path) as source:
         transform, crs = georeference_of(source)
+        fit: PointFit | RpcFit | None = fit_rpcs(source, dem)
+        if fit is not None:
+            crs = WGS84
         if crs is None:
             return None
         rows, columns = (
@@ -128,7 +178,8 @@ def read_georeference(path: Path) -> Georeference | None:
             [0, 0, source.width, source.width, 0],
         )
         points, placed = source.gcps[0], source.crs is not None
-        fit = fit_points(points) if points and not placed else None
+        if points and not placed:
+            fit = fit_points(points)
         if fit is None or fit.kind == "affine":
             eastings, northings = xy(transform, rows, columns, offset="ul")
         else:  # its sides are not straight
@@ -138,7 +189,7 @@ def read_georeference(path: Path) -> Georeference | None:
             line = np.concatenate([sides.reshape(2, -1), corners[:, -1:]], axis=1)
             eastings, northings = (places.tolist() for places in fit.to_map(*line))
         ring = list(zip(eastings, northings, strict=True))
-        if transform.determinant > 0:  # GeoJSON wants its rings counter-clockwise
+        if not LinearRing(ring).is_ccw:  # GeoJSON wants its rings counter-clockwise
             ring.reverse()
         outline = {"type": "Polygon", "coordinates": [ring]}
         return Georeference(crs.to_string(), transform_geom(crs, "EPSG:4326", outline))
@@ -267,7 +318,7 @@ def pillow_pixels(image: Image.Image) -> _Array:
         pixels = np.array(image.convert("RGBA"))
         pixels[pixels[..., 3] == 0] = 0
         return pixels
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _read_gdal(

@@ -5,16 +5,18 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import rasterio
 from affine import Affine
 from pyproj.exceptions import ProjError
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import from_gcps
 
-from cgeartheye.geo.crs import meters_per_pixel
-from cgeartheye.geo.rectify import PointFit, Reals, fit_points
+from cgeartheye.geo.crs import WGS84, meters_per_pixel
+from cgeartheye.geo.rectify import PointFit, Reals, RpcFit, fit_points, fit_rpcs
 from cgeartheye.utils.errors import UserError
 
 
@@ -25,13 +27,14 @@ class Place(NamedTuple):
         transform: from pixels (column, row of their upper left corners) to the map.
         crs: its CRS; none if the scene is not georeferenced.
         ground: metres on the ground from one column, and from one row, to the next.
-        fit: its ground control points, if they place it; `transform` is then the nearest affine.
+        fit: its ground control points or RPCs, if they place it; `transform` is then the nearest
+            affine.
     """
 
     transform: Affine
     crs: CRS | None
     ground: tuple[float, float]
-    fit: PointFit | None = None
+    fit: PointFit | RpcFit | None = None
 
     def to_map(self, x: Reals, y: Reals) -> tuple[Reals, Reals]:
         """Return places on the map of columns and rows, by control points if those place it."""
@@ -115,15 +118,40 @@ def pixel_size(path: Path) -> float | None:
     return place and sum(place.ground) / 2
 
 
-def place_of(path: Path) -> Place | None:
-    """Return the place of an image file; none if it is not georeferenced."""
+def place_of(path: Path, dem: str | None = None) -> Place | None:
+    """Return the place of an image file; none if it is not georeferenced.
+
+    Args:
+        path: of the file.
+        dem: of one with RPCs alone, a raster of heights, or one height in metres.
+
+    Raises:
+        UserError: a `dem` that is neither file nor number.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        try:
+            with rasterio.open(path) as file:
+                fit = fit_rpcs(file, dem)
+                if fit is not None:
+                    return _place_by(fit, file, str(path))
+        except RasterioError:
+            return None
         try:
             with rasterio.open(path) as file:
                 return locate(file, str(path))
         except (UserError, RasterioError):
             return None
+
+
+def _place_by(fit: RpcFit, file: DatasetReader, name: str) -> Place:
+    """Return the place of a scene that RPCs place."""
+    columns = np.array([0.0, file.width, file.width, 0.0])
+    rows = np.array([0.0, 0.0, file.height, file.height])
+    corners = zip(rows, columns, *fit.to_map(columns, rows), strict=True)
+    transform = from_gcps([GroundControlPoint(*map(float, corner)) for corner in corners])
+    ground = _measure(transform, WGS84, file.width, file.height, name)
+    return Place(transform, WGS84, ground, fit)
 
 
 def _measure(

@@ -17,7 +17,8 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.transform import GCPTransformer, from_gcps, xy
+from rasterio.rpc import RPC
+from rasterio.transform import GCPTransformer, RPCTransformer, from_gcps, xy
 from rasterio.warp import transform as transform_points
 
 from cgeartheye.geo.crs import WGS84, utm_epsg
@@ -27,6 +28,8 @@ from cgeartheye.utils.errors import UserError
 Reals = npt.NDArray[np.float64]
 
 MOST_OFF = 0.5  # pixels; the largest residual of a control point
+_MOST_ROUNDS = 20  # in which places and their heights come together
+_SAME_HEIGHT = 0.01  # metres
 _MOST_SPLINES = 500  # control points; a spline through more takes minutes
 
 
@@ -119,6 +122,70 @@ class Rectification:
         return MaskedRaster(values, nearest, warped.bands)
 
 
+@dataclass(frozen=True)
+class RpcFit:
+    """The way from pixels to longitude and latitude that RPCs give.
+
+    Attributes:
+        rpcs: of the raster.
+        height: in the middle of the scene, metres above the ellipsoid.
+        dem: a raster of heights; none: `height` is that of all places.
+    """
+
+    rpcs: RPC
+    height: float
+    dem: Path | None = None
+
+    kind = "rpcs"
+
+    def to_map(self, x: Reals, y: Reals) -> tuple[Reals, Reals]:
+        """Return longitudes and latitudes of columns and rows, both of the same length."""
+        heights = np.full(len(x), self.height)
+        with RPCTransformer(self.rpcs) as transformer:
+            # A place has the height of the ground there, which says anew where it is.
+            for _ in range(_MOST_ROUNDS):
+                lon, lat = (
+                    np.asarray(v, np.float64) for v in transformer.xy(y, x, heights, offset="ul")
+                )
+                found = heights if self.dem is None else _heights(self.dem, lon, lat, heights)
+                if np.abs(found - heights).max(initial=0.0) < _SAME_HEIGHT:
+                    break
+                heights = found
+        return lon, lat
+
+
+def fit_rpcs(file: DatasetReader, dem: str | None) -> RpcFit | None:
+    """Return the way from pixels to the map that a raster's RPCs give.
+
+    Args:
+        file: an open raster.
+        dem: a raster of heights, or one height in metres above the ellipsoid.
+
+    Returns:
+        None without heights, or where the raster has no RPCs, or a place besides.
+
+    Raises:
+        UserError: a `dem` that is neither file nor number.
+    """
+    placed = bool(file.crs is not None and not file.transform.is_identity) or bool(file.gcps[0])
+    if dem is None or file.rpcs is None or placed:
+        return None
+    return RpcFit(file.rpcs, *_height(dem, file.rpcs.long_off, file.rpcs.lat_off))
+
+
+def _heights(dem: Path, lon: Reals, lat: Reals, otherwise: Reals) -> Reals:
+    """Return the heights of places, or others where a raster has none."""
+    with rasterio.open(dem) as file:
+        x, y = transform_points(WGS84, file.crs or WGS84, lon, lat)
+        found = [value for (value,) in file.sample(zip(x, y, strict=True), 1, masked=True)]
+    return np.array(
+        [
+            old if np.ma.is_masked(new) else float(new)
+            for new, old in zip(found, otherwise, strict=True)
+        ]
+    )
+
+
 def rectification_of(
     file: DatasetReader, name: str, dem: str | None = None
 ) -> Rectification | None:
@@ -184,22 +251,53 @@ def _height(dem: str, lon: float, lat: float) -> tuple[float, Path | None]:
     return float(height), path.resolve()
 
 
+def view_text(vrt: DatasetReader, source: Path, grid: tuple[Affine, int, int] | None = None) -> str:
+    """Return a warped view of a raster as the XML that GDAL opens.
+
+    Args:
+        vrt: the view.
+        source: the raster's file.
+        grid: transform, rows and columns of another grid; rasterio ignores control points where
+            it is given one.
+    """
+    root = _view(vrt, source)
+    if grid is not None:
+        transform, height, width = grid
+        root.set("rasterXSize", str(width))
+        root.set("rasterYSize", str(height))
+        forth, back = (
+            ",".join(repr(float(v)) for v in way.to_gdal()) for way in (transform, ~transform)
+        )
+        for name, text in (("GeoTransform", forth), ("DstGeoTransform", forth)):
+            for element in root.iter(name):
+                element.text = text
+        for element in root.iter("DstInvGeoTransform"):
+            element.text = back
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _view(vrt: DatasetReader, source: Path) -> ElementTree.Element:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "warped.vrt")
+        rasterio.shutil.copy(vrt, path, driver="VRT")
+        root = ElementTree.parse(path).getroot()
+    (file,) = root.iter("SourceDataset")
+    file.text = str(source.resolve())
+    file.set("relativeToVRT", "0")
+    return root
+
+
 def _over(vrt: DatasetReader, source: DatasetReader, dem: Path) -> DatasetReader:
     """Return a warped raster with the heights of a file in place of the one height.
 
     Rasterio has GDAL's options in capitals, paths too, so that RPC_DEM cannot be given; GDAL's own
     text of the raster can.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "warped.vrt")
-        rasterio.shutil.copy(vrt, path, driver="VRT")
-        root = ElementTree.parse(path).getroot()
-    (transformer,), (file,) = root.iter("RPCTransformer"), root.iter("SourceDataset")
+    root = _view(vrt, Path(source.name))
+    (transformer,) = root.iter("RPCTransformer")
     for name, text in (("HeightOffset", "0"), ("DEMPath", str(dem))):
         element = transformer.find(name)
         if element is None:
             element = ElementTree.SubElement(transformer, name)
         element.text = text
-    file.text = str(Path(source.name).resolve())
-    file.set("relativeToVRT", "0")
     return rasterio.open(ElementTree.tostring(root, encoding="unicode"))

@@ -5,15 +5,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from affine import Affine
-from rasterio.enums import MaskFlags
+from rasterio.crs import CRS
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
+from cgeartheye.geo.rectify import fit_points, view_text
+from cgeartheye.geo.validity import rectified
 from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
@@ -34,9 +38,17 @@ _GDAL_TYPES = {
 
 @dataclass(frozen=True)
 class _Tile:
-    """Properties of one file of a mosaic."""
+    """Properties of one file of a mosaic.
+
+    Attributes:
+        path: of the file.
+        source: what GDAL opens: the file, or the text of its warped view.
+        mask: the same for what has data.
+    """
 
     path: Path
+    source: str
+    mask: str
     width: int
     height: int
     types: tuple[str, ...]
@@ -70,27 +82,35 @@ def build_mosaic_vrt(paths: Sequence[Path]) -> str:
     """Return what GDAL opens as the scene: the one file, or the text of a virtual mosaic.
 
     The mosaic has the grid of its first file, whatever its rotation; where files overlap, the
-    last that has data is seen. What no file covers has no data.
+    last that has data is seen. What no file covers has no data. Files that control points alone
+    place are warped onto that grid, or, the first, onto one of GDAL's choice.
 
     Raises:
         UserError: files of other CRSs, pixel sizes, bands or types than the first.
     """
     if len(paths) == 1:
         return str(paths[0])
-    tiles = [_look_at(path) for path in paths]
-    for tile in tiles[1:]:
-        _check_like(tiles[0], tile)
+    tiles = [_look_at(paths[0], None)]
+    for path in paths[1:]:
+        tiles.append(_look_at(path, tiles[0]))
+        _check_like(tiles[0], tiles[-1])
     return _virtual(tiles)
 
 
-def _look_at(path: Path) -> _Tile:
+def _look_at(path: Path, first: _Tile | None) -> _Tile:
+    """Return what is to be known of a file; `first` is that of the mosaic, if it is another."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as file:
                 refuse_blocks(path, file)
+                if file.crs is None and file.gcps[0] and file.gcps[1] is not None:
+                    return _warped_tile(path, file, first)
+                place = str(path.resolve())
                 return _Tile(
                     path.resolve(),
+                    place,
+                    place,
                     file.width,
                     file.height,
                     tuple(file.dtypes),
@@ -101,6 +121,33 @@ def _look_at(path: Path) -> _Tile:
                 )
     except RasterioError as error:
         raise UserError(f"{path} cannot be opened as a raster: {error}") from error
+
+
+def _warped_tile(path: Path, file: DatasetReader, first: _Tile | None) -> _Tile:
+    """Return a file that control points alone place, on the grid of the first."""
+    points, crs = file.gcps
+    spline = {"METHOD": "GCP_TPS"} if fit_points(points).kind == "spline" else {}
+    seen = rectified(file, crs, spline, Resampling.bilinear)
+    grid = (seen.file.transform, seen.file.height, seen.file.width)
+    if first is not None and CRS.from_wkt(first.crs or crs.to_wkt()) == crs:
+        left, bottom, right, top = seen.file.bounds
+        to_grid = ~first.transform
+        corners = [to_grid @ place for place in product((left, right), (bottom, top))]
+        low = np.floor(np.min(corners, axis=0)).astype(int)
+        width, height = (np.ceil(np.max(corners, axis=0)).astype(int) - low).tolist()
+        grid = first.transform @ Affine.translation(*map(float, low)), height, width
+    return _Tile(
+        path.resolve(),
+        view_text(seen.file, path, grid),
+        view_text(seen.nearest, path, grid),
+        grid[2],
+        grid[1],
+        tuple(file.dtypes),  # without the alpha band that warping may add
+        crs.to_wkt(),
+        grid[0],
+        _nodata(seen.file)[: file.count],
+        all_valid=False,
+    )
 
 
 def _nodata(file: DatasetReader) -> tuple[float | None, ...]:
@@ -119,7 +166,7 @@ def _check_like(first: _Tile, other: _Tile) -> None:
             f"{path} has no CRS, so it cannot be part of a mosaic: set one with gdal_edit.py "
             "-a_srs EPSG:CODE"
         )
-    if rasterio.crs.CRS.from_wkt(first.crs) != rasterio.crs.CRS.from_wkt(other.crs):
+    if CRS.from_wkt(first.crs) != CRS.from_wkt(other.crs):
         raise UserError(
             f"{other.path} has another CRS than {first.path}: map them one by one, or warp them "
             "to one CRS with gdalwarp -t_srs"
@@ -153,7 +200,7 @@ def _virtual(tiles: Sequence[_Tile]) -> str:
     nodata = first.nodata if all(t.nodata == first.nodata for t in tiles) else (None,)
     by_value = None not in nodata
     rectangles = [
-        f'<SourceFilename relativeToVRT="0">{escape(str(tile.path))}</SourceFilename>%s'
+        '<SourceFilename relativeToVRT="0">%s</SourceFilename>%s'
         f'<SrcRect xOff="0" yOff="0" xSize="{tile.width}" ySize="{tile.height}"/>'
         f'<DstRect xOff="{x}" yOff="{y}" xSize="{tile.width}" ySize="{tile.height}"/>%s'
         for tile, (x, y) in zip(tiles, places, strict=True)
@@ -167,14 +214,17 @@ def _virtual(tiles: Sequence[_Tile]) -> str:
             own = f"<NODATA>{value}</NODATA>" if by_value else ""
             if not by_value and not tile.all_valid:
                 own = "<UseMaskBand>true</UseMaskBand>"
-            bands += f"<ComplexSource>{rectangle % (source, own)}</ComplexSource>"
+            bands += (
+                f"<ComplexSource>{rectangle % (escape(tile.source), source, own)}</ComplexSource>"
+            )
         bands += "</VRTRasterBand>"
     if not by_value:
         masks = "".join(
             "<ComplexSource>"
-            + rectangle % ("<SourceBand>mask,1</SourceBand>", "<NODATA>0</NODATA>")
+            + rectangle
+            % (escape(tile.mask), "<SourceBand>mask,1</SourceBand>", "<NODATA>0</NODATA>")
             + "</ComplexSource>"
-            for rectangle in rectangles
+            for tile, rectangle in zip(tiles, rectangles, strict=True)
         )
         bands += f'<MaskBand><VRTRasterBand dataType="Byte">{masks}</VRTRasterBand></MaskBand>'
     return vrt_dataset(width, height, bands, transform, first.crs)

@@ -168,6 +168,7 @@ class TaskPipeline(ABC):
         inputs: Sequence[Input],
         predictions: Iterable[Any],
         out: Path,
+        dem: str | None = None,
     ) -> str:
         """Write predictions.
 
@@ -176,6 +177,7 @@ class TaskPipeline(ABC):
             inputs: what was predicted.
             predictions: for each of them, as `predict` yields them.
             out: a table, or a folder of masks.
+            dem: heights for GeoJSON of images with RPCs alone; see `read_georeference`.
 
         Returns:
             A line on what was predicted, for the console.

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -71,15 +71,20 @@ def render(result: CheckResult) -> Group:
                 for counts in result.counts.values()
             ),
         )
+    return Group(table, render_findings(result.findings))
+
+
+def render_findings(findings: Sequence[Finding]) -> Group:
+    """Lay findings out for the terminal, with a few examples of each."""
     lines = []
-    for finding in result.findings:
+    for finding in findings:
         mark, color = _MARKS[finding.severity]
         lines.append(Text.assemble((f"{mark} ", color), finding.sentence))
         shown = finding.examples[:_SHOWN]
         if len(finding.examples) > _SHOWN:
             shown.append(f"and {len(finding.examples) - _SHOWN:,} more")
         lines += [Text(f"    {example[:300]}", style="dim") for example in shown]
-    return Group(table, *lines)
+    return Group(*lines)
 
 
 def write(result: CheckResult, folder: Path) -> None:

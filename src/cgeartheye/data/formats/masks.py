@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from torch import Tensor
 
 from cgeartheye.config import ChangeData, Color, SegmentationData
+from cgeartheye.data.formats.labelme_masks import UNLABELED, draw_shapes
 from cgeartheye.data.image_io import (
     PILLOW_FORMATS,
     PNG,
@@ -29,8 +30,9 @@ from cgeartheye.data.index.catalog import MASKED
 from cgeartheye.utils.colors import class_colors
 from cgeartheye.utils.errors import UserError
 
+__all__ = ["UNLABELED", "Legend", "change_legend", "make_legend", "read_labels", "read_mask"]
+
 CHANGE_COLORS: tuple[Color, Color] = ((32, 32, 32), (230, 60, 40))
-UNLABELED = 255  # counts nowhere: not in losses, not in metrics
 _ROWS = 256  # of a picture that are looked up at a time
 _STRAY = 254  # while a mask is read: a value that is no class
 
@@ -136,8 +138,11 @@ def read_labels(path: Path, legend: Legend) -> tuple[Tensor, dict[str, int]]:
         many pixels have each such value: `the value 7` or `the colour (60, 16, 152)`.
 
     Raises:
-        UserError: the file cannot be read, or a JPEG's values are blurred.
+        UserError: the file cannot be read, a JPEG's values are blurred, or a shape of labelme's is
+            of no class.
     """
+    if path.suffix.lower() == ".json":
+        return torch.from_numpy(draw_shapes(path, legend.classes)), {}
     pixels, lossy = _decode(path, keep_indices=bool(legend.of_value))
     if pixels.ndim == 3 and not legend.of_color:
         if (pixels != pixels[..., :1]).any():

@@ -27,7 +27,7 @@ from cgeartheye.data.formats.voc_dota_yolo import (
 from cgeartheye.data.image_io import images_below, read_header
 from cgeartheye.data.index.layouts import annotation_files
 from cgeartheye.data.index.scene import Problem
-from cgeartheye.data.index.segmentation import starred
+from cgeartheye.data.index.starred import starred
 from cgeartheye.data.index.stems import by_endings, match
 from cgeartheye.utils.errors import UserError
 

@@ -63,7 +63,11 @@ def find_root(root: Path, folders: tuple[str, ...]) -> Path:
     for candidate in (root, *(root.parent / spelling for spelling in folders)):
         if candidate.is_dir():
             return candidate
-    raise UserError(f"no folder {root}: correct data.root or put the images there")
+    from cgeartheye.data.published.registry import spelt  # which knows the catalog
+
+    known = spelt(root)
+    hint = f"; `cgeartheye data where {known.name}` shows where to get it" if known else ""
+    raise UserError(f"no folder {root}: correct data.root or put the images there{hint}")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from cgeartheye.data.index.box_annotations import AnnotatedImage, Reading, read_
 from cgeartheye.data.index.catalog import BOXED, find_root
 from cgeartheye.data.index.layouts import find_layout
 from cgeartheye.data.index.scene import Problem, more, split
-from cgeartheye.data.index.segmentation import starred
+from cgeartheye.data.index.starred import starred
 from cgeartheye.data.index.stems import by_endings, by_stem, match
 from cgeartheye.utils.errors import nearest
 

@@ -16,7 +16,7 @@ from cgeartheye.data.formats.voc_dota_yolo import NAMES
 from cgeartheye.data.image_io import SUFFIXES, files_below
 from cgeartheye.data.index.catalog import BOXED
 from cgeartheye.data.index.part_names import names_of, other_name
-from cgeartheye.data.index.segmentation import starred
+from cgeartheye.data.index.starred import starred
 from cgeartheye.utils.errors import UserError
 
 # Folders of a part's images: of most; of YOLO's exports and DOTA; of DIOR as it is published.

@@ -3,16 +3,19 @@
 As in `scene.py`, problems are collected, and no pixel is read.
 """
 
-import glob
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from cgeartheye.config import ChangeData, MaskedData, SegmentationData
 from cgeartheye.data.formats.masks import Legend, change_legend, make_legend
+from cgeartheye.data.image_io import SUFFIXES
 from cgeartheye.data.index.catalog import CHANGES, MASKED, find_root
 from cgeartheye.data.index.part_names import other_name
 from cgeartheye.data.index.scene import Problem, more, split
+from cgeartheye.data.index.shapes import find_shapes
+from cgeartheye.data.index.starred import starred
 from cgeartheye.data.index.stems import by_stem
 
 
@@ -36,11 +39,13 @@ class Folder(NamedTuple):
         pattern: a folder below the root, with `{part}` and `*`.
         ending: of the files' stems.
         what: the config calls them, `images`.
+        suffixes: of the files.
     """
 
     pattern: str
     ending: str
     what: str
+    suffixes: Set[str] = SUFFIXES
 
     def below(self, root: Path, part: str) -> Path:
         """Return the folder of a part."""
@@ -82,8 +87,15 @@ def survey_masks(data: SegmentationData) -> MaskSurvey:
         ending = known.mask_suffix if known else ""
     root = find_root(data.root, known.folders if known else ())
     found = MaskSurvey(root, make_legend(data), {}, [], [])
+    shapes = find_shapes(root, data, images, masks)
+    if shapes:
+        images, masks = shapes.images, shapes.masks
+        found.notes.append(shapes.note(found.legend.classes))
     _find_parts(
-        found, data, [Folder(images, data.image_suffix, "images")], Folder(masks, ending, "masks")
+        found,
+        data,
+        [Folder(images, data.image_suffix, "images")],
+        Folder(masks, ending, "masks", shapes.suffixes if shapes else SUFFIXES),
     )
     return found
 
@@ -200,7 +212,7 @@ def _images_of(
         found.problems.append(
             Problem(f"no folder {found.root / pattern}: correct {setting}, {names} or data.masks")
         )
-    stems, doubled = by_stem(found.root, folders, folder.ending)
+    stems, doubled = by_stem(found.root, folders, folder.ending, folder.suffixes)
     if doubled:
         found.problems.append(
             Problem(
@@ -210,12 +222,3 @@ def _images_of(
             )
         )
     return stems
-
-
-def starred(root: Path, pattern: str) -> list[tuple[list[str], Path]]:
-    """Return the files and folders below a root that fit a pattern, and what `*` stood for."""
-    found = []
-    for place in sorted(glob.glob(pattern, root_dir=root)):
-        parts = zip(Path(place).parts, Path(pattern).parts, strict=True)
-        found.append(([name for name, part in parts if part == "*"], root / place))
-    return found

@@ -1,21 +1,25 @@
 """Which image a name means: that of an annotation file, in a list, or in a COCO file."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from cgeartheye.data.image_io import SUFFIXES, images_below
+from cgeartheye.data.image_io import SUFFIXES, files_below
 
 
 def by_stem(
-    root: Path, folders: Sequence[tuple[list[str], Path]], ending: str = ""
+    root: Path,
+    folders: Sequence[tuple[list[str], Path]],
+    ending: str = "",
+    suffixes: Set[str] = SUFFIXES,
 ) -> tuple[dict[str, str], list[str]]:
-    """Find the image files of some folders by what images and their annotations have in common.
+    """Find the files of some folders by what images and their annotations have in common.
 
     Args:
         root: of the data.
         folders: what `*` stood for in the name of each, and the folder.
         ending: of the stems that count.
+        suffixes: of the files: those of images, or others.
 
     Returns:
         Paths below the root, by what `*` stood for, subfolder, and stem without `ending`; and
@@ -24,7 +28,7 @@ def by_stem(
     found: dict[str, str] = {}
     doubled = []
     for stars, folder in folders:
-        for path in images_below(folder):
+        for path in files_below(folder, suffixes):
             if path.stem.endswith(ending):
                 below = path.relative_to(folder).parent
                 stem = Path(*stars, below, path.stem.removesuffix(ending)).as_posix()

@@ -23,7 +23,7 @@ from rasterio.windows import Window
 from cgeartheye.data import images_below
 from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
 from cgeartheye.geo.crs import meters_per_pixel, utm_epsg
-from cgeartheye.geo.rectify import fit_points
+from cgeartheye.geo.rectify import fit_points, rectification_of
 from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
 from cgeartheye.geo.validity import MaskedRaster, on_grid, on_own_grid, rectified
 from cgeartheye.pretraining.store.items import Chip, Encoded, Item, Row, Settings, TableItems
@@ -47,6 +47,8 @@ def find_items(source: Path, settings: Settings) -> list[Item] | TableItems:
     """
     if settings.gsd and not settings.chip_size:
         raise UserError("--gsd needs chips: set their size with --chip-size")
+    if settings.dem and not settings.chip_size:
+        raise UserError("--dem needs chips: set their size with --chip-size")
     if not source.exists():
         raise UserError(f"no image, folder or table {source}")
     if source.suffix.lower() in {".csv", ".parquet"}:
@@ -120,7 +122,7 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
     readable = []
     for item in items:
         try:
-            raster = _opened(item.path, settings.gsd).file
+            raster = _opened(item.path, settings.gsd, settings.dem).file
         except UserError:  # reported when it is encoded, like every other damaged image
             yield item
             continue
@@ -131,7 +133,7 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
             # South-up rasters name their lower edge first.
             corners[crs] = min(left, bounds.left), max(top, bounds.top, bounds.bottom)
     for item in readable:
-        raster = _opened(item.path, settings.gsd).file
+        raster = _opened(item.path, settings.gsd, settings.dem).file
         sides = sorted((raster.width, raster.height))
         if sides[0] < settings.chip_size or sides[1] == settings.chip_size:
             yield item
@@ -173,7 +175,7 @@ def _range(start: float, length: int, side: int) -> range:
 
 
 def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
-    raster = _opened(item.path, settings.gsd)
+    raster = _opened(item.path, settings.gsd, settings.dem)
     bands = settings.bands if raster.bands >= 3 else (1, 1, 1)
     if max(bands) > raster.bands:
         raise UserError(f"{item.path} has {raster.bands} bands, not band {max(bands)}: name others")
@@ -182,7 +184,7 @@ def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
     if valid.mean() < LEAST_VALID:
         return Encoded(item, empty=True)
     if pixels.dtype != np.uint8:
-        pixels = to_8_bits(pixels, _stretch(item.path, settings.gsd, bands), valid)
+        pixels = to_8_bits(pixels, _stretch(item.path, settings.gsd, settings.dem, bands), valid)
     pixels[:, ~valid] = 0
     row = item.row | _location(raster.file, chip)
     return _encoded(item, np.ascontiguousarray(pixels.transpose(1, 2, 0)), settings, row)
@@ -193,9 +195,11 @@ def _whole(window: tuple[float, float, float, float]) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _stretch(path: Path, gsd: float | None, bands: tuple[int, ...]) -> tuple[float, float]:
+def _stretch(
+    path: Path, gsd: float | None, dem: str | None, bands: tuple[int, ...]
+) -> tuple[float, float]:
     """Return the 1st and 99th percentile of a raster: one stretch for all of its chips."""
-    raster = _opened(path, gsd)
+    raster = _opened(path, gsd, dem)
     found = []
     for rows, columns in sample_squares(raster.file.height, raster.file.width):
         window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
@@ -208,7 +212,7 @@ def _stretch(path: Path, gsd: float | None, bands: tuple[int, ...]) -> tuple[flo
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path, gsd: float | None) -> MaskedRaster:
+def _opened(path: Path, gsd: float | None, dem: str | None = None) -> MaskedRaster:
     """Open a raster, on a grid of `gsd` metres where one is asked for."""
     try:
         with quiet():
@@ -218,10 +222,15 @@ def _opened(path: Path, gsd: float | None) -> MaskedRaster:
     refuse_blocks(path, raster)
     bands = raster.count
     points, crs = raster.gcps
+    placed = None
     if raster.crs is None and points and crs:
         # Control points place it: by a fit that is right to half a pixel, or a spline.
         spline = {"METHOD": "GCP_TPS"} if fit_points(points).kind == "spline" else {}
         placed = rectified(raster, crs, spline, Resampling.bilinear)
+    elif dem is not None and raster.rpcs is not None:
+        way = rectification_of(raster, str(path), dem)
+        placed = way.open(raster, Resampling.bilinear) if way else None
+    if placed is not None:
         if gsd is None:
             return placed
         raster, bands = placed.file, placed.bands

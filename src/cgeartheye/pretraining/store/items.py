@@ -70,6 +70,7 @@ class Settings:
         max_side: longer images are made smaller.
         jpeg_quality: all images become JPEGs of this quality; none: 8-bit JPEG and PNG files
             stay as they are, the rest becomes JPEG of quality 95.
+        dem: heights for chips of rasters with RPCs alone: a raster, or one height in metres.
     """
 
     chip_size: int | None = None
@@ -78,6 +79,7 @@ class Settings:
     season: str | None = None
     max_side: int | None = None
     jpeg_quality: int | None = None
+    dem: str | None = None
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,7 @@ class DensePipeline(TaskPipeline):
         inputs: Sequence[Input],
         predictions: Iterable[np.ndarray],
         out: Path,
+        dem: str | None = None,
     ) -> str:
         """See `TaskPipeline`; a mask for each image, see `write_mask`."""
         check_names((one.image_names[0], one.name) for one in inputs)

@@ -198,13 +198,14 @@ class DetectionPipeline(TaskPipeline):
         inputs: Sequence[Input],
         predictions: Iterable[Detections],
         out: Path,
+        dem: str | None = None,
     ) -> str:
         """See `TaskPipeline`; a table in a format of `writer.write_boxes`."""
         rows = [
             writer.Row(one.path, one.name, found)
             for one, found in zip(inputs, predictions, strict=True)
         ]
-        writer.write_boxes(out, rows, classes)
+        writer.write_boxes(out, rows, classes, dem=dem)
         counts: Counter[str] = Counter()
         for row in rows:
             sure = row.preds.labels[row.preds.scores >= writer.LEAST_SCORE]

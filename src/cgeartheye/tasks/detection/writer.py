@@ -55,6 +55,7 @@ def write_boxes(
     rows: Sequence[Row],
     classes: Sequence[str],
     category_ids: Mapping[str, Id] | None = None,
+    dem: str | None = None,
 ) -> None:
     """Write boxes in the format of the file's ending; the best of each image first.
 
@@ -72,6 +73,7 @@ def write_boxes(
         rows: of each image.
         classes: names by label.
         category_ids: of the classes in a COCO file.
+        dem: heights for GeoJSON of images with RPCs alone; see `place_of`.
 
     Raises:
         UserError: GeoJSON of images of which none has a CRS; no permission.
@@ -87,7 +89,7 @@ def write_boxes(
             ]
             write_json(out, boxes, indent=None)
         case ".geojson":
-            _write_geojson(out, rows, classes)
+            _write_geojson(out, rows, classes, dem)
         case _:
             images = _unique_names([row.name for row in rows])
             for label, name in enumerate(classes):
@@ -169,8 +171,10 @@ def _coco(
     }
 
 
-def _write_geojson(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
-    places = [place_of(row.path) if row.path else None for row in rows]
+def _write_geojson(
+    path: Path, rows: Sequence[Row], classes: Sequence[str], dem: str | None
+) -> None:
+    places = [place_of(row.path, dem) if row.path else None for row in rows]
     tables.check_placed(places, rows[0].name)
     table, outlines = [], []
     for number, row, one in _each(rows):

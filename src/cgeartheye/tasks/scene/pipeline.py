@@ -159,13 +159,14 @@ class ScenePipeline(TaskPipeline):
         inputs: Sequence[Input],
         predictions: Iterable[np.ndarray],
         out: Path,
+        dem: str | None = None,
     ) -> str:
         """See `TaskPipeline`; a table in a format of `writer.write_rows`."""
         rows = [
             writer.Row(str(one.path or one.name), scores, path=one.path)
             for one, scores in zip(inputs, predictions, strict=True)
         ]
-        writer.write_rows(out, rows, classes)
+        writer.write_rows(out, rows, classes, dem)
         counts = Counter(classes[int(row.probabilities.argmax())] for row in rows)
         return (
             f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}"

@@ -45,7 +45,9 @@ def check_ending(path: Path, allowed: Sequence[str]) -> None:
         raise UserError(f"{path}: the file's ending must be one of {', '.join(allowed)}")
 
 
-def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
+def write_rows(
+    path: Path, rows: Sequence[Row], classes: Sequence[str], dem: str | None = None
+) -> None:
     """Write predictions in the format of the file's ending.
 
     CSV has `path, class, score` (and `truth`); JSON has the probability of every class besides;
@@ -56,6 +58,7 @@ def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
         path: of the file.
         rows: a prediction each.
         classes: names by index.
+        dem: heights for GeoJSON of images with RPCs alone; see `read_georeference`.
 
     Raises:
         UserError: GeoJSON of images of which none has a CRS; no permission.
@@ -66,7 +69,7 @@ def write_rows(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
         case ".json":
             write_json(path, [_full(row, classes) for row in rows])
         case ".geojson":
-            _write_geojson(path, rows, classes)
+            _write_geojson(path, rows, classes, dem)
 
 
 def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
@@ -82,8 +85,10 @@ def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
     )
 
 
-def _write_geojson(path: Path, rows: Sequence[Row], classes: Sequence[str]) -> None:
-    places = [read_georeference(row.path) if row.path else None for row in rows]
+def _write_geojson(
+    path: Path, rows: Sequence[Row], classes: Sequence[str], dem: str | None
+) -> None:
+    places = [read_georeference(row.path, dem) if row.path else None for row in rows]
     check_placed(places, rows[0].name)
     table = [{"path": row.name, **_best(row, classes)} for row in rows]
     outlines = [shapely.geometry.shape(place.geometry) if place else None for place in places]

@@ -1,0 +1,61 @@
+"""Class folders of scenes, and lists of their parts."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+from cgeartheye.config import SceneData
+from cgeartheye.data.image_io import files_below, images_below
+from cgeartheye.data.index.scene import split
+from cgeartheye.data.published.data_set import PublishedDataSet
+from cgeartheye.data.published.steps import Step, link
+from cgeartheye.utils.io import write_text
+
+SEED = 0
+_TRAIN_FRACTION = 0.2  # the usual protocol of AID and RESISC45
+
+
+def scenes(known: PublishedDataSet, source: Path) -> list[Step]:
+    """Return the steps that bring class folders together, and their lists where there are such.
+
+    Args:
+        known: the data set.
+        source: folder of the download; class folders may lie at any depth, in any spelling.
+    """
+    assert isinstance(known.data, SceneData)
+    plain = {_plain(name): name for name in known.classes}
+    by_class: dict[str, list[str]] = {}
+    steps = []
+    for image in images_below(source):
+        name = plain.get(_plain(image.parent.name))
+        if name:
+            by_class.setdefault(name, []).append(f"{name}/{image.name}")
+            steps.append(link(image, by_class[name][-1]))
+    lists = {"train": known.data.train, "val": known.data.val}
+    if not steps or None in lists.values():
+        return steps
+    texts = {path.name: path for path in files_below(source, {".txt"})}
+    halves = split(by_class, _TRAIN_FRACTION, SEED)
+    for part, name in lists.items():
+        assert name
+        if name in texts:
+            steps.append(link(texts[name], name))
+            continue
+        lines = [
+            f"{image} {label}"
+            for label, of_class in enumerate(known.classes)
+            for image in halves[part].get(of_class, [])
+        ]
+        text = "\n".join(lines) + "\n"
+        steps.append(Step((name,), partial(_write, name, text), summary=True))
+    return steps
+
+
+def _write(name: str, text: str, out: Path) -> str:
+    write_text(out / name, text)
+    return f"{name} is drawn by a seed, not the published list: put that into the download for it"
+
+
+def _plain(name: str) -> str:
+    """Return what spellings of a class have in common."""
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
