@@ -99,7 +99,7 @@ class Planner:
             "square_km": fit.square_km * share,
             "pixels": pixels,
             "seconds": None if rate is None else pixels * rate,
-            "disk_bytes": sum(s.facts["width"] * s.facts["height"] for s in first) * 3,
+            "disk_bytes": _disk_bytes(first),
         }
 
     def request(self, card: Card, inputs: Inputs, user: User) -> dict[str, Any]:
@@ -147,6 +147,7 @@ class Planner:
             "pixels": round(fit.pixels * share),
             "square_km": square_km,
             "version": card.version,
+            "disk_bytes": _disk_bytes(first),
         }
 
     def rate(self, card: Card) -> float | None:
@@ -179,6 +180,12 @@ class Planner:
         return Fit(
             tuple(_relabel(problem, labels) for problem in fit.problems), fit.square_km, fit.pixels
         )
+
+
+def _disk_bytes(scenes: Sequence[ServedScene]) -> int:
+    """Return what the files of a map need, about: those that are unfinished, and the last ones."""
+    pixels: int = sum(scene.facts["width"] * scene.facts["height"] for scene in scenes)
+    return 3 * pixels
 
 
 def _relabel(text: str, labels: dict[str, str]) -> str:

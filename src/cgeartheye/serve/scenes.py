@@ -8,7 +8,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from cgeartheye.serve.inspect import MAGIC, describe, describe_safely
 from cgeartheye.serve.problems import Problem
 from cgeartheye.serve.settings import Settings
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_json
+from cgeartheye.utils.io import folder_bytes, write_json
 
 _SUFFIXES = {".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"}
 _ID = r"[0-9a-f]{24}"
@@ -135,6 +134,10 @@ class Scenes:
         write_json(path.with_suffix(".json"), {**asdict(made), "path": path.name})
         return made
 
+    def disk_bytes(self) -> int:
+        """Return the size of all uploads."""
+        return folder_bytes(self._settings.uploads)
+
     def remove(self, scene: ServedScene) -> None:
         """Delete an upload.
 
@@ -186,23 +189,6 @@ class Scenes:
             except UserError:
                 self._known[key] = None
         return self._known[key]
-
-
-def used_bytes(folder: Path) -> int:
-    """Return the size of all files below a folder."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except OSError:
-                continue
-    return total
-
-
-def free_bytes(folder: Path) -> int:
-    """Return how much room a disk has."""
-    return shutil.disk_usage(folder).free
 
 
 def _clean(label: str) -> str:
