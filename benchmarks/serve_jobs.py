@@ -4,8 +4,9 @@
 
 Starts `cgeartheye serve` with two workers on an application of RUN and the scene, and so many
 clients that ask for maps and wait for them. Every 10 s a worker is killed, and every 60 s the
-server, which is started again. At the end each job's map is held against that of `cgeartheye map`.
-Prints a table and keeps it in OUT/figures.json. It gives up after --limit minutes.
+server (--kill-worker, --kill-server), which is started again. At the end each job's map is held
+against that of `cgeartheye map`. Prints a table and keeps it in OUT/figures.json. It gives up after
+--limit minutes.
 
 With --overhead it measures, without kills, the time of a job over that of the command on the same
 scene, and from the request to the first visible rows, medians of --rounds. With --load it measures,
@@ -40,7 +41,6 @@ from rich.table import Table
 from cgeartheye.apps.publish import publish
 from cgeartheye.utils.console import bar
 
-WORKER_SECONDS, SERVER_SECONDS = 10.0, 60.0
 ENDED = ("successful", "failed", "dismissed")
 
 
@@ -119,6 +119,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--limit", type=float, default=60, help="minutes")
+    parser.add_argument("--kill-worker", type=float, default=10, help="seconds between two")
+    parser.add_argument("--kill-server", type=float, default=60, help="seconds between two")
     kinds = parser.add_mutually_exclusive_group()
     for kind in ("overhead", "load", "start"):
         kinds.add_argument(f"--{kind}", action="store_true")
@@ -133,7 +135,8 @@ def main() -> None:
     elif given.start:
         figures = starting(out, scene, given.rounds)
     else:
-        figures = campaign(out, scene, given.jobs, given.clients, 60 * given.limit)
+        kills = given.kill_worker, given.kill_server
+        figures = campaign(out, scene, given.jobs, given.clients, kills, 60 * given.limit)
     (out / "figures.json").write_text(json.dumps(figures, indent=1))
     table = Table(show_header=False)
     for name, value in figures.items():
@@ -248,7 +251,9 @@ def in_threads(work: Callable[[], None], count: int) -> None:
         thread.join()
 
 
-def campaign(out: Path, scene: Path, count: int, clients: int, limit: float) -> dict[str, Any]:
+def campaign(
+    out: Path, scene: Path, count: int, clients: int, every: tuple[float, float], limit: float
+) -> dict[str, Any]:
     """Jobs under kills."""
     server = Server(out, scene, 2)
     body = {"inputs": {"scene": server.scene}}
@@ -260,8 +265,8 @@ def campaign(out: Path, scene: Path, count: int, clients: int, limit: float) -> 
 
     def killer() -> None:
         last = time.monotonic()
-        while not over.wait(WORKER_SECONDS):
-            if time.monotonic() - last > SERVER_SECONDS:
+        while not over.wait(every[0]):
+            if time.monotonic() - last > every[1]:
                 last = time.monotonic()
                 server.process.kill()
                 server.process.wait()

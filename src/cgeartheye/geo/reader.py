@@ -19,6 +19,7 @@ from rasterio.windows import Window
 
 from cgeartheye.geo.georeference import locate
 from cgeartheye.geo.rectify import Rectification, rectification_of
+from cgeartheye.geo.remote import address_of
 from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
 from cgeartheye.geo.validity import MaskedRaster, valid_pixels
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
@@ -205,7 +206,7 @@ def open_scene(
             there, complex values, or no CRS.
     """
     paths = find_rasters(inputs)
-    source, name = build_mosaic_vrt(paths), str(paths[0])
+    source, name = build_mosaic_vrt(paths), address_of(paths[0])
     if len(paths) > 1:
         name += f" and {len(paths) - 1} more"
     try:
