@@ -13,6 +13,8 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from cgeartheye.commands import export as exporting
 from cgeartheye.commands import tasks
 from cgeartheye.commands.export import export
 from cgeartheye.data.datasets.segmentation import MaskedChips
+from cgeartheye.export import write as writing
 from cgeartheye.training.trainer import autocast
 from cgeartheye.utils.console import bar, muted
 
@@ -60,7 +63,7 @@ def measure(run: Path, rounds: int, batch: int, tell: Any) -> list[tuple[str, ..
     own = load(run)
     name, figure = own.config.task.replace("_", " "), own.task.monitor
     models, values, marks = [], [], []
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, one_graph():
         for engine, precision in WAYS:
             folder = Path(scratch) / f"{engine}-{precision}"
             with muted():
@@ -107,6 +110,25 @@ def write(run: Path, engine: str, precision: str, folder: Path, images: list[Pat
         return " (refused)"
     finally:
         exporting.LEAST_AGREEMENT, exporting.LARGEST_LOSS = limits
+
+
+@contextmanager
+def one_graph() -> Iterator[None]:
+    """Write the ONNX graph of a run once, for all that is made of it: it takes the longest."""
+    plain, made = writing.write_onnx, dict[str, bytes]()
+
+    def write(task: Any, task_name: str, side: int, path: Path) -> list[Path]:
+        if task_name not in made:
+            (written,) = plain(task, task_name, side, path)
+            made[task_name] = written.read_bytes()
+        path.write_bytes(made[task_name])
+        return [path]
+
+    writing.write_onnx = write
+    try:
+        yield
+    finally:
+        writing.write_onnx = plain
 
 
 @torch.inference_mode()

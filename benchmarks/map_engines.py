@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
+from export_accuracy import one_graph
 from PIL import Image
 from rasterio.transform import from_origin
 from rich.console import Console
@@ -63,15 +64,17 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as name,
         bar("measuring", steps, "models and maps") as progress,
-        muted(),
+        one_graph(),
     ):
         folder = Path(name)
         scene = draw(folder, asked.side)
-        run = train(folder, asked.size, asked.window)
+        with muted():
+            run = train(folder, asked.size, asked.window)
         progress.advance()
         for engine, precision in WAYS[2:]:
             images = [folder / "data/train/Img"] if precision == "int8" else None
-            export(run, engine, precision, images)
+            with muted():
+                export(run, engine, precision, images)
             progress.advance()
         taken: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
         same: dict[tuple[str, str], float] = {}
@@ -84,9 +87,9 @@ def main() -> None:
                 out = folder / f"{number}-{way[0]}-{way[1]}".replace("/", "-")
                 options = {"overlap": 1 / 3 if way == THIRD else Options().overlap}
                 started, busy = time.perf_counter(), time.process_time()
-                map_scenes(
-                    run, [scene], out, options, [], engine=way[0].split(",")[0], precision=way[1]
-                )
+                engine, precision = way[0].split(",")[0], way[1]
+                with muted():
+                    map_scenes(run, [scene], out, options, [], engine=engine, precision=precision)
                 wall, spent = time.perf_counter() - started, time.process_time() - busy
                 told = json.loads((out / "map.json").read_text())["time"]["shares"]
                 taken.setdefault(way, []).append((km2 / wall, spent / km2, told["inference"]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cgeartheye.geo.remote import as_path, is_remote
 from cgeartheye.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ def serve_command(
     registry: RegistryFolder = None,
     folder: Folder = None,
     scenes: Annotated[
-        list[Path] | None, typer.Option(help="A folder of scenes to offer, read only. Repeat.")
+        list[Path] | None,
+        typer.Option(
+            parser=as_path,
+            metavar="FOLDER|ADDRESS",
+            help="A folder of scenes to offer, read only; s3://BUCKET/PREFIX/, or the https:// "
+            "address of one. Repeat.",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make maps.")] = 1,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
@@ -105,7 +112,7 @@ def _settings(
 
 def _existing(folders: list[Path]) -> list[Path]:
     for folder in folders:
-        if not folder.is_dir():
+        if not is_remote(folder) and not folder.is_dir():
             raise UserError(f"--scenes {folder} is no folder")
     return folders
 

@@ -26,6 +26,14 @@ _WAYS_TO_SIGN = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
+_DRIVERS = {
+    ".tif": "GTiff",
+    ".tiff": "GTiff",
+    ".jp2": "JP2OpenJPEG",
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+}
 _known: dict[Path, tuple[int, str]] = {}  # size and tag of what was listed
 
 
@@ -55,8 +63,19 @@ def address_of(path: Path) -> str:
     return unquote(text.removeprefix(_HTTP))
 
 
+def driver_of(path: Path) -> str | None:
+    """Return GDAL's driver that alone may open what is at an address; none: any, as of a file.
+
+    What an address holds may change: as a VRT, whatever it is called, it would open other files.
+    """
+    return _DRIVERS.get(path.suffix.lower()) if is_remote(path) else None
+
+
 def prepare_gdal() -> None:
-    """Tell GDAL of the endpoint that other libraries find in `AWS_ENDPOINT_URL`."""
+    """Tell GDAL how long to wait, and the endpoint that others find in `AWS_ENDPOINT_URL`."""
+    os.environ.setdefault("GDAL_HTTP_CONNECTTIMEOUT", "10")
+    os.environ.setdefault("GDAL_HTTP_TIMEOUT", "60")
+    os.environ.setdefault("GDAL_HTTP_MAX_RETRY", "3")
     endpoint = os.environ.get("AWS_ENDPOINT_URL")
     if endpoint:
         parts = urlsplit(endpoint)
@@ -106,6 +125,11 @@ def signature(path: Path) -> tuple[str, int, str]:
         else:
             _known[path] = _head(address_of(path))
     return address_of(path), *_known[path]
+
+
+def forget(path: Path) -> None:
+    """Have `signature` look again."""
+    _known.pop(path, None)
 
 
 def _head(address: str) -> tuple[int, str]:

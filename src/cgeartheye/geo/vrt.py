@@ -15,7 +15,7 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from cgeartheye.geo.remote import address_of, is_remote, list_rasters, signature
+from cgeartheye.geo.remote import address_of, driver_of, is_remote, list_rasters, signature
 from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
@@ -94,7 +94,7 @@ def build_mosaic_vrt(paths: Sequence[Path]) -> str:
 
 def _look_at(path: Path) -> _Tile:
     try:
-        with rasterio.open(path) as file:
+        with rasterio.open(path, driver=driver_of(path)) as file:
             refuse_blocks(path, file)
             return _Tile(
                 path.resolve(),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cgeartheye.apps.registry import Registry
+from cgeartheye.geo.remote import address_of
 from cgeartheye.jobs.store import Job, JobStore
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.events import log_event
@@ -148,11 +149,17 @@ class Worker:
         }
 
     def _without_paths(self, job: Job, message: str) -> str:
-        """Leave of paths on this machine their last names."""
+        """Leave of paths on this machine, and of addresses, their last names."""
         paths = [*job.request["scenes"], *(job.request.get("after") or ())]
+        for path in paths:
+            message = message.replace(address_of(Path(path)), _last_name(path))
         for path in (*paths, str(self._folder / job.id / "map"), str(self._folder / job.id)):
-            message = message.replace(path, Path(path).name)
+            message = message.replace(path, _last_name(path))
         return message.replace(str(self._folder), "")
+
+
+def _last_name(path: str) -> str:
+    return address_of(Path(path)).partition("?")[0].rsplit("/", 1)[-1]
 
 
 class _Runner:

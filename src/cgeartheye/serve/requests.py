@@ -11,6 +11,7 @@ from shapely.geometry import shape
 
 from cgeartheye.apps.card import Card
 from cgeartheye.apps.fit import Fit, examine
+from cgeartheye.geo.remote import address_of
 from cgeartheye.jobs.store import JobStore
 from cgeartheye.serve.auth import User
 from cgeartheye.serve.problems import Problem
@@ -176,7 +177,11 @@ class Planner:
     ) -> Fit:
         before, after = ([s.path for s in some or ()] for some in (first, second))
         fit = examine(card, before, after if second else None)
-        labels = {str(s.path): s.label for s in (*first, *(second or ()))}
+        labels = {
+            name: scene.label
+            for scene in (*first, *(second or ()))
+            for name in (str(scene.path), address_of(scene.path))
+        }
         return Fit(
             tuple(_relabel(problem, labels) for problem in fit.problems), fit.square_km, fit.pixels
         )
