@@ -155,7 +155,8 @@ def test_what_opens_other_files_is_no_scene(
     local = settings.scene_folders[0] / "fine.tif"
     web.files["/fine.tif"] = (
         '<VRTDataset rasterXSize="8" rasterYSize="8"><SRS>EPSG:32650</SRS>'
-        '<GeoTransform>0,1,0,0,0,-1</GeoTransform><VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename>'
+        '<GeoTransform>0,1,0,0,0,-1</GeoTransform><VRTRasterBand dataType="Byte" band="1">'
+        "<SimpleSource><SourceFilename>"
         f"{local}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
     ).encode()
     with TestClient(

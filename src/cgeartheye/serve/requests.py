@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import shapely
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,11 +30,15 @@ class MapOptions(BaseModel):
     gsd: float | None = Field(None, gt=0, le=1000, description="GSD in m/px that the model sees")
     overlap: float | None = Field(None, ge=0, le=0.9, description="of neighboring windows")
     probabilities: bool = Field(False, description="write those of every class")
-    vector_format: list[str] = Field(
+    vector_format: list[Literal["gpkg", "parquet", "geojson", "fgb"]] = Field(
         default_factory=lambda: ["gpkg"],
         max_length=4,
         description="polygons: gpkg, parquet, geojson, fgb",
     )
+    min_area: float | None = Field(
+        None, gt=0, le=1e9, description="of a polygon in m2; smaller areas go to those beside them"
+    )
+    smooth: bool = Field(False, description="cut the corners of polygons")
     coregister: bool = Field(False, description="of two dates: move the second onto the first")
     score_threshold: float | None = Field(None, ge=0, le=1, description="least score of an object")
 
@@ -135,6 +139,11 @@ class Planner:
             options.pop("probabilities")
         elif options.pop("score_threshold", None) is not None:
             raise Problem(422, "options.score_threshold is for applications that detect objects")
+        if "min_area" in options or options["smooth"]:
+            if card.task not in ("semantic_segmentation", "change_detection"):
+                raise Problem(422, "options.min_area and options.smooth are for maps of pixels")
+            if not options["vector_format"]:
+                raise Problem(422, "options.min_area and options.smooth need a vector_format")
         if not options.get("coregister"):
             options.pop("coregister", None)
         return {
@@ -142,7 +151,9 @@ class Planner:
             "after": [str(scene.path) for scene in second] if second else None,
             "labels": [scene.label for scene in (*first, *(second or ()))],
             "scene_ids": [scene.id for scene in (*first, *(second or ()))],
-            "bounds": first[0].facts["bounds"],
+            "bounds": list(
+                shapely.union_all([shapely.box(*s.facts["bounds"]) for s in first]).bounds
+            ),
             "area": area,
             "options": options,
             "pixels": round(fit.pixels * share),

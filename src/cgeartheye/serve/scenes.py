@@ -185,7 +185,7 @@ class Scenes:
         return scene if scene.path.exists() else None
 
     def _of_folders(self) -> list[ServedScene]:
-        found = []
+        found: list[ServedScene | None] = []
         for folder in self._settings.scene_folders:
             if is_remote(folder):
                 with ThreadPoolExecutor(_AT_ONCE) as pool:
