@@ -31,7 +31,7 @@ class MapOptions(BaseModel):
     overlap: float | None = Field(None, ge=0, le=0.9, description="of neighboring windows")
     probabilities: bool = Field(False, description="write those of every class")
     vector_format: list[Literal["gpkg", "parquet", "geojson", "fgb"]] = Field(
-        default_factory=lambda: ["gpkg"],
+        ["gpkg"],
         max_length=4,
         description="polygons: gpkg, parquet, geojson, fgb",
     )
