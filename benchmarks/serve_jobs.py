@@ -53,6 +53,7 @@ class Server:
         command = [sys.executable, "-m", "cgeartheye", "serve", "--registry", out / "apps"]
         command += ["--folder", out / f"data-{os.getpid()}", "--scenes", scene.parent]
         command += ["--port", self.port, "--workers", workers, "--max-queued", 1_000_000]
+        command += ["--max-requests", 1_000_000]
         self.folder = out / f"data-{os.getpid()}"
         self.command = [str(word) for word in command]
         self.start()

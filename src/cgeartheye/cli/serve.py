@@ -47,6 +47,9 @@ def serve_command(
     max_upload: Annotated[int, typer.Option(min=1, help="MB of a scene.")] = 4096,
     max_disk: Annotated[float, typer.Option(min=0, help="GB of uploads and results.")] = 200.0,
     max_queued: Annotated[int, typer.Option(min=1, help="Jobs of an owner at a time.")] = 20,
+    max_requests: Annotated[
+        float, typer.Option(min=1, help="Requests a second of an owner, on average.")
+    ] = 50.0,
     keep_days: Annotated[float, typer.Option(min=0, help="After which results go.")] = 30.0,
 ) -> None:
     """Serve application models: a page, an API (OGC API - Processes) and tiles."""
@@ -62,6 +65,7 @@ def serve_command(
         max_upload=max_upload * 2**20,
         max_disk=round(max_disk * 2**30),
         max_queued=max_queued,
+        requests_per_second=max_requests,
         keep_days=keep_days,
     )
     serve(settings, host, port, workers)
