@@ -139,7 +139,7 @@ def main() -> None:
         kills = given.kill_worker, given.kill_server
         figures = campaign(out, scene, given.jobs, given.clients, kills, 60 * given.limit)
     (out / "figures.json").write_text(json.dumps(figures, indent=1))
-    table = Table(show_header=False)
+    table = Table("what", "figure")
     for name, value in figures.items():
         table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else str(value))
     Console().print(table)
