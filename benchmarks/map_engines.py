@@ -7,7 +7,8 @@ is drawn by code. Every engine maps it once a round, the rounds one after the ot
 machine that slows down shows in all. Of each the median of km2/s end to end, of the processor's
 seconds a km2 (what a busy machine does not change as much), the share of the time that is
 inference, and the share of the pixels that get the class that torch in float32 gives them. The
-last row maps with an overlap of a third, in torch and float32.
+last row maps with an overlap of a third, in torch and float32. No round is begun after --limit
+minutes.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import torch
+from export_accuracy import one_graph
 from PIL import Image
 from rasterio.transform import from_origin
 from rich.console import Console
@@ -31,7 +33,7 @@ from cgeartheye.commands.map import map_scenes
 from cgeartheye.config.loader import load
 from cgeartheye.mapping.options import Options
 from cgeartheye.synthetic import LAND_COVER, make_world
-from cgeartheye.utils.console import muted
+from cgeartheye.utils.console import bar, muted
 
 WAYS = (
     ("torch", "fp32"),
@@ -53,34 +55,48 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=280)
     parser.add_argument("--side", type=int, default=1120, help="of the scene, in pixels")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=10, help="minutes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    with tempfile.TemporaryDirectory() as name, muted():
+    began = time.perf_counter()
+    steps = 1 + len(WAYS[2:]) + asked.rounds * (len(WAYS) + 1)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        bar("measuring", steps, "models and maps") as progress,
+        one_graph(),
+    ):
         folder = Path(name)
         scene = draw(folder, asked.side)
-        run = train(folder, asked.size, asked.window)
+        with muted():
+            run = train(folder, asked.size, asked.window)
+        progress.advance()
         for engine, precision in WAYS[2:]:
             images = [folder / "data/train/Img"] if precision == "int8" else None
-            export(run, engine, precision, images)
+            with muted():
+                export(run, engine, precision, images)
+            progress.advance()
         taken: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
         same: dict[tuple[str, str], float] = {}
         maps: dict[tuple[str, str], np.ndarray] = {}
         km2 = (asked.side * GSD / 1000) ** 2
         for number in range(asked.rounds):
+            if number and time.perf_counter() - began > 60 * asked.limit:
+                break
             for way in (*WAYS, THIRD):
                 out = folder / f"{number}-{way[0]}-{way[1]}".replace("/", "-")
                 options = {"overlap": 1 / 3 if way == THIRD else Options().overlap}
                 started, busy = time.perf_counter(), time.process_time()
-                map_scenes(
-                    run, [scene], out, options, [], engine=way[0].split(",")[0], precision=way[1]
-                )
+                engine, precision = way[0].split(",")[0], way[1]
+                with muted():
+                    map_scenes(run, [scene], out, options, [], engine=engine, precision=precision)
                 wall, spent = time.perf_counter() - started, time.process_time() - busy
                 told = json.loads((out / "map.json").read_text())["time"]["shares"]
                 taken.setdefault(way, []).append((km2 / wall, spent / km2, told["inference"]))
                 with rasterio.open(out / "map.tif") as file:
                     maps[way] = file.read(1)
                 same[way] = float((maps[way] == maps[WAYS[0]]).mean())
+                progress.advance()
     table = Table("engine", "precision", "km2/s", "CPU s/km2", "inference", "same pixels")
     for way, rows in taken.items():
         rate, spent, share = (statistics.median(column) for column in zip(*rows, strict=True))

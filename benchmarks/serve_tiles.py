@@ -49,7 +49,7 @@ def main() -> None:
     serve = [sys.executable, "-m", "cgeartheye", "serve", "--registry", str(out / "apps")]
     serve += ["--folder", str(out / "data"), "--scenes", str(cog.parent), "--port", str(base)]
     processes = [
-        subprocess.Popen([*serve, "--workers", "0"]),
+        subprocess.Popen([*serve, "--workers", "0", "--max-requests", "1000000"]),
         subprocess.Popen([sys.executable, "-c", TITILER.format(port=base + 1)]),
     ]
     try:

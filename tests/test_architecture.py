@@ -43,7 +43,7 @@ ROOMS["apps"] = {
     "utils",
 }
 ROOMS["scale"] = {"commands", "mapping", "geo", "training", "config", "utils"}
-ROOMS["jobs"] = {"apps", "commands", "training", "config", "utils"}
+ROOMS["jobs"] = {"apps", "commands", "training", "geo", "config", "utils"}
 ROOMS["serve"] = {"jobs", "apps", "geo", "config", "utils"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}

@@ -10,6 +10,9 @@ import pytest
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # they import each other
+sys.path.append(str(Path(__file__).parent))  # the toys
+
+import toy_runs
 
 CASES = {
     "block_scheduler": "--rows 200",
@@ -35,8 +38,19 @@ SLOW = {
     "pretraining_step": "CHIPS --size tiny --batch 4 --prototypes 64 --workers 0 --turns 1 "
     "--steps 1 --discard 0",
     "sliding_stride": "--tiles 1 --epochs 1",
+    "export_accuracy": "RUN --rounds 1 --batch 1",
+    "map_engines": "--side 112 --window 56 --rounds 1",
+    "ray_scaling": "--side 168 --window 56 --rounds 1 --workers 1",
+    "serve_jobs": "RUN SCENE OUT --jobs 3 --clients 2 --kill-worker 8 --kill-server 12 --limit 5",
 }
-NEEDS = {"pretraining_losses": "lightly", "pretraining_step": "lightly"}
+NEEDS = {
+    "export_accuracy": "nncf",
+    "map_engines": "nncf",
+    "ray_scaling": "ray",
+    "serve_jobs": "fastapi",
+    "pretraining_losses": "lightly",
+    "pretraining_step": "lightly",
+}
 SMALLER: dict[str, dict[str, Any]] = {
     "backbone_forward": {"SIDES": (28,), "CPU_BATCH": {28: 1}},
     "block_scheduler": {"ROUNDS": 1},
@@ -82,7 +96,11 @@ def test_a_benchmark_prints_its_table(
     for constant, value in SMALLER.get(name, {}).items():
         monkeypatch.setattr(module, constant, value)
     arguments = (CASES | SLOW)[name]
-    for word, folder in {"CHIPS": chips, "ROADS": roads, "OUT": tmp_path / "out"}.items():
+    places = {"CHIPS": chips, "ROADS": roads, "OUT": tmp_path / "out"}
+    if "RUN" in arguments:
+        scene = toy_runs.land_scene(tmp_path / "scene.tif")
+        places |= {"RUN": toy_runs.train_land(tmp_path / "land"), "SCENE": scene}
+    for word, folder in places.items():
         arguments = arguments.replace(word, str(folder))
     monkeypatch.setattr(sys, "argv", [name, *arguments.split()])
     module.main()

@@ -71,6 +71,42 @@ def test_a_job_that_kills_its_workers_fails(open_store: Open) -> None:
     assert "lost 3 times" in ended.message
 
 
+def test_who_gets_ahead_between_losses_goes_on(open_store: Open) -> None:
+    store = open_store()
+    job = store.submit("roads", {}, "ann")
+    for done in range(1, LOSSES + 3):
+        claimed = store.claim("w", LONG)
+        assert claimed is not None
+        assert store.beat(claimed, -1.0, done, 99)  # its lease runs out at once
+    # Where it gets no further it has failed after so many losses.
+    for _ in range(LOSSES - 1):
+        claimed = store.claim("w", LONG)
+        assert claimed is not None
+        assert store.beat(claimed, -1.0, 1, 99)
+        assert store.get(job.id).done == LOSSES + 2  # type: ignore[union-attr]
+    assert store.claim("w", LONG) is None
+    assert store.get(job.id).status == "failed"  # type: ignore[union-attr]
+
+
+def test_room_is_kept_for_jobs_until_it_is_measured(open_store: Open) -> None:
+    store = open_store()
+    for size in (3_000_000_000, 20, 1):  # the first needs more than 32 bits
+        store.submit("roads", {}, "ann", disk_bytes=size)
+        time.sleep(0.005)  # SQLite's clock has milliseconds
+    assert store.disk_bytes() == 3_000_000_021
+    first, second = (store.claim("w", LONG) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    store.finish(first, "successful", disk_bytes=5)
+    store.finish(second, "failed")
+    assert store.disk_bytes() == 5 + 20 + 1
+    store.remove(first.id)
+    assert store.disk_bytes() == 21
+    (waiting,) = store.find(statuses=("accepted",))
+    store.cancel(waiting.id)  # it had no folder
+    assert store.disk_bytes() == 20
+
+
 def test_a_worker_that_stops_gives_its_job_back(open_store: Open) -> None:
     store = open_store()
     job = store.submit("roads", {}, "ann")
@@ -115,6 +151,7 @@ def test_the_same_key_is_the_same_job(open_store: Open) -> None:
     store = open_store()
     first = store.submit("roads", {"n": 1}, "ann", "key")
     assert store.submit("roads", {"n": 2}, "ann", "key") == first
+    assert (store.keyed("ann", "key"), store.keyed("ann", "other")) == (first, None)
     assert store.submit("roads", {"n": 1}, "bob", "key").id != first.id
     assert len(store.find()) == 2
     assert store.submit("roads", {}, "ann").id != store.submit("roads", {}, "ann").id
@@ -184,6 +221,7 @@ class Queue(RuleBasedStateMachine):
         self.store = JobStore(":memory:")
         self.model: dict[str, str] = {}
         self.losses: Counter[str] = Counter()
+        self.done: dict[str, int] = {}
         self.held: list[Job] = []  # every claim ever made, late ones too
         self.current: dict[str, int] = {}  # attempt that holds a running job
 
@@ -217,10 +255,12 @@ class Queue(RuleBasedStateMachine):
             self.model[job.id] = status
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data())
-    def beat(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), done=st.integers(0, 3))
+    def beat(self, data: st.DataObject, done: int) -> None:
         job = data.draw(st.sampled_from(self.held))
-        assert self.store.beat(job, LONG, 1, 2) == self._is_current(job)
+        assert self.store.beat(job, LONG, done, 3) == self._is_current(job)
+        if self._is_current(job) and done > self.done.get(job.id, 0):
+            self.done[job.id], self.losses[job.id] = done, 0
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())

@@ -5,7 +5,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.decomposition import PCA
@@ -129,6 +129,7 @@ def test_running_mean_agrees_with_brute_force() -> None:
             assert smooth[place] == pytest.approx(inside.mean())
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(float, (12, 2), elements=st.floats(0, 10)),
     hnp.arrays(float, 12, elements=st.floats(0.1, 5)),

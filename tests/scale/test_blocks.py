@@ -1,5 +1,6 @@
 """Parts of an array of jobs, by the command line."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the toys
 
 import toy_runs
 from cgeartheye.cli.main import main
+from cgeartheye.commands.map import map_scenes
 from cgeartheye.mapping import blocks as blocks_module
 from cgeartheye.scale import plan as plan_module
 from cgeartheye.scale.blocks import array_place
@@ -88,3 +90,18 @@ def test_a_plan_is_measured(
     assert plan_module.plan(land_run, [small], {}, []).seconds > 1e-3
     with pytest.raises(UserError, match="--hours 0 is out of range"):
         plan_module.plan(land_run, [scene], {}, [], hours=0)
+
+
+def test_a_plan_needs_no_room_for_the_map(
+    land_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scene = toy_runs.land_scene(tmp_path / "scene.tif")
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert plan_module.plan(land_run, [scene], {}, []).seconds > 0
+    assert "on a larger one with --out" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(UserError, match="No space left"):
+        map_scenes(land_run, [scene], tmp_path / "map", {}, [])

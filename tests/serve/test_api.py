@@ -39,11 +39,13 @@ def scene_id(client: TestClient, label: str = "fine.tif") -> str:
     return next(one["id"] for one in found if one["label"] == label)
 
 
-def execute(client: TestClient, inputs: dict[str, Any], process: str = "land") -> Response:
+def execute(
+    client: TestClient, inputs: dict[str, Any], process: str = "land", key: str = ""
+) -> Response:
     return client.post(
         f"/processes/{process}/execution",
         json={"inputs": inputs},
-        headers={"Prefer": "respond-async"},
+        headers={"Prefer": "respond-async"} | ({"Idempotency-Key": key} if key else {}),
     )
 
 
@@ -339,8 +341,19 @@ def test_limits(settings: Settings) -> None:
         response = execute(client, {"scene": scene})
         assert "are allowed" in refused(response, 429)
         assert response.headers["retry-after"] == "30"
+    with TestClient(create_app(settings)) as client:
+        first = execute(client, {"scene": scene}, key="one").json()
+    with TestClient(create_app(replace(settings, max_queued=1))) as client:
+        # A key that is known is the same job, whatever else waits.
+        assert execute(client, {"scene": scene}, key="one").json()["jobID"] == first["jobID"]
     with TestClient(create_app(replace(settings, max_disk=0))) as client:
         assert "no room" in refused(client.post("/scenes", content=content), 507)
+    # Jobs that wait are counted with what they will need, uploads with what they are.
+    waiting = 2 * 3 * 112 * 168
+    with TestClient(create_app(replace(settings, max_disk=waiting + len(content) + 999))) as client:
+        assert client.post("/scenes", content=content).status_code == 201
+        assert "no room" in refused(client.post("/scenes", content=content), 507)
+        assert "no room" in refused(execute(client, {"scene": scene}), 507)
     with TestClient(create_app(replace(settings, requests_per_second=0.2))) as client:
         answers = [client.get("/scenes").status_code for _ in range(3)]
         assert answers == [200, 200, 429]

@@ -291,6 +291,64 @@ def test_a_token_is_asked_for_and_kept(
         assert token not in page.evaluate("document.cookie")
 
 
+def test_a_mosaic_is_mapped_with_options(page: Any, address: str, tmp_path: Path) -> None:
+    opened(page, address)
+    drop(page, toy_runs.land_scene(tmp_path / "scene.tif", 112, 168), "beside.tif")
+    page.locator(".row.chosen", has_text="beside.tif").wait_for()
+    # What has another pixel size cannot be added.
+    assert page.get_by_role("checkbox", name="Add coarse.tif").count() == 0
+    page.get_by_role("checkbox", name="Add fine.tif").first.check()
+    page.locator(".card", has_text="Land").click()
+    page.get_by_text("Options", exact=True).click()
+    page.get_by_label("Smallest polygon").fill("40")
+    page.get_by_label("Cut the corners").check()
+    page.get_by_label("GeoParquet").check()
+    page.wait_for_selector("#run[aria-disabled=false]")
+    with page.expect_request("**/execution") as asking:
+        page.get_by_role("button", name="Run", exact=True).click()
+    inputs = asking.value.post_data_json["inputs"]
+    assert len(inputs["scene"]) == 2
+    assert inputs["options"] == {
+        "min_area": 40,
+        "smooth": True,
+        "vector_format": ["gpkg", "parquet", "geojson"],
+    }
+    page.get_by_role("table", name="Legend").wait_for()
+    page.get_by_role("link", name="Polygons (GeoParquet)").wait_for()
+
+
+def violations(page: Any) -> list[str]:
+    """Return what axe-core, of Deque, finds wrong with the page as it is now."""
+    axe = pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-python")
+    source = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    page.evaluate(source)
+    found = page.evaluate("axe.run(document)")["violations"]
+    return [f"{one['id']}: {node['target']}" for one in found for node in one["nodes"]]
+
+
+def test_every_state_of_the_page_is_accessible(page: Any, address: str) -> None:
+    found: dict[str, list[str]] = {}
+    opened(page, address)
+    found["begun"] = violations(page)
+    page.get_by_role("radio", name="fine.tif").check()
+    page.locator(".card", has_text="Land").click()
+    page.get_by_text("Options", exact=True).click()
+    page.wait_for_selector("#run[aria-disabled=false]")
+    found["chosen"] = violations(page)
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("table", name="Legend").wait_for()
+    found["done"] = violations(page)
+    page.locator("[data-view=jobs]").click()
+    page.locator("#job-list button").first.wait_for()
+    found["jobs"] = violations(page)
+    page.get_by_role("button", name="切换到中文").click()
+    found["Chinese"] = violations(page)
+    page.goto(f"{address}docs")
+    page.locator("summary").first.wait_for()
+    found["API"] = violations(page)
+    assert not {state: wrong for state, wrong in found.items() if wrong}
+
+
 def test_the_list_of_the_api_has_every_operation(page: Any, address: str) -> None:
     page.goto(f"{address}docs")
     page.locator("summary").first.wait_for()

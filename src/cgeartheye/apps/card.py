@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,17 @@ CARD, THUMBNAIL = "application.json", "thumbnail.jpg"
 _SCHEMA = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
 _OWN = "cgeartheye:"
 _ID = r"[a-z0-9][a-z0-9-]{0,62}"
+
+# Files of models: their media types, and what wrote them in the words of MLM.
+ARTIFACTS = {
+    "model.safetensors": ("application/vnd.safetensors", "safetensors.torch.save_file"),
+    "model.onnx": ("application/octet-stream; application=onnx", "onnx.save"),
+    "model.onnx.data": ("application/octet-stream", "onnx.save"),
+    "model.xml": ("application/xml", "openvino.save_model"),
+    "model.bin": ("application/octet-stream", "openvino.save_model"),
+}
+
+_File = Annotated[str, Field(pattern=f"^({'|'.join(map(re.escape, ARTIFACTS))})$")]
 
 Task = Literal[
     "scene_classification", "semantic_segmentation", "change_detection", "object_detection"
@@ -56,8 +67,11 @@ class Card(BaseModel):
         std: that it divides by.
         backbone: name and tuning.
         parameters: of the whole network.
-        weights_bytes: size of its file.
-        sha256: of the file.
+        weights_bytes: size of its files.
+        sha256: of the files, one behind the other.
+        files: with the weights, or with the graph of an exported model.
+        engine: that computes it: torch, onnx or openvino.
+        precision: in which.
         figures: of its test, percent; empty: it was not tested.
         measured_on: the data of the test.
     """
@@ -84,6 +98,9 @@ class Card(BaseModel):
     parameters: int
     weights_bytes: int
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    files: tuple[_File, ...] = Field(("model.safetensors",), min_length=1)
+    engine: Literal["torch", "onnx", "openvino"] = "torch"
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     figures: dict[str, float | None]
     measured_on: str | None
 
@@ -116,14 +133,7 @@ class Card(BaseModel):
             },
             "links": [],
             "assets": {
-                "weights": {
-                    "href": "./model.safetensors",
-                    "type": "application/vnd.safetensors",
-                    "title": "weights of the whole network",
-                    "roles": ["mlm:model", "mlm:weights", "data"],
-                    "mlm:artifact_type": "safetensors.torch.save_file",
-                    "bands": [{"name": name} for name in _BANDS],
-                },
+                **self._assets(),
                 "thumbnail": {
                     "href": f"./{THUMBNAIL}",
                     "type": "image/jpeg",
@@ -131,6 +141,21 @@ class Card(BaseModel):
                 },
             },
         }
+
+    def _assets(self) -> dict[str, Any]:
+        """Describe the model's files; the first is the one to open."""
+        assets = {}
+        for number, name in enumerate(self.files):
+            media, artifact = ARTIFACTS[name]
+            assets["weights" if number == 0 else name] = {
+                "href": f"./{name}",
+                "type": media,
+                "title": f"the whole network for {self.engine}, {self.precision}",
+                "roles": ["mlm:model", "mlm:weights", "data"] if number == 0 else ["data"],
+                "mlm:artifact_type": artifact,
+                "bands": [{"name": band} for band in _BANDS],
+            }
+        return assets
 
     @property
     def _images(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Publishing: a trained run becomes an application that needs no other file."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,12 @@ def publish(
     images: Sequence[Path] = (),
     replace: bool = False,
 ) -> Card:
-    """Publish a trained run as an application.
+    """Publish a trained run, or an exported model, as an application.
 
     What is published needs no other file, and no path of this machine is in it.
 
     Args:
-        run: a run directory.
+        run: a run directory, or an exported folder.
         title: for people.
         description: what it finds, where it works and where it does not.
         license: SPDX identifier.
@@ -69,9 +70,9 @@ def publish(
     change = files.config.task == "change_detection"
     colors = pipeline.colors or (change_colors(count) if change else distinct_colors(count))
     with Registry(registry).adding(identifier, replace) as folder:
-        _write_model(folder, model, built)
-        weights = folder / WEIGHTS
-        fingerprint = digest([weights])
+        names = _write_model(folder, model, built)
+        weights = [folder / name for name in names]
+        fingerprint = digest(weights)
         card = Card(
             id=identifier,
             title=title,
@@ -91,8 +92,11 @@ def publish(
             std=built.normalization.std,
             backbone=f"{files.config.backbone.name}, {files.config.backbone.tuning}",
             parameters=sum(parameter.numel() for parameter in task.parameters()),
-            weights_bytes=weights.stat().st_size,
+            weights_bytes=sum(path.stat().st_size for path in weights),
             sha256=fingerprint,
+            files=names,
+            engine=files.export.engine if files.export else "torch",
+            precision=files.export.precision if files.export else files.config.training.precision,
             figures=test,
             measured_on=f"{pipeline.tested_part} of {files.config.data.root.name}"
             if test
@@ -114,19 +118,28 @@ def _test_figures(run: Path) -> dict[str, float | None]:
         raise UserError(f"{run / 'test.json'} is damaged ({error}): test the run again") from error
 
 
-def _write_model(folder: Path, model: LoadedModel, built: BackboneBundle) -> None:
-    """Write weights with the backbone among them, and a description without paths."""
-    config = model.files.config
+def _write_model(folder: Path, model: LoadedModel, built: BackboneBundle) -> tuple[str, ...]:
+    """Write weights with the backbone among them, and a description without paths.
+
+    Returns:
+        The names of the files with the weights; those of an exported model are copied.
+    """
+    config, export = model.files.config, model.files.export
     own = config.model_copy(
         update={
             "backbone": config.backbone.model_copy(update={"weights": "random"}),
             "work_dir": None,
         }
     )
-    model_io.write_weights(folder, model.task, own, built)
+    if export:
+        for name in export.files:
+            shutil.copyfile(export.folder / name, folder / name)
+    else:
+        model_io.write_weights(folder, model.task, own, built)
     facts = json_object((model.files.path.parent / FACTS).read_bytes())
     facts |= {"backbone_fingerprint": None, "config": own.model_dump(mode="json")}
     write_json(folder / FACTS, _without_paths(facts))
+    return export.files if export else (WEIGHTS,)
 
 
 def _without_paths(value: Any) -> Any:

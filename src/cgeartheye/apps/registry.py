@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cgeartheye.apps.card import CARD, THUMBNAIL, Card, is_id, read_card
+from cgeartheye.apps.card import ARTIFACTS, CARD, THUMBNAIL, Card, is_id, read_card
 from cgeartheye.utils.errors import UserError, nearest
 from cgeartheye.utils.io import digest, replacing
+from cgeartheye.utils.state import json_object
 
 WEIGHTS, FACTS = "model.safetensors", "model.json"  # as a run directory has them
-FILES = (CARD, WEIGHTS, FACTS, THUMBNAIL)
-_LARGEST = {CARD: 2**20, FACTS: 2**22, THUMBNAIL: 2**22, WEIGHTS: 2**34}  # bytes
+FILES = (CARD, FACTS, THUMBNAIL, *ARTIFACTS)
+_LARGEST = {CARD: 2**20, FACTS: 2**22, THUMBNAIL: 2**22}  # bytes
+_LARGEST_WEIGHTS = 2**34
 
 
 def default_registry() -> Path:
@@ -188,7 +190,7 @@ def _unpack(source: Path, folder: Path) -> None:
                     raise UserError(
                         f"{source} is no exported application: it holds '{member.filename[:80]}'"
                     )
-                if member.file_size > _LARGEST[member.filename]:
+                if member.file_size > _LARGEST.get(member.filename, _LARGEST_WEIGHTS):
                     raise UserError(f"{source}: {member.filename} is too large for an application")
                 with archive.open(member) as data, (folder / member.filename).open("wb") as out:
                     shutil.copyfileobj(data, out, 2**20)
@@ -199,12 +201,17 @@ def _unpack(source: Path, folder: Path) -> None:
 
 def _check(card: Card, folder: Path, source: Path) -> None:
     """Make sure that an application is whole and that its weights are those of its card."""
-    for part in (WEIGHTS, FACTS):
+    for part in (*card.files, FACTS):
         if not (folder / part).is_file():
             raise UserError(f"{source} is no whole application: {part} is missing")
-    if digest([folder / WEIGHTS]) != card.sha256:
+    try:
+        export = json_object((folder / FACTS).read_bytes()).get("export")
+        named = tuple(export["files"]) if export else (WEIGHTS,)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{source}: {FACTS} is not the description of a model") from error
+    if named != card.files or digest(folder / part for part in card.files) != card.sha256:
         raise UserError(
-            f"{source}: {WEIGHTS} is not the one of its card: export the application anew"
+            f"{source}: {card.files[0]} is not the one of its card: export the application anew"
         )
 
 

@@ -7,22 +7,48 @@ from typing import Annotated
 import typer
 
 from cgeartheye.cli.options import Dem, EngineName, Overrides, Precision, RunOrModel
+from cgeartheye.geo.catalog import scenes_of
+from cgeartheye.geo.remote import address_of, as_path, is_remote, local_folder
 from cgeartheye.utils.errors import UserError
+
+Scenes = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        parser=as_path,
+        help="Rasters, folders of them, s3://... and https://..., or an index of scenes (STAC "
+        "ItemCollection, GeoParquet): one mosaic.",
+        metavar="SCENE...",
+    ),
+]
+Order = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a mosaic, which scene is seen where several have data: recent, clear (of clouds), "
+        "first [the last that is named]."
+    ),
+]
 
 
 def map_command(
     run: RunOrModel,
-    out: Annotated[Path, typer.Option(help="A folder for the map alone.")],
-    scenes: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Rasters, or folders of them: one mosaic.", metavar="SCENE..."),
-    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(parser=as_path, metavar="FOLDER", help="For the map alone; or s3://..."),
+    ],
+    scenes: Scenes = None,
     before: Annotated[
         list[Path] | None,
-        typer.Option(help="For a change model, the scene of the first date. Repeat: one mosaic."),
+        typer.Option(
+            parser=as_path,
+            metavar="SCENE",
+            help="For a change model, the scene of the first date. Repeat: one mosaic.",
+        ),
     ] = None,
     after: Annotated[
-        list[Path] | None, typer.Option(help="That of the second date, on any grid of its own.")
+        list[Path] | None,
+        typer.Option(
+            parser=as_path, metavar="SCENE", help="That of the second date, on any grid of its own."
+        ),
     ] = None,
     date_labels: Annotated[
         tuple[str, str] | None,
@@ -119,6 +145,7 @@ def map_command(
             "makes one map of the parts."
         ),
     ] = None,
+    order: Order = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish a map that was interrupted.")
     ] = False,
@@ -158,35 +185,49 @@ def map_command(
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
     if autotune and (cluster or part):
         raise UserError("--autotune measures this process: leave it out with --cluster and --part")
-    asked = find_run(run), scenes or before or [], out, options, overrides
+    found = find_run(run)
+    first = scenes_of(scenes or before or [], order)
+    second = scenes_of(after, order) if after else None
     try:
-        if cluster:
-            from cgeartheye.scale.cluster import map_on_cluster
-
-            map_on_cluster(cluster, workers, *asked, resume, after, engine, precision)
-        elif part:
+        if part:
             from cgeartheye.scale.blocks import BlockMapper, array_place, map_part
 
+            _refuse_remote(out, "--part")
             place = array_place(part)
-            paths = [str(path) for path in asked[1]]
-            second = [str(path) for path in after] if after else None
-            run_as = str(asked[0]), paths, str(out), options, overrides, second
+            later = None if second is None else [str(path) for path in second]
+            run_as = str(found), [str(path) for path in first], str(out), options, overrides, later
             map_part(BlockMapper(*run_as, engine=engine, precision=precision), place)
-        else:
-            map_scenes(*asked, resume, after, engine, precision, autotune)
+            return
+        if cluster not in (None, "local"):
+            _refuse_remote(out, "--cluster ADDRESS")
+        with local_folder(out) as folder:
+            asked = found, first, folder, options, overrides
+            if cluster:
+                from cgeartheye.scale.cluster import map_on_cluster
+
+                map_on_cluster(cluster, workers, *asked, resume, second, engine, precision)
+            else:
+                map_scenes(*asked, resume, second, engine, precision, autotune)
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
+def _refuse_remote(out: Path, option: str) -> None:
+    if is_remote(out):
+        raise UserError(f"{option} needs a folder that all machines share, not {address_of(out)}")
+
+
 def plan_command(
     run: RunOrModel,
-    scenes: Annotated[
-        list[Path],
-        typer.Argument(help="Rasters, or folders of them: one mosaic.", metavar="SCENE..."),
-    ],
+    scenes: Scenes,
     after: Annotated[
-        list[Path] | None, typer.Option(help="For a change model, the scene of the second date.")
+        list[Path] | None,
+        typer.Option(
+            parser=as_path,
+            metavar="SCENE",
+            help="For a change model, the scene of the second date.",
+        ),
     ] = None,
     hours: Annotated[
         float | None, typer.Option(help="How many machines like this one finish it in that time?")
@@ -194,6 +235,7 @@ def plan_command(
     overlap: Annotated[
         float | None, typer.Option(help="Share of a window that its neighbor covers too.")
     ] = None,
+    order: Order = None,
     set_: Overrides = None,
 ) -> None:
     """Estimate what a map will take: hours, disk, machines; from mapping some of its rows."""
@@ -204,7 +246,9 @@ def plan_command(
     from cgeartheye.utils.console import show
 
     options = {} if overlap is None else {"overlap": overlap}
-    made = plan(find_run(run), scenes, options, set_ or [], hours, after)
+    second = scenes_of(after, order) if after else None
+    first = scenes_of(scenes or [], order)
+    made = plan(find_run(run), first, options, set_ or [], hours, second)
     table = Table(show_header=False)
     shares = ", ".join(f"{stage} {share:.0%}" for stage, share in made.shares.items())
     for name, value in (

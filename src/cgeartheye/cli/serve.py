@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cgeartheye.geo.remote import as_path, is_remote
 from cgeartheye.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ def serve_command(
     registry: RegistryFolder = None,
     folder: Folder = None,
     scenes: Annotated[
-        list[Path] | None, typer.Option(help="A folder of scenes to offer, read only. Repeat.")
+        list[Path] | None,
+        typer.Option(
+            parser=as_path,
+            metavar="FOLDER|ADDRESS",
+            help="A folder of scenes to offer, read only; s3://BUCKET/PREFIX/, or the https:// "
+            "address of one. Repeat.",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that make maps.")] = 1,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
@@ -40,6 +47,9 @@ def serve_command(
     max_upload: Annotated[int, typer.Option(min=1, help="MB of a scene.")] = 4096,
     max_disk: Annotated[float, typer.Option(min=0, help="GB of uploads and results.")] = 200.0,
     max_queued: Annotated[int, typer.Option(min=1, help="Jobs of an owner at a time.")] = 20,
+    max_requests: Annotated[
+        float, typer.Option(min=1, help="Requests a second of an owner, on average.")
+    ] = 50.0,
     keep_days: Annotated[float, typer.Option(min=0, help="After which results go.")] = 30.0,
 ) -> None:
     """Serve application models: a page, an API (OGC API - Processes) and tiles."""
@@ -55,6 +65,7 @@ def serve_command(
         max_upload=max_upload * 2**20,
         max_disk=round(max_disk * 2**30),
         max_queued=max_queued,
+        requests_per_second=max_requests,
         keep_days=keep_days,
     )
     serve(settings, host, port, workers)
@@ -105,7 +116,7 @@ def _settings(
 
 def _existing(folders: list[Path]) -> list[Path]:
     for folder in folders:
-        if not folder.is_dir():
+        if not is_remote(folder) and not folder.is_dir():
             raise UserError(f"--scenes {folder} is no folder")
     return folders
 

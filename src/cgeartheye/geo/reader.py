@@ -19,6 +19,7 @@ from rasterio.windows import Window
 
 from cgeartheye.geo.georeference import locate
 from cgeartheye.geo.rectify import Rectification, rectification_of
+from cgeartheye.geo.remote import address_of, driver_of
 from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
 from cgeartheye.geo.validity import MaskedRaster, valid_pixels
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
@@ -205,11 +206,12 @@ def open_scene(
             there, complex values, or no CRS.
     """
     paths = find_rasters(inputs)
-    source, name = build_mosaic_vrt(paths), str(paths[0])
+    source, name = build_mosaic_vrt(paths), address_of(paths[0])
     if len(paths) > 1:
         name += f" and {len(paths) - 1} more"
     try:
-        with _quiet(), rasterio.open(source) as file:
+        driver = driver_of(paths[0]) if len(paths) == 1 else None
+        with _quiet(), rasterio.open(source, driver=driver) as file:
             refuse_blocks(str(source), file)
             how = rectification_of(file, name, dem)
             if how is None:

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
 from itertools import product
@@ -17,6 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from cgeartheye.geo.rectify import fit_points, view_text
+from cgeartheye.geo.remote import address_of, driver_of, is_remote, list_rasters, signature
 from cgeartheye.geo.validity import rectified
 from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
@@ -24,6 +26,7 @@ from cgeartheye.utils.errors import UserError
 SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg"})
 """Endings that are searched for in a folder; a named file may have any."""
 
+_AT_ONCE = 16  # files that are looked at: of those at addresses each look waits
 _GDAL_TYPES = {
     "uint8": "Byte",
     "int8": "Int8",
@@ -61,12 +64,16 @@ class _Tile:
 def find_rasters(inputs: Sequence[Path]) -> list[Path]:
     """Return the files that are named, and in a folder's place those directly in it, sorted.
 
+    Of a prefix of a bucket it is all below it; see `remote.as_path`.
+
     Raises:
         UserError: a path that is not there, or a folder without rasters.
     """
     found: list[Path] = []
     for path in inputs:
-        if path.is_dir():
+        if is_remote(path):
+            found += list_rasters(path, SUFFIXES)
+        elif path.is_dir():
             inside = [p for p in sorted(path.iterdir()) if p.suffix.lower() in SUFFIXES]
             if not inside:
                 raise UserError(f"{path} holds no rasters ({', '.join(sorted(SUFFIXES))})")
@@ -90,37 +97,37 @@ def build_mosaic_vrt(paths: Sequence[Path]) -> str:
     """
     if len(paths) == 1:
         return str(paths[0])
-    tiles = [_look_at(paths[0], None)]
-    for path in paths[1:]:
-        tiles.append(_look_at(path, tiles[0]))
-        _check_like(tiles[0], tiles[-1])
-    return _virtual(tiles)
+    with warnings.catch_warnings(), ThreadPoolExecutor(_AT_ONCE) as pool:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        first = _look_at(paths[0], None)
+        others = list(pool.map(lambda path: _look_at(path, first), paths[1:]))
+    for tile in others:
+        _check_like(first, tile)
+    return _virtual([first, *others])
 
 
 def _look_at(path: Path, first: _Tile | None) -> _Tile:
     """Return what is to be known of a file; `first` is that of the mosaic, if it is another."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
-                refuse_blocks(path, file)
-                if file.crs is None and file.gcps[0] and file.gcps[1] is not None:
-                    return _warped_tile(path, file, first)
-                place = str(path.resolve())
-                return _Tile(
-                    path.resolve(),
-                    place,
-                    place,
-                    file.width,
-                    file.height,
-                    tuple(file.dtypes),
-                    file.crs.to_wkt() if file.crs else "",
-                    file.transform,
-                    _nodata(file),
-                    file.mask_flag_enums[0] == [MaskFlags.all_valid],
-                )
+        with rasterio.open(path, driver=driver_of(path)) as file:
+            refuse_blocks(path, file)
+            if file.crs is None and file.gcps[0] and file.gcps[1] is not None:
+                return _warped_tile(path, file, first)
+            place = str(path.resolve())
+            return _Tile(
+                path.resolve(),
+                place,
+                place,
+                file.width,
+                file.height,
+                tuple(file.dtypes),
+                file.crs.to_wkt() if file.crs else "",
+                file.transform,
+                _nodata(file),
+                file.mask_flag_enums[0] == [MaskFlags.all_valid],
+            )
     except RasterioError as error:
-        raise UserError(f"{path} cannot be opened as a raster: {error}") from error
+        raise UserError(f"{address_of(path)} cannot be opened as a raster: {error}") from error
 
 
 def _warped_tile(path: Path, file: DatasetReader, first: _Tile | None) -> _Tile:
@@ -258,7 +265,11 @@ def vrt_dataset(
     return f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}">{head}{bands}</VRTDataset>'
 
 
-def file_signature(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+def file_signature(paths: Sequence[Path]) -> list[tuple[str, int, int | str]]:
     """Return what distinguishes these files from others, and from earlier versions."""
-    stats = [(path, path.stat()) for path in paths]
-    return [(str(p.resolve()), s.st_size, s.st_mtime_ns) for p, s in stats]
+    return [signature(path) if is_remote(path) else _state(path) for path in paths]
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    state = path.stat()
+    return str(path.resolve()), state.st_size, state.st_mtime_ns

@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import Queue
 from typing import IO, Any
 
+from cgeartheye.apps.registry import FACTS
 from cgeartheye.commands.map import map_with
 from cgeartheye.commands.tasks import LoadedModel, load_model
 from cgeartheye.training.distributed import local_device
@@ -38,6 +39,10 @@ class Runner:
         self._models: OrderedDict[tuple[str, int], LoadedModel] = OrderedDict()
         self._last = 0.0
 
+    def greet(self) -> None:
+        """Say that all is imported, and requests may come."""
+        self._answer(ready=True)
+
     def run(self, request: dict[str, Any]) -> None:
         """Make a map, or say in a sentence why not."""
         try:
@@ -56,7 +61,7 @@ class Runner:
             self._answer(ended="failed", message=f"an error of the program ({reason})")
 
     def _model(self, folder: Path) -> LoadedModel:
-        key = str(folder), (folder / "model.safetensors").stat().st_mtime_ns
+        key = str(folder), (folder / FACTS).stat().st_mtime_ns
         if key not in self._models:
             if len(self._models) >= _MODELS:
                 self._models.popitem(last=False)
@@ -71,8 +76,11 @@ class Runner:
             self._answer(done=done, total=total)
 
     def _answer(self, **fields: object) -> None:
-        self._answers.write(json.dumps(fields) + "\n")
-        self._answers.flush()
+        try:
+            self._answers.write(json.dumps(fields) + "\n")
+            self._answers.flush()
+        except BrokenPipeError:
+            os._exit(0)  # the worker is gone: nobody may go on in its name
 
 
 def _as_option(name: str, value: Any) -> Any:
@@ -95,6 +103,7 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     runner = Runner(answers)
+    runner.greet()
     while True:
         runner.run(json.loads(requests.get()))
 

@@ -18,11 +18,11 @@ from cgeartheye.jobs.database import Row, Run, open_database
 Status = Literal["accepted", "running", "successful", "failed", "dismissed"]
 STATUSES: tuple[Status, ...] = ("accepted", "running", "successful", "failed", "dismissed")
 ENDED = STATUSES[2:]
-LOSSES = 3  # of its worker, after which a job has failed: it may be what kills them
+LOSSES = 3  # of its worker without progress between, after which a job has failed: it kills them
 
 _FIELDS = (
     "id, app, request, owner, status, attempt, done, total, message, worker, cancelled, "
-    "created, started, updated, finished"
+    "disk_bytes, created, started, updated, finished"
 )
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     message TEXT NOT NULL,
     worker TEXT NOT NULL,
     cancelled INTEGER NOT NULL,
+    disk_bytes BIGINT NOT NULL,
     lease DOUBLE PRECISION NOT NULL,
     created DOUBLE PRECISION NOT NULL,
     started DOUBLE PRECISION,
@@ -65,6 +66,7 @@ class Job:
         message: why it failed, or what it does.
         worker: that has or had it.
         cancelled: whether its owner wants no more of it.
+        disk_bytes: of its folder: an estimate until it has ended.
         created: seconds since 1970; so are the others.
         started: when it was first claimed.
         updated: when anything changed.
@@ -82,6 +84,7 @@ class Job:
     message: str
     worker: str
     cancelled: bool
+    disk_bytes: int
     created: float
     started: float | None
     updated: float
@@ -114,7 +117,12 @@ class JobStore:
             run(_TABLE)
 
     def submit(
-        self, app: str, request: dict[str, Any], owner: str, idempotency: str | None = None
+        self,
+        app: str,
+        request: dict[str, Any],
+        owner: str,
+        idempotency: str | None = None,
+        disk_bytes: int = 0,
     ) -> Job:
         """Add a job; when this returns it is on the disk.
 
@@ -123,20 +131,27 @@ class JobStore:
             request: JSON.
             owner: who asks.
             idempotency: a key of the owner's: the same key again returns the same job.
+            disk_bytes: that its folder will need, about.
         """
         job, now = uuid.uuid4().hex, self._database.now
         with self._database.transaction() as run:
             run(
                 "INSERT INTO jobs (id, app, request, owner, status, attempt, losses, done, "
-                "total, message, worker, cancelled, lease, created, updated, idempotency) VALUES "
-                f"(?, ?, ?, ?, 'accepted', 0, 0, 0, 0, '', '', 0, 0, {now}, {now}, ?) "
+                "total, message, worker, cancelled, disk_bytes, lease, created, updated, "
+                "idempotency) VALUES "
+                f"(?, ?, ?, ?, 'accepted', 0, 0, 0, 0, '', '', 0, ?, 0, {now}, {now}, ?) "
                 "ON CONFLICT (owner, idempotency) DO NOTHING",
-                (job, app, json.dumps(request), owner, idempotency),
+                (job, app, json.dumps(request), owner, disk_bytes, idempotency),
             )
             if idempotency is not None:
-                query = f"SELECT {_FIELDS} FROM jobs WHERE owner = ? AND idempotency = ?"
-                return _job(run(query, (owner, idempotency))[0])
+                return _job(run(_KEYED, (owner, idempotency))[0])
             return _job(run(f"SELECT {_FIELDS} FROM jobs WHERE id = ?", (job,))[0])
+
+    def keyed(self, owner: str, idempotency: str) -> Job | None:
+        """Return the job that an owner has submitted with a key; none: there is none yet."""
+        with self._database.transaction() as run:
+            rows = run(_KEYED, (owner, idempotency))
+        return _job(rows[0]) if rows else None
 
     def claim(self, worker: str, lease: float) -> Job | None:
         """Take the next job: of the owner who has the fewest running, the oldest.
@@ -190,7 +205,8 @@ class JobStore:
         )
         run(
             f"UPDATE jobs SET status = 'failed', {ended}, message = "
-            f"'its worker was lost {LOSSES} times: its log may tell of memory or a crash' "
+            f"'its worker was lost {LOSSES} times at one place: its log may tell of memory or a "
+            f"crash' "
             f"WHERE {which} AND losses + 1 >= {LOSSES}",
             values,
         )
@@ -215,20 +231,24 @@ class JobStore:
         now = self._database.now
         with self._database.transaction() as run:
             run(
-                f"UPDATE jobs SET lease = {now} + ?, done = ?, total = ?, updated = {now} "
-                f"WHERE {_MINE}",
-                (lease, done, total, job.id, job.attempt),
+                "UPDATE jobs SET losses = CASE WHEN done < ? THEN 0 ELSE losses END, "
+                "done = CASE WHEN done < ? THEN ? ELSE done END, total = ?, "
+                f"lease = {now} + ?, updated = {now} WHERE {_MINE}",
+                (done, done, done, total, lease, job.id, job.attempt),
             )
             rows = run(f"SELECT cancelled FROM jobs WHERE {_MINE}", (job.id, job.attempt))
         return bool(rows) and not rows[0][0]
 
-    def finish(self, job: Job, status: Status, message: str = "") -> bool:
+    def finish(
+        self, job: Job, status: Status, message: str = "", disk_bytes: int | None = None
+    ) -> bool:
         """End a job that is still this worker's.
 
         Args:
             job: as it was claimed.
             status: successful, failed or dismissed; accepted: it is offered again.
             message: a sentence.
+            disk_bytes: of its folder; none: what was estimated.
 
         Returns:
             Whether it was: false where another has it.
@@ -238,8 +258,9 @@ class JobStore:
         with self._database.transaction() as run:
             mine = run(f"SELECT 1 FROM jobs WHERE {_MINE}", (job.id, job.attempt))
             run(
-                f"UPDATE jobs SET status = ?, message = ?, updated = {now}{ended} WHERE {_MINE}",
-                (status, message[:2000], job.id, job.attempt),
+                "UPDATE jobs SET status = ?, message = ?, disk_bytes = COALESCE(?, disk_bytes), "
+                f"updated = {now}{ended} WHERE {_MINE}",
+                (status, message[:2000], disk_bytes, job.id, job.attempt),
             )
         return bool(mine)
 
@@ -249,7 +270,7 @@ class JobStore:
         with self._database.transaction() as run:
             run(
                 f"UPDATE jobs SET status = 'dismissed', updated = {now}, finished = {now}, "
-                "cancelled = 1 WHERE id = ? AND status = 'accepted'",
+                "cancelled = 1, disk_bytes = 0 WHERE id = ? AND status = 'accepted'",
                 (job,),
             )
             run("UPDATE jobs SET cancelled = 1 WHERE id = ? AND status = 'running'", (job,))
@@ -306,6 +327,11 @@ class JobStore:
         with self._database.transaction() as run:
             return int(run(f"SELECT COUNT(*) FROM jobs WHERE status = ?{mine}", values)[0][0])
 
+    def disk_bytes(self) -> int:
+        """Return what all jobs' folders need: measured of those that have ended, else estimated."""
+        with self._database.transaction() as run:
+            return int(run("SELECT COALESCE(SUM(disk_bytes), 0) FROM jobs")[0][0])
+
     def remove(self, job: str) -> None:
         """Forget a job that has ended; its folder is the caller's to delete."""
         with self._database.transaction() as run:
@@ -323,6 +349,7 @@ class JobStore:
         self._database.close()
 
 
+_KEYED = f"SELECT {_FIELDS} FROM jobs WHERE owner = ? AND idempotency = ?"
 _MINE = "id = ? AND attempt = ? AND status = 'running'"
 
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from cgeartheye.apps.registry import Registry
+from cgeartheye.geo.remote import address_of
 from cgeartheye.jobs.store import Job, JobStore
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.events import log_event
-from cgeartheye.utils.io import write_json
+from cgeartheye.utils.io import folder_bytes, write_json
 
 LEASE = 15.0  # seconds without a beat after which a worker is taken for dead
 BEAT, POLL = 1.0, 0.2  # seconds between two beats, and between two looks for work
@@ -55,16 +56,27 @@ class Worker:
         """Work until `stop`."""
         try:
             while not self._stop.is_set():
-                if self._runner is None or not self._runner.alive:
-                    self._runner = _Runner()  # before it is needed: PyTorch takes seconds
-                job = self._claimed()
+                runner = self._ready_runner()
+                job = self._claimed() if runner else None
                 if job is None:
                     self._stop.wait(POLL)
-                else:
-                    self._work(job, self._runner)
+                elif runner:
+                    self._work(job, runner)
         finally:
             if self._runner:
                 self._runner.kill()
+
+    def _ready_runner(self) -> "_Runner | None":
+        """Return a process that can begin at once; none yet: PyTorch takes seconds to import.
+
+        A job is only claimed when there is one: until then others may take it.
+        """
+        if self._runner is None or not self._runner.alive:
+            if self._runner and not self._runner.ready:
+                log_event("process does not start", worker=self.name)
+                self._stop.wait(5)
+            self._runner = _Runner()
+        return self._runner if self._runner.ready else None
 
     def _claimed(self) -> Job | None:
         try:
@@ -79,7 +91,7 @@ class Worker:
         try:
             runner.send(self._request(job))
         except UserError as error:
-            self._store.finish(job, "failed", str(error))
+            self._store.finish(job, "failed", str(error), disk_bytes=0)
             return
         done = total = 0
         next_beat = 0.0
@@ -92,7 +104,8 @@ class Worker:
             if answer and "ended" in answer:
                 message = self._without_paths(job, answer["message"])
                 self._store.beat(job, self._lease, done, total)
-                self._store.finish(job, answer["ended"], message)
+                size = folder_bytes(self._folder / job.id)
+                self._store.finish(job, answer["ended"], message, size)
                 log_event("job ended", worker=self.name, job=job.id, status=answer["ended"])
                 return
             if answer:
@@ -116,7 +129,7 @@ class Worker:
 
     def _drop(self, job: Job) -> None:
         """End a job that was cancelled; one that another worker has by now is left to it."""
-        if self._store.finish(job, "dismissed"):
+        if self._store.finish(job, "dismissed", disk_bytes=0):
             shutil.rmtree(self._folder / job.id, ignore_errors=True)
 
     def _request(self, job: Job) -> dict[str, Any]:
@@ -136,15 +149,27 @@ class Worker:
         }
 
     def _without_paths(self, job: Job, message: str) -> str:
-        """Leave of paths on this machine their last names."""
+        """Leave of paths on this machine, and of addresses, their last names."""
         paths = [*job.request["scenes"], *(job.request.get("after") or ())]
+        for path in paths:
+            message = message.replace(address_of(Path(path)), _last_name(path))
         for path in (*paths, str(self._folder / job.id / "map"), str(self._folder / job.id)):
-            message = message.replace(path, Path(path).name)
+            message = message.replace(path, _last_name(path))
         return message.replace(str(self._folder), "")
 
 
+def _last_name(path: str) -> str:
+    return address_of(Path(path)).partition("?")[0].rsplit("/", 1)[-1]
+
+
 class _Runner:
-    """The process with the models."""
+    """The process with the models.
+
+    Attributes:
+        ready: whether it has imported what it needs.
+    """
+
+    ready = False
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -182,4 +207,8 @@ class _Runner:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._answers.put(json.loads(line))
+            answer = json.loads(line)
+            if "ready" in answer:
+                self.ready = True
+            else:
+                self._answers.put(answer)

@@ -3,7 +3,9 @@
 import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -21,6 +23,18 @@ from cgeartheye.mapping.blending import NODATA
 from cgeartheye.utils.colors import RGB
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_text
+
+_needs_room: ContextVar[bool] = ContextVar("needs_room", default=True)
+
+
+@contextmanager
+def nearly_empty() -> Iterator[None]:
+    """Have files made of which little will be written: there need be no room for all of them."""
+    token = _needs_room.set(False)
+    try:
+        yield
+    finally:
+        _needs_room.reset(token)
 
 
 class RawRaster:
@@ -42,7 +56,7 @@ class RawRaster:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             self.is_new = os.fstat(self._file).st_size != size
             if self.is_new:
-                if shutil.disk_usage(path.parent).free < size:
+                if _needs_room.get() and shutil.disk_usage(path.parent).free < size:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.ftruncate(self._file, size)
         except OSError as error:

@@ -17,7 +17,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 from scipy.linalg import eigh
-from sklearn.manifold import TSNE
 
 from cgeartheye.metrics.classification import ECE_BINS
 
@@ -212,6 +211,8 @@ def embed(features: Array, seed: int = 0) -> tuple[Array, Array]:
     Returns:
         Indices `[M]` of the features laid out, ascending, and their places `[M, 2]`.
     """
+    from sklearn.manifold import TSNE  # takes a second or more to import, and few draw this
+
     assert len(features) > 3
     chosen = np.random.default_rng(seed).permutation(len(features))[:EMBEDDED]
     chosen.sort()

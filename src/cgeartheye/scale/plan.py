@@ -2,15 +2,18 @@
 
 import math
 import resource
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cgeartheye.mapping.geotiff import nearly_empty
 from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.run import map_block
 from cgeartheye.scale.blocks import BlockMapper
+from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 
 _EFFICIENCY = 0.9  # of many machines, as the block scheduler has
@@ -74,14 +77,22 @@ def plan(
         mapper = BlockMapper(*given, None if after is None else [str(path) for path in after])
         job = mapper.job
         job.work.mkdir()
-        seconds, rows = _measure(mapper, job)
+        with nearly_empty():
+            seconds, rows = _measure(mapper, job)
     total = seconds * job.rows / rows
     shares = job.clock.shares()
     works = {"inference": shares["inference"] + shares["blending"], "reading": 0.0, "writing": 0.0}
     for stage, work in _BOUNDS.items():
         works[work] += shares[stage]
     height, width = job.grid.shape
+    free = shutil.disk_usage(Path.cwd()).free
     bands = 1 + bool(job.options.vector_format) + len(job.classes) * job.options.probabilities
+    needed = 2 * bands * height * width
+    if needed > free:
+        warn(
+            f"the map takes {needed / 1e9:,.2f} GB while it is made, and the disk of this folder "
+            f"has {free / 1e9:,.2f} GB: name a folder on a larger one with --out"
+        )
     return MapPlan(
         square_km=job.scene.width
         * job.scene.height
@@ -93,7 +104,7 @@ def plan(
         measured_rows=rows,
         bound=max(works, key=works.__getitem__),
         shares=shares,
-        disk_bytes=2 * bands * height * width,
+        disk_bytes=needed,
         memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         machines=None if hours is None else max(1, math.ceil(total / (hours * 3600 * _EFFICIENCY))),
     )

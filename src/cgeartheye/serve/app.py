@@ -142,10 +142,11 @@ def _add_scenes(app: FastAPI) -> None:
         user, state = user_of(request), state_of(request)
         require(user, "run")
         told = request.headers.get("content-length", "0")
-        if told.isdigit() and int(told) > state.settings.max_upload:
+        size = int(told) if told.isdigit() else 0
+        if size > state.settings.max_upload:
             limit = state.settings.max_upload / 2**20
             raise Problem(413, f"the file is larger than {limit:,.0f} MB")
-        await run_in_threadpool(processes.refuse_full_disk, state)
+        await run_in_threadpool(processes.refuse_full_disk, state, size)
         made = await state.scenes.upload(name, user.name, request.stream())
         place = f"{str(request.base_url).rstrip('/')}/scenes/{made.id}"
         return JSONResponse(made.to_json(), 201, {"Location": place})

@@ -68,11 +68,12 @@ def describe(path: Path, name: str, driver: str | None = None) -> dict[str, Any]
     from rasterio.warp import transform_bounds, transform_geom
 
     from cgeartheye.geo.georeference import locate
+    from cgeartheye.geo.remote import is_remote
     from cgeartheye.utils.allocation import refuse_blocks
 
     try:
         with rasterio.open(path, driver=driver) as file:
-            refuse_blocks(name, file)
+            refuse_blocks(name if is_remote(path) else path, file)
             place = locate(file, name)
             if place.crs is None:
                 raise UserError(f"{name} has no place on Earth: give it a CRS with gdal_edit")

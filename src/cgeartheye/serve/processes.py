@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -16,7 +17,6 @@ from cgeartheye.serve.jobs import job_of, status_info
 from cgeartheye.serve.problems import Problem
 from cgeartheye.serve.requests import Execution, Inputs
 from cgeartheye.serve.results import results_of
-from cgeartheye.serve.scenes import free_bytes, used_bytes
 from cgeartheye.serve.state import State, address_of, link, state_of, user_of
 from cgeartheye.utils.errors import UserError
 
@@ -105,9 +105,14 @@ async def execute(
 
     def accept() -> Job:
         card = card_of(state, process)
+        known = idempotency_key and state.store.keyed(user.name, idempotency_key)
+        if known:
+            return known
         asked = state.planner.request(card, body.inputs, user)
+        size = asked.pop("disk_bytes")
         _refuse_crowd(state, user)
-        return state.store.submit(card.id, asked, user.name, idempotency_key)
+        refuse_full_disk(state, size)
+        return state.store.submit(card.id, asked, user.name, idempotency_key, size)
 
     job = await run_in_threadpool(accept)
     wait = re.search(r"wait=(\d+)", prefer)
@@ -139,17 +144,21 @@ def _refuse_crowd(state: State, user: User) -> None:
             "wait until one has ended",
             headers={"Retry-After": "30"},
         )
-    refuse_full_disk(state)
 
 
-def refuse_full_disk(state: State) -> None:
+def refuse_full_disk(state: State, needed: int) -> None:
     """Refuse what needs room when there is little.
+
+    Args:
+        state: of the server.
+        needed: bytes, about.
 
     Raises:
         Problem: 507.
     """
-    folder = state.settings.folder
-    if free_bytes(folder) < _LEAST_FREE or used_bytes(folder) > state.settings.max_disk:
+    used = state.store.disk_bytes() + state.scenes.disk_bytes()
+    free = shutil.disk_usage(state.settings.folder).free
+    if free - needed < _LEAST_FREE or used + needed >= state.settings.max_disk:
         raise Problem(
             507, "the server has no room for more: delete jobs and uploads, or ask its admin"
         )

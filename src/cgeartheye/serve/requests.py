@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import shapely
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,7 @@ from shapely.geometry import shape
 
 from cgeartheye.apps.card import Card
 from cgeartheye.apps.fit import Fit, examine
+from cgeartheye.geo.remote import address_of
 from cgeartheye.jobs.store import JobStore
 from cgeartheye.serve.auth import User
 from cgeartheye.serve.problems import Problem
@@ -29,11 +30,15 @@ class MapOptions(BaseModel):
     gsd: float | None = Field(None, gt=0, le=1000, description="GSD in m/px that the model sees")
     overlap: float | None = Field(None, ge=0, le=0.9, description="of neighboring windows")
     probabilities: bool = Field(False, description="write those of every class")
-    vector_format: list[str] = Field(
-        default_factory=lambda: ["gpkg"],
+    vector_format: list[Literal["gpkg", "parquet", "geojson", "fgb"]] = Field(
+        ["gpkg"],
         max_length=4,
         description="polygons: gpkg, parquet, geojson, fgb",
     )
+    min_area: float | None = Field(
+        None, gt=0, le=1e9, description="of a polygon in m2; smaller areas go to those beside them"
+    )
+    smooth: bool = Field(False, description="cut the corners of polygons")
     coregister: bool = Field(False, description="of two dates: move the second onto the first")
     score_threshold: float | None = Field(None, ge=0, le=1, description="least score of an object")
 
@@ -99,7 +104,7 @@ class Planner:
             "square_km": fit.square_km * share,
             "pixels": pixels,
             "seconds": None if rate is None else pixels * rate,
-            "disk_bytes": sum(s.facts["width"] * s.facts["height"] for s in first) * 3,
+            "disk_bytes": _disk_bytes(first),
         }
 
     def request(self, card: Card, inputs: Inputs, user: User) -> dict[str, Any]:
@@ -134,6 +139,11 @@ class Planner:
             options.pop("probabilities")
         elif options.pop("score_threshold", None) is not None:
             raise Problem(422, "options.score_threshold is for applications that detect objects")
+        if "min_area" in options or options["smooth"]:
+            if card.task not in ("semantic_segmentation", "change_detection"):
+                raise Problem(422, "options.min_area and options.smooth are for maps of pixels")
+            if not options["vector_format"]:
+                raise Problem(422, "options.min_area and options.smooth need a vector_format")
         if not options.get("coregister"):
             options.pop("coregister", None)
         return {
@@ -141,12 +151,15 @@ class Planner:
             "after": [str(scene.path) for scene in second] if second else None,
             "labels": [scene.label for scene in (*first, *(second or ()))],
             "scene_ids": [scene.id for scene in (*first, *(second or ()))],
-            "bounds": first[0].facts["bounds"],
+            "bounds": list(
+                shapely.union_all([shapely.box(*s.facts["bounds"]) for s in first]).bounds
+            ),
             "area": area,
             "options": options,
             "pixels": round(fit.pixels * share),
             "square_km": square_km,
             "version": card.version,
+            "disk_bytes": _disk_bytes(first),
         }
 
     def rate(self, card: Card) -> float | None:
@@ -175,10 +188,20 @@ class Planner:
     ) -> Fit:
         before, after = ([s.path for s in some or ()] for some in (first, second))
         fit = examine(card, before, after if second else None)
-        labels = {str(s.path): s.label for s in (*first, *(second or ()))}
+        labels = {
+            name: scene.label
+            for scene in (*first, *(second or ()))
+            for name in (str(scene.path), address_of(scene.path))
+        }
         return Fit(
             tuple(_relabel(problem, labels) for problem in fit.problems), fit.square_km, fit.pixels
         )
+
+
+def _disk_bytes(scenes: Sequence[ServedScene]) -> int:
+    """Return what the files of a map need, about: those that are unfinished, and the last ones."""
+    pixels: int = sum(scene.facts["width"] * scene.facts["height"] for scene in scenes)
+    return 3 * pixels
 
 
 def _relabel(text: str, labels: dict[str, str]) -> str:

@@ -1,29 +1,46 @@
-"""Scenes of a server: uploads, and the rasters of folders that the operator names.
+"""Scenes of a server: uploads, and the rasters of folders and addresses that the operator names.
 
 A scene has an id of ours, and nothing else names it: no route takes a path or an address.
 """
 
 import hashlib
+import ipaddress
+import itertools
 import json
 import os
 import re
 import secrets
-import shutil
+import socket
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 
+from cgeartheye.geo.remote import (
+    address_of,
+    driver_of,
+    forget,
+    is_remote,
+    list_rasters,
+    signature,
+)
+from cgeartheye.geo.vrt import file_signature
 from cgeartheye.serve.inspect import MAGIC, describe, describe_safely
 from cgeartheye.serve.problems import Problem
 from cgeartheye.serve.settings import Settings
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_json
+from cgeartheye.utils.events import log_event
+from cgeartheye.utils.io import folder_bytes, write_json
 
-_SUFFIXES = {".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"}
+_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"})
 _ID = r"[0-9a-f]{24}"
+_AT_ONCE = 16  # of a bucket's scenes that are looked at
+_LISTED_SECONDS = 60.0  # for which a bucket, or a file at an address, is taken to be unchanged
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,8 @@ class Scenes:
     def __init__(self, settings: Settings):
         """Take the settings; uploads that were not finished are removed."""
         self._settings = settings
-        self._known: dict[tuple[Path, int, int], ServedScene | None] = {}
+        self._known: dict[tuple[Path, int | str, int | str], ServedScene | None] = {}
+        self._listed: dict[Path, tuple[float, list[Path]]] = {}  # by address: when, and what
         self._places: dict[str, tuple[Path, Path]] = {}  # by id: file and folder of the operator's
         settings.uploads.mkdir(parents=True, exist_ok=True)
         for partial in settings.uploads.glob("*.partial"):
@@ -71,6 +89,10 @@ class Scenes:
         found = [*self._of_folders(), *self._uploaded()]
         seen = [s for s in found if owner is None or s.owner in ("", owner)]
         return sorted(seen, key=lambda scene: (scene.label, scene.id))
+
+    def version(self, scene: ServedScene) -> str:
+        """Return what changes when the file of a scene does."""
+        return "-".join(map(str, file_signature([scene.path])[0][1:]))
 
     def get(self, scene: str, owner: str | None) -> ServedScene:
         """Return a scene.
@@ -88,10 +110,10 @@ class Scenes:
             if uploaded and (owner is None or uploaded.owner in ("", owner)):
                 return uploaded
             place = self._places.get(scene)
-            if place is None or not place[0].is_file():
+            if place is None or not self._is_there(*place):
                 self._of_folders()  # a new one, or one that has gone
                 place = self._places.get(scene)
-            found = place and self._look_at(*place)
+            found = place and self._is_there(*place) and self._look_at(*place)
             if found:
                 return found
         raise Problem(404, "there is no scene of this id")
@@ -135,6 +157,10 @@ class Scenes:
         write_json(path.with_suffix(".json"), {**asdict(made), "path": path.name})
         return made
 
+    def disk_bytes(self) -> int:
+        """Return the size of all uploads."""
+        return folder_bytes(self._settings.uploads)
+
     def remove(self, scene: ServedScene) -> None:
         """Delete an upload.
 
@@ -159,8 +185,12 @@ class Scenes:
         return scene if scene.path.exists() else None
 
     def _of_folders(self) -> list[ServedScene]:
-        found = []
+        found: list[ServedScene | None] = []
         for folder in self._settings.scene_folders:
+            if is_remote(folder):
+                with ThreadPoolExecutor(_AT_ONCE) as pool:
+                    found += pool.map(self._look_at, self._at(folder), itertools.repeat(folder))
+                continue
             root = folder.resolve()
             for path in sorted(root.rglob("*")):
                 if path.suffix.lower() in _SUFFIXES and path.is_file():
@@ -169,40 +199,75 @@ class Scenes:
                         found.append(self._look_at(real, root))
         return [scene for scene in found if scene]
 
+    def _at(self, address: Path) -> list[Path]:
+        """Return the rasters at an address, which is asked now and then."""
+        asked, paths = self._listed.get(address, (-_LISTED_SECONDS, []))
+        if time.monotonic() - asked > _LISTED_SECONDS:
+            try:
+                refuse_private(address_of(address))
+                paths = list_rasters(address, _SUFFIXES)
+                for path in paths:
+                    if len(paths) == 1:
+                        forget(path)
+                    signature(path)  # refuses what leads elsewhere
+            except UserError as error:
+                log_event("scenes away", message=str(error))
+                paths = []
+            self._listed[address] = time.monotonic(), paths
+        return paths
+
+    def _is_there(self, path: Path, root: Path) -> bool:
+        return path in self._at(root) if is_remote(root) else path.is_file()
+
     def _look_at(self, path: Path, root: Path) -> ServedScene | None:
         """Describe a file of the operator's; one that cannot be mapped is left out."""
         try:
-            state = path.stat()
-        except OSError:
+            key = path, *file_signature([path])[0][1:]
+        except (OSError, UserError):
             return None  # it has just gone
-        key = path, state.st_size, state.st_mtime_ns
         if key not in self._known:
-            label = path.relative_to(root).as_posix()
+            if path == root:
+                label = address_of(path).partition("?")[0].rsplit("/", 1)[-1]
+            else:
+                label = path.relative_to(root).as_posix()
             digest = hashlib.sha256(f"{root}/{label}".encode()).hexdigest()[:24]
             self._places[digest] = path, root
             try:
-                facts = describe(path, label)
+                facts = describe(path, label, driver_of(path))
                 self._known[key] = ServedScene(digest, label, "", path, facts)
             except UserError:
                 self._known[key] = None
         return self._known[key]
 
 
-def used_bytes(folder: Path) -> int:
-    """Return the size of all files below a folder."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except OSError:
-                continue
-    return total
+def refuse_private(address: str) -> None:
+    """Refuse a name that leads into a private network, which its owner could have it do any time.
+
+    Args:
+        address: of the operator; one that names a private address itself is meant so.
+
+    Raises:
+        UserError: it does, or it leads nowhere.
+    """
+    host = urlsplit(address).hostname or ""
+    if address.startswith("s3://") or host == "localhost" or _is_number(host):
+        return
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise UserError(f"{address} leads nowhere: {error}") from error
+    if not all(ipaddress.ip_address(one).is_global for one in found):
+        raise UserError(
+            f"{address} leads to a private address: name the address itself if that is meant"
+        )
 
 
-def free_bytes(folder: Path) -> int:
-    """Return how much room a disk has."""
-    return shutil.disk_usage(folder).free
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _clean(label: str) -> str:

@@ -13,7 +13,8 @@ class Settings:
     Attributes:
         folder: where uploads, jobs and, by default, the table of jobs are.
         registry: of the applications.
-        scene_folders: of the operator, read only; their rasters are offered to everybody.
+        scene_folders: of the operator, read only, or addresses (`remote.as_path`); their rasters
+            are offered to everybody.
         database: of the jobs; none: SQLite in `folder`.
         token_file: hashes of the tokens; none: everybody may do all, which is for loopback alone.
         max_upload: bytes of a file.

@@ -1,5 +1,6 @@
 """Tiles of scenes and of results in Web Mercator, by rio-tiler; and a job's first rows."""
 
+import hashlib
 import io
 import json
 import threading
@@ -18,6 +19,8 @@ from rasterio.enums import ColorInterp
 from rio_tiler.errors import TileOutsideBounds
 from rio_tiler.io import Reader
 
+from cgeartheye.geo.remote import driver_of
+from cgeartheye.geo.vrt import file_signature
 from cgeartheye.jobs.store import Job
 from cgeartheye.serve.auth import require
 from cgeartheye.serve.jobs import job_of, successful_job
@@ -37,7 +40,7 @@ _COLUMNS, _SUMS = 8192, 64 * 2**20
 _LONGEST = 30  # of tile coordinates' zoom
 _FOREVER = "private, max-age=31536000, immutable"
 _local = threading.local()
-_limits: dict[tuple[str, int], tuple[float, float]] = {}
+_limits: dict[tuple[str, int, int | str], tuple[float, float]] = {}
 
 Without = Annotated[
     str, Query(pattern=r"^(\d{1,3}(,\d{1,3})*)?$", description="numbers of classes to leave out")
@@ -57,9 +60,11 @@ def scene_tile(scene: str, z: int, x: int, y: int, request: Request) -> Response
     """
     user = user_of(request)
     require(user, "read")
-    found = state_of(request).scenes.get(scene, user.sees)
+    scenes = state_of(request).scenes
+    found = scenes.get(scene, user.sees)
     # A file of the operator's may be replaced.
-    tag = f'"{found.id}-{found.path.stat().st_mtime_ns:x}-{z}-{x}-{y}"'
+    version = hashlib.sha256(scenes.version(found).encode()).hexdigest()[:16]
+    tag = f'"{found.id}-{version}-{z}-{x}-{y}"'
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304)
     return _tile(found.path, (z, x, y), tag, _picture, "no-cache" if not found.owner else _FOREVER)
@@ -214,21 +219,21 @@ def _reader(path: Path) -> Reader:
     """Return an open reader; each thread keeps some, as opening a file takes longer than a tile."""
     if not hasattr(_local, "readers"):
         _local.readers = OrderedDict()
-    kept: OrderedDict[tuple[str, int], Reader] = _local.readers
-    key = str(path), path.stat().st_mtime_ns
+    kept: OrderedDict[tuple[str, int, int | str], Reader] = _local.readers
+    key = file_signature([path])[0]
     if key not in kept:
         if len(kept) >= _OPEN:
             kept.popitem(last=False)[1].close()
-        kept[key] = Reader(str(path))
+        kept[key] = Reader(str(path), dataset=rasterio.open(path, driver=driver_of(path)))
     kept.move_to_end(key)
     return kept[key]
 
 
 def _limits_of(path: Path, bands: Sequence[int]) -> tuple[float, float]:
     """Return the values that become black and white, where a band has more than 8 bits."""
-    key = str(path), path.stat().st_mtime_ns
+    key = file_signature([path])[0]
     if key not in _limits:
-        with rasterio.open(path) as file:
+        with rasterio.open(path, driver=driver_of(path)) as file:
             step = max(1, max(file.width, file.height) // 512)
             shape = len(bands), max(1, file.height // step), max(1, file.width // step)
             values = file.read(list(bands), out_shape=shape, masked=True).compressed()

@@ -140,6 +140,16 @@ def digest(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files below a folder."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # it has just gone
+                total += os.lstat(os.path.join(place, name)).st_size
+    return total
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with replacing(path) as temporary:

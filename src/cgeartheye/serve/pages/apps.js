@@ -27,7 +27,7 @@ export const appOf = (id) => state.apps.find((app) => app.id === id) ?? null;
 
 /** Inputs of an execution of an application on what is chosen. */
 export function inputsOf(app, area) {
-  const inputs = { scene: state.scene.id };
+  const inputs = { scene: state.more.length ? [state.scene.id, ...state.more] : state.scene.id };
   if (app.dates === 2) inputs.after = state.after.id;
   if (area) inputs.area = area;
   return inputs;

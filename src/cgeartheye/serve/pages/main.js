@@ -8,6 +8,7 @@ import { startJob } from "./job.js";
 import { loadJobs, startJobs } from "./jobs.js";
 import { startLink } from "./link.js";
 import { map, outlinesVisible, ready, showScene } from "./map.js";
+import { startOptions } from "./options.js";
 import { startPlan } from "./plan.js";
 import { loadScenes, startScenes } from "./scenes.js";
 import { on, set, state } from "./store.js";
@@ -61,7 +62,7 @@ function nameControls() {
 
 async function start() {
   onTokenNeeded(askToken);
-  for (const part of [startScenes, startApps, startPlan, startJobs, startJob]) part();
+  for (const part of [startScenes, startApps, startOptions, startPlan, startJobs, startJob]) part();
   on(["view"], showView);
   on(["view", "scene", "after", "app", "scenes"], showMap);
   on(["language"], nameControls);

@@ -6,6 +6,7 @@ import { $, el, fill, toast } from "./dom.js";
 import { draw, hideDrawing, takeRing } from "./draw.js";
 import { duration, sentence, squareKm, t } from "./i18n.js";
 import { map } from "./map.js";
+import { optionsOf } from "./options.js";
 import { on, set, state } from "./store.js";
 
 const WAIT = 200; // ms between a change and the question what it costs
@@ -92,7 +93,7 @@ async function run() {
   if (!state.estimate?.ok) return;
   $("#run").disabled = true;
   try {
-    const inputs = { ...inputsOf(state.app, state.area), options: { vector_format: ["gpkg", "geojson"] } };
+    const inputs = { ...inputsOf(state.app, state.area), options: optionsOf(state.app) };
     // The key makes a second click, or a lost answer, the same job.
     const headers = { Prefer: "respond-async", "Idempotency-Key": key };
     const job = await post(`processes/${state.app.id}/execution`, { inputs }, headers);
@@ -115,7 +116,7 @@ export function startPlan() {
     hideDrawing(true);
     render();
   });
-  on(["scene", "after", "app", "area"], ask);
+  on(["scene", "more", "after", "app", "area", "options"], ask);
   on(["estimate", "language"], tell);
   $("#run").addEventListener("click", run);
   addEventListener("keydown", (event) => {

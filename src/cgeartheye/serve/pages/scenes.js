@@ -18,7 +18,7 @@ export const sceneOf = (id) => state.scenes.find((scene) => scene.id === id) ?? 
 export function pickScene(id, moving = true) {
   const scene = sceneOf(id);
   if (!scene || scene === state.scene) return;
-  set({ scene, area: null, after: state.after?.id === id ? null : state.after });
+  set({ scene, more: [], area: null, after: state.after?.id === id ? null : state.after });
   look(scene.bounds, moving);
 }
 
@@ -34,6 +34,17 @@ function render() {
   const found = state.scenes.filter((scene) => scene.label.toLowerCase().includes(wanted));
   const empty = el("p", { class: "hint" }, t(state.scenes === unread ? "loading" : state.scenes.length ? "nothing-found" : "no-scenes"));
   fill($("#scenes"), found.length ? found.map(row) : empty);
+}
+
+/** Whether a scene can be one mosaic with the chosen one: the same grid and the same bands. */
+function together(scene) {
+  const first = state.scene;
+  if (!first || scene.id === first.id || scene.id === state.after?.id) return false;
+  return ["crs", "bands", "dtype"].every((fact) => scene[fact] === first[fact]) && Math.abs(scene.gsd / first.gsd - 1) < 1e-4;
+}
+
+function join(scene, joined) {
+  set({ more: joined ? [...state.more, scene.id] : state.more.filter((id) => id !== scene.id), area: null });
 }
 
 function row(scene) {
@@ -53,6 +64,11 @@ function row(scene) {
       }),
       el("span", {}, el("b", {}, scene.label), el("small", {}, factsOf(scene).filter(Boolean).join(" · "))),
     ),
+    together(scene) &&
+      el("label", { class: "join" },
+        el("input", { type: "checkbox", checked: state.more.includes(scene.id), "data-key": `join-${scene.id}`,
+          "aria-label": t("join-scene", { name: scene.label }), onchange: (event) => join(scene, event.target.checked) }),
+        t("join")),
     scene.uploaded &&
       el("button", {
         type: "button",
@@ -68,7 +84,8 @@ async function remove(scene) {
   if (!confirm(t("sure-scene", { name: scene.label }))) return;
   try {
     await send("DELETE", `scenes/${scene.id}`);
-    if (state.scene?.id === scene.id) set({ scene: null, area: null });
+    if (state.scene?.id === scene.id) set({ scene: null, more: [], area: null });
+    set({ more: state.more.filter((id) => id !== scene.id) });
     if (state.after?.id === scene.id) set({ after: null });
     await loadScenes();
   } catch (error) {
@@ -109,7 +126,7 @@ async function sendFile(file) {
 }
 
 export function startScenes() {
-  on(["scenes", "scene", "language"], render);
+  on(["scenes", "scene", "more", "after", "language"], render);
   on(["scenes"], () => ready.then(() => showOutlines(state.scenes, (id) => state.scene ?? pickScene(id))));
   $("#scene-filter").addEventListener("input", render);
   $("#file").addEventListener("change", (event) => {

@@ -4,11 +4,13 @@ export const state = {
   view: "make", // or jobs, job
   scenes: [],
   scene: null,
+  more: [], // ids of scenes that make one mosaic with it
   after: null, // the scene of a second date
   apps: [],
   app: null,
   fits: {}, // by the id of an application: whether the scene fits it
   estimate: null, // of what would be run now
+  options: {}, // of the map, where they are not the application's own
   area: null, // GeoJSON Polygon; none: all
   jobs: [],
   job: null, // the one that is shown
