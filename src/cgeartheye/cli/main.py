@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from cgeartheye.cli.apps import apps_app
+from cgeartheye.cli.embed import embed_command
 from cgeartheye.cli.jlssd import jlssd_app
 from cgeartheye.cli.map import map_command, plan_command
 from cgeartheye.cli.options import (
@@ -168,6 +169,7 @@ def export(
 
 app.command("map", cls=with_old_options("map"))(map_command)
 app.command("plan")(plan_command)
+app.command("embed")(embed_command)
 app.command("serve")(serve_command)
 app.command("worker")(worker_command)
 app.command("serve-token")(token_command)
