@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import cgeartheye as cge
-from cgeartheye.mapping.projection import Projection, fit_projection
+from cgeartheye.mapping.projection import fit_projection, project
 from cgeartheye.metrics.probes import linear_probe
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -49,9 +49,7 @@ def main() -> None:
                 right = 100 * float((probe == labels[second]).mean())
                 smaller = f"{4 * features.shape[1] / size:.0f}x"
                 how = f"{count or features.shape[1]} {dtype}"
-                table.add_row(
-                    name, vector, how, str(size), smaller, f"{found:.2f}", f"{right:.2f}"
-                )
+                table.add_row(name, vector, how, str(size), smaller, f"{found:.2f}", f"{right:.2f}")
     Console().print(table)
 
 
@@ -72,8 +70,8 @@ def compress(features: np.ndarray, count: int | None, dtype: str) -> tuple[np.nd
     if count is None:
         return features - features[::2].mean(0), 4 * width
     how = SimpleNamespace(embed_dim=width, num_components=min(count, width), dtype=dtype)
-    made: Projection = fit_projection(torch.from_numpy(features[::2]), how)  # type: ignore[arg-type]
-    values = made.apply(torch.from_numpy(features)[:, :, None, None])[:, :, 0, 0]
+    made = fit_projection(torch.from_numpy(features[::2]), how)  # type: ignore[arg-type]
+    values = project(torch.from_numpy(features)[:, :, None, None], made)[:, :, 0, 0]
     if dtype == "int8":
         kept = values.round().clamp(-127, 127).numpy() * made.scale
         return kept, how.num_components

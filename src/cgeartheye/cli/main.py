@@ -30,6 +30,7 @@ from cgeartheye.cli.options import (
 )
 from cgeartheye.cli.pretrain import pretrain_app
 from cgeartheye.cli.renamed import with_old_options
+from cgeartheye.cli.search import search_command
 from cgeartheye.cli.serve import serve_command, token_command, worker_command
 from cgeartheye.cli.weights import weights_app
 from cgeartheye.utils.errors import UserError
@@ -170,6 +171,7 @@ def export(
 app.command("map", cls=with_old_options("map"))(map_command)
 app.command("plan")(plan_command)
 app.command("embed")(embed_command)
+app.command("search")(search_command)
 app.command("serve")(serve_command)
 app.command("worker")(worker_command)
 app.command("serve-token")(token_command)

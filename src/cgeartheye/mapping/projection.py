@@ -1,22 +1,15 @@
 """Principal components of a scene's patches: what is kept of their features."""
 
-import io
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cgeartheye.embeddings.store import Projection
 from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.predictor import Encoder
 from cgeartheye.mapping.prefetch import Reader
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing
-
-Reals = npt.NDArray[np.float32]
 
 SAMPLE = 16
 """Windows, evenly spread over the scene, whose patches the components are found from."""
@@ -25,48 +18,13 @@ _SEEN = 0.5  # share of a patch that is not black, which is how pixels without d
 _OUTERMOST = 99.9  # percentile of a component in the sample that int8 still holds
 
 
-@dataclass(frozen=True)
-class Projection:
-    """From features to what is stored of them, and back: `features = mean + basis (scale q)`.
-
-    Attributes:
-        mean: float32 `[C]`.
-        basis: orthonormal columns, that of the largest variance first, float32 `[C, D]`.
-        scale: of each component, float32 `[D]`.
-    """
-
-    mean: Reals
-    basis: Reals
-    scale: Reals
-
-    def apply(self, features: Tensor) -> Tensor:
-        """Map features `[B, C, h, w]` to float32 components `[B, D, h, w]`, not yet rounded."""
-        mean, basis, scale = (
-            torch.from_numpy(each).to(features.device)
-            for each in (self.mean, self.basis, self.scale)
-        )
-        centered = features.float().movedim(1, -1) - mean
-        return (centered @ basis / scale).movedim(-1, 1)
-
-    def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        stream = io.BytesIO()
-        np.savez(stream, mean=self.mean, basis=self.basis, scale=self.scale)
-        with replacing(path) as unfinished:
-            unfinished.write_bytes(stream.getvalue())
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` has written.
-
-        Raises:
-            UserError: it is damaged.
-        """
-        try:
-            with np.load(path) as arrays:
-                return cls(arrays["mean"], arrays["basis"], arrays["scale"])
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path} is damaged: delete {path.parent} and embed again") from error
+def project(features: Tensor, how: Projection) -> Tensor:
+    """Map features `[B, C, h, w]` to float32 components `[B, D, h, w]`, not yet rounded."""
+    mean, basis, scale = (
+        torch.from_numpy(each).to(features.device) for each in (how.mean, how.basis, how.scale)
+    )
+    centered = features.float().movedim(1, -1) - mean
+    return (centered @ basis / scale).movedim(-1, 1)
 
 
 def projection_of(job: MapJob, encoder: Encoder) -> Projection:
@@ -75,11 +33,20 @@ def projection_of(job: MapJob, encoder: Encoder) -> Projection:
     Args:
         job: the embedding.
         encoder: the backbone.
+
+    Raises:
+        UserError: what was kept is damaged, or see `fit_projection`.
     """
     path = job.work / "projection.npz"
     if not path.exists():
-        fit_projection(_sample(job, encoder), encoder).save(path)
-    return Projection.load(path)
+        found = fit_projection(_sample(job, encoder), encoder)
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, mean=found.mean, basis=found.basis, scale=found.scale)
+    try:
+        with np.load(path) as held:
+            return Projection(held["mean"], held["basis"], held["scale"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged: delete {job.out} and embed again") from error
 
 
 def fit_projection(features: Tensor, encoder: Encoder) -> Projection:

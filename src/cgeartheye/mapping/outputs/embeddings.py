@@ -12,21 +12,25 @@ import numpy.typing as npt
 import pandas
 import shapely
 
+from cgeartheye.embeddings.store import (
+    CHUNK,
+    FEATURES,
+    Projection,
+    attributes_of,
+    write_embedding,
+)
 from cgeartheye.geo.crs import WGS84
 from cgeartheye.geo.pair import day_of
-from cgeartheye.geo.reader import Bytes, Scene
+from cgeartheye.geo.reader import Bools, Bytes, Scene
 from cgeartheye.geo.vector_writer import write_vectors
 from cgeartheye.mapping.geotiff import RawRaster
 from cgeartheye.mapping.job import FACTS, MapJob
 from cgeartheye.mapping.polygonize import on_map
-from cgeartheye.mapping.projection import Projection
 from cgeartheye.mapping.thumbnail import Thumbnail
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image, write_json
 
-FEATURES, CELLS, PICTURE, STAC = "features.zarr", "cells.parquet", "preview.jpg", "item.json"
-CHUNK = 256
-"""Rows and columns of patches of a chunk."""
+CELLS, PICTURE, STAC = "cells.parquet", "preview.jpg", "item.json"
 
 # A proposal of 2026: github.com/geo-embeddings/embeddings-stac-specification.
 _EMBEDDING = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
@@ -109,46 +113,23 @@ def _write_zarr(
     dtype: np.dtype[Any],
     projection: Projection,
 ) -> None:
-    import zarr
-
     rows, columns = job.grid.shape
-    width = projection.basis.shape[1]
-    crs, model = job.scene.crs, job.settings["model"]
-    code = crs.to_epsg() if crs else None
-    place = {"proj:code": f"EPSG:{code}"} if code else {"proj:wkt2": crs.to_wkt()} if crs else {}
-    group = zarr.create_group(
-        path,
-        attributes={
-            **place,
-            "spatial:dimensions": ["y", "x"],
-            "spatial:transform": list(job.transform[:6]),
-            "spatial:shape": [rows, columns],
-            "date": _day(job),
-            "gsd": job.grid.meters(job.scene.ground)[0],
-            "model": model,
-            "decode": "features = mean + basis @ (scale * vectors)",
-        },
+
+    def chunks() -> Iterator[tuple[slice, npt.NDArray[Any], Bools]]:
+        for top in range(0, rows, CHUNK):
+            span = top, min(top + CHUNK, rows)
+            some = vectors.read(span).view(dtype).reshape(span[1] - top, columns, -1)
+            yield slice(*span), some, valid.read(span) > 0
+
+    attributes = attributes_of(
+        job.transform,
+        job.scene.crs,
+        job.grid.shape,
+        date=_day(job),
+        gsd=job.grid.meters(job.scene.ground)[0],
+        model=job.settings["model"],
     )
-    named = ("y", "x", "component")
-    chunk = min(CHUNK, rows), min(CHUNK, columns)
-    to = group.create_array(
-        "vectors",
-        shape=(rows, columns, width),
-        chunks=(*chunk, width),
-        dtype=dtype.name,
-        dimension_names=named,
-    )
-    to_valid = group.create_array(
-        "valid", shape=(rows, columns), chunks=chunk, dtype="bool", dimension_names=named[:2]
-    )
-    for top in range(0, rows, CHUNK):
-        span = top, min(top + CHUNK, rows)
-        some = vectors.read(span).view(dtype).reshape(-1, columns, width)
-        to[span[0] : span[1]] = some
-        to_valid[span[0] : span[1]] = valid.read(span) > 0
-    group.create_array("mean", data=projection.mean)
-    group.create_array("basis", data=projection.basis)
-    group.create_array("scale", data=projection.scale)
+    write_embedding(path, job.grid.shape, dtype.name, chunks(), projection, attributes)
 
 
 def _frames(

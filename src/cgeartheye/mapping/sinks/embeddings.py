@@ -13,7 +13,7 @@ from cgeartheye.mapping.geotiff import RawRaster
 from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.outputs.embeddings import finish_cells, finish_patches
 from cgeartheye.mapping.predictor import Encoder, WindowPredictions
-from cgeartheye.mapping.projection import projection_of
+from cgeartheye.mapping.projection import project, projection_of
 from cgeartheye.mapping.sinks.base import Found, WantedPixels, WindowRow
 from cgeartheye.mapping.sinks.writer import Writer
 from cgeartheye.mapping.thumbnail import Thumbnail
@@ -109,7 +109,7 @@ class PatchSink(VectorSink):
         top, end = [*patches.starts, patches.rows.model][row.number :][:2]
         self._blender.begin(top)
         for lefts, features in predictions:
-            self._blender.add(self._projection.apply(features), [x // grid.patch for x in lefts])
+            self._blender.add(project(features, self._projection), [x // grid.patch for x in lefts])
         if writer is None:
             return
         first, last = self._columns.scene
