@@ -1,8 +1,8 @@
 """What a class token, or the mean of an image's patches, loses by what an embedding keeps of it.
 
-    python benchmarks/embedding_compression.py [--data DIR] [--per-class 40]
+    python benchmarks/embedding_compression.py DATA/UCMerced DATA/AID-150 [--per-class 40]
 
-Images of UC Merced (21 classes, 0.3 m) and AID (30 classes) are encoded by `tiny` once. Then the
+Images, of UC Merced (21 classes, 0.3 m) and AID (30 classes), are encoded by `tiny` once. Then the
 vectors are kept in full (float32), as principal components in float32 and as those in int8, which
 is what `cgeartheye embed` keeps; components and scales are found on the first half of the images
 without their classes. Retrieval: the share of an image's 5 nearest in the other half that are of
@@ -23,7 +23,6 @@ import cgeartheye as cge
 from cgeartheye.mapping.projection import fit_projection, project
 from cgeartheye.metrics.probes import linear_probe
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 KEPT = ((None, "float32"), (64, "float16"), (64, "int8"), (32, "int8"), (16, "int8"))
 NEAREST = 5
 
@@ -31,15 +30,14 @@ NEAREST = 5
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, default=DATA, help="holds UCMerced/ and AID-150/")
+    parser.add_argument("folders", type=Path, nargs="+", help="with a folder of images a class")
     parser.add_argument("--per-class", type=int, default=40, help="images")
-    parser.add_argument("--sets", nargs="+", default=["UCMerced", "AID-150"])
     given = parser.parse_args()
     title = f"tiny, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
     columns = "data", "vector", "kept", "bytes", "smaller", f"retrieval@{NEAREST} %", "probe %"
     table = Table(*columns, title=title)
-    for name in given.sets:
-        tokens, labels = encode(given.data / name, given.per_class)
+    for folder in given.folders:
+        tokens, labels = encode(folder, given.per_class)
         for vector, features in tokens.items():
             for count, dtype in KEPT:
                 kept, size = compress(features, count, dtype)

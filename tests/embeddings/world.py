@@ -33,6 +33,7 @@ def make(
     valid = np.ones((rows, columns), bool) if valid is None else valid
     projection = Projection(*(each.astype(np.float32) for each in (mean, basis, scale)))
     facts = {"date": date, "gsd": 0.7, "model": {"backbone": weights}}
+    pixels = transform @ Affine.scale(1 / 14)
     folder.mkdir(parents=True)
     write_embedding(
         folder / "features.zarr",
@@ -40,7 +41,7 @@ def make(
         dtype,
         [(slice(0, rows), stored.astype(dtype), valid)],
         projection,
-        attributes_of(transform, crs, (rows, columns), **facts),
+        attributes_of(transform, crs, (rows, columns), pixels, (14 * rows, 14 * columns), **facts),
     )
     return folder
 

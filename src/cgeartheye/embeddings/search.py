@@ -62,7 +62,7 @@ class VectorIndex:
         def measure(some: Reals) -> Reals:
             some = some * scale
             squares = np.einsum("nd,nd->n", some, some + twice.astype(np.float32)) + rest
-            return np.sqrt(np.maximum(squares, 1e-12))
+            return np.asarray(np.sqrt(np.maximum(squares, 1e-12)))
 
         norms = _in_chunks(vectors, measure)
         return cls(vectors, scale, basis, offset, norms)

@@ -48,6 +48,8 @@ class Embedding:
         projection: from features to vectors.
         transform: from patches to the map.
         crs: none if the scene is not georeferenced.
+        scene_shape: rows and columns of the scene's pixels.
+        scene_transform: from those to the map.
         weights: fingerprint of the backbone's.
         date: ISO 8601, if known.
         gsd: m/px that the backbone saw.
@@ -59,6 +61,8 @@ class Embedding:
     projection: Projection
     transform: Affine
     crs: CRS | None
+    scene_shape: tuple[int, int]
+    scene_transform: Affine
     weights: str
     date: str | None
     gsd: float
@@ -82,16 +86,23 @@ class Embedding:
         how = self.projection
         return self.components(rows, columns) @ how.basis.T + how.mean
 
-    def find(self, places: Sequence[tuple[float, float]]) -> tuple[Ints, Ints, Bools]:
+    @property
+    def cell(self) -> tuple[float, float]:
+        """Rows and columns of the scene that a patch has."""
+        size: Any = ~self.scene_transform @ self.transform
+        return size.e, size.a
+
+    def find(self, places: Sequence[tuple[float, float]] | Reals) -> tuple[Ints, Ints, Bools]:
         """Return in which patches places lie.
 
         Args:
-            places: longitude and latitude; of a scene without CRS column and row of its pixels.
+            places: longitude and latitude `[n, 2]`; of a scene without CRS column and row of its
+                pixels.
 
         Returns:
             Rows, columns, and which places have a patch with data.
         """
-        x, y = np.array(places, float).reshape(-1, 2).T
+        x, y = np.asarray(places, float).reshape(-1, 2).T
         if self.crs is not None:
             x, y = transformer(WGS84, self.crs).transform(x, y)
         to_patches: Any = ~self.transform
@@ -108,7 +119,8 @@ class Embedding:
             rows: of the embedding; -0.5 is its upper edge.
             columns: likewise.
         """
-        x, y = self.transform @ (columns + 0.5, rows + 0.5)
+        to_map: Any = self.transform
+        x, y = to_map @ (columns + 0.5, rows + 0.5)
         if self.crs is not None:
             x, y = transformer(self.crs, WGS84).transform(x, y)
         return np.asarray(x, float), np.asarray(y, float)
@@ -158,7 +170,12 @@ def write_embedding(
 
 
 def attributes_of(
-    transform: Affine, crs: CRS | None, shape: tuple[int, int], **own: Any
+    transform: Affine,
+    crs: CRS | None,
+    shape: tuple[int, int],
+    scene_transform: Affine,
+    scene_shape: tuple[int, int],
+    **own: Any,
 ) -> dict[str, Any]:
     """Return attributes of a group, by the conventions `proj:` and `spatial:` of GeoZarr.
 
@@ -166,6 +183,8 @@ def attributes_of(
         transform: from patches to the map.
         crs: of the map.
         shape: rows and columns of patches.
+        scene_transform: from the scene's pixels to the map.
+        scene_shape: rows and columns of those.
         own: others: `date`, `gsd`, `model`.
     """
     code = crs.to_epsg() if crs else None
@@ -175,6 +194,8 @@ def attributes_of(
         "spatial:dimensions": ["y", "x"],
         "spatial:transform": list(transform[:6]),
         "spatial:shape": list(shape),
+        "scene:transform": list(scene_transform[:6]),
+        "scene:shape": list(scene_shape),
         "decode": "features = mean + basis @ (scale * vectors)",
         **own,
     }
@@ -214,6 +235,8 @@ def open_embedding(folder: Path) -> Embedding:
             Projection(held["mean"], held["basis"], held["scale"]),
             Affine(*facts["spatial:transform"]),
             CRS.from_user_input(code) if code else None,
+            (int(facts["scene:shape"][0]), int(facts["scene:shape"][1])),
+            Affine(*facts["scene:transform"]),
             facts["model"]["backbone"],
             facts["date"],
             facts["gsd"],

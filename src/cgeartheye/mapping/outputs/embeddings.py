@@ -125,6 +125,8 @@ def _write_zarr(
         job.transform,
         job.scene.crs,
         job.grid.shape,
+        job.scene.transform,
+        (job.scene.height, job.scene.width),
         date=_day(job),
         gsd=job.grid.meters(job.scene.ground)[0],
         model=job.settings["model"],
