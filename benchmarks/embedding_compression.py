@@ -47,7 +47,9 @@ def main() -> None:
                 right = 100 * float((probe == labels[second]).mean())
                 smaller = f"{4 * features.shape[1] / size:.0f}x"
                 how = f"{count or features.shape[1]} {dtype}"
-                table.add_row(name, vector, how, str(size), smaller, f"{found:.2f}", f"{right:.2f}")
+                table.add_row(
+                    folder.name, vector, how, str(size), smaller, f"{found:.2f}", f"{right:.2f}"
+                )
     Console().print(table)
 
 

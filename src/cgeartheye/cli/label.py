@@ -95,7 +95,10 @@ def label_dataset(
     labels: Annotated[Path, typer.Option(help="Points, lines, boxes or polygons with a class.")],
     out: Annotated[Path, typer.Option(help="A folder for the data set.")],
     user: User = None,
-    chip: Annotated[int, typer.Option(min=28, help="Pixels a side of an image.")] = 280,
+    chip: Annotated[
+        int | None,
+        typer.Option(min=28, help="Pixels a side of an image [280, or less where labels are few]."),
+    ] = None,
 ) -> None:
     """Make a data set of labels, split by place, with a config that trains an application."""
     from cgeartheye.commands.label import write_dataset

@@ -79,7 +79,7 @@ class SceneEncoder:
 def embed_scenes(
     scenes: Sequence[Path],
     out: Path,
-    backbone: str | PathLike[str],
+    backbone: str | PathLike[str] = "tiny",
     level: str = "patch",
     options: dict[str, Any] | None = None,
     weights: Path | None = None,

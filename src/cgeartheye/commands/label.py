@@ -36,8 +36,10 @@ from cgeartheye.utils.console import bar
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image, write_text
 
-CHIP = 280
-"""Pixels a side of the images of a data set."""
+CHIPS = (280, 140, 70)
+"""Pixels a side of the images of a data set: the largest of these of which there are enough."""
+
+_ENOUGH = 10  # images
 
 _PARTS = {"train": 0.7, "val": 0.15, "test": 0.15}
 _ROWS = 2048  # of the map that are drawn at a time
@@ -45,7 +47,7 @@ _ROWS = 2048  # of the map that are drawn at a time
 
 @dataclass(frozen=True)
 class LabelFit:
-    """What labels taught.
+    """Result of a fit to labels.
 
     Attributes:
         decoder: of the classes.
@@ -154,7 +156,7 @@ def write_dataset(
     labels: Path,
     out: Path,
     user: str | None = None,
-    chip: int = CHIP,
+    chip: int | None = None,
     patch: int = 14,
     bands: tuple[int, int, int] = (1, 2, 3),
 ) -> dict[str, int]:
@@ -169,7 +171,7 @@ def write_dataset(
         labels: a vector file, see `read_labels`.
         out: a folder that is not there, or is empty.
         user: whose labels count; none: everybody's.
-        chip: pixels a side of an image.
+        chip: pixels a side of an image; none: see `CHIPS`.
         patch: pixels a side of what a point stands for.
         bands: of the scenes, that are red, green and blue.
 
@@ -187,27 +189,30 @@ def write_dataset(
     names = classes_of(read)
     shapes = _on_pixels(read, scene, patch)
     values = [names.index(name) for name in read[CLASS]]
-    masks = _masks(shapes, values, scene, chip)
+    for side in (chip,) if chip else CHIPS:
+        masks = _masks(shapes, values, scene, side)
+        if len(masks) >= _ENOUGH:
+            break
     if len(masks) < len(_PARTS):
         raise UserError(
-            f"{labels} has labels in {len(masks)} squares of {chip} pixels of {scene.name}, but "
+            f"{labels} has labels in {len(masks)} squares of {side} pixels of {scene.name}, but "
             f"a data set needs {len(_PARTS)} at least, for training, validation and test: label "
             "more places, farther apart"
         )
     counts = dict.fromkeys(_PARTS, 0)
     with bar("cutting", len(masks), "images") as progress:
         for ((top, left), mask), part in zip(masks.items(), _split(len(masks)), strict=True):
-            rows = top, min(top + chip, scene.height)
-            columns = left, min(left + chip, scene.width)
+            rows = top, min(top + side, scene.height)
+            columns = left, min(left + side, scene.width)
             pixels, _ = scene.read(rows, columns)
-            image = np.zeros((chip, chip, 3), np.uint8)  # squares at the scene's end are filled up
+            image = np.zeros((side, side, 3), np.uint8)  # squares at the scene's end are filled up
             image[: rows[1] - top, : columns[1] - left] = pixels.transpose(1, 2, 0)
             name = f"{top:06d}_{left:06d}.png"
             write_image(out / part / "Img" / name, Image.fromarray(image))
             write_image(out / part / "Label" / name, Image.fromarray(mask))
             counts[part] += 1
             progress.advance()
-    _write_config(out, names, scene, chip)
+    _write_config(out, names, scene, side)
     return counts
 
 

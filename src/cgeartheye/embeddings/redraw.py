@@ -56,7 +56,7 @@ def draw_classes(
     return drawn
 
 
-def _between(pixels: Ints, size: float, count: int) -> tuple[Ints, Ints, Reals]:
+def _between(pixels: Ints | Reals, size: float, count: int) -> tuple[Ints, Ints, Reals]:
     """Between which patches' middles pixels lie, and how far from the first."""
     place = ((pixels + 0.5) / size - 0.5).clip(0, count - 1)
     low = np.floor(place).astype(np.int64)
@@ -67,3 +67,29 @@ def _between(pixels: Ints, size: float, count: int) -> tuple[Ints, Ints, Reals]:
 def _patch(pixels: Ints, size: float, count: int) -> Ints:
     """In which patches pixels lie."""
     return np.minimum(((pixels + 0.5) / size).astype(np.int64), count - 1)
+
+
+def classes_at(probabilities: Reals, valid: Bools, rows: Reals, columns: Reals) -> Bytes:
+    """Return the likeliest class at places, for a tile of any projection.
+
+    Args:
+        probabilities: of patches `[h, w, K]`.
+        valid: which patches have data `[h, w]`.
+        rows: of the places, counted in patches from the first one's upper edge, any shape.
+        columns: likewise from the left edge.
+
+    Returns:
+        uint8 of that shape, `NODATA` outside and where there is no data.
+    """
+    height, width = valid.shape
+    inside = (rows >= 0) & (columns >= 0) & (rows < height) & (columns < width)
+    y, x = np.where(inside, rows, 0), np.where(inside, columns, 0)
+    inside &= valid[y.astype(np.int64), x.astype(np.int64)]
+    top, bottom, down = _between(y - 0.5, 1.0, height)
+    left, right, across = _between(x - 0.5, 1.0, width)
+    down, across = down[..., None], across[..., None]
+    upper = probabilities[top, left] * (1 - across) + probabilities[top, right] * across
+    lower = probabilities[bottom, left] * (1 - across) + probabilities[bottom, right] * across
+    found = (upper * (1 - down) + lower * down).argmax(-1).astype(np.uint8)
+    found[~inside] = NODATA
+    return found

@@ -1,4 +1,4 @@
-"""Where to label next: places of which the decoder is not sure, and that differ from each other."""
+"""Places to label next: those of which the decoder is not sure, and that differ from each other."""
 
 from collections.abc import Sequence
 

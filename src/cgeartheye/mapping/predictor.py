@@ -79,7 +79,7 @@ class Encoder(Model, Protocol):
 
     @property
     def patch_size(self) -> int:
-        """Pixels a side of what has a vector of its own; that of `window`: windows as wholes."""
+        """Pixels a side of a patch that has a vector; that of `window`: windows as wholes."""
 
     @property
     def embed_dim(self) -> int:

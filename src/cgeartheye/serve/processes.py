@@ -106,7 +106,7 @@ async def execute(
     def accept() -> Job:
         card = card_of(state, process)
         asked = state.planner.request(card, body.inputs, user)
-        _refuse_crowd(state, user)
+        refuse_crowd(state, user)
         return state.store.submit(card.id, asked, user.name, idempotency_key)
 
     job = await run_in_threadpool(accept)
@@ -129,7 +129,16 @@ async def execute(
     )
 
 
-def _refuse_crowd(state: State, user: User) -> None:
+def refuse_crowd(state: State, user: User) -> None:
+    """Refuse a job of one who has many already, or for which there is no room.
+
+    Args:
+        state: of the server.
+        user: who asks.
+
+    Raises:
+        Problem: 429 or 507.
+    """
     settings = state.settings
     waiting = state.store.count("accepted", user.name) + state.store.count("running", user.name)
     if waiting >= settings.max_queued:

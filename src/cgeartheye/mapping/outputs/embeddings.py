@@ -80,7 +80,17 @@ def finish_patches(
 def finish_cells(
     job: MapJob, vectors: RawRaster, valid: RawRaster, small: Thumbnail
 ) -> dict[str, Any]:
-    """Write the class tokens of cells as GeoParquet; see `finish_patches`."""
+    """Write the class tokens of cells as GeoParquet; see `finish_patches`.
+
+    Args:
+        job: the embedding.
+        vectors: a row of bytes for each row of cells.
+        valid: 1 where a cell has data.
+        small: the scene, small.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
     width = vectors.width // valid.width // 4
     write_vectors(_frames(job, vectors, valid, width), job.out / CELLS, job.work)
     _write_picture(job, vectors, np.dtype("float32"), width, valid, small)

@@ -1,4 +1,4 @@
-"""What a user may name as a backbone: a size, a model of timm, or a weights file."""
+"""Names of backbones: a size, a model of timm, or a weights file."""
 
 from os import PathLike
 from pathlib import Path
