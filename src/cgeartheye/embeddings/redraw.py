@@ -90,6 +90,6 @@ def classes_at(probabilities: Reals, valid: Bools, rows: Reals, columns: Reals) 
     down, across = down[..., None], across[..., None]
     upper = probabilities[top, left] * (1 - across) + probabilities[top, right] * across
     lower = probabilities[bottom, left] * (1 - across) + probabilities[bottom, right] * across
-    found = (upper * (1 - down) + lower * down).argmax(-1).astype(np.uint8)
+    found: Bytes = (upper * (1 - down) + lower * down).argmax(-1).astype(np.uint8)
     found[~inside] = NODATA
     return found
