@@ -119,5 +119,11 @@ def search(
 
     Raises:
         UserError: a place outside, no embedding, or embeddings of different weights.
+
+    Examples:
+        >>> import cgeartheye as cge
+        >>> folders = cge.embed_raster("scene.tif", out="embeddings", progress=False)
+        >>> cge.search("embeddings", [(117.0005, 39.7496)], top=3)["rank"].tolist()
+        [1, 2, 3]
     """
     return searching.search(Path(embeddings), at, unlike, top)

@@ -1,4 +1,4 @@
-"""Places to label next: those of which the decoder is not sure, and that differ from each other."""
+"""Places to label next: kinds of ground of which the decoder is not sure."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 import shapely
-from sklearn.cluster import kmeans_plusplus
+from sklearn.cluster import KMeans, kmeans_plusplus
 
 from cgeartheye.embeddings.decoder import Decoder
 from cgeartheye.embeddings.labels import LabelledPatches
 from cgeartheye.embeddings.store import Embedding, Ints, Reals
 from cgeartheye.geo.crs import WGS84
 
-_CANDIDATES = 2000
-_SHARE = 0.05  # of the patches that are candidates, those of least margin, or as many as above
+_SPREAD = 20_000  # patches that are looked at where nothing is labelled, drawn at random
+_CLUSTERED, _MOST_CLUSTERS = 4_000, 100  # patches, likewise, and their clusters
+_LEAST_DOUBT = 1e-3
 
 
 def suggest(
@@ -27,10 +28,10 @@ def suggest(
 ) -> tuple[Ints, Ints]:
     """Choose patches to label next.
 
-    Of the patches with the smallest margins between their two likeliest classes, each next one is
-    that whose doubt times distance to the nearest labelled or chosen one is largest (uncertainty:
-    Scheffer et al. 2001; diversity: greedy k-centers, Sener and Savarese 2018). Without a decoder
-    they are spread over the features (k-means++, Arthur and Vassilvitskii 2007).
+    Patches are clustered, each with its doubt as its weight; of the clusters without a label the
+    heaviest come first, and of each the patch nearest to its middle: many patches are in doubt
+    there, and of a kind that no label has told of (CLUE, Prabhu et al. 2021). Without a decoder
+    patches are spread over the features (k-means++, Arthur and Vassilvitskii 2007).
 
     Args:
         embedding: of the scene.
@@ -50,35 +51,38 @@ def suggest(
     rows, columns = rows[free], columns[free]
     random = np.random.default_rng(seed)
     if decoder is None or patches is None:
-        some = random.permutation(len(rows))[: 10 * _CANDIDATES]
+        some = random.permutation(len(rows))[:_SPREAD]
         x_ND = embedding.components(rows[some], columns[some])
         picked = kmeans_plusplus(x_ND, min(count, len(some)), random_state=seed)[1]
         return rows[some[picked]], columns[some[picked]]
-    sure = margins(decoder.decode(embedding))[rows, columns]
-    few = min(_CANDIDATES, max(10 * count, round(_SHARE * len(sure))))
-    least = np.argsort(sure, kind="stable")[:few]
-    rows, columns, doubt = rows[least], columns[least], 1 - sure[least]
-    x_ND = embedding.components(rows, columns)
+    some = random.permutation(len(rows))[:_CLUSTERED]
+    x_ND = embedding.components(rows[some], columns[some])
+    doubt = 1 - margins(decoder.probabilities(x_ND)) + _LEAST_DOUBT
     known = embedding.components(patches.rows, patches.columns)
-    chosen = _spread(x_ND, doubt, known, min(count, len(rows)))
-    return rows[chosen], columns[chosen]
+    places = len(np.unique(patches.labels)) + count
+    chosen = _middles(x_ND, doubt, known, min(places, _MOST_CLUSTERS, len(some)), count, seed)
+    return rows[some[chosen]], columns[some[chosen]]
+
+
+def _middles(x_ND: Reals, doubt: Reals, known: Reals, clusters: int, count: int, seed: int) -> Ints:
+    """Return the patches in the middles of the clusters of most doubt."""
+    found = KMeans(clusters, n_init=1, max_iter=20, random_state=seed)
+    found.fit(x_ND, sample_weight=doubt)
+    mass = np.bincount(found.labels_, doubt, minlength=clusters)
+    mass[np.unique(found.predict(known))] -= mass.sum()  # after those without a label
+    far = ((x_ND - found.cluster_centers_[found.labels_]) ** 2).sum(-1)
+    chosen = []
+    for cluster in np.argsort(-mass, kind="stable")[:count].tolist():
+        members = np.flatnonzero(found.labels_ == cluster)
+        if len(members):
+            chosen.append(members[far[members].argmin()])
+    return np.array(chosen, np.int64)
 
 
 def margins(probabilities: Reals) -> Reals:
     """Return by how much the likeliest class is likelier than the second, 0..1 `[...]`."""
     two = np.partition(probabilities, -2, axis=-1)[..., -2:]
     return np.asarray(two[..., 1] - two[..., 0])
-
-
-def _spread(x_ND: Reals, doubt: Reals, known: Reals, count: int) -> Ints:
-    nearest = np.full(len(x_ND), np.inf)
-    for other in known[:: max(1, len(known) // 500)]:
-        nearest = np.minimum(nearest, ((x_ND - other) ** 2).sum(-1))
-    chosen: list[int] = []
-    for _ in range(count):
-        chosen.append(int(np.argmax(doubt * np.sqrt(nearest))))
-        nearest = np.minimum(nearest, ((x_ND - x_ND[chosen[-1]]) ** 2).sum(-1))
-    return np.array(chosen, np.int64)
 
 
 def frame_of(
