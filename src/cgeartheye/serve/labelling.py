@@ -84,7 +84,7 @@ class Labelling:
         self._jobs, self._folder = jobs, folder
         self._lock = threading.RLock()
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
-        self._fits: OrderedDict[tuple[Path, int], CurrentMap | None] = OrderedDict()
+        self._fits: OrderedDict[tuple[str, Path, int], CurrentMap | None] = OrderedDict()
 
     def embedding(self, job: str) -> Embedding:
         """Return the embedding that a job has made.
@@ -103,25 +103,28 @@ class Labelling:
             self._embeddings.move_to_end(job)
             return self._embeddings[job]
 
-    def path(self, job: str, user: str) -> Path:
-        """Return the file of a user's labels, which need not be there."""
-        return self._folder / job / f"{user}.gpkg"
+    def path(self, scene: str, user: str) -> Path:
+        """Return the file of a user's labels of a scene, which need not be there.
 
-    def read(self, job: str, user: str) -> geopandas.GeoDataFrame | None:
+        It is the scene's and not the embedding's, which may be made anew.
+        """
+        return self._folder / scene / f"{user}.gpkg"
+
+    def read(self, scene: str, user: str) -> geopandas.GeoDataFrame | None:
         """Return a user's labels in longitude and latitude, the oldest first; none: there are none.
 
         Args:
-            job: of the embedding.
+            scene: its id.
             user: name of the token.
         """
-        path = self.path(job, user)
+        path = self.path(scene, user)
         return read_file(path) if path.is_file() else None
 
-    def write(self, job: str, user: str, features: Sequence[dict[str, Any]]) -> None:
+    def write(self, scene: str, user: str, features: Sequence[dict[str, Any]]) -> None:
         """Put labels in the place of a user's.
 
         Args:
-            job: of the embedding.
+            scene: its id.
             user: name of the token.
             features: of GeoJSON, with the property `class`, in the order in which they were made.
 
@@ -146,7 +149,7 @@ class Labelling:
             times.append(str(own.get(TIME) or now()))
         if sum(map(shapely.get_num_coordinates, shapes)) > _MOST_VERTICES:
             raise Problem(413, f"labels have more than {_MOST_VERTICES:,} vertices: simplify them")
-        path = self.path(job, user)
+        path = self.path(scene, user)
         with self._lock:
             if not shapes:
                 path.unlink(missing_ok=True)
@@ -154,24 +157,25 @@ class Labelling:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_vectors([frame_of(shapes, names, user).assign(time=times)], path)
 
-    def current(self, job: str, user: str) -> CurrentMap | None:
+    def current(self, job: str, scene: str, user: str) -> CurrentMap | None:
         """Return what a user's labels make of a scene; none: they are of fewer than two classes.
 
         Args:
             job: of the embedding.
+            scene: its id.
             user: name of the token.
 
         Raises:
             UserError: all labels lie outside.
         """
-        path = self.path(job, user)
+        path = self.path(scene, user)
         with self._lock:
-            labels = self.read(job, user)
+            labels = self.read(scene, user)
             if labels is None:
                 return None
-            key = path, path.stat().st_mtime_ns
+            key = job, path, path.stat().st_mtime_ns
             if key not in self._fits:
-                self._fits[key] = self._fit(job, labels, f"{key[1]:x}")
+                self._fits[key] = self._fit(job, labels, f"{key[2]:x}")
                 while len(self._fits) > _KEPT:
                     self._fits.popitem(last=False)
             self._fits.move_to_end(key)

@@ -98,7 +98,7 @@ def embed(body: _Scene, request: Request) -> JSONResponse:
 def labels(job: str, request: Request) -> dict[str, Any]:
     """Return one's labels of an embedded scene, and what they make of it."""
     state, found, user = _opened(job, request, "read")
-    known = as_geojson(state.labelling.read(found.id, user.name))
+    known = as_geojson(state.labelling.read(_scene(found), user.name))
     return {"labels": known, "map": _told(_current(state, found, user))}
 
 
@@ -112,7 +112,7 @@ def relabel(job: str, body: _Labels, request: Request) -> dict[str, Any] | None:
         request: of HTTP.
     """
     state, found, user = _opened(job, request, "run")
-    state.labelling.write(found.id, user.name, body.features)
+    state.labelling.write(_scene(found), user.name, body.features)
     return _told(_current(state, found, user))
 
 
@@ -131,7 +131,7 @@ def accuracy(job: str, request: Request) -> dict[str, Any]:
 def download_labels(job: str, request: Request) -> FileResponse:
     """Return one's labels as a GeoPackage."""
     state, found, user = _opened(job, request, "read")
-    path = state.labelling.path(found.id, user.name)
+    path = state.labelling.path(_scene(found), user.name)
     if not path.is_file():
         raise Problem(404, "there are no labels yet")
     return FileResponse(path, media_type="application/geopackage+sqlite3", filename="labels.gpkg")
@@ -250,7 +250,7 @@ def make_application(job: str, body: _Named, request: Request) -> JSONResponse:
         **{name: found.request[name] for name in ("scenes", "labels", "scene_ids", "bounds")},
         "kind": APPLICATION,
         "square_km": found.request["square_km"],
-        "label_file": str(state.labelling.path(found.id, user.name)),
+        "label_file": str(state.labelling.path(_scene(found), user.name)),
         "name": body.name,
     }
     made = state.store.submit(APPLICATION, asked, user.name)
@@ -266,9 +266,13 @@ def _opened(job: str, request: Request, scope: str) -> tuple[State, Job, User]:
     return state, found, user
 
 
+def _scene(job: Job) -> str:
+    return str(job.request["scene_ids"][0])
+
+
 def _current(state: State, job: Job, user: User) -> CurrentMap | None:
     try:
-        return state.labelling.current(job.id, user.name)
+        return state.labelling.current(job.id, _scene(job), user.name)
     except UserError as error:
         raise Problem(422, "none of the labels lies on the scene") from error
 

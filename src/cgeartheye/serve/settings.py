@@ -43,7 +43,7 @@ class Settings:
 
     @property
     def labels(self) -> Path:
-        """Folder with a folder for each embedding, with a file for each user's labels."""
+        """Folder with a folder for each scene, with a file for each user's labels."""
         return self.folder / "labels"
 
     @property
