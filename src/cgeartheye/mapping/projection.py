@@ -11,8 +11,9 @@ from cgeartheye.mapping.prefetch import Reader
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing
 
-SAMPLE = 16
-"""Windows, evenly spread over the scene, whose patches the components are found from."""
+SAMPLE = 4, 16
+"""Windows, evenly spread over the scene, whose patches the components are found from: one in
+twenty, within these bounds."""
 
 _SEEN = 0.5  # share of a patch that is not black, which is how pixels without data are seen
 _OUTERMOST = 99.9  # percentile of a component in the sample that int8 still holds
@@ -82,7 +83,8 @@ def _sample(job: MapJob, encoder: Encoder) -> Tensor:
     grid, patch = job.grid, encoder.patch_size
     lefts = sorted({left for band in grid.bands for left in band.starts})
     places = [(top, left) for top in grid.starts for left in lefts]
-    chosen = np.unique(np.linspace(0, len(places) - 1, SAMPLE).round().astype(int))
+    count = int(np.clip(len(places) // 20, *SAMPLE))
+    chosen = np.unique(np.linspace(0, len(places) - 1, count).round().astype(int))
     reader = Reader(job.scene, grid, job.aoi, job.clock)
     found = []
     with torch.inference_mode():
