@@ -22,7 +22,8 @@ ROOMS = {
     "training": {"config", "utils"},
     "data": {"boxes", "config", "geo", "utils"},
     "reports": {"metrics", "boxes", "utils"},
-    "mapping": {"geo", "inference", "boxes", "utils"},
+    "embeddings": {"geo", "utils"},
+    "mapping": {"embeddings", "geo", "inference", "boxes", "utils"},
 }
 ROOMS["pretraining"] = {"data", "models", "training", "metrics", "reports", "config", "utils"}
 ROOMS["pretraining"] |= {"geo"}  # it packs georeferenced rasters
@@ -44,7 +45,7 @@ ROOMS["apps"] = {
 }
 ROOMS["scale"] = {"commands", "mapping", "geo", "training", "config", "utils"}
 ROOMS["jobs"] = {"apps", "commands", "training", "geo", "config", "utils"}
-ROOMS["serve"] = {"jobs", "apps", "geo", "config", "utils"}
+ROOMS["serve"] = {"jobs", "apps", "embeddings", "geo", "config", "utils"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}
 ROOMS["demo"] |= {"metrics", "boxes"}

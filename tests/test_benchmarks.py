@@ -17,6 +17,10 @@ import toy_runs
 CASES = {
     "block_scheduler": "--rows 200",
     "backbone_forward": "--device cpu --sizes tiny --repeats 1",
+    "embed_rate": "--side 300 --turns 1",
+    "embedding_compression": "CHIPS --per-class 4",
+    "embedding_search": "--count 3000 --turns 1",
+    "label_clicks": "--side 200 --turns 1",
     "change_ban": "--size tiny --side 56 --batch 1 --turns 1",
     "frozen_tuning": "CHIPS --size 28 --batch 8 --epochs 2",
     "frozen_memory": "--size tiny --image-size 28 --batch 2 --precision fp32 --device cpu "

@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from cgeartheye import config
     from cgeartheye.api.backbones import Backbone, create_backbone
+    from cgeartheye.api.embeddings import embed_raster, search
     from cgeartheye.api.features import Features, ImageFeatures, extract_features
     from cgeartheye.api.maps import MapResult, map_raster
     from cgeartheye.api.models import Model, load_model
@@ -59,14 +60,17 @@ __all__ = [
     "__version__",
     "config",
     "create_backbone",
+    "embed_raster",
     "extract_features",
     "load_model",
     "map_raster",
+    "search",
     "train",
 ]
 
 _MODULES = {
     "api.backbones": ("Backbone", "create_backbone"),
+    "api.embeddings": ("embed_raster", "search"),
     "api.features": ("Features", "ImageFeatures", "extract_features"),
     "api.maps": ("MapResult", "map_raster"),
     "api.models": ("Model", "load_model"),

@@ -9,7 +9,15 @@ import pytest
 
 import cgeartheye as cge
 
-FUNCTIONS = ("create_backbone", "extract_features", "load_model", "map_raster", "train")
+FUNCTIONS = (
+    "create_backbone",
+    "embed_raster",
+    "extract_features",
+    "load_model",
+    "map_raster",
+    "search",
+    "train",
+)
 OTHERS = ("Model.predict", "Preprocessing")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

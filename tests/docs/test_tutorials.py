@@ -15,7 +15,7 @@ from blocks import DOCS, ROOT, blocks_of, run_page
 
 from cgeartheye import synthetic
 
-TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+TUTORIALS = [*sorted((DOCS / "tutorials").glob("*.md")), DOCS / "how-to" / "few-clicks.md"]
 make_world = cache(synthetic.make_world)  # one world is enough: it cannot be changed
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -357,3 +358,52 @@ def test_the_list_of_the_api_has_every_operation(page: Any, address: str) -> Non
         method in ("get", "post", "delete") for path in described.values() for method in path
     )
     assert page.locator("summary").count() == count
+
+
+def test_a_few_clicks_make_a_map(page: Any, address: str, scene_folder: Path) -> None:
+    opened(page, address)
+    page.get_by_role("radio", name="fine.tif").check()
+    page.get_by_role("button", name="Label", exact=True).click()
+    page.get_by_role("button", name="Prepare the scene").click()
+    name = page.get_by_label("Name of a class")
+    for text in ("left", "right"):
+        name.fill(text)
+        name.press("Enter")
+    place = places_of(page, scene_folder / "fine.tif")
+    bare = color_at(page, place(0.2, 0.5))
+    page.get_by_role("radio", name="left").check()
+    page.mouse.click(*place(0.12, 0.5))
+    page.locator(".row", has_text="left").locator("small", has_text="1 labels").wait_for()
+    page.get_by_role("radio", name="right").check()
+    page.mouse.click(*place(0.88, 0.5))
+    # Both classes have a share of the map by now, and its colors lie over the scene.
+    for text in ("left", "right"):
+        page.locator(".row", has_text=text).locator("small", has_text="%").wait_for()
+    page.locator("[data-key=label-opacity]").press("End")
+    page.locator("[data-key=label-opacity]").press("End")
+    seen = color_at(page, place(0.2, 0.5))
+    assert max(np.abs(np.subtract(bare, seen))) > 20
+
+    page.get_by_role("button", name="Where next?").click()
+    page.get_by_text("Place 1 of 10").wait_for()
+    page.locator("[data-key=answer-left]").click()
+    page.get_by_text("Place 2 of 10").wait_for()
+    page.get_by_role("button", name="Stop").click()
+    page.locator(".row", has_text="left").locator("small", has_text="2 labels").wait_for()
+    page.get_by_role("button", name="Undo").click()
+    page.locator(".row", has_text="left").locator("small", has_text="1 labels").wait_for()
+
+    # They are on the server: a page that is opened anew has them.
+    page.reload()
+    page.wait_for_selector("body[data-ready]")
+    page.get_by_role("radio", name="fine.tif").check()
+    page.get_by_role("button", name="Label", exact=True).click()
+    page.locator(".row", has_text="right").locator("small", has_text="1 labels").wait_for()
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Labels (GeoPackage)").click()
+    assert len(geopandas.read_file(downloading.value.path())) == 2
+
+    page.get_by_role("button", name="More like this").click()
+    settled(page)
+    page.mouse.click(*place(0.5, 0.5))
+    page.locator("[data-key=found-1]").wait_for()

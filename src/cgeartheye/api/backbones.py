@@ -13,13 +13,11 @@ from cgeartheye.api.preprocessing import Preprocessing, Triple
 from cgeartheye.config import Backbone as BackboneConfig
 from cgeartheye.config import Normalization, section
 from cgeartheye.models import backbone as networks
-from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, read_weights, save_tensors
+from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
+from cgeartheye.models.backbone.named import name_and_file
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
-from cgeartheye.models.backbone.variants import size_name
-from cgeartheye.utils.errors import UserError, nearest
+from cgeartheye.utils.errors import UserError
 from cgeartheye.weights import shipped
-
-_ENDINGS = (".safetensors", ".pth", ".pt", ".bin")
 
 
 class Backbone(nn.Module):
@@ -165,7 +163,7 @@ def create_backbone(
         >>> class_token.shape, feature_map.shape
         (torch.Size([1, 192]), torch.Size([1, 192, 4, 5]))
     """
-    name, file = _name_and_file(name, weights)
+    name, file = name_and_file(name, weights)
     if pretrained and file is None and not shipped(name):
         raise UserError(
             f"no weights of '{name}' ship with cgeartheye: name a file with weights=..., or take "
@@ -191,29 +189,3 @@ def create_backbone(
     normal = built.normalization
     preprocessing = Preprocessing(normal.mean, normal.std, built.gsd, built.module.patch_size)
     return Backbone(built.module, preprocessing, tuning == "frozen", built.notes)
-
-
-def _name_and_file(
-    name: str | PathLike[str], weights: str | PathLike[str] | None
-) -> tuple[str, Path | None]:
-    """Return the name of the network, and the weights file if one is named."""
-    text = str(name)
-    if text in networks.SIZES or text.startswith("timm/"):
-        return text, None if weights is None else Path(weights)
-    path = Path(name)
-    if path.suffix not in _ENDINGS and not path.is_file():
-        choices = ", ".join(networks.SIZES)
-        raise UserError(
-            f"'{text}' is none of {choices}, no timm/<model> and no weights file"
-            f"{nearest(text, list(networks.SIZES))}"
-        )
-    if weights is not None:
-        raise UserError(f"{path} and {weights} are both weights files: name one")
-    read = read_weights(path)
-    size = size_name(read.width, read.depth)
-    if size is None:
-        raise UserError(
-            f"{path} holds a vision transformer of {read.depth} layers and {read.width} channels, "
-            f"which is none of {', '.join(networks.SIZES)}"
-        )
-    return size, path

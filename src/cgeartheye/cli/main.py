@@ -13,8 +13,11 @@ from typing import Annotated
 import typer
 
 from cgeartheye.cli.apps import apps_app
+from cgeartheye.cli.changes import changes_command
 from cgeartheye.cli.data import data_app
+from cgeartheye.cli.embed import embed_command
 from cgeartheye.cli.jlssd import jlssd_app
+from cgeartheye.cli.label import label_app
 from cgeartheye.cli.map import map_command, plan_command
 from cgeartheye.cli.options import (
     ConfigFile,
@@ -31,6 +34,7 @@ from cgeartheye.cli.options import (
 )
 from cgeartheye.cli.pretrain import pretrain_app
 from cgeartheye.cli.renamed import with_old_options
+from cgeartheye.cli.search import search_command
 from cgeartheye.cli.serve import serve_command, token_command, worker_command
 from cgeartheye.cli.weights import weights_app
 from cgeartheye.utils.errors import UserError
@@ -50,6 +54,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
 app.add_typer(jlssd_app, name="jlssd")
 app.add_typer(apps_app, name="apps")
+app.add_typer(label_app, name="label")
 
 
 @app.callback()
@@ -172,6 +177,9 @@ def export(
 
 app.command("map", cls=with_old_options("map"))(map_command)
 app.command("plan")(plan_command)
+app.command("embed")(embed_command)
+app.command("search")(search_command)
+app.command("changes")(changes_command)
 app.command("serve")(serve_command)
 app.command("worker")(worker_command)
 app.command("serve-token")(token_command)

@@ -251,11 +251,19 @@ def _warn_of_doubts(first: Scene, second: Scene, dates: tuple[str, str]) -> None
 
 
 def _date(scene: Scene) -> str:
-    """The day in the tags of the (first) file, or in its name, or else its name."""
+    """The day that the scene was taken, or else the name of its (first) file."""
+    return day_of(scene) or scene.files[0].stem
+
+
+def day_of(scene: Scene) -> str | None:
+    """Return the day in the tags of the (first) file, or in its name, in ISO 8601; none: neither.
+
+    Args:
+        scene: of one date.
+    """
     with rasterio.open(scene.files[0]) as file:
         taken = str(file.tags().get("TIFFTAG_DATETIME", ""))
-    name = scene.files[0].stem
-    return _day_in(taken) or _day_in(name) or name
+    return _day_in(taken) or _day_in(scene.files[0].stem)
 
 
 def _day_in(text: str) -> str | None:

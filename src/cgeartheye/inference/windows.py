@@ -143,6 +143,8 @@ class Grid:
         starts: first rows of the windows.
         bands: of columns, so that memory is bounded however wide the scene is.
         dense: whether the map has the scene's pixels, or else each window as one cell.
+        patches: the same windows counted in patches of the network, whose features the map has in
+            place of pixels; none: it has pixels or cells.
     """
 
     rows: Axis
@@ -152,6 +154,12 @@ class Grid:
     starts: tuple[int, ...]
     bands: tuple[ColumnStrip, ...]
     dense: bool
+    patches: "Grid | None" = None
+
+    @property
+    def patch(self) -> int:
+        """Pixels of the model's grid a side of a pixel of the map, 1 unless it is of patches."""
+        return self.window // self.patches.window if self.patches else 1
 
     @property
     def resampled(self) -> bool:
@@ -169,7 +177,9 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the map: the scene's, or those of the cells."""
+        """Rows and columns of the map: the scene's, or those of the patches or cells."""
+        if self.patches:
+            return self.patches.shape
         if self.dense:
             return self.rows.scene, self.columns.scene
         return len(self.starts), sum(len(band.starts) for band in self.bands)
@@ -188,10 +198,11 @@ class Grid:
     @property
     def cell(self) -> tuple[float, float]:
         """Rows and columns of the scene that a pixel of the map has."""
-        if self.dense:
+        if self.dense and not self.patches:
             return 1.0, 1.0
         rows, columns = self.rows, self.columns
-        return self.window * rows.scene / rows.model, self.window * columns.scene / columns.model
+        side = self.patch if self.patches else self.window
+        return side * rows.scene / rows.model, side * columns.scene / columns.model
 
 
 def axes(scene: AnyScene, gsd: float | None) -> tuple[Axis, Axis]:
@@ -231,6 +242,48 @@ def make_grid(
     edges = [round(i * columns.scene / count) for i in range(count + 1)]
     bands = tuple(_band(columns, span, across, window) for span in pairwise(edges))
     return Grid(rows, columns, window, overlap, down, bands, dense)
+
+
+def make_patch_grid(
+    scene: AnyScene, gsd: float | None, window: int, overlap: float, patch: int, width: int
+) -> Grid:
+    """Lay windows over a scene so that all see it in the same patches.
+
+    Windows start at multiples of a patch; the last ones, and with them the last patches, may stand
+    out over the scene.
+
+    Args:
+        scene: to be encoded.
+        gsd: m/px of the model; none: the scene's pixels as they are.
+        window: pixels a side, a multiple of `patch`.
+        overlap: least share of a window that its neighbor covers too.
+        patch: pixels a side.
+        width: numbers of a patch, which decide how wide a strip may be.
+    """
+    rows, columns = axes(scene, gsd)
+    side = window // patch
+    down, across = (-(-axis.model // patch) for axis in (rows, columns))
+    count = strips_of(columns, window, -(-width // patch**2))
+    edges = [round(i * across / count) for i in range(count + 1)]
+    lefts = window_offsets(across, side, overlap)
+    wide = Axis(across, across)
+    strips = tuple(_band(wide, span, lefts, side) for span in pairwise(edges))
+    starts = window_offsets(down, side, overlap)
+    patches = Grid(Axis(down, down), wide, side, overlap, starts, strips, dense=True)
+
+    def pixels(span: Span) -> Span:
+        return span[0] * patch, min(span[1] * patch, columns.model)
+
+    bands = tuple(
+        ColumnStrip(
+            columns.to_scene(pixels(strip.scene)),
+            pixels((strip.starts[0], strip.starts[-1] + side)),
+            tuple(left * patch for left in strip.starts),
+        )
+        for strip in strips
+    )
+    tops = tuple(top * patch for top in starts)
+    return Grid(rows, columns, window, overlap, tops, bands, dense=True, patches=patches)
 
 
 def strips_of(columns: Axis, window: int, classes: int) -> int:

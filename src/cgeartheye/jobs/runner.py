@@ -1,4 +1,4 @@
-"""Process that makes maps, one after the other, and keeps its models loaded.
+"""Process that makes maps and embeddings, one after the other, and keeps its models loaded.
 
 It speaks lines of JSON: a request on its standard input, on its standard output the progress and
 then how it ended. It ends with its worker, however that ends. Run by `worker`.
@@ -6,6 +6,7 @@ then how it ended. It ends with its worker, however that ends. Run by `worker`.
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -15,9 +16,13 @@ from pathlib import Path
 from queue import Queue
 from typing import IO, Any
 
+from cgeartheye.apps.publish import publish
 from cgeartheye.apps.registry import FACTS
+from cgeartheye.commands.embed import embed_scenes
+from cgeartheye.commands.label import write_dataset
 from cgeartheye.commands.map import map_with
-from cgeartheye.commands.tasks import LoadedModel, load_model
+from cgeartheye.commands.tasks import LoadedModel, load_model, refuse_other_kinds, train
+from cgeartheye.config import load
 from cgeartheye.training.distributed import local_device
 from cgeartheye.utils.console import observed
 from cgeartheye.utils.errors import UserError
@@ -27,7 +32,7 @@ _SECONDS = 0.2  # between two reports
 
 
 class Runner:
-    """Makes the maps that are asked for."""
+    """Makes the maps and embeddings that are asked for."""
 
     def __init__(self, answers: IO[str]):
         """Take the place of the answers.
@@ -44,14 +49,11 @@ class Runner:
         self._answer(ready=True)
 
     def run(self, request: dict[str, Any]) -> None:
-        """Make a map, or say in a sentence why not."""
+        """Do what is asked for, or say in a sentence why not."""
+        make = {"map": self._map, "embed": self._embed, "application": self._application}
         try:
-            model = self._model(Path(request["model"]))
-            options = {name: _as_option(name, value) for name, value in request["options"].items()}
-            scenes = [Path(path) for path in request["scenes"]]
-            after = [Path(path) for path in request["after"]] if request["after"] else None
             with observed(self._report):
-                map_with(model, scenes, Path(request["out"]), options, resume=True, after=after)
+                make[request["kind"]](request)
             self._answer(ended="successful", message="")
         except UserError as error:
             self._answer(ended="failed", message=str(error))
@@ -59,6 +61,30 @@ class Runner:
             traceback.print_exc()
             reason = f"{type(error).__name__}: the worker's log has more"
             self._answer(ended="failed", message=f"an error of the program ({reason})")
+
+    def _map(self, request: dict[str, Any]) -> None:
+        model = self._model(Path(request["model"]))
+        options = {name: _as_option(name, value) for name, value in request["options"].items()}
+        scenes = [Path(path) for path in request["scenes"]]
+        after = [Path(path) for path in request["after"]] if request["after"] else None
+        map_with(model, scenes, Path(request["out"]), options, resume=True, after=after)
+
+    def _embed(self, request: dict[str, Any]) -> None:
+        embed_scenes([Path(path) for path in request["scenes"]], Path(request["out"]), resume=True)
+
+    def _application(self, request: dict[str, Any]) -> None:
+        """Train the light decoder on labels, and publish it; one that was killed begins anew."""
+        out = Path(request["out"])
+        shutil.rmtree(out, ignore_errors=True)
+        write_dataset(
+            [Path(p) for p in request["scenes"]], Path(request["label_file"]), out / "data"
+        )
+        config = refuse_other_kinds(
+            load(out / "data" / "train.yaml", [f"work_dir={out / 'run'}"]), "train.yaml"
+        )
+        train(config)
+        registry = Path(request["registry"])
+        publish(out / "run", request["name"], registry=registry, replace=True)
 
     def _model(self, folder: Path) -> LoadedModel:
         key = str(folder), (folder / FACTS).stat().st_mtime_ns

@@ -135,12 +135,17 @@ class Worker:
     def _request(self, job: Job) -> dict[str, Any]:
         folder = self._folder / job.id
         folder.mkdir(parents=True, exist_ok=True)
+        kind = job.request.get("kind")
+        if kind:  # what the request holds is all there is to know
+            more = {"registry": str(self._registry.folder)}
+            return {**job.request, **more, "out": str(folder / "map")}
         options = dict(job.request.get("options", {}))
         if job.request.get("area"):
             area = folder / "area.geojson"
             write_json(area, {"type": "Feature", "properties": {}, "geometry": job.request["area"]})
             options["aoi"] = str(area)
         return {
+            "kind": "map",
             "model": str(self._registry.path(job.app)),
             "scenes": job.request["scenes"],
             "after": job.request.get("after"),

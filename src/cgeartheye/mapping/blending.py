@@ -78,16 +78,29 @@ class Blender:
             self._weights[1:, at : at + side] += self._fade
 
     def finish(self, start: int, end: int) -> Iterator[Finished]:
-        """Return these rows of the scene, a few at a time; no more windows will touch them."""
+        """Return the classes of these rows; see `blended`."""
+        for rows, means in self.blended(start, end):
+            if means is None:
+                yield self._nothing(rows)
+            else:
+                yield argmax_classes(rows, means, self._probabilities)
+
+    def blended(self, start: int, end: int) -> Iterator[tuple[Span, Tensor | None]]:
+        """Return these rows of the scene, a few at a time; no more windows will touch them.
+
+        Yields:
+            Rows, and the weighted means `[K, rows, columns]` of what was added, 0 where nothing
+            was; none if that is everywhere.
+        """
         first, last = self._band.scene
         width = max(last - first, self._weights.shape[1])
         step = max(1, _CHUNK // (len(self._sums) * width))
         for top in range(start, end, step):
             rows = top, min(top + step, end)
             if int(self._grid.rows.taps((top, top + 1)).low[0]) >= self._end:
-                yield self._nothing(rows)
+                yield rows, None
             else:
-                yield argmax_classes(rows, self._resampled(rows), self._probabilities)
+                yield rows, self._resampled(rows)
 
     def _nothing(self, rows: Span) -> Finished:
         shape = rows[1] - rows[0], self._band.scene[1] - self._band.scene[0]

@@ -4,9 +4,15 @@ import torch
 
 from cgeartheye.geo.pair import AnyScene
 from cgeartheye.inference.merge_boxes import largest_object, required_overlap
-from cgeartheye.inference.windows import Grid, axes, make_grid, make_object_grid
+from cgeartheye.inference.windows import (
+    Grid,
+    axes,
+    make_grid,
+    make_object_grid,
+    make_patch_grid,
+)
 from cgeartheye.mapping.options import Options
-from cgeartheye.mapping.predictor import Detector, Predictor
+from cgeartheye.mapping.predictor import Detector, Encoder, Predictor
 from cgeartheye.utils.console import warn
 
 _ENLARGED = 4  # times; beyond, somebody may have mistaken the scene
@@ -31,6 +37,24 @@ def lay_grid(predictor: Predictor, scene: AnyScene, options: Options) -> Grid:
     assert shape in {(1, count, side, side), (1, count)}, f"a prediction of shape {shape}"
     gsd = options.gsd or predictor.gsd
     grid = make_grid(scene, gsd, side, options.overlap, count, dense=len(shape) == 4)
+    _warn_if_enlarged(grid, scene, gsd)
+    return grid
+
+
+def lay_vector_grid(encoder: Encoder, scene: AnyScene, options: Options) -> Grid:
+    """Return the grid of windows whose patches, or which as wholes, have a vector each.
+
+    Args:
+        encoder: the backbone.
+        scene: of one date.
+        options: whose GSD and overlap are used.
+    """
+    gsd, side, patch = options.gsd or encoder.gsd, encoder.window, encoder.patch_size
+    if patch == side:
+        grid = make_grid(scene, gsd, side, options.overlap, 1, dense=False)
+    else:
+        width = encoder.num_components
+        grid = make_patch_grid(scene, gsd, side, options.overlap, patch, width)
     _warn_if_enlarged(grid, scene, gsd)
     return grid
 

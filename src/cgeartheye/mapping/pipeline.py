@@ -11,7 +11,7 @@ import torch
 from cgeartheye.geo.reader import Bytes, Span
 from cgeartheye.inference.windows import ColumnStrip
 from cgeartheye.mapping.job import MapJob
-from cgeartheye.mapping.predictor import Detector, Predictor, WindowPredictions
+from cgeartheye.mapping.predictor import AnyModel, WindowPredictions
 from cgeartheye.mapping.prefetch import SLAB, Reader, RowBuffer, RowChunk, cut, slabs
 from cgeartheye.mapping.sinks.base import Sink, WantedPixels, WindowRow
 from cgeartheye.mapping.sinks.writer import Writer
@@ -25,7 +25,7 @@ class Mapper:
     def __init__(
         self,
         job: MapJob,
-        predictor: Predictor | Detector,
+        predictor: AnyModel,
         sink: Sink,
         thumbnail: Thumbnail,
     ):

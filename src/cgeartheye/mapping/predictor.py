@@ -73,5 +73,38 @@ class Detector(Model, Protocol):
         """
 
 
+@runtime_checkable
+class Encoder(Model, Protocol):
+    """A backbone whose features are mapped; it has no classes."""
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels a side of a patch that has a vector; that of `window`: windows as wholes."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Numbers of a vector."""
+
+    @property
+    def num_components(self) -> int:
+        """Principal components of a patch's vector that are kept, 1..`embed_dim`."""
+
+    @property
+    def dtype(self) -> str:
+        """Type in which they are kept: int8 or float16."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Encode windows.
+
+        Args:
+            images: uint8 `[B, 3, S, S]` on the device.
+
+        Returns:
+            float32 `[B, C, S/patch, S/patch]`, or `[B, C]` of windows as wholes.
+        """
+
+
+AnyModel = Predictor | Detector | Encoder
+
 WindowPredictions = Iterator[tuple[list[int], Any]]
 """Batches of windows of one row: the columns where they start, and what the model predicts."""

@@ -21,13 +21,15 @@ from cgeartheye.geo.vector_writer import FORMATS
 from cgeartheye.geo.vrt import file_signature
 from cgeartheye.mapping.blocks import block_folder, join_blocks, unfinished_blocks
 from cgeartheye.mapping.job import FACTS, PREVIEW, UNFINISHED, MapJob
-from cgeartheye.mapping.layout import lay_grid, lay_object_grid
+from cgeartheye.mapping.layout import lay_grid, lay_object_grid, lay_vector_grid
 from cgeartheye.mapping.ledger import Ledger, check_same
 from cgeartheye.mapping.options import Options
+from cgeartheye.mapping.outputs.embeddings import PICTURE
 from cgeartheye.mapping.pipeline import Mapper
-from cgeartheye.mapping.predictor import Detector, Predictor
+from cgeartheye.mapping.predictor import AnyModel, Detector, Encoder
 from cgeartheye.mapping.sinks.base import Sink
 from cgeartheye.mapping.sinks.cells import CellSink
+from cgeartheye.mapping.sinks.embeddings import CellVectorSink, PatchSink
 from cgeartheye.mapping.sinks.objects import ObjectSink
 from cgeartheye.mapping.sinks.pixels import PixelSink
 from cgeartheye.mapping.sinks.writer import Writer
@@ -43,7 +45,7 @@ _CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; it would take 5
 
 
 def map_scene(
-    predictor: Predictor | Detector,
+    predictor: AnyModel,
     scenes: Sequence[Path],
     out: Path,
     model: Mapping[str, Any],
@@ -53,6 +55,8 @@ def map_scene(
     after: Sequence[Path] | None = None,
 ) -> dict[str, Any]:
     """Map a scene of any size, or what changed between two, with a trained model.
+
+    Of a backbone alone the map is of vectors, an embedding: `features.zarr` or `cells.parquet`.
 
     Writes `map.tif`, `preview.html` and `map.json`, and what `options` ask for besides; of a
     detector the objects in place of `map.tif`, as GeoPackage if nothing else is asked for. Until it
@@ -89,14 +93,15 @@ def map_scene(
     for ending in ("tif", *FORMATS):
         if (out / f"map.{ending}").exists():
             log_info(f"map: {out / f'map.{ending}'}")
-    log_info(f"preview: {out / PREVIEW}")
+    shown = PREVIEW if (out / PREVIEW).exists() else PICTURE
+    log_info(f"preview: {out / shown}")
     if verdict := judge_map(job, facts):
         warn(verdict)
     return facts
 
 
 def plan_map(
-    predictor: Predictor | Detector,
+    predictor: AnyModel,
     scenes: Sequence[Path],
     out: Path,
     model: Mapping[str, Any],
@@ -124,7 +129,7 @@ def plan_map(
 
 
 def _examine(
-    predictor: Predictor | Detector,
+    predictor: AnyModel,
     scenes: Sequence[Path],
     model: Mapping[str, Any],
     options: Options,
@@ -148,7 +153,7 @@ def _examine(
 
 
 def _plan(
-    predictor: Predictor | Detector,
+    predictor: AnyModel,
     out: Path,
     options: Options,
     scene: AnyScene,
@@ -158,6 +163,8 @@ def _plan(
     aoi = read_aoi(options.aoi, scene) if options.aoi else None
     if isinstance(predictor, Detector):
         grid = lay_object_grid(predictor, scene, options)
+    elif isinstance(predictor, Encoder):
+        grid = lay_vector_grid(predictor, scene, options)
     else:
         grid = lay_grid(predictor, scene, options)
     if not grid.dense and (options.min_area is not None or options.smooth):
@@ -166,7 +173,7 @@ def _plan(
     return MapJob(out, scene, grid, aoi, predictor.classes, colors, options, settings)
 
 
-def map_block(job: MapJob, predictor: Predictor | Detector, block: Span) -> None:
+def map_block(job: MapJob, predictor: AnyModel, block: Span) -> None:
     """Map some rows of windows, with a ledger of their own beside that of the map.
 
     Blocks may be mapped by several processes at once, on machines that share the folder: each
@@ -208,7 +215,7 @@ def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options
     return open_scene(scenes, *asked, options.dem)
 
 
-def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
+def _make(job: MapJob, predictor: AnyModel) -> dict[str, Any]:
     """Map what the ledger does not have, then write the map's files."""
     try:
         job.work.mkdir(parents=True, exist_ok=True)
@@ -234,11 +241,12 @@ def _make(job: MapJob, predictor: Predictor | Detector) -> dict[str, Any]:
         ledger.close()
 
 
-def _sink_of(
-    job: MapJob, predictor: Predictor | Detector, thumbnail: Thumbnail, ledger: Ledger
-) -> Sink:
+def _sink_of(job: MapJob, predictor: AnyModel, thumbnail: Thumbnail, ledger: Ledger) -> Sink:
     if isinstance(predictor, Detector):
         return ObjectSink(job, thumbnail, ledger, predictor)
+    if isinstance(predictor, Encoder):
+        sink = PatchSink if job.grid.patches else CellVectorSink
+        return sink(job, thumbnail, predictor)
     if job.grid.dense:
         return PixelSink(job, thumbnail, predictor)
     return CellSink(job, thumbnail)
@@ -274,7 +282,7 @@ def _measured(job: MapJob, ledger: Ledger) -> Iterator[None]:
     log_info(f"time: {job.clock}")
 
 
-def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
+def _check_fit(predictor: AnyModel, options: Options) -> None:
     """Refuse options of another kind of model."""
     if isinstance(predictor, Detector):
         if options.probabilities:
@@ -297,7 +305,7 @@ def _check_fit(predictor: Predictor | Detector, options: Options) -> None:
 
 
 def _settings(
-    predictor: Predictor | Detector,
+    predictor: AnyModel,
     scene: AnyScene,
     model: Mapping[str, Any],
     options: Options,

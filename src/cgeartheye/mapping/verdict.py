@@ -16,6 +16,8 @@ def judge_map(job: MapJob, facts: Mapping[str, Any]) -> str | None:
     Returns:
         A sentence; none where nothing stands out.
     """
+    if "classes" not in facts:
+        return None  # vectors are no findings
     asked = job.options
     gsd = asked.gsd or job.settings["model_gsd"]
     own = f"{max(job.scene.ground):.3g}"

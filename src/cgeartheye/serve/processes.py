@@ -110,7 +110,7 @@ async def execute(
             return known
         asked = state.planner.request(card, body.inputs, user)
         size = asked.pop("disk_bytes")
-        _refuse_crowd(state, user)
+        refuse_crowd(state, user)
         refuse_full_disk(state, size)
         return state.store.submit(card.id, asked, user.name, idempotency_key, size)
 
@@ -134,7 +134,16 @@ async def execute(
     )
 
 
-def _refuse_crowd(state: State, user: User) -> None:
+def refuse_crowd(state: State, user: User) -> None:
+    """Refuse a job of one who has many already.
+
+    Args:
+        state: of the server.
+        user: who asks.
+
+    Raises:
+        Problem: 429.
+    """
     settings = state.settings
     waiting = state.store.count("accepted", user.name) + state.store.count("running", user.name)
     if waiting >= settings.max_queued:

@@ -43,6 +43,11 @@ class Settings:
         return self.folder / "jobs"
 
     @property
+    def labels(self) -> Path:
+        """Folder with a folder for each scene, with a file for each user's labels."""
+        return self.folder / "labels"
+
+    @property
     def uploads(self) -> Path:
         """Folder of uploaded scenes."""
         return self.folder / "scenes"

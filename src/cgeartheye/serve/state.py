@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from cgeartheye.jobs.store import JobStore
 from cgeartheye.serve.auth import RateLimit, User, Users
+from cgeartheye.serve.labelling import Labelling
 from cgeartheye.serve.requests import Planner
 from cgeartheye.serve.scenes import Scenes
 from cgeartheye.serve.settings import Settings
@@ -23,6 +24,7 @@ class State:
         store: of the jobs.
         scenes: of the server.
         planner: checks executions.
+        labelling: labels of users, and what they make of scenes.
         users: whom tokens name.
         rate: of requests.
         answered: how many requests, by status.
@@ -33,6 +35,7 @@ class State:
     store: JobStore
     scenes: Scenes
     planner: Planner
+    labelling: Labelling
     users: Users
     rate: RateLimit
     answered: dict[int, int] = field(default_factory=dict)
@@ -56,6 +59,7 @@ class State:
             store,
             scenes,
             Planner(settings, scenes, store),
+            Labelling(settings.jobs, settings.labels),
             Users(settings.token_file),
             RateLimit(settings.requests_per_second),
         )

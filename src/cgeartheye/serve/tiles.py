@@ -111,7 +111,10 @@ def job_tilejson(job: str, request: Request) -> dict[str, Any]:
     state, user = state_of(request), user_of(request)
     require(user, "read")
     found = successful_job(state, user, job)
-    facts = json.loads((state.settings.jobs / found.id / "map" / "map.json").read_text())
+    path = state.settings.jobs / found.id / "map" / "map.json"
+    if not path.is_file():
+        raise Problem(404, "this job has made no map")
+    facts = json.loads(path.read_text())
     # Of the map and not of the scene, which may have been deleted by now.
     gsd = sum(facts["scene"]["metres_a_pixel"]) / 2
     made = _tilejson(request, f"/jobs/{job}/tiles", found.request["bounds"], gsd)
@@ -133,6 +136,8 @@ def first_rows(job: str, request: Request, without: Without = "") -> Response:
     state, user = state_of(request), user_of(request)
     require(user, "read")
     found = job_of(state, user, job)
+    if found.request.get("kind"):
+        return Response(status_code=204)  # it makes no map
     scene = state.scenes.get(found.request["scene_ids"][0], None)
     colors = np.zeros((256, 4), np.uint8)
     card = state.settings.registry.card(found.app)

@@ -4,6 +4,7 @@ import { appOf } from "./apps.js";
 import { ENDED, get, send } from "./api.js";
 import { $, el, fill, toast } from "./dom.js";
 import { percent, t, when } from "./i18n.js";
+import { pickScene } from "./scenes.js";
 import { on, set, state } from "./store.js";
 
 const EVERY = 3_000; // ms
@@ -22,8 +23,20 @@ export async function loadJobs() {
   if (active || state.view === "jobs") timer = setTimeout(loadJobs, EVERY);
 }
 
+/** Kinds of jobs that make no map: what their results are is shown elsewhere. */
+export const KINDS = ["embed", "application"];
+
 export function titleOf(job) {
-  return appOf(job.processID)?.title ?? job.processID;
+  const kind = KINDS.includes(job.processID) && !appOf(job.processID);
+  return kind ? t(`job-${job.processID}`) : (appOf(job.processID)?.title ?? job.processID);
+}
+
+/** Show what a job is about. */
+function openJob(job) {
+  if (!KINDS.includes(job.processID)) return set({ view: "job", job });
+  const [scene] = job["cgeartheye:scenes"];
+  set({ view: job.processID === "embed" ? "label" : "make" });
+  pickScene(scene);
 }
 
 export const labelsOf = (job) => job["cgeartheye:labels"].join(" → ");
@@ -53,7 +66,7 @@ function row(job) {
     { class: "row" },
     el(
       "button",
-      { type: "button", class: "open", "data-key": job.jobID, onclick: () => set({ view: "job", job }) },
+      { type: "button", class: "open", "data-key": job.jobID, onclick: () => openJob(job) },
       el("span", { class: "line" }, el("b", {}, titleOf(job)), status(job)),
       el("small", {}, labelsOf(job)),
       el("small", {}, when(job.created), job.status === "running" ? ` · ${percent(job.progress / 100, 0)}` : ""),

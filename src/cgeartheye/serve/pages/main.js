@@ -6,6 +6,7 @@ import { $, toast } from "./dom.js";
 import { chooseLanguage, firstLanguage, sentence, t } from "./i18n.js";
 import { startJob } from "./job.js";
 import { loadJobs, startJobs } from "./jobs.js";
+import { startLabel } from "./label.js";
 import { startLink } from "./link.js";
 import { map, outlinesVisible, ready, showScene } from "./map.js";
 import { startOptions } from "./options.js";
@@ -14,9 +15,9 @@ import { loadScenes, startScenes } from "./scenes.js";
 import { on, set, state } from "./store.js";
 
 function showView() {
-  for (const view of ["make", "jobs", "job"]) $(`#${view}`).hidden = state.view !== view;
+  for (const view of ["make", "label", "jobs", "job"]) $(`#${view}`).hidden = state.view !== view;
   for (const button of document.querySelectorAll("[data-view]")) {
-    const current = button.dataset.view === (state.view === "make" ? "make" : "jobs");
+    const current = button.dataset.view === (state.view === "job" ? "jobs" : state.view);
     if (current) button.setAttribute("aria-current", "page");
     else button.removeAttribute("aria-current");
   }
@@ -62,7 +63,8 @@ function nameControls() {
 
 async function start() {
   onTokenNeeded(askToken);
-  for (const part of [startScenes, startApps, startOptions, startPlan, startJobs, startJob]) part();
+  const parts = [startScenes, startApps, startOptions, startPlan, startJobs, startJob, startLabel];
+  for (const part of parts) part();
   on(["view"], showView);
   on(["view", "scene", "after", "app", "scenes"], showMap);
   on(["language"], nameControls);

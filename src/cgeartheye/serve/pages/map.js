@@ -6,7 +6,7 @@ import { color, el } from "./dom.js";
 import { area, percent, t } from "./i18n.js";
 
 // From bottom to top; what is added later finds its place by this.
-const ORDER = ["outlines-fill", "outlines", "places", "scene", "partial", "result", "fill", "lines", "picked"];
+const ORDER = ["outlines-fill", "outlines", "places", "scene", "partial", "result", "labelled", "found", "fill", "lines", "picked", "labels", "suggested"];
 const EMPTY = { type: "FeatureCollection", features: [] };
 const ACCENT = "#0b6e55";
 
@@ -154,6 +154,41 @@ export function hideResult() {
   drop("result", "partial", "picked", "lines", "fill");
   drop("polygons");
   popup.remove();
+}
+
+/** Show the map that labels make; `version` is that of the labels, none: there is none. */
+export function showLabelled(job, scene, version, opacity) {
+  drop("labelled");
+  if (!version) return;
+  map.addSource("labelled", tiles(`embeddings/${job}`, scene, `?version=${version}`));
+  put({ id: "labelled", type: "raster", source: "labelled", paint: { "raster-opacity": opacity, "raster-fade-duration": 0 } });
+}
+
+export function labelledOpacity(opacity) {
+  if (map.getLayer("labelled")) map.setPaintProperty("labelled", "raster-opacity", opacity);
+}
+
+const MARKS = {
+  labels: ["circle", { "circle-radius": 6, "circle-color": ["get", "color"], "circle-stroke-color": "#fff", "circle-stroke-width": 2 }],
+  suggested: ["circle", { "circle-radius": 13, "circle-opacity": 0, "circle-stroke-color": "#ffd54a", "circle-stroke-width": 3 }],
+  found: ["line", { "line-color": "#ffd54a", "line-width": 2.5 }],
+};
+
+/** Show points or squares: `labels`, `suggested` or `found`; an empty list takes them away. */
+export function showMarks(id, features) {
+  const data = { type: "FeatureCollection", features };
+  if (map.getSource(id)) return map.getSource(id).setData(data);
+  if (!features.length) return null;
+  const [type, paint] = MARKS[id];
+  map.addSource(id, { type: "geojson", data });
+  put({ id, type, source: id, paint });
+  return null;
+}
+
+/** Move to a place without coming nearer than it is seen well. */
+export function go([lng, lat], zoom) {
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  map.easeTo({ center: [lng, lat], zoom: Math.max(map.getZoom(), zoom), duration: still ? 0 : 400 });
 }
 
 const popup = new maplibre.Popup({ closeButton: true, maxWidth: "260px" });

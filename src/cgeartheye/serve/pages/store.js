@@ -1,7 +1,7 @@
 // What the parts of the page share. A part names the fields that it shows, and is told when one changes.
 
 export const state = {
-  view: "make", // or jobs, job
+  view: "make", // or label, jobs, job
   scenes: [],
   scene: null,
   more: [], // ids of scenes that make one mosaic with it

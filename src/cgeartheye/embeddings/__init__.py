@@ -1,0 +1,1 @@
+"""Embeddings of scenes: where they are kept, search, labels with few clicks, and change."""

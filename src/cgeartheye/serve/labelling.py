@@ -1,0 +1,217 @@
+"""Labels of users on embedded scenes: kept as GeoPackages, fitted again after every change."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import shapely
+from shapely.geometry import mapping, shape
+
+from cgeartheye.embeddings.decoder import Decoder, estimate_accuracy, fit_decoder
+from cgeartheye.embeddings.labels import CLASS, TIME, LabelledPatches, frame_of, patches_of
+from cgeartheye.embeddings.labels import read_labels as read_file
+from cgeartheye.embeddings.store import Embedding, Reals, open_embeddings
+from cgeartheye.geo.vector_writer import write_vectors
+from cgeartheye.serve.problems import Problem
+from cgeartheye.utils.colors import RGB, class_colors
+from cgeartheye.utils.errors import UserError
+
+EMBED = "embed"
+"""Id of an application that jobs have which embed a scene."""
+
+_MOST_LABELS, _MOST_VERTICES, _MOST_NAME = 5_000, 100_000, 80
+_KEPT = 4  # embeddings, and fits, that are kept in memory
+
+
+@dataclass(frozen=True, eq=False)
+class CurrentMap:
+    """Map that the labels of a user make of a scene.
+
+    Attributes:
+        embedding: of the scene.
+        patches: that are labelled.
+        decoder: fitted to them.
+        probabilities: of all patches `[rows, columns, K]`.
+        version: of the labels, for addresses of tiles.
+    """
+
+    embedding: Embedding
+    patches: LabelledPatches
+    decoder: Decoder
+    probabilities: Reals
+    version: str
+
+    @cached_property
+    def accuracy(self) -> float | None:
+        """Estimate by place, 0..1, if that is possible; it takes as long as some fits."""
+        return estimate_accuracy(self.patches, self.embedding)
+
+    @property
+    def colors(self) -> tuple[RGB, ...]:
+        """Colors of the classes."""
+        return class_colors(self.decoder.names)
+
+    @property
+    def legend(self) -> list[dict[str, Any]]:
+        """Name, color and share of each class."""
+        likeliest = self.probabilities[self.embedding.valid].argmax(-1)
+        counts = np.bincount(likeliest, minlength=len(self.decoder.names))
+        return [
+            {"name": name, "color": color, "share": count / max(1, likeliest.size)}
+            for name, color, count in zip(
+                self.decoder.names, self.colors, counts.tolist(), strict=True
+            )
+        ]
+
+
+class Labelling:
+    """Embeddings, labels and fits of a server; safe to use from several threads."""
+
+    def __init__(self, jobs: Path, folder: Path):
+        """Take the folders.
+
+        Args:
+            jobs: that has a folder for each job.
+            folder: of the labels.
+        """
+        self._jobs, self._folder = jobs, folder
+        self._lock = threading.RLock()
+        self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
+        self._fits: OrderedDict[tuple[str, Path, int], CurrentMap | None] = OrderedDict()
+
+    def embedding(self, job: str) -> Embedding:
+        """Return the embedding that a job has made.
+
+        Raises:
+            Problem: 404: it is gone.
+        """
+        with self._lock:
+            if job not in self._embeddings:
+                try:
+                    self._embeddings[job] = open_embeddings(self._jobs / job / "map")[0]
+                except UserError as error:
+                    raise Problem(404, "the embedding is gone: prepare the scene again") from error
+                while len(self._embeddings) > _KEPT:
+                    self._embeddings.popitem(last=False)
+            self._embeddings.move_to_end(job)
+            return self._embeddings[job]
+
+    def path(self, scene: str, user: str) -> Path:
+        """Return the file of a user's labels of a scene, which need not be there.
+
+        It is the scene's and not the embedding's, which may be made anew.
+        """
+        return self._folder / scene / f"{user}.gpkg"
+
+    def read(self, scene: str, user: str) -> geopandas.GeoDataFrame | None:
+        """Return a user's labels in longitude and latitude, the oldest first; none: there are none.
+
+        Args:
+            scene: its id.
+            user: name of the token.
+        """
+        path = self.path(scene, user)
+        return read_file(path) if path.is_file() else None
+
+    def write(self, scene: str, user: str, features: Sequence[dict[str, Any]]) -> None:
+        """Put labels in the place of a user's.
+
+        Args:
+            scene: its id.
+            user: name of the token.
+            features: of GeoJSON, with the property `class`, in the order in which they were made.
+
+        Raises:
+            Problem: 400 or 413: what is no label, or too much of it.
+        """
+        if len(features) > _MOST_LABELS:
+            raise Problem(413, f"more than {_MOST_LABELS:,} labels: remove some")
+        shapes, names, times = [], [], []
+        for feature in features:
+            try:
+                geometry, own = shape(feature["geometry"]), feature["properties"]
+                name = str(own[CLASS]).strip()
+            except (KeyError, TypeError, ValueError, AttributeError, shapely.GEOSException) as e:
+                raise Problem(400, "a label is no GeoJSON Feature with the property 'class'") from e
+            if geometry.is_empty or not np.isfinite(geometry.bounds).all():
+                raise Problem(400, "a label has no place")
+            if not 1 <= len(name) <= _MOST_NAME:
+                raise Problem(400, f"a class needs a name of 1 to {_MOST_NAME} letters")
+            shapes.append(geometry)
+            names.append(name)
+            times.append(str(own.get(TIME) or now()))
+        if sum(map(shapely.get_num_coordinates, shapes)) > _MOST_VERTICES:
+            raise Problem(413, f"labels have more than {_MOST_VERTICES:,} vertices: simplify them")
+        path = self.path(scene, user)
+        with self._lock:
+            if not shapes:
+                path.unlink(missing_ok=True)
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_vectors([frame_of(shapes, names, user).assign(time=times)], path)
+
+    def current(self, job: str, scene: str, user: str) -> CurrentMap | None:
+        """Return what a user's labels make of a scene; none: they are of fewer than two classes.
+
+        Args:
+            job: of the embedding.
+            scene: its id.
+            user: name of the token.
+
+        Raises:
+            UserError: all labels lie outside.
+        """
+        path = self.path(scene, user)
+        with self._lock:
+            labels = self.read(scene, user)
+            if labels is None:
+                return None
+            key = job, path, path.stat().st_mtime_ns
+            if key not in self._fits:
+                self._fits[key] = self._fit(job, labels, f"{key[2]:x}")
+                while len(self._fits) > _KEPT:
+                    self._fits.popitem(last=False)
+            self._fits.move_to_end(key)
+            return self._fits[key]
+
+    def _fit(self, job: str, labels: geopandas.GeoDataFrame, version: str) -> CurrentMap | None:
+        if labels[CLASS].nunique() < 2:
+            return None
+        embedding = self.embedding(job)
+        patches = patches_of(labels, embedding)
+        if len(np.unique(patches.classes)) < 2:
+            return None
+        decoder = fit_decoder(patches, embedding)
+        probabilities = decoder.decode(embedding)
+        return CurrentMap(embedding, patches, decoder, probabilities, version)
+
+
+def as_geojson(labels: geopandas.GeoDataFrame | None) -> dict[str, Any]:
+    """Return labels as a FeatureCollection.
+
+    Args:
+        labels: in longitude and latitude; none: none.
+    """
+    features: list[dict[str, Any]] = []
+    if labels is not None:
+        features = [
+            {
+                "type": "Feature",
+                "properties": {CLASS: row[CLASS], TIME: row[TIME]},
+                "geometry": mapping(row["geometry"]),
+            }
+            for row in labels.to_dict("records")
+        ]
+    return {"type": "FeatureCollection", "features": features}
+
+
+def now() -> str:
+    """Return the time in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
