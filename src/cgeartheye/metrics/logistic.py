@@ -110,4 +110,5 @@ class LogisticPath:
         *before, last = self._found
         if len(before) < 2:
             return 2 * last - before[0] if before else last
-        return 3 * last - 3 * before[1] + before[0]
+        parabola: Array = 3 * last - 3 * before[1] + before[0]
+        return parabola
