@@ -20,13 +20,20 @@ class GridCell:
 
     Attributes:
         text: its figure, or why there is none.
+        interval: of it, or nothing.
         best: whether no other of its protocol is better.
         run: folder of its run, if it has one.
     """
 
     text: str
+    interval: str = ""
     best: bool = False
     run: Path | None = None
+
+    @property
+    def full(self) -> str:
+        """The text with its interval."""
+        return f"{self.text} {self.interval}".strip()
 
     def link(self, out: Path) -> str:
         """Return the report of its run, as seen from the folder of the benchmark."""
@@ -95,7 +102,10 @@ def _cell(summary: Summary, protocol: str, backbone: str, dataset: str) -> GridC
     text = _figure(entry)
     if entry.mean < best and not _is_worse(summary, protocol, backbone, dataset):
         text = f"≈ {text}"
-    return GridCell(text, entry.mean == best, entry.folder)
+    if entry.errors:
+        text += f", {len(entry.errors)} failed"
+    interval = "" if math.isnan(entry.low) else f"[{entry.low:.1f}, {entry.high:.1f}]"
+    return GridCell(text, interval, entry.mean == best, entry.folder)
 
 
 def _figure(entry: Entry) -> str:
@@ -104,10 +114,6 @@ def _figure(entry: Entry) -> str:
     text = f"{entry.mean:.2f}"
     if not math.isnan(entry.deviation):
         text += f" ± {entry.deviation:.2f}"
-    if not math.isnan(entry.low):
-        text += f" [{entry.low:.1f}, {entry.high:.1f}]"
-    if entry.errors:
-        text += f", {len(entry.errors)} failed"
     return text
 
 

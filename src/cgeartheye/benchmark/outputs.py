@@ -51,7 +51,7 @@ def as_markdown(summary: Summary) -> str:
     """Return the table with links to the runs, its failures and hashes."""
 
     def shown(cell: GridCell) -> str:
-        text = f"**{cell.text}**" if cell.best else cell.text
+        text = f"**{cell.full}**" if cell.best else cell.full
         link = cell.link(summary.out)
         return f"[{text}]({link.replace(' ', '%20')})" if link else text
 
@@ -104,7 +104,7 @@ def as_latex(summary: Summary) -> str:
     for row in rows(summary):
         lines += ["\\midrule"] * (row.protocol != above)
         above = row.protocol
-        cells = [f"\\textbf{{{_tex(c.text)}}}" if c.best else _tex(c.text) for c in row.cells]
+        cells = [f"\\textbf{{{_tex(c.full)}}}" if c.best else _tex(c.full) for c in row.cells]
         lines.append(_ampersands([_tex(row.protocol), _tex(row.backbone), *cells, row.rank]))
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 

@@ -49,7 +49,7 @@ def write_page(summary: Summary, path: Path) -> None:
 def _figures(report: Report, summary: Summary) -> None:
     def shown(cell: GridCell) -> Cell | Link:
         target = cell.link(summary.out)
-        return Link(cell.text, target, strong=cell.best) if target else cell.text
+        return Link(cell.full, target, strong=cell.best) if target else cell.full
 
     report.section("Figures", f"{LEGEND} A click on a figure opens the report of its first run.")
     kinds = {name: FIGURES.get(summary.figure(name), "") for name in summary.datasets}

@@ -25,6 +25,10 @@ from cgeartheye.utils.io import lock, write_json, write_text
 
 Pair = list[BenchmarkCell]
 
+START = "forkserver"
+"""How processes begin: one that computes, or has threads, is not forked, and a new interpreter
+takes seconds."""
+
 
 def benchmark(
     path: Path,
@@ -181,15 +185,14 @@ def _process(
     key: str = "",
 ) -> int:
     """Run `worker.process` and return its exit code."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cgeartheye.benchmark.worker"])
-    process = context.Process(
+    multiprocessing.set_forkserver_preload(["cgeartheye.benchmark.worker"])
+    process: Any = multiprocessing.get_context(START).Process(  # type: ignore[attr-defined]
         target=worker.process, args=(work, arguments, folder, gpu, threads, key)
     )
     process.start()
     process.join()
-    assert process.exitcode is not None
-    return process.exitcode
+    code: int = process.exitcode
+    return code
 
 
 def _ended(code: int, folder: Path) -> str:

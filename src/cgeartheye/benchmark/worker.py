@@ -18,7 +18,7 @@ import torch
 from cgeartheye.benchmark.cells import BenchmarkCell
 from cgeartheye.commands import tasks
 from cgeartheye.commands.probe import encode_parts, probe
-from cgeartheye.config import Config
+from cgeartheye.config import Config, to_yaml
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.outcomes import write_outcomes
@@ -26,7 +26,7 @@ from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training import distributed
 from cgeartheye.training.trainer import autocast
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_json
+from cgeartheye.utils.io import write_json, write_text
 
 RECORD = "cell.json"
 FEATURES = "features.json"
@@ -58,6 +58,7 @@ def run_cell(cell: BenchmarkCell) -> None:
     begin = time.monotonic()
     if cell.probe:
         assert cell.config.task == "scene_classification"
+        write_text(cell.folder / "config.yaml", to_yaml(cell.config))
         probed = probe(cell.config, [cell.probe])
         figures = {"top1": probed.figures[cell.probe.name]}
         write_outcomes(cell.folder, probed.outcomes[cell.probe.name])

@@ -10,12 +10,13 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
 from PIL import Image
 from scipy.linalg import eigh
 from sklearn.manifold import TSNE
@@ -136,15 +137,15 @@ def costs(
             markeredgewidth=0,
         )
     present = [name for name in colored if any(name == color for color, _ in points)]
-    handles = [
-        Line2D([], [], linestyle="", marker="s", color=CLASS_COLORS[colored.index(name)])
-        for name in present
+    handles: list[Artist] = [
+        Patch(color=CLASS_COLORS[colored.index(name) % len(CLASS_COLORS)]) for name in present
     ]
     handles += [
         Line2D([], [], linestyle="", marker=MARKERS[n % len(MARKERS)], color=SOFT)
         for n in range(len(marked))
     ]
     axes.set(xlabel=x, ylabel="%", xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     axes.grid(axis="y")
