@@ -18,13 +18,21 @@ CASES = {
     "frozen_tuning": "CHIPS --size 28 --batch 8 --epochs 2",
     "frozen_memory": "--size tiny --image-size 28 --batch 2 --precision fp32 --device cpu "
     "--repeats 1",
+    "linear_probe": "--samples 200 --channels 6 --classes 3 --turns 1",
     "jlssd_kmeans": "--points 600 --clusters 10 --iterations 2 --turns 1",
     "map_overlap": "ROADS --window 56 --epochs 1",
     "mapping_rate": "--side 300",
     "pretraining_losses": "--batch 4 --prototypes 64",
     "pretraining_views": "CHIPS --repeats 1",
 }
+TABLE = """
+backbones: {tiny: {name: tiny, weights: random}}
+datasets: {chips: {task: scene_classification, data: {root: CHIPS, image_size: 28}}}
+protocols: {knn: {kind: knn}}
+set: {data.workers: 0, training.device: cpu}
+"""
 SLOW = {
+    "benchmark_table": "TABLE OUT",
     "backbone_parity": "--side 28",
     "detection_map": "OUT --worlds 1 --epochs 1",
     "detection_step": "--side 112 --batch 1 --queries 20 --layers 1 --turns 1",
@@ -80,7 +88,10 @@ def test_a_benchmark_prints_its_table(
     for constant, value in SMALLER.get(name, {}).items():
         monkeypatch.setattr(module, constant, value)
     arguments = (CASES | SLOW)[name]
-    for word, folder in {"CHIPS": chips, "ROADS": roads, "OUT": tmp_path / "out"}.items():
+    table = tmp_path / "table.yaml"
+    table.write_text(TABLE.replace("CHIPS", str(chips)))
+    places = {"CHIPS": chips, "ROADS": roads, "TABLE": table, "OUT": tmp_path / "out"}
+    for word, folder in places.items():
         arguments = arguments.replace(word, str(folder))
     monkeypatch.setattr(sys, "argv", [name, *arguments.split()])
     module.main()

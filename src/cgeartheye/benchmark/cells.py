@@ -176,6 +176,8 @@ def _config(
     }
     if settings.kind == "light" and base.task != "scene_classification":
         overrides["decoder.kind"] = "light"
+    if settings.kind == "light" and base.task == "change_detection":
+        overrides["decoder.side_weights"] = None  # of BAN alone
     if base.data.test in (None, base.data.val):
         # What is tested must choose nothing: neither the epoch nor the end of a training.
         overrides |= {"training.evaluate_every": NEVER, "training.patience": None}

@@ -5,19 +5,21 @@ curvature, so that L-BFGS sees a problem that is nearly round; and each fit begi
 before point to, because weights are smooth in the logarithm of the penalty.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 Array = np.ndarray
 
 COARSE = 1e-5
-"""Relative fall of the loss in a step at which a fit ends that only chooses the penalty."""
+"""Fall of the mean loss in a step at which a fit ends that only chooses the penalty."""
 FINE = 1e-7
 STEPS = 300
+MEMORY = 10
+"""Steps that L-BFGS remembers."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ class LogisticPath:
 
         Args:
             c: inverse strength of the penalty, above 0.
-            tolerance: the relative fall of the loss at which steps end.
+            tolerance: the fall of the mean loss in a step at which steps end.
         """
         count, penalty = len(self._z_NR), 1 / (c * len(self._z_NR))
         curvature = self._curvature.copy()
@@ -66,21 +68,17 @@ class LogisticPath:
             w = flat.reshape(units.shape) / units
             logs_NK = self._log_softmax(w)
             value = -float(logs_NK.gather(1, labels).double().mean())
-            errors_NK = logs_NK.exp_()
+            # Shares below e^-40 would be numbers that processors are slow with.
+            errors_NK = logs_NK.clamp_(min=-40).exp_()
             errors_NK.scatter_add_(1, labels, torch.full_like(labels, -1, dtype=torch.float32))
-            gradient = np.vstack([self._z_NR.T @ errors_NK, errors_NK.sum(0)[None]]) / count
-            gradient = gradient.astype(np.float64)
+            # This order of the factors is the quicker one.
+            gradient = torch.vstack([(errors_NK.T @ self._z_NR).T, errors_NK.sum(0)])
+            gradient = gradient.double().numpy() / count
             gradient[:-1] += penalty * w[:-1]
             return value + penalty / 2 * float((w[:-1] ** 2).sum()), (gradient / units).ravel()
 
-        found = minimize(
-            loss,
-            (self._extrapolated(units.shape) * units).ravel(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"ftol": tolerance, "gtol": 0.0, "maxiter": STEPS},
-        )
-        w = found.x.reshape(units.shape) / units
+        start = (self._extrapolated(units.shape) * units).ravel()
+        w = minimize(loss, start, tolerance).reshape(units.shape) / units
         self._take(w)
         return (self._axes_DR.double().numpy() @ w[:-1]).T, w[-1]
 
@@ -89,7 +87,7 @@ class LogisticPath:
         self._take(np.vstack([self._axes_DR.double().numpy().T @ weights.T, intercepts]))
 
     def _take(self, w: Array) -> None:
-        shares = self._log_softmax(w).exp_()
+        shares = self._log_softmax(w).clamp_(min=-40).exp_()
         self._curvature = self._curvature_of(shares * (1 - shares))
         self._found = [*self._found[-2:], w]
 
@@ -112,3 +110,49 @@ class LogisticPath:
             return 2 * last - before[0] if before else last
         parabola: Array = 3 * last - 3 * before[1] + before[0]
         return parabola
+
+
+def minimize(loss: Callable[[Array], tuple[float, Array]], start: Array, tolerance: float) -> Array:
+    """Return where a convex function is least, by L-BFGS (Nocedal and Wright 2006, algorithm 7.5).
+
+    In units of the curvature a first step of length 1 is right, and the libraries' bookkeeping
+    takes as long as the function.
+
+    Args:
+        loss: returns value and gradient.
+        start: float64 `[n]`.
+        tolerance: the fall of the value in a step at which steps end, relative above 1.
+    """
+    x, (value, gradient) = start, loss(start)
+    steps: list[tuple[Array, Array, float]] = []
+    for _ in range(STEPS):
+        direction = -_inverse_hessian(gradient, steps)
+        slope, length = float(gradient @ direction), 1.0
+        ahead, ahead_gradient = loss(x + direction)
+        while ahead > value + 1e-4 * length * slope:
+            length /= 2
+            if length < 1e-3:  # no more than the noise of float32 is left
+                return x
+            ahead, ahead_gradient = loss(x + length * direction)
+        step, turn = length * direction, ahead_gradient - gradient
+        curvature = float(step @ turn)
+        if curvature > 0:
+            steps = [*steps[1 - MEMORY :], (step, turn, curvature)]
+        fall, x, value, gradient = value - ahead, x + step, ahead, ahead_gradient
+        if fall <= tolerance * max(abs(value), 1.0):
+            break
+    return x
+
+
+def _inverse_hessian(gradient: Array, steps: list[tuple[Array, Array, float]]) -> Array:
+    """Multiply by the inverse Hessian that steps tell of (algorithm 7.4)."""
+    found, shares = gradient.copy(), []
+    for step, turn, curvature in reversed(steps):
+        shares.append(float(step @ found) / curvature)
+        found -= shares[-1] * turn
+    if steps:
+        _, turn, curvature = steps[-1]
+        found *= curvature / float(turn @ turn)
+    for (step, turn, curvature), share in zip(steps, reversed(shares), strict=True):
+        found += (share - float(turn @ found) / curvature) * step
+    return found
