@@ -17,7 +17,14 @@ from cgeartheye.config.base import Section
 from cgeartheye.config.schema import KINDS
 
 _BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-_PLAIN = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path"}
+_PLAIN = {
+    Any: "anything",
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    Path: "path",
+}
 
 
 def commands() -> str:

@@ -66,7 +66,7 @@ class BenchmarkCell:
 
     @property
     def probe(self) -> Probe | None:
-        """What a cell without training does; none: it trains."""
+        """The probe of a cell without training; none: it trains."""
         settings = self.settings
         if settings.kind == "knn":
             return Probe("knn", settings.k)
@@ -79,7 +79,7 @@ class BenchmarkCell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a table's file comes to.
+    """The cells of a table's file, and what is not here.
 
     Attributes:
         table: the file.

@@ -1,4 +1,4 @@
-"""What the cells of a table come to: means over seeds, intervals, ranks, comparisons."""
+"""Means over seeds of a table's cells, intervals, ranks and comparisons."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Entry:
-    """What the seeds of a backbone and a protocol give on a data set.
+    """Results of the seeds of a backbone and a protocol on a data set.
 
     Attributes:
         figure: the key of what is compared.

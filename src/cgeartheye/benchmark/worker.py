@@ -1,4 +1,4 @@
-"""What a process of a benchmark does: encode for a backbone and a data set, or run one cell."""
+"""Processes of a benchmark: one encodes for a backbone and a data set, others run a cell each."""
 
 import json
 import os
@@ -51,7 +51,11 @@ def read_record(path: Path) -> Record | None:
 
 
 def run_cell(cell: BenchmarkCell) -> None:
-    """Train and test, or probe, and write the cell's record."""
+    """Train and test, or probe, and write the cell's record.
+
+    Raises:
+        UserError: whatever the run raises, or a figure that its task does not have.
+    """
     path = cell.folder / RECORD
     resumed = path.exists()
     write_json(path, {"key": cell.key})

@@ -60,7 +60,7 @@ PROBES = (
 
 @dataclass(frozen=True)
 class Probed:
-    """What a backbone's features gave.
+    """Results of the probes of a backbone.
 
     Attributes:
         figures: top-1 accuracies in percent, by the names of probes.

@@ -14,9 +14,9 @@ from torch import Tensor
 
 Array = np.ndarray
 
-COARSE = 1e-5
+COARSE = 1e-4
 """Fall of the mean loss in a step at which a fit ends that only chooses the penalty."""
-FINE = 1e-7
+FINE = 1e-6
 STEPS = 300
 MEMORY = 10
 """Steps that L-BFGS remembers."""
@@ -72,8 +72,8 @@ class LogisticPath:
             errors_NK = logs_NK.clamp_(min=-40).exp_()
             errors_NK.scatter_add_(1, labels, torch.full_like(labels, -1, dtype=torch.float32))
             # This order of the factors is the quicker one.
-            gradient = torch.vstack([(errors_NK.T @ self._z_NR).T, errors_NK.sum(0)])
-            gradient = gradient.double().numpy() / count
+            sums = torch.vstack([(errors_NK.T @ self._z_NR).T, errors_NK.sum(0)])
+            gradient: Array = sums.double().numpy() / count
             gradient[:-1] += penalty * w[:-1]
             return value + penalty / 2 * float((w[:-1] ** 2).sum()), (gradient / units).ravel()
 

@@ -1,4 +1,4 @@
-"""What chance does to a figure: intervals and comparisons by drawing the tested images anew.
+"""Intervals and comparisons of figures by drawing the tested images anew.
 
 A test's outcomes are `[seeds, images]`, the share of right answers, or `[seeds, images, K, K]`, the
 confusion matrix of each image. A figure is the mean over the seeds, which see the same images.

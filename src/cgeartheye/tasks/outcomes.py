@@ -1,4 +1,4 @@
-"""What a test found in each image: `outcomes.npy`, which intervals and comparisons stand on."""
+"""Outcomes of a test in each image, `outcomes.npy`: intervals and comparisons stand on them."""
 
 from pathlib import Path
 
