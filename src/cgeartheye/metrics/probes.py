@@ -53,7 +53,7 @@ def linear_probe(
     """Fit multinomial logistic regression to standardised features.
 
     The penalty is chosen on a fifth of the training features, by class: of equally good ones the
-    strongest. Where a class has fewer than five it is 1.
+    middle one. Where a class has fewer than five it is 1.
 
     Args:
         train: features `[N, C]`.
@@ -74,7 +74,8 @@ def linear_probe(
         rest, truth = scaler.transform(train[held_out]), indices[held_out]
         fits = [path.fit(c, COARSE) for c in penalties]
         hits = [((rest @ weights.T + free).argmax(1) == truth).sum() for weights, free in fits]
-        best = int(np.argmax(hits))
+        ties = np.flatnonzero(hits == np.max(hits))
+        best = int(ties[len(ties) // 2])
         penalty, start = penalties[best], fits[best]
     scaler = StandardScaler().fit(train)
     path = LogisticPath(scaler.transform(train), indices, len(classes))
