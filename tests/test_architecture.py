@@ -31,6 +31,9 @@ ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "boxes"}
 ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "weights"}) - {"metrics"}
 ROOMS["export"] = {"tasks", "models", "inference", "boxes", "config", "utils"}
 ROOMS["commands"] = set(ROOMS) - {"weights", "synthetic"}
+# Its cells are runs of the commands.
+ROOMS["benchmark"] = {"commands", "tasks", "data", "models", "training", "metrics", "reports"}
+ROOMS["benchmark"] |= {"config", "utils"}
 # A card describes a model, its weights and what a test found.
 ROOMS["apps"] = {
     "commands",
@@ -49,7 +52,7 @@ ROOMS["serve"] = {"jobs", "apps", "embeddings", "geo", "config", "utils"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}
 ROOMS["demo"] |= {"metrics", "boxes"}
-ROOMS["api"] = set(ROOMS) - {"demo", "serve", "jobs", "scale"}
+ROOMS["api"] = set(ROOMS) - {"demo", "serve", "jobs", "scale", "benchmark"}
 ROOMS["cli"] = set(ROOMS) - {"api"}
 ROOMS["__main__"] = {"cli"}
 ROOMS["__init__"] = {"api", "config", "utils"}  # the Python API, imported lazily

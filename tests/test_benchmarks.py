@@ -25,6 +25,7 @@ CASES = {
     "frozen_tuning": "CHIPS --size 28 --batch 8 --epochs 2",
     "frozen_memory": "--size tiny --image-size 28 --batch 2 --precision fp32 --device cpu "
     "--repeats 1",
+    "linear_probe": "--samples 200 --channels 6 --classes 3 --turns 1",
     "jlssd_kmeans": "--points 600 --clusters 10 --iterations 2 --turns 1",
     "map_overlap": "ROADS --window 56 --epochs 1",
     "mapping_rate": "--side 300",
@@ -32,7 +33,14 @@ CASES = {
     "pretraining_losses": "--batch 4 --prototypes 64",
     "pretraining_views": "CHIPS --repeats 1",
 }
+TABLE = """
+backbones: {tiny: {name: tiny, weights: random}}
+datasets: {chips: {task: scene_classification, data: {root: CHIPS, image_size: 28}}}
+protocols: {knn: {kind: knn}}
+set: {data.workers: 0, training.device: cpu}
+"""
 SLOW = {
+    "benchmark_table": "TABLE OUT",
     "backbone_parity": "--side 28",
     "check_images": "--images 8 --side 40 --turns 0 --commit HEAD",
     "detection_map": "OUT --worlds 1 --epochs 1",
@@ -100,7 +108,9 @@ def test_a_benchmark_prints_its_table(
     for constant, value in SMALLER.get(name, {}).items():
         monkeypatch.setattr(module, constant, value)
     arguments = (CASES | SLOW)[name]
-    places = {"CHIPS": chips, "ROADS": roads, "OUT": tmp_path / "out"}
+    table = tmp_path / "table.yaml"
+    table.write_text(TABLE.replace("CHIPS", str(chips)))
+    places = {"CHIPS": chips, "ROADS": roads, "TABLE": table, "OUT": tmp_path / "out"}
     if "RUN" in arguments:
         scene = toy_runs.land_scene(tmp_path / "scene.tif")
         places |= {"RUN": toy_runs.train_land(tmp_path / "land"), "SCENE": scene}

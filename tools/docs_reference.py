@@ -12,11 +12,19 @@ from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
 from cgeartheye.cli.main import app
+from cgeartheye.config import BenchmarkTable
 from cgeartheye.config.base import Section
 from cgeartheye.config.schema import KINDS
 
 _BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-_PLAIN = {int: "integer", float: "number", str: "text", bool: "true or false", Path: "path"}
+_PLAIN = {
+    Any: "anything",
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    Path: "path",
+}
 
 
 def commands() -> str:
@@ -82,6 +90,8 @@ def config() -> str:
     for task, kind in KINDS.items():
         lines += [f"## task: {task}", ""]
         lines += _section(kind, done, "")
+    lines += ["## Tables of `cgeartheye benchmark`", ""]
+    lines += _section(BenchmarkTable, done, "")
     return "\n".join(lines) + "\n"
 
 

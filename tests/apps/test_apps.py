@@ -41,7 +41,8 @@ def test_what_is_published_is_whole(registry: Registry, land_run: Path) -> None:
     assert card.figures == test
     assert (
         card.measured_on
-        == f"validation part, on which the best epoch was chosen of {land_run.parent.name}"
+        == "validation part, on which nothing was chosen: the last epoch was tested of "
+        f"{land_run.parent.name}"
     )
     assert (card.classes, card.gsd, card.window, card.dates) == (toy_runs.LAND, 0.75, 56, 1)
     with safe_open(registry.path(card.id) / WEIGHTS, "pt") as file:

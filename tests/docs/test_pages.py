@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parent))
 from blocks import DOCS, ROOT, Block, blocks_of, commands_of
 
 from cgeartheye.cli.main import app
+from cgeartheye.config import BenchmarkTable
 from cgeartheye.config.schema import KINDS
 
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -76,6 +77,9 @@ def _validate(block: Block, page: Path) -> None:
     task = values.get("task", "scene_classification")
     if {"backbone", "data"} <= set(values) or task in {"jlssd", "pretraining"}:
         KINDS[task].model_validate(values)
+        return
+    if "backbones" in values:
+        BenchmarkTable.model_validate(values)
         return
     # A part of a config: its sections are those of one kind of run at least.
     fitting = [kind for kind in KINDS.values() if set(values) <= set(kind.model_fields)]

@@ -197,6 +197,28 @@ def probe(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) 
 
 
 @app.command()
+def benchmark(
+    table: Annotated[
+        Path, typer.Argument(help="The table's file, .yaml.", metavar="TABLE", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the benchmark [runs/<table name>].")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what the folder holds.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Cells at once; with GPUs each has its own.")
+    ] = 1,
+    set_: Overrides = None,
+) -> None:
+    """Measure backbones on data sets by several protocols and seeds: a table, cell by cell."""
+    from cgeartheye.benchmark.run import benchmark
+
+    benchmark(table, set_ or [], out, resume, workers)
+
+
+@app.command()
 def check(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
     """Examine the data that a config names before training on them."""
     from cgeartheye.commands.check import check as examine

@@ -1,76 +1,155 @@
 """Quality of a frozen backbone by itself: kNN and linear probe."""
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
+import torch
 from rich.table import Table
 
 from cgeartheye.commands.tasks import build
-from cgeartheye.config import SceneClassification
-from cgeartheye.data import SceneChips, load_parts
+from cgeartheye.config import SceneClassification, to_yaml
+from cgeartheye.data import SceneParts, load_parts
+from cgeartheye.metrics.classification import ConfusionMatrix
 from cgeartheye.metrics.probes import few_per_class, knn_predict, linear_probe
+from cgeartheye.models.backbone import BackboneBundle
+from cgeartheye.reports.scene import probe_report
 from cgeartheye.tasks.scene.module import SceneTask
-from cgeartheye.tasks.scene.pipeline import chip_views
+from cgeartheye.tasks.scene.pipeline import chip_facts, chip_views
 from cgeartheye.tasks.sources import SourceFactory
 from cgeartheye.training import distributed
-from cgeartheye.utils.console import bar, console, log_info
+from cgeartheye.training.run_dir import environment
+from cgeartheye.utils.console import bar, log_info, show
 from cgeartheye.utils.io import write_json
 
-NEIGHBORS = (5, 20)
-LABELS_A_CLASS = (1, 5, 10)
 DRAWS = 5
 
 
-def probe(config: SceneClassification) -> dict[str, float]:
-    """Measure the config's backbone on its data, whatever its tuning; write `probe.json`.
+@dataclass(frozen=True)
+class Probe:
+    """A way to classify features.
 
-    The features of the training part and of the test part are those of the test view. With few
-    labels, the mean over `DRAWS` seeded draws of the labelled images.
+    Attributes:
+        method: by nearest neighbours, or by logistic regression.
+        k: neighbours.
+        labels: of each class that are known, the mean over draws of which is the figure; none: all.
+        draws: of the known labels.
+    """
 
-    Returns:
-        Top-1 accuracies in percent, by protocol.
+    method: Literal["knn", "linear"]
+    k: int = 20
+    labels: int | None = None
+    draws: int = DRAWS
+
+    @property
+    def name(self) -> str:
+        """In tables and in `probe.json`."""
+        name = f"kNN, k = {self.k}" if self.method == "knn" else "linear"
+        return f"{name}, {self.labels} a class" if self.labels else name
+
+
+PROBES = (
+    *(Probe("knn", k) for k in (5, 20)),
+    Probe("linear"),
+    *(Probe("linear", labels=count) for count in (1, 5, 10)),
+    *(Probe("knn", 1, count) for count in (1, 5, 10)),
+)
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Results of the probes of a backbone.
+
+    Attributes:
+        figures: top-1 accuracies in percent, by the names of probes.
+        outcomes: of each probe, the share of its draws in which a tested image was right `[M]`.
+        fingerprint: of the backbone's weights.
+    """
+
+    figures: dict[str, float]
+    outcomes: dict[str, np.ndarray]
+    fingerprint: str
+
+
+def probe(config: SceneClassification, probes: Sequence[Probe] = PROBES) -> Probed:
+    """Measure the config's backbone on its data, whatever its tuning.
+
+    Writes `probe.json` and `report.html`. The features of the training part and of the test part
+    are those of the test view, in float32: half precision would favour some backbones. The penalty
+    of a linear probe is chosen on a part of the training features; `training.seed` draws that
+    part, and the known labels where there are few.
     """
     assert config.work_dir is not None
+    started = time.monotonic()
     parts = load_parts(config.data)
     with distributed.process_group(config.training.device) as device:
         task, built = build(config, parts.classes, device)
-        sources = SourceFactory(config, task, built)
-        train, test = (_features(config, task, sources, p) for p in (parts.train, parts.test))
+        train, test = encode_parts(config, parts, task, built)
     labels, truth = np.array(parts.train.labels), np.array(parts.test.labels)
-    figures = {}
-    protocols = [
-        *((f"kNN, k = {k}", k, None) for k in NEIGHBORS),
-        ("linear", None, None),
-        *((f"linear, {count} a class", None, count) for count in LABELS_A_CLASS),
-        *((f"kNN, k = 1, {count} a class", 1, count) for count in LABELS_A_CLASS),
-    ]
-    with bar("probing", len(protocols), "protocols") as progress:
-        for name, k, count in protocols:
-            scores = []
-            for draw in range(DRAWS if count else 1):
-                few = few_per_class(labels, count, draw) if count else np.arange(len(labels))
-                if k:
-                    predicted = knn_predict(train[few], labels[few], test, k, len(parts.classes))
-                else:
-                    predicted = linear_probe(train[few], labels[few]).predict(test)
-                scores.append(100 * float((predicted == truth).mean()))
-            figures[name] = float(np.mean(scores))
+    figures, outcomes, confusions = {}, {}, {}
+    with bar("probing", len(probes), "protocols") as progress:
+        for one in probes:
+            predictions = _predict(one, train, labels, test, len(parts.classes), config)
+            scores = [100 * float((predicted == truth).mean()) for predicted in predictions]
+            figures[one.name] = float(np.mean(scores))
+            outcomes[one.name] = np.mean([predicted == truth for predicted in predictions], 0)
+            confusions[one.name] = ConfusionMatrix(len(parts.classes))
+            for predicted in predictions:
+                confusions[one.name].update(torch.from_numpy(predicted), torch.from_numpy(truth))
             progress.advance()
-    table = Table("protocol", "top-1 %", title=f"{config.backbone.name} on {config.data.root}")
-    table.columns[1].justify = "right"
-    for name, figure in figures.items():
-        table.add_row(name, f"{figure:.2f}")
-    console.print(table)
-    write_json(config.work_dir / "probe.json", figures)
-    log_info(f"figures: {config.work_dir / 'probe.json'}")
-    return figures
+    if distributed.is_main():
+        table = Table("protocol", "top-1 %", title=f"{config.backbone.name} on {config.data.root}")
+        table.columns[1].justify = "right"
+        for name, figure in figures.items():
+            table.add_row(name, f"{figure:.2f}")
+        show(table)
+        write_json(config.work_dir / "probe.json", figures)
+        facts = {**environment(device), "time": f"{time.monotonic() - started:.1f} s"}
+        report = config.work_dir / "report.html"
+        title = config.work_dir.name
+        probe_report(report, title, figures, confusions, parts.classes, facts, to_yaml(config))
+        log_info(f"figures: {config.work_dir / 'probe.json'}, report: {report}")
+    return Probed(figures, outcomes, built.fingerprint)
 
 
-def _features(
-    config: SceneClassification, task: SceneTask, sources: SourceFactory, chips: SceneChips
-) -> np.ndarray:
-    """Return float32 `[chips, C]`, encoded anew: half precision would favour some backbones."""
-    features = np.empty((len(chips), task.backbone.embed_dim), np.float32)
-    task.eval()
-    samples = chip_views(config, chips, views=0)
-    for indices, tokens in sources.encode(samples, task.encode):
-        features[indices] = tokens[:, 0].float().cpu().numpy()
-    return features
+def encode_parts(
+    config: SceneClassification, parts: SceneParts, task: SceneTask, built: BackboneBundle
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of the training and of the test part, float32 `[chips, C]`.
+
+    Args:
+        config: of the run.
+        parts: of its data.
+        task: on its device.
+        built: its backbone.
+    """
+    sources = SourceFactory(config, task, built)
+    train, test = (
+        sources.exact_features(
+            chip_views(config, chips, views=0), chip_facts(config.data, chips, augmented=False)
+        )
+        for chips in (parts.train, parts.test)
+    )
+    return train, test
+
+
+def _predict(
+    probe: Probe,
+    train: np.ndarray,
+    labels: np.ndarray,
+    test: np.ndarray,
+    classes: int,
+    config: SceneClassification,
+) -> list[np.ndarray]:
+    """Return predictions int `[M]`, for each draw of the known labels."""
+    seed = config.training.seed
+    if probe.labels is None:
+        known = [np.arange(len(labels))]
+    else:
+        first = seed * probe.draws
+        known = [few_per_class(labels, probe.labels, first + n) for n in range(probe.draws)]
+    if probe.method == "knn":
+        return [knn_predict(train[few], labels[few], test, probe.k, classes) for few in known]
+    return [linear_probe(train[few], labels[few], seed).predict(test) for few in known]

@@ -18,6 +18,7 @@ from cgeartheye.tasks import model_io
 from cgeartheye.tasks.data_identity import keep_identity
 from cgeartheye.tasks.exports import is_exported
 from cgeartheye.tasks.inputs import Input
+from cgeartheye.tasks.outcomes import write_outcomes
 from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.registry import build_task, pipeline_for
 from cgeartheye.tasks.scene import writer
@@ -105,8 +106,11 @@ def build(
         UserError: weights, or a decoder, that do not fit.
     """
     # Every process draws the same random weights.
-    torch.manual_seed(config.training.seed)
+    own = config.backbone.seed
+    torch.manual_seed(config.training.seed if own is None else own)
     built = backbone.build(config.backbone, model_io.input_side(config))
+    if own is not None:
+        torch.manual_seed(config.training.seed)
     return build_task(config, built, classes, tta).to(device), built
 
 
@@ -276,6 +280,8 @@ def _test(
         for sentence in tested.verdict:
             log_info(f"verdict: {sentence}")
         write_json(folder / "test.json", tested.figures)
+        if tested.outcomes is not None:
+            write_outcomes(folder, tested.outcomes)
         report = folder / "report.html"
         tested.report(report)
         log_info(f"report: {report}")

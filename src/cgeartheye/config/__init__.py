@@ -3,6 +3,7 @@
 from typing import Any
 
 from cgeartheye.config.base import Color, Triple
+from cgeartheye.config.benchmark import BenchmarkData, BenchmarkTable, Protocol
 from cgeartheye.config.data import (
     ChangeData,
     DetectionData,
@@ -11,7 +12,7 @@ from cgeartheye.config.data import (
     SegmentationData,
 )
 from cgeartheye.config.jlssd import ChipCutting, ChipQuality, Curation, Jlssd, PlaceDesign
-from cgeartheye.config.loader import load, make, section, to_yaml
+from cgeartheye.config.loader import load, make, read_section, section, to_yaml
 from cgeartheye.config.model import Backbone, Lora, Network, Normalization
 from cgeartheye.config.pretraining import (
     Heads,
@@ -39,6 +40,8 @@ from cgeartheye.config.training import Optimization, PretrainingSchedule, Traini
 
 __all__ = [
     "Backbone",
+    "BenchmarkData",
+    "BenchmarkTable",
     "ChangeData",
     "ChangeDecoder",
     "ChangeDetection",
@@ -64,6 +67,7 @@ __all__ = [
     "Pretraining",
     "PretrainingData",
     "PretrainingSchedule",
+    "Protocol",
     "SceneClassification",
     "SceneData",
     "SegmentationData",
@@ -76,6 +80,7 @@ __all__ = [
     "Views",
     "load",
     "make",
+    "read_section",
     "section",
     "to_yaml",
 ]

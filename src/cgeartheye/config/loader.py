@@ -83,6 +83,26 @@ def override(config: Config, overrides: Overrides) -> Config:
     return changed
 
 
+def read_section(path: Path, kind: type[Part], overrides: Overrides = ()) -> Part:
+    """Read a YAML file that holds a section rather than a run, and apply overrides.
+
+    Args:
+        path: of the file.
+        kind: class of the section.
+        overrides: see `load`.
+
+    Raises:
+        UserError: no such file, an unknown field, or a value that does not fit.
+    """
+    if not path.is_file():
+        raise UserError(f"no such file: {path}")
+    values = _overridden(_read_yaml(path), overrides, kind, str(path))
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_sentence(str(path), error)) from error
+
+
 def section(kind: type[Part], values: dict[str, Any], overrides: list[str] | None = None) -> Part:
     """Make a part of a config from values and overrides, for a command that takes no config file.
 

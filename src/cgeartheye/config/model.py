@@ -64,4 +64,5 @@ class Backbone(Network):
     """A network, and how far it is tuned."""
 
     tuning: Literal["frozen", "lora", "full"] = "frozen"
+    seed: int | None = Field(None, description="of random weights; none: training.seed")
     lora: Lora = Lora()

@@ -138,6 +138,9 @@ class FeatureCache(Section):
 
     enabled: bool = Field(True, description="used where the backbone is frozen")
     views: Positive = Field(8, description="augmented views of each training image")
+    seed: int = Field(
+        0, description="of these views: trainings with other seeds find the same features"
+    )
     batch_size: Positive = Field(64, description="images a forward pass while encoding")
     budget_gb: float = Field(
         20.0, ge=0, description="of each part's features on the disk; what takes more is not cached"

@@ -1,19 +1,21 @@
 """Quality of features by themselves: nearest neighbours and linear probes, on arrays."""
 
-import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+
+from cgeartheye.metrics.logistic import COARSE, LogisticPath
 
 Array = np.ndarray
 
-# Inverse strength of the penalty, tried in powers of ten on a part of the training features.
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+# Inverse strengths of the penalty that are tried on a part of the training features, in equal
+# steps of their logarithm: those that ever win lie well within.
+PENALTIES = tuple(np.logspace(-5, 3, 20).tolist())
 
 
 def knn_predict(
@@ -45,30 +47,42 @@ def knn_predict(
     return torch.cat(predicted).numpy()
 
 
-def linear_probe(train: Array, labels: Array, seed: int = 0) -> Pipeline:
+def linear_probe(
+    train: Array, labels: Array, seed: int = 0, penalties: Sequence[float] = PENALTIES
+) -> Pipeline:
     """Fit multinomial logistic regression to standardised features.
 
-    The penalty is chosen on a fifth of the training features, by class; where a class has fewer
-    than five it is 1.
+    The penalty is chosen on a fifth of the training features, by class: of equally good ones the
+    middle one. Where a class has fewer than five it is 1.
 
     Args:
         train: features `[N, C]`.
-        labels: int `[N]`.
+        labels: int `[N]`, of two classes or more.
         seed: of the split.
+        penalties: inverse strengths, ascending.
 
     Returns:
         An estimator with `predict`.
     """
-    penalty = 1.0
-    if np.bincount(labels)[np.unique(labels)].min() >= 5:
+    classes, indices = np.unique(labels, return_inverse=True)
+    penalty, start = 1.0, None
+    if np.bincount(indices).min() >= 5:
         split = StratifiedShuffleSplit(1, test_size=0.2, random_state=seed)
-        fit, held_out = next(split.split(train, labels))
-        scores = [
-            _logistic(c, train[fit], labels[fit]).score(train[held_out], labels[held_out])
-            for c in PENALTIES
-        ]
-        penalty = PENALTIES[int(np.argmax(scores))]
-    return _logistic(penalty, train, labels)
+        fit, held_out = next(split.split(train, indices))
+        scaler = StandardScaler().fit(train[fit])
+        path = LogisticPath(scaler.transform(train[fit]), indices[fit], len(classes))
+        rest, truth = scaler.transform(train[held_out]), indices[held_out]
+        fits = [path.fit(c, COARSE) for c in penalties]
+        hits = [((rest @ weights.T + free).argmax(1) == truth).sum() for weights, free in fits]
+        ties = np.flatnonzero(hits == np.max(hits))
+        best = int(ties[len(ties) // 2])
+        penalty, start = penalties[best], fits[best]
+    scaler = StandardScaler().fit(train)
+    path = LogisticPath(scaler.transform(train), indices, len(classes))
+    if start:
+        path.begin(*start)
+    logistic = _estimator(*path.fit(penalty), classes, penalty)
+    return Pipeline([("scale", scaler), ("logistic", logistic)])
 
 
 def few_per_class(labels: Array, count: int, seed: int) -> Array:
@@ -86,12 +100,15 @@ def few_per_class(labels: Array, count: int, seed: int) -> Array:
     return np.sort(np.concatenate(chosen))
 
 
-def _logistic(penalty: float, train: Array, labels: Array) -> Pipeline:
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=300))
-    with warnings.catch_warnings():
-        # Past 300 steps the figures no longer move, whatever the gradient says.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(train, labels)
+def _estimator(
+    weights: Array, intercepts: Array, classes: Array, penalty: float
+) -> LogisticRegression:
+    """Return scikit-learn's estimator, as it is after its own fit."""
+    if len(classes) == 2:  # it has one row then: the second class against the first
+        weights, intercepts = weights[1:] - weights[:1], intercepts[1:] - intercepts[:1]
+    model = LogisticRegression(C=penalty)
+    model.coef_, model.intercept_, model.classes_ = weights, intercepts, classes
+    return model
 
 
 def _normalized(features: Array) -> torch.Tensor:

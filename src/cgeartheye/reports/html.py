@@ -15,6 +15,23 @@ from cgeartheye.utils.io import write_text
 from cgeartheye.utils.templates import render
 
 Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Link:
+    """A text that leads to another page.
+
+    Attributes:
+        text: what is read.
+        target: of the link, relative to the page.
+        strong: in bold.
+    """
+
+    text: str
+    target: str
+    strong: bool = False
+
+
 Cell = str | int | float
 
 
@@ -65,7 +82,10 @@ class Report:
         self._add("heading", title=title, note=note)
 
     def table(
-        self, columns: Sequence[str], rows: Sequence[Sequence[Cell]], bars: Sequence[str] = ()
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Cell | Link]],
+        bars: Sequence[str] = (),
     ) -> None:
         """Add a table; a click on the name of a column sorts by it.
 
@@ -145,11 +165,13 @@ def _picture(picture: Picture, width: int) -> dict[str, Any]:
     }
 
 
-def _cell(value: Cell, bar: bool) -> dict[str, Any]:
+def _cell(value: Cell | Link, bar: bool) -> dict[str, Any]:
+    if isinstance(value, Link):
+        return {"kind": "link", "value": value, "shown": value.text}
     drawn = bar and not isinstance(value, str) and value == value
     share = f"{float(value) / 100:.3f}" if drawn else None
     return {"kind": _kind(value), "value": value, "shown": as_text(value), "share": share}
 
 
-def _kind(value: Cell) -> str:
-    return "text" if isinstance(value, str) else "number"
+def _kind(value: Cell | Link) -> str:
+    return "text" if isinstance(value, str | Link) else "number"

@@ -8,7 +8,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from cgeartheye.metrics.classification import ClassificationMetrics
+from cgeartheye.metrics.classification import ClassificationMetrics, ConfusionMatrix
 from cgeartheye.reports import charts
 from cgeartheye.reports.html import Cell, Picture, Report, as_text
 from cgeartheye.reports.sections import (
@@ -117,6 +117,39 @@ def scene_report(
         pairs = map(charts.beside, feature_views, features)
         report.pictures((Picture(pair) for pair in pairs), width=330)
 
+    add_run(report, environment, config_yaml)
+    report.write(path)
+
+
+def probe_report(
+    path: Path,
+    title: str,
+    figures: Mapping[str, float],
+    confusions: Mapping[str, ConfusionMatrix],
+    classes: Sequence[str],
+    environment: Mapping[str, str],
+    config_yaml: str,
+) -> None:
+    """Write the report of probes of a frozen backbone.
+
+    Args:
+        path: of the report.
+        title: name of the run.
+        figures: top-1 accuracies in percent, by probe.
+        confusions: of each probe, over all of its draws.
+        classes: names by index.
+        environment: versions, device and time, by label.
+        config_yaml: the resolved config.
+    """
+    report = Report(title, f"Probes of a frozen backbone · {len(classes)} classes")
+    report.section("Accuracy", "Top-1 on the test part. Nothing was chosen on it.")
+    report.table(
+        ["probe", "top-1 %"], [[name, figure] for name, figure in figures.items()], ["top-1 %"]
+    )
+    best = max(figures, key=lambda name: figures[name])
+    report.note(f"What follows is of the best of them: {best}.")
+    counts = confusions[best].counts.numpy()
+    add_confusions(report, counts, classes, "images")
     add_run(report, environment, config_yaml)
     report.write(path)
 

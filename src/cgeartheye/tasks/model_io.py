@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
@@ -74,6 +75,7 @@ class TestResult:
         facts: what the test measured, for `model.json`.
         part: of the data that was tested.
         verdict: sentences on what was not learned; none where nothing stands out.
+        outcomes: of each tested image, see `tasks.outcomes`; none where a figure is no sum of them.
     """
 
     figures: dict[str, float]
@@ -81,6 +83,7 @@ class TestResult:
     facts: dict[str, float] = field(default_factory=dict)
     part: str = ""
     verdict: list[str] = field(default_factory=list)
+    outcomes: np.ndarray | None = None
 
 
 def device_of(task: nn.Module) -> torch.device:

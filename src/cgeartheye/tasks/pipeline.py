@@ -200,9 +200,12 @@ class TaskPipeline(ABC):
     @property
     def tested_part(self) -> str:
         """Name of the part that is tested."""
-        data = self.config.data
+        data, folder = self.config.data, self.config.work_dir
         if data.test not in (None, data.val):
             return f"test part ({data.test})"
+        assert folder is not None
+        if sum(record["kind"] == "val" for record in read_history(folder)) == 1:
+            return "validation part, on which nothing was chosen: the last epoch was tested"
         return "validation part, on which the best epoch was chosen"
 
     def verdict(

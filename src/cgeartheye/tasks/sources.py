@@ -127,7 +127,7 @@ class SourceFactory:
         """
         if not self.caches:
             return files
-        config, built, task = self._config, self._built, self._task
+        config, task = self._config, self._task
         rows = *shape, *task.encoded_shape
         size = 2 * math.prod(rows) / 1e9
         if size > config.cache.budget_gb:
@@ -136,15 +136,33 @@ class SourceFactory:
                 f"cache.budget_gb={config.cache.budget_gb:g}: they are computed anew each time"
             )
             return files
-        known = {
-            "backbone": built.fingerprint,
-            "normalisation": built.normalization.model_dump(mode="json"),
-            "precision": config.training.precision,
-            **task.encoder_facts,
-            **facts(),
-        }
         task.eval()
-        return wrap(cached(self._folder, known, rows, encode))
+        return wrap(cached(self._folder, {**self._encoder_facts(), **facts()}, rows, encode))
+
+    def exact_features(self, samples: Views, facts: CacheKey) -> np.ndarray:
+        """Return features of samples `[samples, ...]` in float32, whether features are cached.
+
+        Args:
+            samples: as tests see them.
+            facts: all that they depend on.
+        """
+        self._task.eval()
+        rows = cached(
+            self._folder,
+            {**self._encoder_facts(), **facts, **samples.facts, "exact": True},
+            (len(samples), 1, *self._task.encoded_shape),
+            lambda: self.encode(samples, self._task.encode),
+            np.float32,
+        )
+        return np.array(rows[:, 0])
+
+    def _encoder_facts(self) -> dict[str, object]:
+        return {
+            "backbone": self._built.fingerprint,
+            "normalisation": self._built.normalization.model_dump(mode="json"),
+            "precision": self._config.training.precision,
+            **self._task.encoder_facts,
+        }
 
     def labels_of(
         self,

@@ -122,7 +122,7 @@ class DensePipeline(TaskPipeline):
         whole = (*self.images, "mask")  # they differ in size from sample to sample
         if out:
             check_names(zip(map(str, chips.paths), chips.names, strict=True))
-        found: list[tuple[int, float]] = []
+        found: list[tuple[int, float, np.ndarray]] = []
 
         def keep(prediction: list[Tensor], batch: Batch) -> None:
             for index, classes, mask in zip(
@@ -130,7 +130,7 @@ class DensePipeline(TaskPipeline):
             ):
                 confusion = ConfusionMatrix(len(task.classes))
                 confusion.update(classes, mask)
-                found.append((index, self.score(confusion)))
+                found.append((index, self.score(confusion), confusion.counts.numpy()))
                 predicted = classes.cpu().numpy()
                 if out:
                     write_mask(out, chips.names[index], predicted, chips.legend, chips.paths[index])
@@ -142,9 +142,10 @@ class DensePipeline(TaskPipeline):
         source = FileSource(chips, config.data.workers, device, whole)
         metrics = evaluate(task, source, config.data.batch_size, config.training.precision, keep)
         ious = np.full(len(chips), np.nan)
+        outcomes = np.zeros((len(chips), len(task.classes), len(task.classes)), np.int64)
         for share in distributed.gather(found):
-            for index, iou in share:
-                ious[index] = iou
+            for index, iou, counts in share:
+                ious[index], outcomes[index] = iou, counts
 
         def load_example(index: int) -> Example:
             """Predict once more: not every mask of a large test can be kept."""
@@ -175,7 +176,13 @@ class DensePipeline(TaskPipeline):
         confusion, classes = metrics.confusion, chips.legend.classes
         stands_out = judge_pixels(confusion, classes, config.task == "change_detection")
         verdict = self.verdict(stands_out, confusion.support.tolist(), classes)
-        return TestResult(metrics.compute(), report, part=self.tested_part, verdict=verdict)
+        return TestResult(
+            metrics.compute(),
+            report,
+            part=self.tested_part,
+            outcomes=outcomes,
+            verdict=verdict,
+        )
 
     def predict(self, task: DenseTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
         """Yield the class of every pixel uint8 `[H, W]` of each picture."""
@@ -248,7 +255,7 @@ class DensePipeline(TaskPipeline):
 
     def _views(self, load: "_Crops") -> Views:
         count, config = len(load.chips), self.config
-        return Views(count, config.cache.views, config.training.seed, load)
+        return Views(count, config.cache.views, config.cache.seed, load)
 
 
 class _Crops:

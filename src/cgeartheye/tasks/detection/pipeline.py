@@ -290,7 +290,8 @@ class DetectionPipeline(TaskPipeline):
         }
 
     def _views(self, load: "_Crops") -> Views:
-        return Views(len(load.chips), self.config.cache.views, self.config.training.seed, load)
+        cache = self.config.cache
+        return Views(len(load.chips), cache.views, cache.seed, load)
 
     def _save_pictures(
         self, folder: Path, chips: BoxChips, found: Mapping[int, Detections], threshold: float

@@ -144,7 +144,14 @@ class ScenePipeline(TaskPipeline):
         confusion = metrics.confusion
         found = judge_labels(confusion, chips.classes)
         verdict = self.verdict(found, confusion.support.tolist(), chips.classes)
-        return TestResult(metrics.compute(), report, part=self.tested_part, verdict=verdict)
+        hits = probabilities.argmax(1) == np.array(chips.labels)
+        return TestResult(
+            metrics.compute(),
+            report,
+            part=self.tested_part,
+            outcomes=hits.astype(np.float64),
+            verdict=verdict,
+        )
 
     def predict(self, task: SceneTask, inputs: Sequence[Input]) -> Iterator[np.ndarray]:
         """Yield the probabilities float32 `[classes]` of each image."""
@@ -184,18 +191,29 @@ class ScenePipeline(TaskPipeline):
             chips: one part of the data.
             views: augmented views of each chip that the cache keeps; 0: the one that tests see.
         """
-        data, labels = self.config.data, np.array(chips.labels)[:, None]
-        pixels = {"image_size", "bands", "stretch"} | ({"crop_area"} if views else set())
+        labels = np.array(chips.labels)[:, None]
         return sources.features_of(
             chip_views(self.config, chips, views),
-            lambda: {
-                "images": data.model_dump(mode="json", include=pixels),
-                "resize_to": None if views else data.resize_to,
-                "data": fingerprint(chips),
-            },
+            lambda: chip_facts(self.config.data, chips, augmented=views > 0),
             lambda features: FeatureSource({"features": features, "label": labels}, sources.device),
             sources.files(chips),
         )
+
+
+def chip_facts(data: SceneData, chips: SceneChips, augmented: bool) -> dict[str, object]:
+    """Return all that views of chips depend on.
+
+    Args:
+        data: says how an image becomes a view.
+        chips: the images.
+        augmented: as in training, not as in a test.
+    """
+    pixels = {"image_size", "bands", "stretch"} | ({"crop_area"} if augmented else set())
+    return {
+        "images": data.model_dump(mode="json", include=pixels),
+        "resize_to": None if augmented else data.resize_to,
+        "data": fingerprint(chips),
+    }
 
 
 def chip_views(config: SceneClassification, chips: SceneChips, views: int) -> Views:
@@ -206,7 +224,7 @@ def chip_views(config: SceneClassification, chips: SceneChips, views: int) -> Vi
         chips: the images.
         views: of each image, at least 1.
     """
-    return Views(len(chips), views, config.training.seed, chips.load_views)
+    return Views(len(chips), views, config.cache.seed, chips.load_views)
 
 
 class _Images(Dataset[dict[str, Any]]):
