@@ -35,9 +35,16 @@ def write(path: Path, shapes: list[Any], size: tuple[int, int] = (40, 30), **mor
     return path
 
 
+def _thousandths(low: int, high: int) -> st.SearchStrategy[float]:
+    # shapely's buffer loses area beside coordinates of 1e-200.
+    return st.integers(1000 * low, 1000 * high).map(lambda value: value / 1000)
+
+
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.floats(-5, 45), st.floats(-5, 35)), min_size=3, max_size=7, unique=True)
+    st.lists(
+        st.tuples(_thousandths(-5, 45), _thousandths(-5, 35)), min_size=3, max_size=7, unique=True
+    )
 )
 def test_a_polygon_covers_what_gdal_fills(tmp_path_factory, points) -> None:
     polygon = shapely.Polygon(points)
