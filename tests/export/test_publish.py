@@ -49,6 +49,7 @@ def test_an_exported_graph_is_published_as_it_is(
     answers = io.StringIO()
     Runner(answers).run(
         {
+            "kind": "map",
             "model": str(other.path("land")),
             "scenes": [str(scene)],
             "after": None,
