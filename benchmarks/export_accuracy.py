@@ -58,7 +58,7 @@ def main() -> None:
     Console(width=110).print(table)
 
 
-def measure(run: Path, rounds: int, batch: int, tell: Any) -> list[tuple[str, ...]]:
+def measure(run: Path, rounds: int, batch: int, report: Any) -> list[tuple[str, ...]]:
     """Return the rows of a run."""
     own = load(run)
     name, figure = own.config.task.replace("_", " "), own.task.monitor
@@ -71,7 +71,7 @@ def measure(run: Path, rounds: int, batch: int, tell: Any) -> list[tuple[str, ..
                 models.append(load(folder))
                 config = models[-1].files.config
                 values.append(tasks.test(config, folder)[figure])
-            tell()
+            report()
         rates = speeds(models, rounds, batch)
     rows = []
     for (engine, precision), value, mark, rate in zip(WAYS, values, marks, rates, strict=True):

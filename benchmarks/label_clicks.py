@@ -9,7 +9,7 @@ three classes.
 
 The second form lays images of the training part and of the test part side by side as one scene,
 enlarged twice, as the light head's benchmark enlarges them, and embeds it by `tiny`. Clicks go to
-the training images alone; a click tells the class of the pixel in the middle of a patch. The tool
+the training images alone; a click gives the class of the pixel in the middle of a patch. The tool
 chooses each next one by `label suggest`; random ones are drawn from all patches (mean of 5 draws).
 mIoU is that of the test images, drawn at their pixels. `all patches`: every patch of the training
 images is labelled, the most that this decoder can learn. `--full` trains the light head on the

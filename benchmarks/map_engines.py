@@ -91,8 +91,8 @@ def main() -> None:
                 with muted():
                     map_scenes(run, [scene], out, options, [], engine=engine, precision=precision)
                 wall, spent = time.perf_counter() - started, time.process_time() - busy
-                told = json.loads((out / "map.json").read_text())["time"]["shares"]
-                taken.setdefault(way, []).append((km2 / wall, spent / km2, told["inference"]))
+                shares = json.loads((out / "map.json").read_text())["time"]["shares"]
+                taken.setdefault(way, []).append((km2 / wall, spent / km2, shares["inference"]))
                 with rasterio.open(out / "map.tif") as file:
                     maps[way] = file.read(1)
                 same[way] = float((maps[way] == maps[WAYS[0]]).mean())

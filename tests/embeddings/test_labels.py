@@ -75,19 +75,19 @@ def test_shapes_become_the_patches_that_they_cover(tmp_path: Path) -> None:
     assert found.names == ("a", "b")
 
 
-def test_bad_labels_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_labels_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make(tmp_path / "e", field(30, 40)[0])
     embedding = open_embedding(folder)
     path = tmp_path / "l.gpkg"
     with pytest.raises(UserError, match=r"all labels are of the class a: label"):
         fit_labels(folder, points(path, [(1, 1), (2, 2)], ["a", "a"]), None)
-    with pytest.raises(UserError, match="none of the 2 labels lies where e has data"):
+    with pytest.raises(UserError, match="none of the 2 labels is where e has data"):
         fit_labels(folder, points(path, [(-5, 1), (90, 2)], ["a", "b"]), None)
     found = patches_of(
         read_labels(points(path, [(1, 1), (2, 2), (90, 2)], ["a", "b", "b"])), embedding
     )
     assert len(found) == 2
-    assert "1 of 3 labels lie outside" in capsys.readouterr().out
+    assert "1 of 3 labels are outside" in capsys.readouterr().out
     times = ["2026-01-02", "2026-01-01", "2026-01-01"]
     found = patches_of(
         read_labels(points(path, [(1, 1), (1, 1), (3, 3)], ["a", "b", "b"], times=times)), embedding

@@ -74,9 +74,9 @@ def test_patches_without_data_are_never_found(tmp_path: Path) -> None:
     index = SceneIndex([open_embedding(folder)])
     found = index.search([lonlat(index.embeddings[0], 0, 0)], top=500)
     assert 1 <= len(found) < 9
-    with pytest.raises(UserError, match="lies in none of the scenes, or where they have no data"):
+    with pytest.raises(UserError, match="is in none of the scenes, or where they have no data"):
         index.search([lonlat(index.embeddings[0], 15, 15)])
-    with pytest.raises(UserError, match="lies in none"):
+    with pytest.raises(UserError, match="is in none"):
         index.search([(0.0, 0.0)])
 
 

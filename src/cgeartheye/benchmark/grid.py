@@ -8,7 +8,7 @@ from cgeartheye.benchmark.summary import SIGNIFICANT, Entry, Summary, published_
 
 LEGEND = (
     "Percent: mean ± standard deviation over seeds [95 % bootstrap interval over the test images]. "
-    "Bold: the best of a protocol; ≈: not told apart from it (paired permutation test over the "
+    "Bold: the best of a protocol; ≈: no sure difference from it (paired permutation test over the "
     f"test images, Holm's correction, p ≥ {SIGNIFICANT}). Nothing was chosen on a test part."
 )
 _PUBLISHED = {"frozen": "published, frozen", "best": "published, best"}

@@ -1,4 +1,4 @@
-"""A table is run cell by cell; what is on the disk says which are done."""
+"""A table is run cell by cell; the files on the disk record which are done."""
 
 import multiprocessing
 import os

@@ -30,7 +30,7 @@ class Entry:
         values: in percent, a seed each; none where they failed.
         errors: sentences of the seeds that failed.
         low: of the 95 % interval over test images; NaN where there is none.
-        high: likewise.
+        high: the other end.
         seconds: mean of a cell, without encoding; NaN where all were resumed.
         memory: peak of a cell, bytes.
         learned: parameters that the protocol trains.

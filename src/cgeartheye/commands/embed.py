@@ -95,7 +95,7 @@ def embed_scenes(
         scenes: each has an embedding of its own; a folder of rasters is one mosaic.
         out: a folder, in which each scene gets one by its name.
         backbone: what `create_backbone` takes.
-        level: a vector for each patch, or for each window (cell), which lie side by side.
+        level: a vector for each patch, or for each window (cell), windows being side by side.
         options: fields of `mapping.Options` that are set.
         weights: of the backbone, where its name is none of a file.
         window: pixels a side of what the backbone sees at a time.

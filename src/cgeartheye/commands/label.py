@@ -160,7 +160,7 @@ def write_dataset(
     patch: int = 14,
     bands: tuple[int, int, int] = (1, 2, 3),
 ) -> dict[str, int]:
-    """Cut labels and what they lie on into a data set of segmentation, with a config to train it.
+    """Cut labels and their scene into a data set of segmentation, with a config to train it.
 
     The scene is divided into squares; those with a label become images, whole ones into one part
     each, so that no two parts share ground. What is not labelled is 255 in the masks. A point

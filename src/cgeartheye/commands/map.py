@@ -101,7 +101,7 @@ def map_scenes(
         resume: go on with an unfinished map.
         after: the second date, for a model of change.
         engine: see `choose_engine`.
-        precision: likewise.
+        precision: see `choose_engine`.
         autotune: measure what is fastest here first, see `autotune`; what is named stays.
 
     Returns:

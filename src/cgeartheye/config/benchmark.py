@@ -71,7 +71,7 @@ class BenchmarkTable(Section):
     protocols: dict[Name, Protocol] = Field(min_length=1)
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="of trainings and draws")
     data_root: Path | None = Field(
-        None, description="folder that the data sets' relative roots lie in; none: the current one"
+        None, description="folder that the data sets' relative roots are in; none: the current one"
     )
     set: dict[str, Any] = Field(
         {}, description="fields of every cell's config, e.g. training.device: cpu"

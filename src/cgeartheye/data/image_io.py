@@ -137,7 +137,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_whole_header(path: Path) -> Header:
-    """Read an image's size and depth likewise, and whether its file ends as it should.
+    """Read an image's size and depth, and check whether its file ends as it should.
 
     Raises:
         UserError: as `read_header`, or a JPEG or PNG was cut off.

@@ -1,4 +1,4 @@
-"""Labels: what somebody says is where, as a GeoPackage that QGIS edits too, and its patches."""
+"""Labels: geometries with a class, in a GeoPackage that QGIS edits too, and their patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ class LabelledPatches:
 
     Attributes:
         rows: of the embedding `[n]`.
-        columns: likewise.
+        columns: of the patches.
         classes: index of each one's class `[n]`.
         labels: number of the label that each is of `[n]`.
         names: of the classes.
@@ -138,11 +138,11 @@ def patches_of(
         owner[rows, columns] = number
     if outside == len(labels):
         raise UserError(
-            f"none of the {outside} labels lies where {embedding.name} has data: check the scene "
+            f"none of the {outside} labels is where {embedding.name} has data: check the scene "
             "and the CRS of the labels"
         )
     if outside:
-        warn(f"{outside} of {len(labels)} labels lie outside of {embedding.name}: left out")
+        warn(f"{outside} of {len(labels)} labels are outside of {embedding.name}: left out")
     if contradicted:
         warn(f"{contradicted} patches have labels of two classes: the later one counts")
     rows, columns = np.nonzero(owner >= 0)

@@ -25,7 +25,7 @@ def draw_classes(
         valid: which patches have data `[h, w]`.
         cell: rows and columns of pixels that a patch has.
         rows: of pixels, the first and the one after the last.
-        columns: likewise.
+        columns: first and one after the last.
 
     Returns:
         uint8 `[rows, columns]`, `NODATA` where there is no data.
@@ -57,7 +57,7 @@ def draw_classes(
 
 
 def _between(pixels: Ints | Reals, size: float, count: int) -> tuple[Ints, Ints, Reals]:
-    """Between which patches' middles pixels lie, and how far from the first."""
+    """Return the patches on both sides of pixels, and the distance from the first."""
     place = ((pixels + 0.5) / size - 0.5).clip(0, count - 1)
     low = np.floor(place).astype(np.int64)
     high = np.minimum(low + 1, count - 1)
@@ -65,7 +65,7 @@ def _between(pixels: Ints | Reals, size: float, count: int) -> tuple[Ints, Ints,
 
 
 def _patch(pixels: Ints, size: float, count: int) -> Ints:
-    """In which patches pixels lie."""
+    """Return the patches that contain pixels."""
     return np.minimum(((pixels + 0.5) / size).astype(np.int64), count - 1)
 
 
@@ -76,7 +76,7 @@ def classes_at(probabilities: Reals, valid: Bools, rows: Reals, columns: Reals) 
         probabilities: of patches `[h, w, K]`.
         valid: which patches have data `[h, w]`.
         rows: of the places, counted in patches from the first one's upper edge, any shape.
-        columns: likewise from the left edge.
+        columns: the same from the left edge.
 
     Returns:
         uint8 of that shape, `NODATA` outside and where there is no data.

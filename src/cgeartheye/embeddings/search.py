@@ -154,7 +154,7 @@ class SceneIndex:
         if missing.any():
             x, y = places[int(np.flatnonzero(missing)[0])]
             raise UserError(
-                f"the place {x:g},{y:g} lies in none of the scenes, or where they have no data: "
+                f"the place {x:g},{y:g} is in none of the scenes, or where they have no data: "
                 "name one inside, as LON,LAT"
             )
         x_NC = np.concatenate(found)

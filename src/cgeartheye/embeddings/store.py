@@ -93,7 +93,7 @@ class Embedding:
         return size.e, size.a
 
     def find(self, places: Sequence[tuple[float, float]] | Reals) -> tuple[Ints, Ints, Bools]:
-        """Return in which patches places lie.
+        """Return the patches that contain places.
 
         Args:
             places: longitude and latitude `[n, 2]`; of a scene without CRS column and row of its
@@ -117,7 +117,7 @@ class Embedding:
 
         Args:
             rows: of the embedding; -0.5 is its upper edge.
-            columns: likewise.
+            columns: of the patches.
         """
         to_map: Any = self.transform
         x, y = to_map @ (columns + 0.5, rows + 0.5)

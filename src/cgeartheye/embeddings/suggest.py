@@ -15,7 +15,7 @@ from cgeartheye.embeddings.store import Embedding, Ints, Reals
 from cgeartheye.geo.crs import WGS84
 
 _SPREAD = 20_000  # patches that are looked at where nothing is labelled, drawn at random
-_CLUSTERED, _MOST_CLUSTERS = 4_000, 100  # patches, likewise, and their clusters
+_CLUSTERED, _MOST_CLUSTERS = 4_000, 100  # patches drawn at random, and their clusters
 _LEAST_DOUBT = 1e-3
 
 
@@ -30,7 +30,7 @@ def suggest(
 
     Patches are clustered, each with its doubt as its weight; of the clusters without a label the
     heaviest come first, and of each the patch nearest to its middle: many patches are in doubt
-    there, and of a kind that no label has told of (CLUE, Prabhu et al. 2021). Without a decoder
+    there, and of a kind that no label covers (CLUE, Prabhu et al. 2021). Without a decoder
     patches are spread over the features (k-means++, Arthur and Vassilvitskii 2007).
 
     Args:
@@ -93,7 +93,7 @@ def frame_of(
     Args:
         embedding: of the scene.
         rows: of the patches.
-        columns: likewise.
+        columns: of the patches.
         guesses: names of classes; empty where there is no decoder.
     """
     lon, lat = embedding.centers(rows, columns)

@@ -142,7 +142,7 @@ class RpcFit:
         """Return longitudes and latitudes of columns and rows, both of the same length."""
         heights = np.full(len(x), self.height)
         with RPCTransformer(self.rpcs) as transformer:
-            # A place has the height of the ground there, which says anew where it is.
+            # A place has the height of the ground there, which moves the place again.
             for _ in range(_MOST_ROUNDS):
                 lon, lat = (
                     np.asarray(v, np.float64) for v in transformer.xy(y, x, heights, offset="ul")

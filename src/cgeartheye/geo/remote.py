@@ -112,7 +112,7 @@ def list_rasters(path: Path, suffixes: frozenset[str]) -> list[Path]:
 
 
 def signature(path: Path) -> tuple[str, int, str]:
-    """Return what tells the object at an address from another: its address, size and tag.
+    """Return the identity of the object at an address: address, size and tag.
 
     Raises:
         UserError: there is none, or nothing answers.
@@ -231,7 +231,7 @@ def _reason(address: str, bucket: str, text: str) -> str:
 
 
 def _refuse_unsigned(path: Path) -> None:
-    """Refuse an address of S3 where nothing says who asks: libraries would look for minutes."""
+    """Refuse an address of S3 without credentials: libraries would look for minutes."""
     if str(path).startswith(_S3) and not any(name in os.environ for name in _WAYS_TO_SIGN):
         raise UserError(
             f"{address_of(path)} needs credentials: set AWS_ACCESS_KEY_ID and "

@@ -45,11 +45,11 @@ class Runner:
         self._last = 0.0
 
     def greet(self) -> None:
-        """Say that all is imported, and requests may come."""
+        """Answer that all is imported, and requests may come."""
         self._answer(ready=True)
 
     def run(self, request: dict[str, Any]) -> None:
-        """Do what is asked for, or say in a sentence why not."""
+        """Run a request, or answer with the sentence of its error."""
         make = {"map": self._map, "embed": self._embed, "application": self._application}
         try:
             with observed(self._report):

@@ -205,7 +205,7 @@ class JobStore:
         )
         run(
             f"UPDATE jobs SET status = 'failed', {ended}, message = "
-            f"'its worker was lost {LOSSES} times at one place: its log may tell of memory or a "
+            f"'its worker was lost {LOSSES} times at one place: its log may name memory or a "
             f"crash' "
             f"WHERE {which} AND losses + 1 >= {LOSSES}",
             values,
@@ -265,7 +265,7 @@ class JobStore:
         return bool(mine)
 
     def cancel(self, job: str) -> None:
-        """Dismiss a job that waits; tell the worker of one that runs."""
+        """Dismiss a job that waits; notify the worker of one that runs."""
         now = self._database.now
         with self._database.transaction() as run:
             run(

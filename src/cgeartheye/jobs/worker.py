@@ -40,7 +40,7 @@ class Worker:
         Args:
             store: of the jobs.
             folder: that has a folder for each job, which all workers share.
-            registry: of the applications, likewise.
+            registry: of the applications.
             lease: seconds that a silent worker is waited for.
         """
         self._store, self._folder, self._registry, self._lease = store, folder, registry, lease
@@ -122,7 +122,7 @@ class Worker:
                     return
 
     def _goes_on(self, job: Job, done: int, total: int) -> bool:
-        # A database that does not answer is no reason to stop: the lease tells in time.
+        # A database that does not answer is no reason to stop: the lease shows in time.
         with contextlib.suppress(UserError):
             return self._store.beat(job, self._lease, done, total)
         return True

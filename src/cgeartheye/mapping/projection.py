@@ -55,7 +55,7 @@ def fit_projection(features: Tensor, encoder: Encoder) -> Projection:
 
     Args:
         features: float `[N, C]`.
-        encoder: tells how many components are kept, and in which type.
+        encoder: has the number of components that are kept, and their type.
 
     Raises:
         UserError: features that are not finite.

@@ -145,7 +145,7 @@ def minimize(loss: Callable[[Array], tuple[float, Array]], start: Array, toleran
 
 
 def _inverse_hessian(gradient: Array, steps: list[tuple[Array, Array, float]]) -> Array:
-    """Multiply by the inverse Hessian that steps tell of (algorithm 7.4)."""
+    """Multiply by the inverse Hessian estimated from past steps (algorithm 7.4)."""
     found, shares = gradient.copy(), []
     for step, turn, curvature in reversed(steps):
         shares.append(float(step @ found) / curvature)

@@ -14,7 +14,7 @@ from cgeartheye.metrics.logistic import COARSE, LogisticPath
 Array = np.ndarray
 
 # Inverse strengths of the penalty that are tried on a part of the training features, in equal
-# steps of their logarithm: those that ever win lie well within.
+# steps of their logarithm: those that ever win are well within.
 PENALTIES = tuple(np.logspace(-5, 3, 20).tolist())
 
 

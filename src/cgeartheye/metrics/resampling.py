@@ -90,7 +90,7 @@ def permutation_p_value(
     Args:
         figure: see `score`.
         one: `[seeds, images, ...]`.
-        other: likewise, of the same images.
+        other: of the same images.
         draws: of swaps; the p-value is at least 1 / (draws + 1).
         seed: of the draws.
     """

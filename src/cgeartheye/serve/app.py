@@ -142,8 +142,8 @@ def _add_scenes(app: FastAPI) -> None:
         """Upload a georeferenced raster: its bytes are the body."""
         user, state = user_of(request), state_of(request)
         require(user, "run")
-        told = request.headers.get("content-length", "0")
-        size = int(told) if told.isdigit() else 0
+        length = request.headers.get("content-length", "0")
+        size = int(length) if length.isdigit() else 0
         if size > state.settings.max_upload:
             limit = state.settings.max_upload / 2**20
             raise Problem(413, f"the file is larger than {limit:,.0f} MB")

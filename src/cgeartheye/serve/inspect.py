@@ -61,7 +61,7 @@ def describe(path: Path, name: str, driver: str | None = None) -> dict[str, Any]
         driver: of GDAL that alone may open it; none: any.
 
     Raises:
-        UserError: it cannot be opened, has no data, or lies nowhere.
+        UserError: it cannot be opened, has no data, or is not georeferenced.
     """
     import rasterio
     from rasterio.errors import RasterioError

@@ -166,7 +166,7 @@ class Labelling:
             user: name of the token.
 
         Raises:
-            UserError: all labels lie outside.
+            UserError: all labels are outside.
         """
         path = self.path(scene, user)
         with self._lock:

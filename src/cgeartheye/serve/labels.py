@@ -102,7 +102,7 @@ def labels(job: str, request: Request) -> dict[str, Any]:
     """Return one's labels of an embedded scene, and what they make of it."""
     state, found, user = _opened(job, request, "read")
     known = as_geojson(state.labelling.read(_scene(found), user.name))
-    return {"labels": known, "map": _told(_current(state, found, user))}
+    return {"labels": known, "map": _facts(_current(state, found, user))}
 
 
 @router.put("/{job}/labels")
@@ -116,7 +116,7 @@ def relabel(job: str, body: _Labels, request: Request) -> dict[str, Any] | None:
     """
     state, found, user = _opened(job, request, "run")
     state.labelling.write(_scene(found), user.name, body.features)
-    return _told(_current(state, found, user))
+    return _facts(_current(state, found, user))
 
 
 @router.get("/{job}/accuracy")
@@ -278,7 +278,7 @@ def _current(state: State, job: Job, user: User) -> CurrentMap | None:
     try:
         return state.labelling.current(job.id, _scene(job), user.name)
     except UserError as error:
-        raise Problem(422, "none of the labels lies on the scene") from error
+        raise Problem(422, "none of the labels is on the scene") from error
 
 
 def _needed(made: CurrentMap | None) -> CurrentMap:
@@ -287,7 +287,7 @@ def _needed(made: CurrentMap | None) -> CurrentMap:
     return made
 
 
-def _told(made: CurrentMap | None) -> dict[str, Any] | None:
+def _facts(made: CurrentMap | None) -> dict[str, Any] | None:
     if made is None:
         return None
     return {"version": made.version, "legend": made.legend}

@@ -43,7 +43,7 @@ class Problem(Exception):
 
 
 def answer(problem: Problem) -> JSONResponse:
-    """Return the answer that tells a problem."""
+    """Return the answer that describes a problem."""
     body: dict[str, Any] = {
         "type": f"{_OGC}{problem.kind}" if problem.kind else "about:blank",
         "title": _TITLES.get(problem.status, "the request failed"),

@@ -67,7 +67,7 @@ class Execution(BaseModel):
 
 
 class Planner:
-    """Checks what is asked for, and says what it will take."""
+    """Checks what is asked for, and estimates what it will take."""
 
     def __init__(self, settings: Settings, scenes: Scenes, store: JobStore):
         """Take what requests are held against.
@@ -75,7 +75,7 @@ class Planner:
         Args:
             settings: limits.
             scenes: of the server.
-            store: of the jobs; finished ones tell this machine's rate.
+            store: of the jobs; finished ones give this machine's rate.
         """
         self._settings, self._scenes, self._store = settings, scenes, store
 
@@ -214,7 +214,7 @@ def _inside(area: dict[str, Any], scenes: Sequence[ServedScene]) -> tuple[float,
     """Return how much of the scenes an area covers, and how large they are, m2.
 
     Raises:
-        Problem: it is no area, or it lies elsewhere.
+        Problem: it is no area, or it is elsewhere.
     """
     try:
         geometry = shape(area)
@@ -234,5 +234,5 @@ def _inside(area: dict[str, Any], scenes: Sequence[ServedScene]) -> tuple[float,
     common = geometry.intersection(outlines)
     inside, whole = (abs(_GEOD.geometry_area_perimeter(one)[0]) for one in (common, outlines))
     if not inside:
-        raise Problem(422, "the area lies outside of the scene")
+        raise Problem(422, "the area is outside of the scene")
     return inside, whole

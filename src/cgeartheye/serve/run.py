@@ -28,7 +28,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     Args:
         settings: of the server.
         host: address to listen at; another than loopback needs a token file.
-        port: likewise; 0: any that is free.
+        port: to listen on; 0: any that is free.
         workers: processes that make maps; 0: others work on the same store.
 
     Raises:

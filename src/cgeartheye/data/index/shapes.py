@@ -53,7 +53,7 @@ def find_shapes(root: Path, data: SegmentationData, images: str, masks: str) -> 
         root: of the data.
         data: the config; where it names folders, these alone are looked into.
         images: its folder of images, or the usual one.
-        masks: its folder of masks, likewise.
+        masks: its folder of masks.
 
     Returns:
         None where masks are files of pixels.

@@ -146,7 +146,7 @@ def _write_coco(
     Args:
         classes: names by index; the ids of categories begin with 1.
         images: by stem.
-        annotations: their XML or text, likewise.
+        annotations: folder of their XML or text.
         name: of the new file.
         out: the new folder.
 

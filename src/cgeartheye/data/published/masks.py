@@ -37,7 +37,7 @@ class Tile(NamedTuple):
         part: train or val.
         side: of a patch, pixels.
         step: between patches, pixels.
-        name: stem of a patch, from its first row, row after its last, and columns likewise.
+        name: stem of a patch, from its first row, row after its last, then the same of columns.
         mask_suffix: behind the stem of a patch of the mask.
         values: mask value of each class and, last, of what is not labelled.
         padding: mask value beyond the edge of the image.
@@ -98,7 +98,7 @@ def potsdam(known: PublishedDataSet, source: Path) -> list[Step]:
         source: folder of the download.
 
     Source: mmsegmentation, `tools/dataset_converters/potsdam.py`: patches of 512 pixels. Its stride
-    of 256 only counts them; they lie side by side, the last ones moved to the edge.
+    of 256 only counts them; they are side by side, the last ones moved to the edge.
     """
     found: dict[str, dict[str, Path]] = {"RGB": {}, "label": {}, "label_noBoundary": {}}
     for path in images_below(source):
@@ -227,7 +227,7 @@ def patches(height: int, width: int, side: int, step: int) -> list[tuple[int, in
 
     Args:
         height: of the image, pixels.
-        width: likewise.
+        width: of the tile, in pixels.
         side: of a patch.
         step: from one to the next.
     """

@@ -19,7 +19,7 @@ def _pairs(folders: tuple[str, str, str], known: PublishedDataSet, source: Path)
     Args:
         folders: of the first date, the second, and the masks, as they are published.
         known: the data set.
-        source: folder of the download; the parts may lie at any depth.
+        source: folder of the download; the parts may be at any depth.
     """
     roots = [
         Path(place)

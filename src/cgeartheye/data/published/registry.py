@@ -16,7 +16,7 @@ _LISTS = {"train": "val_20per.txt", "val": "train_80per.txt"}  # a fifth is trai
 _WHOLE = "FOLDER with a folder of images for each class, at any depth"
 _LINKED = "the images in class folders"
 _DRAWN = (
-    "the images in class folders and the two lists: those that lie in FOLDER, else 20 and 80 % of "
+    "the images in class folders and the two lists: those found in FOLDER, else 20 and 80 % of "
     "each class drawn by a fixed seed"
 )
 _TORCHGEO = "none stated, as torchgeo lists it"
@@ -122,7 +122,7 @@ _SETS = (
         license=_DOTA,
         images={"train": 33_978, "val": 11_644},
         download="FOLDER with train and val, in which P0000.png (DOTA's images) and "
-        "P0000_instance_color_RGB.png (iSAID's semantic masks) lie at any depth",
+        "P0000_instance_color_RGB.png (iSAID's semantic masks), at any depth",
         conversion="patches of 896 px that overlap by 384 px, as mmsegmentation cuts them; colors "
         "become class indices, 255 beyond the edge",
         side=896,
@@ -373,7 +373,7 @@ def how_to_get(name: str, folder: Path) -> str:
 
     Args:
         name: of the data set.
-        folder: where it should lie.
+        folder: where it should be.
 
     Raises:
         UserError: there is no data set of this name.

@@ -20,7 +20,7 @@ def scenes(known: PublishedDataSet, source: Path) -> list[Step]:
 
     Args:
         known: the data set.
-        source: folder of the download; class folders may lie at any depth, in any spelling.
+        source: folder of the download; class folders may be at any depth, in any spelling.
     """
     assert isinstance(known.data, SceneData)
     plain = {_plain(name): name for name in known.classes}

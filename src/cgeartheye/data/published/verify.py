@@ -26,7 +26,7 @@ class _Contents:
 
     Attributes:
         images: of each part, as paths below the root.
-        others: masks and images of other dates, likewise.
+        others: files of masks and of other dates.
         problems: what a config that reads it would meet.
         objects: boxes of all parts.
     """

@@ -149,7 +149,7 @@ class PatchSink(VectorSink):
 
 
 class CellVectorSink(VectorSink):
-    """The class token of every window, of windows that lie side by side."""
+    """The class token of every window, of windows side by side."""
 
     def __init__(self, job: MapJob, thumbnail: Thumbnail, encoder: Encoder):
         """Open the files."""

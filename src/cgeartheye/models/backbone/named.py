@@ -16,7 +16,7 @@ def name_and_file(
     """Return the name of the network, and the weights file if one is named.
 
     Args:
-        name: of a size, `timm/<model>`, or a weights file, whose tensors tell the size.
+        name: of a size, `timm/<model>`, or a weights file, whose tensors show the size.
         weights: a weights file beside the name of a size.
 
     Raises:

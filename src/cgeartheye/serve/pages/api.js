@@ -26,14 +26,14 @@ export async function request(path, options = {}) {
     throw new Problem(0, t("offline"));
   }
   if (answer.status === 401 && askToken) {
-    await askToken(await told(answer));
+    await askToken(await messageOf(answer));
     return request(path, options);
   }
-  if (!answer.ok) throw new Problem(answer.status, await told(answer));
+  if (!answer.ok) throw new Problem(answer.status, await messageOf(answer));
   return answer;
 }
 
-async function told(answer) {
+async function messageOf(answer) {
   try {
     return (await answer.json()).detail ?? answer.statusText;
   } catch {
@@ -52,7 +52,7 @@ export const send = (method, path, body, headers = {}) =>
 
 export const post = async (path, body, headers) => (await send("POST", path, body, headers)).json();
 
-/** Upload a file; `progress` is told the share that has gone, 0..1. */
+/** Upload a file; `progress` is called with the share that has gone, 0..1. */
 export function upload(file, progress, signal) {
   return new Promise((resolve, reject) => {
     const sending = new XMLHttpRequest();
@@ -80,20 +80,20 @@ export function follow(job, changed) {
   let stopped = false;
   let timer = 0;
   const events = new EventSource(address(`jobs/${job}/events`));
-  const tell = (status) => {
+  const report = (status) => {
     if (stopped) return;
     changed(status);
     if (ENDED.includes(status.status)) stop();
   };
   const ask = async () => {
     try {
-      tell(await get(`jobs/${job}`));
+      report(await get(`jobs/${job}`));
     } catch (error) {
       if (error.status === 404) stop();
     }
     if (!stopped) timer = setTimeout(ask, 2_000);
   };
-  events.onmessage = (event) => tell(JSON.parse(event.data));
+  events.onmessage = (event) => report(JSON.parse(event.data));
   events.onerror = () => {
     if (!stopped && events.readyState === EventSource.CLOSED && !timer) ask();
   };

@@ -85,7 +85,7 @@ const SENTENCES = [
     /^the scene has ([\d.]+) m\/px, far finer than the ([\d.]+) m\/px of '(.*)'.*$/,
     "影像分辨率为 $1 米/像素，远高于“$3”的 $2 米/像素：该应用不适用于此类影像",
   ],
-  [/^the area lies outside of the scene$/, "所绘区域在影像范围之外"],
+  [/^the area is outside of the scene$/, "所绘区域在影像范围之外"],
   [/^([\d.,]+) km2 are more than the ([\d.,]+) km2 that a job may have.*$/, "$1 km² 超过单个任务上限 $2 km²：请画小一些的区域"],
   [/^the file is larger than ([\d.,]+) MB$/, "文件超过上限 $1 MB"],
   [/^send a GeoTIFF, PNG, JPEG or JPEG 2000$/, "请上传 GeoTIFF、PNG、JPEG 或 JPEG 2000 文件"],

@@ -24,12 +24,12 @@ let opacity = 0.65;
 let swiping = false;
 let hidden = [];
 let looked = 0;
-let told = -1;
+let reported = -1;
 
 const scenesOf = (job) => job["cgeartheye:scenes"].map(sceneOf);
 const isChange = (job) => appOf(job.processID)?.dates === 2;
 
-/** Numbers of the classes that say that there is nothing: they would cover the scene. */
+/** Numbers of the classes that mean nothing is there: they would cover the scene. */
 function emptyClasses(app) {
   const nothing = app && (app.task === "change_detection" || app.classes[0].toLowerCase() === "background");
   return nothing ? [0] : [];
@@ -41,7 +41,7 @@ function show() {
   if (open === job.jobID) return;
   leave();
   open = job.jobID;
-  [result, swiping, told, looked] = [null, false, -1, 0];
+  [result, swiping, reported, looked] = [null, false, -1, 0];
   hidden = emptyClasses(appOf(job.processID));
   hideDrawing(false);
   const scene = scenesOf(job).at(isChange(job) ? -1 : 0);
@@ -71,8 +71,8 @@ function changed(job) {
   if (job.jobID !== open) return;
   set({ job });
   render();
-  if (job.progress >= told + 25) {
-    told = job.progress;
+  if (job.progress >= reported + 25) {
+    reported = job.progress;
     announce(percent(job.progress / 100, 0));
   }
   if (job.status === "running" && job.progress && scenesOf(job)[0] && Date.now() - looked > LOOK) {

@@ -43,7 +43,7 @@ export const labelsOf = (job) => job["cgeartheye:labels"].join(" → ");
 
 export const status = (job) => el("span", { class: `status ${job.status}` }, t(job.status));
 
-/** Cancel a job, or delete one that has ended; says whether it was done. */
+/** Cancel a job, or delete one that has ended; returns whether it was done. */
 export async function removeJob(job) {
   const ended = ENDED.includes(job.status);
   if (ended && !confirm(t("sure-job"))) return false;

@@ -8,7 +8,7 @@ import { chart } from "./chart.js";
 import { loadJobs } from "./jobs.js";
 import { on, state } from "./store.js";
 
-const NEAR = 16; // zoom from which a patch of a scene can be told
+const NEAR = 16; // zoom from which a patch of a scene can be seen
 const COLORS = ["#4285f4", "#2e7d32", "#fbc02d", "#d32f2f", "#8e44ad", "#ff8a65", "#00acc1", "#8d6e63"];
 const MODES = ["label", "like", "unlike"];
 
@@ -357,8 +357,8 @@ function render() {
   if (!now.scene) body = el("p", { class: "hint" }, t("need-scene"));
   else if (now.job) body = labelling();
   else if (now.share !== null) {
-    const told = t("label-preparing", { share: percent(now.share, 0) });
-    body = [el("p", { "aria-live": "polite" }, told), el("progress", { max: 1, value: now.share, "aria-label": told })];
+    const preparing = t("label-preparing", { share: percent(now.share, 0) });
+    body = [el("p", { "aria-live": "polite" }, preparing), el("progress", { max: 1, value: now.share, "aria-label": preparing })];
   } else {
     const bad = now.problem && el("p", { class: "bad", role: "alert" }, now.problem);
     body = [el("p", { class: "hint" }, t("label-intro")), bad, button("label-prepare", prepare, { class: "primary" })];

@@ -63,7 +63,7 @@ export function look([west, south, east, north], moving = true) {
   map.fitBounds([[west, south], [east, north]], { padding: phone() ? 24 : 48, duration: still ? 0 : 600 });
 }
 
-/** Show where the scenes lie; a click on one calls `picked` with its id. */
+/** Show the outlines of the scenes; a click on one calls `picked` with its id. */
 export function showOutlines(scenes, picked) {
   const features = scenes.map((scene) => ({
     type: "Feature",

@@ -51,7 +51,7 @@ function missing() {
   return null;
 }
 
-function tell() {
+function showEstimate() {
   const { estimate } = state;
   const lack = missing();
   let text = lack ?? t("estimating");
@@ -74,7 +74,7 @@ function ask() {
   clearTimeout(timer);
   key = crypto.randomUUID?.() ?? String(Math.random());
   set({ estimate: null });
-  tell();
+  showEstimate();
   if (missing()) return;
   const mine = key;
   timer = setTimeout(async () => {
@@ -117,7 +117,7 @@ export function startPlan() {
     render();
   });
   on(["scene", "more", "after", "app", "area", "options"], ask);
-  on(["estimate", "language"], tell);
+  on(["estimate", "language"], showEstimate);
   $("#run").addEventListener("click", run);
   addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !state.area && tool !== "all" && state.view === "make") use("all");

@@ -105,14 +105,14 @@ async function sendFile(file) {
     bar,
   );
   $("#uploads").append(box);
-  const told = (share) => {
+  const showShare = (share) => {
     bar.value = share;
     if (share >= 1) bar.removeAttribute("value"); // the server takes its time to look at it
     text.textContent = t(share < 1 ? "uploading" : "checking", { name: file.name, share: percent(share, 0) });
   };
-  told(0);
+  showShare(0);
   try {
-    const made = await upload(file, told, ending.signal);
+    const made = await upload(file, showShare, ending.signal);
     if (!made) return;
     await loadScenes();
     set({ view: "make" });

@@ -1,4 +1,4 @@
-// What the parts of the page share. A part names the fields that it shows, and is told when one changes.
+// What the parts of the page share. A part names the fields that it shows, and is called when one changes.
 
 export const state = {
   view: "make", // or label, jobs, job

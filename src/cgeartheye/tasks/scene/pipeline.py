@@ -204,7 +204,7 @@ def chip_facts(data: SceneData, chips: SceneChips, augmented: bool) -> dict[str,
     """Return all that views of chips depend on.
 
     Args:
-        data: says how an image becomes a view.
+        data: its fields define the view of an image.
         chips: the images.
         augmented: as in training, not as in a test.
     """
