@@ -68,7 +68,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "block_scheduler": {"ROUNDS": 1},
     "change_ban": {"VIT_SIDE": 56},
     "detection_map": {"SIZE": 1536},
-    "mapping_rate": {"ALONE": 0.1, "TILE": 512},
+    "mapping_rate": {"ALONE": 0.1, "TILE": 768},
     "pretraining_losses": {"REPEATS": 1},
     "pretraining_views": {"BATCH": 4},
     "sliding_stride": {"SIDE": 56, "TILE": 84, "WORLD": 1008},
