@@ -28,7 +28,6 @@ CASES = {
     "linear_probe": "--samples 200 --channels 6 --classes 3 --turns 1",
     "jlssd_kmeans": "--points 600 --clusters 10 --iterations 2 --turns 1",
     "map_overlap": "ROADS --window 56 --epochs 1",
-    "mapping_rate": "--side 300",
     "peak_memory_reading": "--files 12",
     "pretraining_losses": "--batch 4 --prototypes 64",
     "pretraining_views": "CHIPS --repeats 1",
@@ -47,6 +46,7 @@ SLOW = {
     "detection_step": "--side 112 --batch 1 --queries 20 --layers 1 --turns 1",
     "jlssd_curation": "--varied CHIPS --common CHIPS/field --test CHIPS --worlds 1 --pool 60 "
     "--num-places 20 --clusters 6 2 --steps 2 --batch 4 --out OUT",
+    "mapping_rate": "--side 300",
     "pretraining_step": "CHIPS --size tiny --batch 4 --prototypes 64 --workers 0 --turns 1 "
     "--steps 1 --discard 0",
     "sliding_stride": "--tiles 1 --epochs 1",
