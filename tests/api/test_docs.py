@@ -24,6 +24,7 @@ def test_the_page_on_the_api_runs(fresh_workspace: Path, monkeypatch: pytest.Mon
             exec(compile("\n" * line + block, str(DOCS / "api.md"), "exec"), names)
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells run in this process, which spares the start of a kernel."""
     notebook = nbformat.read(DOCS / "notebooks" / "quickstart.ipynb", nbformat.NO_CONVERT)

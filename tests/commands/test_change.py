@@ -102,8 +102,8 @@ def test_ban_learns(change_config: Path) -> None:
             BAN,
             "data.image_size=64",
             "training.lr=1e-3",
-            "training.steps=10",
-            "training.evaluate_every=9",
+            "training.steps=7",
+            "training.evaluate_every=6",
         ),
         "training.clip_norm=1.0",
     )

@@ -89,6 +89,7 @@ def test_overfits_four_images(
             assert min(np.hypot(*(place - middle)) for place in places) < 4
 
 
+@pytest.mark.slow
 def test_a_convolutional_backbone(things_config: Path, few_things: Path) -> None:
     _, figures = train(
         things_config,
@@ -178,7 +179,12 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize(
-    ("kind", "tuning"), [("dino", "frozen"), ("dino", "lora"), ("light", "frozen")]
+    ("kind", "tuning"),
+    [
+        ("dino", "frozen"),
+        pytest.param("dino", "lora", marks=pytest.mark.slow),
+        ("light", "frozen"),
+    ],
 )
 def test_resume_is_bit_identical(
     things_config: Path, tmp_path: Path, kind: str, tuning: str, monkeypatch: pytest.MonkeyPatch

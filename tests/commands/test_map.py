@@ -138,6 +138,7 @@ def test_mistakes_are_one_sentence(
     command(*arguments, "--resume")  # nothing to go on with: it begins
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("boxes", ["horizontal", "oriented"])
 def test_a_detector_maps_what_it_finds_in_a_large_image(
     things_config: Path, tmp_path: Path, boxes: str

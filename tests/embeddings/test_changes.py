@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from world import NORTH_UP, lonlat, make
+from toy_embeddings import NORTH_UP, lonlat, make
 
 from cgeartheye.commands.changes import write_changes
 from cgeartheye.embeddings.changes import changed, timeline

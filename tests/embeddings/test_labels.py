@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize
 from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import pdist
-from world import NORTH_UP, UTM, make
+from toy_embeddings import NORTH_UP, UTM, make
 
 from cgeartheye.commands.label import fit_labels, suggest_labels, write_dataset
 from cgeartheye.config import load

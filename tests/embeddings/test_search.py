@@ -5,7 +5,7 @@ import pytest
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from world import NORTH_UP, lonlat, make
+from toy_embeddings import NORTH_UP, lonlat, make
 
 from cgeartheye.embeddings.search import NEGATIVE, SceneIndex, VectorIndex, search
 from cgeartheye.embeddings.store import open_embedding, open_embeddings
