@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import timm
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -152,6 +153,18 @@ def test_a_convolutional_backbone(
     assert torch.equal(F.pixel_shuffle(maps[1, :512], 2), stages[1][0])
     assert torch.equal(maps[2, :256], stages[2][0])
     assert not maps[2, 256:].any()
+
+
+def test_a_convolutional_backbone_with_weights(config_file: Path, tmp_path: Path) -> None:
+    """The statistics of its batch norms stay beneath, like its weights."""
+    weights = tmp_path / "resnet.safetensors"
+    state = timm.create_model("resnet10t", num_classes=0).state_dict()
+    facts = WeightsMetadata(Normalization().mean, Normalization().std, gsd=0.75, image_size=64)
+    save_tensors(weights, state, facts.to_metadata())
+    given = f"backbone={{name: timm/resnet10t, weights: {weights}}}", "data.image_size=64"
+    run, figures = train(config_file, *given, "training.epochs=1")
+    assert {name.split(".")[0] for name in load_file(run / "model.safetensors")} == {"decoder"}
+    assert tasks.test(read(run / "config.yaml")) == figures
 
 
 def test_masks_of_georeferenced_images(config_file: Path, tmp_path: Path) -> None:

@@ -205,6 +205,8 @@ def write_weights(folder: Path, model: nn.Module, config: Config, built: Backbon
     metadata = {}
     whole = is_self_contained(config)
     tensors = all_tensors(model) if whole else tuned_tensors(model)
+    if not whole:  # the running statistics of a frozen backbone are no parameters that are frozen
+        tensors = {name: tensor for name, tensor in tensors.items() if _is_above(name)}
     if whole:
         normal = built.normalization
         facts = WeightsMetadata(normal.mean, normal.std, built.gsd, input_side(config))
@@ -216,6 +218,11 @@ def write_weights(folder: Path, model: nn.Module, config: Config, built: Backbon
         except UserError as error:
             failure = error
     distributed.raise_from_rank0(failure)
+
+
+def _is_above(name: str) -> bool:
+    """Return whether a tensor is none of the backbone's own."""
+    return not name.startswith("backbone.") or name.endswith((".lora_a", ".lora_b"))
 
 
 def read_model(path: Path) -> Model:
@@ -275,10 +282,6 @@ def load_into(task: nn.Module, model: Model, built: BackboneBundle) -> None:
         )
     expected = task.state_dict()
     if model.backbone_fingerprint:
-        expected = {
-            name: tensor
-            for name, tensor in expected.items()
-            if not name.startswith("backbone.") or name.endswith((".lora_a", ".lora_b"))
-        }
+        expected = {name: tensor for name, tensor in expected.items() if _is_above(name)}
     check_fit(expected, model.tensors, model.path)
     task.load_state_dict(model.tensors, strict=False)
