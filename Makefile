@@ -23,7 +23,7 @@ notebooks: $(VENV)/.installed-dev
 	$(BIN)/python tools/run_notebooks.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: lint test
 
