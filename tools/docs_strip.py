@@ -63,7 +63,7 @@ def objects(demo: Path) -> np.ndarray:
     path = demo / "world/images/1_autumn.tif"
     with rasterio.open(path) as file:
         to_pixels = ~file.transform
-    frame = geopandas.read_file(demo / "object-map" / "map.gpkg")
+    frame = geopandas.read_file(demo / "object-map" / "map.gpkg", layer="map")
     frame = frame[frame["score"] >= SCORE]
     boxes = shapely.transform(
         frame.geometry.to_numpy(), lambda xy: np.array([to_pixels @ tuple(p) for p in xy])

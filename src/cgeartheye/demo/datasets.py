@@ -120,7 +120,7 @@ def known_boxes(objects: Objects) -> Detections:
 
 def mapped_boxes(path: Path) -> Detections:
     """Objects of a map of `FOUND_CLASSES`, a GeoPackage, in pixels of the world."""
-    frame = geopandas.read_file(path)
+    frame = geopandas.read_file(path, layer="map")  # beside its layer of styles
     ring = shapely.get_coordinates(frame.geometry.to_numpy()).reshape(-1, 5, 2)[:, :4]
     pixels = (ring - (TRANSFORM.c, TRANSFORM.f)) / (TRANSFORM.a, TRANSFORM.e)
     return boxes_of(pixels, frame["value"].tolist(), frame["score"].to_numpy())
