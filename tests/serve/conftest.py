@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 sys.path.append(str(Path(__file__).parents[1]))  # the toys
@@ -95,3 +96,16 @@ def work_off(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
         store.close()
 
     return work
+
+
+@pytest.fixture
+def address(settings: Settings) -> Iterator[str]:
+    """A server at loopback, in a thread."""
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()

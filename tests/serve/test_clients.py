@@ -3,15 +3,11 @@
 import json
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-import uvicorn
 
 from cgeartheye.jobs.store import JobStore
-from cgeartheye.serve.app import create_app
 from cgeartheye.serve.settings import Settings
 
 READ = """
@@ -20,19 +16,6 @@ with rasterio.open("/vsicurl/" + sys.argv[1]) as file:
     part = file.read(1, window=((20, 40), (30, 60)))
     print(json.dumps([file.width, file.height, file.crs.to_string(), part.tolist()]))
 """
-
-
-@pytest.fixture
-def address(settings: Settings) -> Iterator[str]:
-    """A server at loopback, in a thread."""
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 def test_owslib_runs_a_job_and_gdal_reads_its_map(

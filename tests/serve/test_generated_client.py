@@ -5,13 +5,11 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from cgeartheye.serve.app import create_app
 from cgeartheye.serve.settings import Settings
@@ -19,18 +17,6 @@ from cgeartheye.serve.settings import Settings
 GENERATOR = shutil.which("openapi-python-client")
 
 pytestmark = pytest.mark.skipif(GENERATOR is None, reason="pipx install openapi-python-client")
-
-
-@pytest.fixture
-def address(settings: Settings) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 def test_a_generated_client_runs_a_job(

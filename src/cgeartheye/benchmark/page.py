@@ -8,7 +8,7 @@ import yaml
 
 from cgeartheye.benchmark.grid import LEGEND, GridCell, failures, provenance, rows
 from cgeartheye.benchmark.summary import SIGNIFICANT, Summary
-from cgeartheye.reports.charts import costs
+from cgeartheye.reports.cost_chart import costs
 from cgeartheye.reports.html import Cell, Link, Report
 from cgeartheye.reports.sections import FIGURES
 from cgeartheye.training.run_dir import environment

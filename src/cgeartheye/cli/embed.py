@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from cgeartheye.cli.options import Crs, InputGsd, Overlap, Stretch
+
 
 def embed_command(
     scenes: Annotated[
@@ -36,9 +38,7 @@ def embed_command(
     window: Annotated[
         int, typer.Option(help="Pixels a side that the backbone sees at a time.")
     ] = 280,
-    overlap: Annotated[
-        float | None, typer.Option(help="Share of a window that its neighbor covers too [1/3].")
-    ] = None,
+    overlap: Overlap = None,
     gsd: Annotated[
         float | None, typer.Option(help="GSD in m/px that the backbone sees [as in its training].")
     ] = None,
@@ -48,18 +48,9 @@ def embed_command(
     bands: Annotated[
         tuple[int, int, int] | None, typer.Option(help="Which are red, green and blue [1 2 3].")
     ] = None,
-    stretch: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            help="Values that become 0 and 255, of more than 8 bits [1 and 99 % of the scene]."
-        ),
-    ] = None,
-    crs: Annotated[
-        str | None, typer.Option(help="Of a scene that names none, e.g. EPSG:32650.")
-    ] = None,
-    input_gsd: Annotated[
-        float | None, typer.Option(help="GSD in m/px of a scene that is not georeferenced.")
-    ] = None,
+    stretch: Stretch = None,
+    crs: Crs = None,
+    input_gsd: InputGsd = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish embeddings that were interrupted.")

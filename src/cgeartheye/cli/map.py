@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from cgeartheye.cli.options import Dem, EngineName, Overrides, Precision, RunOrModel
+from cgeartheye.cli.options import (
+    Crs,
+    Dem,
+    EngineName,
+    InputGsd,
+    Overlap,
+    Overrides,
+    Precision,
+    RunOrModel,
+    Stretch,
+)
 from cgeartheye.geo.catalog import scenes_of
 from cgeartheye.geo.remote import address_of, as_path, is_remote, local_folder
 from cgeartheye.utils.errors import UserError
@@ -97,9 +107,7 @@ def map_command(
     aoi: Annotated[
         Path | None, typer.Option(help="A vector file; outside its polygons there is no map.")
     ] = None,
-    overlap: Annotated[
-        float | None, typer.Option(help="Share of a window that its neighbour covers too [1/3].")
-    ] = None,
+    overlap: Overlap = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write those of every class.")
     ] = False,
@@ -107,18 +115,9 @@ def map_command(
         tuple[int, int, int] | None,
         typer.Option(help="Which bands are red, green and blue [as in training]."),
     ] = None,
-    stretch: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            help="Values that become 0 and 255, of more than 8 bits [1 and 99 % of the scene]."
-        ),
-    ] = None,
-    crs: Annotated[
-        str | None, typer.Option(help="Of a scene that names none, e.g. EPSG:32650.")
-    ] = None,
-    input_gsd: Annotated[
-        float | None, typer.Option(help="GSD in m/px of a scene that is not georeferenced.")
-    ] = None,
+    stretch: Stretch = None,
+    crs: Crs = None,
+    input_gsd: InputGsd = None,
     dem: Dem = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     set_: Overrides = None,

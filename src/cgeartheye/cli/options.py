@@ -45,6 +45,20 @@ Dem = Annotated[
         "ellipsoid.",
     ),
 ]
+Overlap = Annotated[
+    float | None, typer.Option(help="Share of a window that its neighbor covers too [1/3].")
+]
+Stretch = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        help="Values that become 0 and 255, of more than 8 bits [1 and 99 % of the scene]."
+    ),
+]
+Crs = Annotated[str | None, typer.Option(help="Of a scene that names none, e.g. EPSG:32650.")]
+InputGsd = Annotated[
+    float | None,
+    typer.Option("--input-gsd", help="GSD in m/px of a scene that is not georeferenced."),
+]
 Precision = Annotated[
     str | None,
     typer.Option(
