@@ -247,3 +247,15 @@ def test_a_figure_that_is_not_defined_is_null_and_never_the_best(
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_bfloat16_without_hardware_is_named(
+    tmp_path: Path,
+    has: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    train_toy(toy_config(tmp_path, epochs=1, precision="bf16"))
+    assert ("training.precision=fp32 is faster" in capsys.readouterr().out) is not has

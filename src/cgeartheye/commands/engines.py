@@ -6,7 +6,7 @@ import torch
 
 from cgeartheye.inference.engines import ENGINES
 from cgeartheye.tasks.exports import find_export
-from cgeartheye.utils.console import warn
+from cgeartheye.training.trainer import warn_slow_precision
 from cgeartheye.utils.errors import UserError, nearest
 
 _OF_TORCH = ("fp32", "bf16", "fp16")
@@ -35,13 +35,7 @@ def choose_engine(run: Path, engine: str | None, precision: str | None) -> tuple
             f"torch does not compute in {precision}: give one of {', '.join(_OF_TORCH)}, or "
             f"--engine onnx or openvino{nearest(precision, list(_OF_TORCH))}"
         )
-    if precision == "bf16" and not _has_bf16():
-        warn("this CPU has no bfloat16: it is slower than float32 here")
+    if not torch.cuda.is_available():
+        warn_slow_precision(torch.device("cpu"), precision)
     return found, [f"training.precision={precision}"]
 
-
-def _has_bf16() -> bool:
-    """Return whether bfloat16 is faster; true where this cannot be determined."""
-    if torch.cuda.is_available() or not hasattr(torch.cpu, "get_capabilities"):
-        return True
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16", True))

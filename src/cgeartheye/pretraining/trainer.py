@@ -27,7 +27,7 @@ from cgeartheye.training.meter import Meter
 from cgeartheye.training.optimizer import adamw, set_rates
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.samplers import derive_seed
-from cgeartheye.training.trainer import autocast
+from cgeartheye.training.trainer import autocast, warn_slow_precision
 from cgeartheye.utils.console import Bar, bar, log_info, warn
 from cgeartheye.utils.errors import UserError
 
@@ -139,6 +139,7 @@ class Pretrainer:
             gsd=built.gsd,
             image_size=config.views.global_size,
         )
+        warn_slow_precision(device, config.training.precision)
         self.student = student.to(device).train()
         self.teacher = teacher.to(device).requires_grad_(False).train()
         self.teacher.backbone.drop_path = 0.0

@@ -26,7 +26,7 @@ from cgeartheye.training.optimizer import (
 )
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.samplers import TrainingOrder, derive_seed, test_order
-from cgeartheye.utils.console import Bar, bar, log_info
+from cgeartheye.utils.console import Bar, bar, log_info, warn
 from cgeartheye.utils.errors import UserError
 
 
@@ -124,6 +124,7 @@ class Trainer:
         """
         self.task, self.data, self.config, self.run, self.export = task, data, config, run, export
         self.device = next(task.parameters()).device
+        warn_slow_precision(self.device, config.precision)
         self.order = TrainingOrder(
             count=len(data.train),
             batch_size=data.train_batch,
@@ -334,3 +335,18 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
         return nullcontext()
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     return torch.autocast(device.type, dtype)
+
+
+def warn_slow_precision(device: torch.device, precision: str) -> None:
+    """Warn of bfloat16 on a processor that has to imitate it, which takes several times as long."""
+    if precision == "bf16" and device.type == "cpu" and not _has_bf16():
+        warn(
+            "this processor has no bfloat16 and would imitate it: training.precision=fp32 is faster"
+        )
+
+
+def _has_bf16() -> bool:
+    """Return whether the processor computes in bfloat16; true where this cannot be determined."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return True
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", True))
