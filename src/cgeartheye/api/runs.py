@@ -10,6 +10,7 @@ from cgeartheye.api.isolation import own_random_state
 from cgeartheye.api.notebook import axes_or_new, table
 from cgeartheye.commands import tasks
 from cgeartheye.config import Config, load, make
+from cgeartheye.reports.sections import select_records
 from cgeartheye.training.run_dir import Record, read_history
 from cgeartheye.utils.console import muted
 from cgeartheye.utils.errors import UserError
@@ -80,12 +81,13 @@ class Run:
             ax: matplotlib's axes; none: those of a new figure.
         """
         ax = axes_or_new(ax)
-        trained = [record for record in self.history if record["kind"] == "train"]
+        trained = select_records(self.history, "train", "epoch", "loss")
         ax.plot([r["epoch"] for r in trained], [r["loss"] for r in trained], label="training loss")
         ax.set(xlabel="epoch", ylabel="loss", title=self.path.name)
-        tested = [record for record in self.history if record["kind"] == "val"]
+        tested = select_records(self.history, "val", "epoch")
         if tested:
             first = next(name for name in tested[0] if name not in {"kind", "step", "epoch"})
+            tested = select_records(tested, "val", first)
             right = ax.twinx()
             epochs, values = [r["epoch"] for r in tested], [r[first] for r in tested]
             right.plot(epochs, values, "o-", color="C1", label=f"validation {first} %")

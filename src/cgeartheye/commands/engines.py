@@ -38,4 +38,3 @@ def choose_engine(run: Path, engine: str | None, precision: str | None) -> tuple
     if not torch.cuda.is_available():
         warn_slow_precision(torch.device("cpu"), precision)
     return found, [f"training.precision={precision}"]
-

@@ -79,6 +79,10 @@ def _table(frame: geopandas.GeoDataFrame) -> pyarrow.Table:
     """Columns as they are, and the geometry as WKB."""
     attributes = frame.drop(columns="geometry")
     table = pyarrow.Table.from_pandas(attributes, preserve_index=False).replace_schema_metadata()
+    for number, field in enumerate(table.schema):
+        if pyarrow.types.is_null(field.type):  # GDAL has no such type
+            text = field.with_type(pyarrow.string())
+            table = table.set_column(number, text, table.column(number).cast(pyarrow.string()))
     shapes = pyarrow.array(shapely.to_wkb(frame.geometry.to_numpy()), pyarrow.binary())
     return table.append_column("geometry", shapes)
 

@@ -17,7 +17,8 @@ from cgeartheye.pretraining.model import evaluating
 from cgeartheye.pretraining.views.crops import Images
 from cgeartheye.reports import charts
 from cgeartheye.reports.html import Picture, Report
-from cgeartheye.training.run_dir import Record, environment, read_history
+from cgeartheye.reports.sections import Record, select_records
+from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.utils.console import bar
 
 Array = np.ndarray
@@ -63,8 +64,8 @@ def write_report(
     """
     device = views.globals.device
     history = read_history(folder)
-    train = [record for record in history if record["kind"] == "train"]
-    watched = [record for record in history if record["kind"] == "val"]
+    train = select_records(history, "train", "lr", "rank")
+    watched = select_records(history, "val", "knn")
     title = f"Pre-training · {config.backbone.name} · {len(store):,} images"
     report = Report(folder.name, title)
     report.figures(_figures(train, watched, config))

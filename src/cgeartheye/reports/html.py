@@ -91,11 +91,11 @@ class Report:
 
         Args:
             columns: their names.
-            rows: one or more of text, counts, and figures, which are shown with two decimals; NaN
-                as a dash.
+            rows: text, counts, and figures, which are shown with two decimals; NaN as a dash.
             bars: columns of figures 0..100 that are also drawn as bars.
         """
-        heads = [{"name": c, "kind": _kind(v)} for c, v in zip(columns, rows[0], strict=True)]
+        first = rows[0] if rows else [""] * len(columns)
+        heads = [{"name": c, "kind": _kind(v)} for c, v in zip(columns, first, strict=True)]
         cells = [[_cell(v, c in bars) for c, v in zip(columns, row, strict=True)] for row in rows]
         self._add("table", columns=heads, rows=cells)
 

@@ -56,6 +56,11 @@ def add_figures(
         report.warning(sentence)
 
 
+def select_records(history: Sequence[Record], kind: str, *fields: str) -> list[Record]:
+    """Return the records of a kind; damaged ones, which lack one of the fields, are left out."""
+    return [record for record in history if record["kind"] == kind and record.keys() >= {*fields}]
+
+
 def add_training(report: Report, history: Sequence[Record], watched: Mapping[str, str]) -> None:
     """Add the curves of a training; nothing where there was none.
 
@@ -67,8 +72,8 @@ def add_training(report: Report, history: Sequence[Record], watched: Mapping[str
     """
     if not history:
         return
-    train = [record for record in history if record["kind"] == "train"]
-    val = [record for record in history if record["kind"] == "val"]
+    train = select_records(history, "train", "epoch", "loss", "lr", "images_per_s")
+    val = select_records(history, "val", "epoch", *watched)
 
     def draw(records: Sequence[Record], names: Mapping[str, str], smooth: bool = False) -> str:
         epochs = [record["epoch"] for record in records]

@@ -144,18 +144,28 @@ def read_history(folder: Path) -> list[Record]:
     """
     path = folder / "metrics.jsonl"
     lines = path.read_bytes().splitlines() if path.exists() else []
-    records, damaged = [], 0
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json_object(line)
-            if not (isinstance(record["kind"], str) and type(record["step"]) is int):
-                raise ValueError("no record")
-            records.append({k: math.nan if v is None else v for k, v in record.items()})
-        except (ValueError, KeyError):
-            damaged += number < len(lines)
+    records = [record for line in lines if (record := _parse(line))]
+    cut_off = bool(lines) and _parse(lines[-1]) is None
+    damaged = len(lines) - len(records) - cut_off
     if damaged:
         warn(
             f"{damaged} of the {len(lines)} lines of {path} are damaged and skipped: the report's "
             "curves have gaps, the model is unaffected"
         )
     return records
+
+
+def _parse(line: bytes) -> Record | None:
+    """Return a record whose values are numbers, but for its kind."""
+    try:
+        record = json_object(line)
+    except ValueError:
+        return None
+    record = {name: math.nan if value is None else value for name, value in record.items()}
+    numbers = [value for name, value in record.items() if name != "kind"]
+    valid = (
+        isinstance(record.get("kind"), str)
+        and type(record.get("step")) is int
+        and all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in numbers)
+    )
+    return record if valid else None
