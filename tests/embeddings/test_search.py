@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +89,13 @@ def test_other_weights_and_other_places_of_bad_input(tmp_path: Path) -> None:
         open_embeddings(tmp_path / "e")
     with pytest.raises(UserError, match="holds no embedding of patches"):
         open_embeddings(tmp_path / "e/a/features.zarr/vectors")
-    (tmp_path / "e/a/features.zarr/zarr.json").write_text("{")
-    with pytest.raises(UserError, match=r"features\.zarr is damaged"):
-        open_embedding(tmp_path / "e/a")
+    path = tmp_path / "e/a/features.zarr/zarr.json"
+    facts = json.loads(path.read_text())
+    facts["attributes"]["spatial:transform"][0] = 0
+    for text in (json.dumps(facts), "{"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"features\.zarr is damaged"):
+            open_embedding(tmp_path / "e/a")
 
 
 def test_without_a_crs_places_are_pixels(tmp_path: Path) -> None:

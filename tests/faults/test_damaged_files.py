@@ -36,7 +36,7 @@ from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.sinks import writer
 from cgeartheye.utils.errors import UserError
 
-CASES = 60 if os.environ.get("CGEARTHEYE_FAULTS") == "all" else 3
+CASES = 80 if os.environ.get("CGEARTHEYE_FAULTS") == "all" else 2
 """Damaged copies of each kind."""
 SECONDS = 60
 """After which a command counts as hanging."""
@@ -76,7 +76,7 @@ KINDS = [
     Kind(
         "map/unfinished/ledger.sqlite", "map W/run W/scene.tif --out W/map --resume", "map/map.tif"
     ),
-    Kind("images.csv", "pretrain pack W/images.csv --out W/other --workers 1"),
+    Kind("images.csv", "pretrain pack W/images.csv --out W/other --workers 0"),
     Kind(
         "embedding/features.zarr/zarr.json",
         "search W/embedding --at 117.001,39.7491 --out W/p.geojson",

@@ -189,3 +189,9 @@ def test_tables_for_the_terminal() -> None:
     text = rendered(class_table(metrics.per_class(["[bold]sea", "ice"])))
     for part in ("class", "images", "[bold]sea", "50.00", "66.67", "–"):
         assert part in text
+
+
+def test_damaged_records_are_left_out_of_the_curves(read: Read) -> None:
+    damaged = [{"kind": "train", "step": 3, "loss": 1.0}, {"kind": "val", "step": 3, "epoch": 2}]
+    whole = read(made(3, 9))
+    assert str(read(made(3, 9, history=[*HISTORY, *damaged]))) == str(whole)

@@ -113,6 +113,18 @@ def test_early_stop(tmp_path: Path) -> None:
     assert len(figures(history)) == 3
 
 
+@pytest.mark.parametrize("step", [1, {"x": 1}])
+def test_a_checkpoint_of_another_step_drops_none(tmp_path: Path, step: object) -> None:
+    train_toy(toy_config(tmp_path, epochs=1))
+    path = latest(tmp_path / "checkpoints")
+    assert path
+    position = json.loads((path / "position.json").read_text())
+    (path / "position.json").write_text(json.dumps(position | {"step": step}))
+    with pytest.raises(UserError, match=r"position.json is damaged"):
+        train_toy(toy_config(tmp_path, epochs=1), resume=path)
+    assert path.exists()
+
+
 def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
     config = toy_config(tmp_path, epochs=1)
     train_toy(config)

@@ -39,7 +39,7 @@ def read_labels(path: Path, user: str | None = None) -> geopandas.GeoDataFrame:
     """
     try:
         frame = geopandas.read_file(path, layer=0)
-    except (DataSourceError, OSError) as error:
+    except (DataSourceError, OSError, shapely.GEOSException) as error:
         raise UserError(f"{path} cannot be read as labels: {error}") from error
     if CLASS not in frame or not isinstance(frame, geopandas.GeoDataFrame):
         raise UserError(

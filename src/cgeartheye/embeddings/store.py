@@ -1,5 +1,6 @@
 """The zarr group of a scene's embedding: vectors of patches, and how they become features again."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,7 +229,7 @@ def open_embedding(folder: Path) -> Embedding:
         held = {
             name: np.asarray(group[name]) for name in ("vectors", "valid", "mean", "basis", "scale")
         }
-        return Embedding(
+        embedding = Embedding(
             folder,
             held["vectors"],
             held["valid"],
@@ -241,11 +242,31 @@ def open_embedding(folder: Path) -> Embedding:
             facts["date"],
             facts["gsd"],
         )
+        _check(embedding)
+        return embedding
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"{path} is damaged ({reason}): delete {folder} and embed the scene again"
         ) from error
+
+
+def _check(embedding: Embedding) -> None:
+    """Raise ValueError where parts do not fit each other."""
+    how, vectors = embedding.projection, embedding.vectors
+    channels, kept = how.basis.shape
+    if vectors.shape != (*embedding.valid.shape, kept) or how.scale.shape != (kept,):
+        raise ValueError("the shapes of its arrays do not fit")
+    if how.mean.shape != (channels,):
+        raise ValueError("its mean does not fit its basis")
+    for transform in (embedding.transform, embedding.scene_transform):
+        if not (math.isfinite(transform.determinant) and transform.determinant):
+            raise ValueError("its transform has no inverse")
+    if min(embedding.scene_shape) < 1:
+        raise ValueError("its scene has no pixels")
+    texts = isinstance(embedding.weights, str) and isinstance(embedding.date, str | None)
+    if not texts or not isinstance(embedding.gsd, int | float) or embedding.gsd <= 0:
+        raise ValueError("its attributes have other types")
 
 
 def open_embeddings(folder: Path) -> list[Embedding]:

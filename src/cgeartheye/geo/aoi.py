@@ -56,7 +56,7 @@ def read_aoi(path: Path, scene: AnyScene) -> Aoi:
     try:
         with warnings.catch_warnings(action="ignore"):
             frame = geopandas.read_file(path)
-    except (DataSourceError, OSError) as error:
+    except (DataSourceError, OSError, shapely.GEOSException) as error:
         raise UserError(f"{path} cannot be read as vectors: {error}") from error
     if not isinstance(frame, geopandas.GeoDataFrame) or frame.crs is None:
         raise UserError(

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict_loader as loading
 from torch.distributed.checkpoint import state_dict_saver as saving
@@ -210,10 +211,18 @@ def read_position(path: Path, kind: type[P]) -> P:
     Raises:
         UserError: no checkpoint, or one of another kind of training.
     """
+    known = _known(path)
     try:
-        return kind(**_known(path))
+        kind(**known)
     except TypeError as error:
         raise UserError(f"{path} is a checkpoint of another kind of training") from error
+    try:
+        position = TypeAdapter(kind).validate_python(known)
+    except ValidationError as error:
+        raise _damaged(path) from error
+    if path.name.startswith("step-") and position.step != _step(path):
+        raise _damaged(path)
+    return position
 
 
 def latest(folder: Path) -> Path | None:
@@ -238,10 +247,14 @@ def _known(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint: name a folder checkpoints/step-... of a run"
         ) from error
     except ValueError as error:
-        raise UserError(
-            f"{path / POSITION} is damaged, so where the run was is lost: delete {path}, then go "
-            "on from the checkpoint before it with --resume"
-        ) from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(
+        f"{path / POSITION} is damaged, so where the run was is lost: delete {path}, then go on "
+        "from the checkpoint before it with --resume"
+    )
 
 
 def _read(path: Path, parts: dict[str, Any]) -> None:
