@@ -8,6 +8,7 @@ import rasterio
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rasterio.features import rasterize
 from scipy.ndimage import map_coordinates
 from scipy.spatial.distance import pdist
@@ -15,8 +16,17 @@ from toy_embeddings import NORTH_UP, UTM, make
 
 from cgeartheye.commands.label import fit_labels, suggest_labels, write_dataset
 from cgeartheye.config import load
-from cgeartheye.embeddings.decoder import BLOCK, estimate_accuracy, fit_decoder
-from cgeartheye.embeddings.labels import LabelledPatches, frame_of, patches_of, read_labels
+from cgeartheye.data.formats.masks import make_legend, read_mask
+from cgeartheye.embeddings.crossval import BLOCK, leave_places_out
+from cgeartheye.embeddings.decoder import fit_decoder
+from cgeartheye.embeddings.labels import (
+    LabelledPatches,
+    class_numbers,
+    colors_of,
+    frame_of,
+    patches_of,
+    read_labels,
+)
 from cgeartheye.embeddings.redraw import NODATA, draw_classes
 from cgeartheye.embeddings.store import open_embedding
 from cgeartheye.embeddings.suggest import margins
@@ -35,13 +45,16 @@ def field(rows: int = 60, columns: int = 80, seed: int = 0) -> tuple[np.ndarray,
 
 
 def labels_file(
-    path: Path, shapes: list, classes: list[str], times: list[str] | None = None, user: str = "a"
+    path: Path,
+    shapes: list,
+    classes: list[str],
+    times: list[str] | None = None,
+    user: str = "a",
+    colors: list[str] | None = None,
 ) -> Path:
     """Labels whose shapes are counted in patches."""
     placed = shapely.transform(np.array(shapes), lambda xy: np.stack(NORTH_UP @ xy.T, -1))
-    frame = frame_of(list(placed), classes, user)
-    if times:
-        frame["time"] = times
+    frame = frame_of(list(placed), classes, user, times, colors)
     frame = frame.set_crs(UTM.to_wkt(), allow_override=True)
     write_vectors([frame], path)
     return path
@@ -92,8 +105,12 @@ def test_bad_labels_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     found = patches_of(
         read_labels(points(path, [(1, 1), (1, 1), (3, 3)], ["a", "b", "b"], times=times)), embedding
     )
-    assert found.classes.tolist() == [0, 1]  # the later one
+    assert [found.names[n] for n in found.classes] == ["a", "b"]  # the later one
     assert "1 patches have labels of two classes" in capsys.readouterr().out
+    with pytest.raises(UserError, match="later labels leave those of the class b alone: label"):
+        fit_labels(folder, points(path, [(1, 1), (1, 1)], ["a", "b"]), None)
+    with pytest.raises(UserError, match="all labels are what is not there: label at least one"):
+        fit_labels(folder, points(path, [(1, 1), (2, 2)], ["not a", "not b"]), None)
     with pytest.raises(UserError, match="has no label of the user b"):
         read_labels(path, "b")
     with pytest.raises(UserError, match="cannot be read as labels"):
@@ -101,6 +118,52 @@ def test_bad_labels_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     geopandas.GeoDataFrame({"x": [1]}, geometry=[shapely.Point(0, 0)], crs=4326).to_file(path)
     with pytest.raises(UserError, match="has no column 'class'"):
         read_labels(path)
+
+
+def test_the_later_of_two_large_labels_covers_the_earlier(tmp_path: Path) -> None:
+    """However few of their patches count."""
+    embedding = open_embedding(make(tmp_path / "e", field()[0]))
+    shapes = [shapely.box(0, 0, 60, 40), shapely.box(10, 10, 50, 38)]
+    path = labels_file(tmp_path / "l.gpkg", shapes, ["a", "b"])
+    found = patches_of(read_labels(path), embedding)
+    inside = (found.rows >= 10) & (found.rows < 38) & (found.columns >= 10) & (found.columns < 50)
+    np.testing.assert_array_equal(inside, found.classes == 1)
+    assert np.bincount(found.classes).tolist() == [200, 200]
+
+
+def test_what_a_label_only_excludes(tmp_path: Path) -> None:
+    """Of two classes it is the other; of three the place is no longer known."""
+    embedding = open_embedding(make(tmp_path / "e", field(30, 40)[0]))
+    shapes = [shapely.box(0, 0, 4, 4), shapely.box(10, 0, 14, 4), shapely.box(2, 0, 4, 4)]
+    names = ["wood", "water", "not wood"]
+    read = read_labels(labels_file(tmp_path / "l.gpkg", shapes, names))
+    assert class_numbers(read, ("wood", "water")).tolist() == [0, 1, 1]
+    found = patches_of(read, embedding)
+    assert found.names == ("wood", "water")
+    assert {(int(c), int(k)) for c, k in zip(found.columns, found.classes, strict=True)} == {
+        *((c, 0) for c in (0, 1)),
+        *((c, 1) for c in (2, 3, 10, 11, 12, 13)),
+    }
+    shapes, names = [*shapes, shapely.Point(20, 20)], [*names, "road"]
+    found = patches_of(read_labels(labels_file(tmp_path / "m.gpkg", shapes, names)), embedding)
+    assert found.names == ("wood", "water", "road")
+    assert {(int(c), int(k)) for c, k in zip(found.columns, found.classes, strict=True)} == {
+        *((c, 0) for c in (0, 1)),
+        *((c, 1) for c in (10, 11, 12, 13)),
+        (20, 2),
+    }
+
+
+def test_colors_are_chosen_or_in_the_order_of_the_classes(tmp_path: Path) -> None:
+    places, names = [(n, n) for n in range(5)], ["z", "background", "a", "z", "m"]
+    chosen = ["#ff0000", "", "", "#4285f4", "nonsense"]
+    read = read_labels(points(tmp_path / "l.gpkg", places, names, colors=chosen))
+    order = ("background", "z", "a", "m")
+    assert patches_of(read, open_embedding(make(tmp_path / "e", field()[0]))).names == order
+    blue, green, yellow = (66, 133, 244), (46, 125, 50), (251, 192, 45)
+    assert colors_of(read, order) == ((0, 0, 0), blue, green, yellow)
+    same = read.assign(color="#4285f4")
+    assert len(set(colors_of(same, order))) == 4
 
 
 def test_a_few_clicks_map_two_kinds_of_ground(tmp_path: Path) -> None:
@@ -157,8 +220,10 @@ def test_accuracy_is_by_place(tmp_path: Path) -> None:
     decoder = fit_decoder(patches, embedding)
     found = decoder.probabilities(embedding.components(rows, columns)).argmax(-1)
     seen = (found == classes).mean()
-    estimate = estimate_accuracy(patches, embedding)
-    assert estimate is not None
+    held = leave_places_out(patches, embedding)
+    assert held is not None
+    estimate = held.accuracy
+
     assert estimate < seen - 0.1
     alone = LabelledPatches(
         rows=rows[:2],
@@ -167,7 +232,7 @@ def test_accuracy_is_by_place(tmp_path: Path) -> None:
         labels=np.arange(2),
         names=("a", "b"),
     )
-    assert estimate_accuracy(alone, embedding) is None
+    assert leave_places_out(alone, embedding) is None
 
 
 @settings(deadline=None, max_examples=20)
@@ -242,12 +307,11 @@ def test_a_data_set_is_split_by_place_and_trains(tmp_path: Path) -> None:
         shapely.Point(12.5, 10.5),
         shapely.LineString([(9, 1), (16, 1)]),
     ]
-    path = labels_file(tmp_path / "l.gpkg", shapes, ["crop", "bare", "bare"])
+    colors = ["#010203", "", ""]
+    path = labels_file(tmp_path / "l.gpkg", shapes, ["crop", "bare", "bare"], colors=colors)
     counts = write_dataset([tmp_path / "s.tif"], path, tmp_path / "d", chip=56)
     assert set(counts) == {"train", "val", "test"}
     assert min(counts.values()) >= 1
-    from PIL import Image
-
     whole = np.full((224, 280), 255, np.uint8)
     for mask in (tmp_path / "d").glob("*/Label/*.png"):
         top, left = (int(n) for n in mask.stem.split("_"))
@@ -258,10 +322,15 @@ def test_a_data_set_is_split_by_place_and_trains(tmp_path: Path) -> None:
         image = np.asarray(Image.open(mask.parents[1] / "Img" / mask.name)).transpose(2, 0, 1)
         inside = pixels[:, top : top + 56, left : left + 56]
         np.testing.assert_array_equal(image[:, : inside.shape[1], : inside.shape[2]], inside)
-    assert (whole[28:70, 28:98] == 1).all()  # crop: classes by the alphabet
-    assert (whole[140:154, 168:182] == 0).all()
-    assert (whole[7:21, 126:224] == 0).all()
-    assert load(tmp_path / "d/train.yaml").data.classes == ("bare", "crop")  # type: ignore[union-attr]
+    assert (whole[28:70, 28:98] == 0).all()  # crop, which was labelled first
+    assert (whole[140:154, 168:182] == 1).all()
+    assert (whole[7:21, 126:224] == 1).all()
+    data = load(tmp_path / "d/train.yaml").data
+    assert data.classes == ("crop", "bare")  # type: ignore[union-attr]
+    legend = make_legend(data)  # type: ignore[arg-type]
+    assert legend.colors == ((1, 2, 3), (66, 133, 244))
+    for mask in (tmp_path / "d").glob("*/Label/*.png"):  # as training reads it
+        np.testing.assert_array_equal(read_mask(mask, legend), np.asarray(Image.open(mask)))
     few = labels_file(tmp_path / "f.gpkg", shapes[:2], ["crop", "bare"])
     with pytest.raises(UserError, match=r"labels in 2 squares .* needs 3 at least"):
         write_dataset([tmp_path / "s.tif"], few, tmp_path / "f", chip=112)

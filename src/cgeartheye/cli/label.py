@@ -15,7 +15,7 @@ Embeddings = Annotated[
 Labels = Annotated[
     Path,
     typer.Argument(
-        help="Points, lines, boxes or polygons with a column class (user and time too).",
+        help="Points, lines, boxes or polygons with a column class (user, time and color too).",
         metavar="LABELS",
     ),
 ]
@@ -53,6 +53,11 @@ def label_fit(
         log_info("accuracy: not known yet, since a class has labels in one place alone")
     else:
         log_info(f"accuracy: {made.accuracy:.1%}, estimated by leaving out places")
+    if made.calibration is not None:
+        log_info(
+            f"calibration error: {made.calibration.before:.1%}, and {made.calibration.after:.1%} "
+            f"with the temperature that suggest uses ({made.calibration.temperature:.2f})"
+        )
     log_info(f"map: {out}")
 
 

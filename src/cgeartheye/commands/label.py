@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,15 @@ from shapely import STRtree, box
 from cgeartheye import __version__
 from cgeartheye.config.loader import make
 from cgeartheye.embeddings import suggest as suggesting
-from cgeartheye.embeddings.decoder import Decoder, estimate_accuracy, fit_decoder
+from cgeartheye.embeddings.calibration import Calibration, calibrate
+from cgeartheye.embeddings.crossval import leave_places_out
+from cgeartheye.embeddings.decoder import Decoder, fit_decoder
 from cgeartheye.embeddings.labels import (
-    CLASS,
     LabelledPatches,
+    class_numbers,
     classes_of,
+    colors_of,
+    named_classes,
     patches_of,
     read_labels,
 )
@@ -31,7 +35,7 @@ from cgeartheye.embeddings.redraw import draw_classes
 from cgeartheye.embeddings.store import Embedding, open_embeddings
 from cgeartheye.geo.reader import Scene, open_scene
 from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, write_geotiff
-from cgeartheye.utils.colors import class_colors
+from cgeartheye.utils.colors import RGB
 from cgeartheye.utils.console import bar
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image, write_text
@@ -53,6 +57,7 @@ class LabelFit:
         decoder: of the classes.
         patches: that are labelled.
         accuracy: estimated by leaving out places, 0..1; none where labels are too few.
+        calibration: of the decoder's probabilities, from the same places.
         seconds: that the fit took.
         shares: of the classes in the scene, 0..1.
     """
@@ -60,6 +65,7 @@ class LabelFit:
     decoder: Decoder
     patches: LabelledPatches
     accuracy: float | None
+    calibration: Calibration | None
     seconds: float
     shares: tuple[float, ...]
 
@@ -90,21 +96,31 @@ def fit_labels(folder: Path, labels: Path, out: Path | None, user: str | None = 
         UserError: labels of one class, or outside; no embedding; or a map that cannot be written.
     """
     embedding = one_embedding(folder)
-    patches = patches_of(read_labels(labels, user), embedding)
+    read = read_labels(labels, user)
+    patches = patches_of(read, embedding)
     began = time.perf_counter()
     decoder = fit_decoder(patches, embedding)
     probabilities = decoder.decode(embedding)
     spent = time.perf_counter() - began
-    accuracy = estimate_accuracy(patches, embedding)
+    held = leave_places_out(patches, embedding)
     if out is not None:
-        _write_map(embedding, decoder, probabilities, out)
+        _write_map(embedding, probabilities, patches.names, colors_of(read, patches.names), out)
     likeliest = probabilities[embedding.valid].argmax(-1)
     counts = np.bincount(likeliest, minlength=len(decoder.names))
     shares = tuple((counts / max(1, counts.sum())).tolist())
-    return LabelFit(decoder, patches, accuracy, spent, shares)
+    return LabelFit(
+        decoder,
+        patches,
+        held.accuracy if held else None,
+        calibrate(held) if held else None,
+        spent,
+        shares,
+    )
 
 
-def _write_map(embedding: Embedding, decoder: Decoder, probabilities: Any, out: Path) -> None:
+def _write_map(
+    embedding: Embedding, probabilities: Any, names: Sequence[str], colors: Sequence[RGB], out: Path
+) -> None:
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise UserError(f"--out {out}: name a file that ends with .tif")
     height, width = embedding.scene_shape
@@ -115,9 +131,8 @@ def _write_map(embedding: Embedding, decoder: Decoder, probabilities: Any, out: 
             rows = top, min(top + _ROWS, height)
             drawn = draw_classes(probabilities, embedding.valid, embedding.cell, rows, (0, width))
             plane.write(rows, 0, drawn[None])
-        colors = class_colors(decoder.names)
         tags = {"GENERATOR": f"CGEarthEye {__version__}"}
-        style = RasterStyle(embedding.scene_transform, embedding.crs, decoder.names, colors, tags)
+        style = RasterStyle(embedding.scene_transform, embedding.crs, names, colors, tags)
         write_geotiff(plane, out, style)
         plane.close()
 
@@ -140,9 +155,11 @@ def suggest_labels(
     decoder = patches = None
     if labels is not None:
         read = read_labels(labels, user)
-        if read[CLASS].nunique() > 1:
+        if len(named_classes(read)) > 1:
             patches = patches_of(read, embedding)
             decoder = fit_decoder(patches, embedding)
+            if held := leave_places_out(patches, embedding):
+                decoder = decoder.tempered(calibrate(held).temperature)
     rows, columns = suggesting.suggest(embedding, decoder, patches, count)
     guesses: Sequence[str] = ()
     if decoder is not None:
@@ -188,7 +205,9 @@ def write_dataset(
     read = read_labels(labels, user)
     names = classes_of(read)
     shapes = _on_pixels(read, scene, patch)
-    values = [names.index(name) for name in read[CLASS]]
+    # Where a class is only excluded, -1, it becomes 255.
+    values = (class_numbers(read, names) % 256).tolist()
+    colors = colors_of(read, names)
     for side in (chip,) if chip else CHIPS:
         masks = _masks(shapes, values, scene, side)
         if len(masks) >= _ENOUGH:
@@ -199,6 +218,9 @@ def write_dataset(
             f"a data set needs {len(_PARTS)} at least, for training, validation and test: label "
             "more places, farther apart"
         )
+    nothing = next((n, n, n) for n in range(255, -1, -1) if (n, n, n) not in colors)
+    palette = [level for color in colors for level in color]
+    palette += nothing * (256 - len(colors))
     counts = dict.fromkeys(_PARTS, 0)
     with bar("cutting", len(masks), "images") as progress:
         for ((top, left), mask), part in zip(masks.items(), _split(len(masks)), strict=True):
@@ -209,10 +231,12 @@ def write_dataset(
             image[: rows[1] - top, : columns[1] - left] = pixels.transpose(1, 2, 0)
             name = f"{top:06d}_{left:06d}.png"
             write_image(out / part / "Img" / name, Image.fromarray(image))
-            write_image(out / part / "Label" / name, Image.fromarray(mask))
+            drawn = Image.fromarray(mask)
+            drawn.putpalette(palette)
+            write_image(out / part / "Label" / name, drawn)
             counts[part] += 1
             progress.advance()
-    _write_config(out, names, scene, side)
+    _write_config(out, dict(zip(names, colors, strict=True)), nothing, scene, side)
     return counts
 
 
@@ -260,15 +284,19 @@ def _split(count: int) -> list[str]:
     return [parts[number] for number in order]
 
 
-def _write_config(out: Path, names: Sequence[str], scene: Scene, chip: int) -> None:
+def _write_config(
+    out: Path, classes: Mapping[str, RGB], nothing: RGB, scene: Scene, chip: int
+) -> None:
     """Write a config that trains the light decoder on the data set."""
     config = {
         "task": "semantic_segmentation",
         "backbone": {"name": "tiny"},
         "data": {
             "root": str(out.resolve()),
-            "classes": list(names),
-            "unlabeled": [255],
+            "classes": list(classes),
+            # Masks hold indices; with their palettes a map has the labels' colors.
+            "colors": [list(color) for color in classes.values()],
+            "unlabeled": [list(nothing)],
             "test": "test",
             "gsd": round(float(scene.ground[0]), 4),
             "image_size": chip,

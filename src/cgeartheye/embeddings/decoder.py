@@ -6,15 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
 
 from cgeartheye.embeddings.labels import LabelledPatches
 from cgeartheye.embeddings.store import Embedding, Ints, Reals
-
-BLOCK = 20
-"""Patches a side of a place: what the backbone sees at once, so that within it all is alike."""
-
-_FOLDS = 5
+from cgeartheye.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -31,9 +26,17 @@ class Decoder:
     bias: Reals
     names: tuple[str, ...]
 
+    def scores(self, components: Reals) -> Reals:
+        """Map components `[..., D]` to scores `[..., K]`, before the softmax."""
+        return np.asarray(components @ self.weights + self.bias)
+
+    def tempered(self, temperature: float) -> "Decoder":
+        """Return the decoder with its scores divided by a temperature (see `calibration`)."""
+        return Decoder(self.weights / temperature, self.bias / temperature, self.names)
+
     def probabilities(self, components: Reals) -> Reals:
         """Map components `[..., D]` to probabilities float32 `[..., K]`."""
-        scores = components @ self.weights + self.bias
+        scores = self.scores(components)
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         return np.asarray(scores / scores.sum(-1, keepdims=True), np.float32)
 
@@ -50,46 +53,30 @@ def fit_decoder(patches: LabelledPatches, embedding: Embedding) -> Decoder:
     Args:
         patches: of at least two classes.
         embedding: of the scene.
+
+    Raises:
+        UserError: labels of other classes, if there are any, are outside or were taken back.
     """
+    left = np.unique(patches.classes)
+    if len(left) < 2:
+        raise UserError(
+            f"where {embedding.name} has data, later labels leave those of the class "
+            f"{patches.names[left[0]] if len(left) else 'none'} alone: label a place of another "
+            "class, that no later label covers"
+        )
     x_ND = embedding.components(patches.rows, patches.columns)
-    return _fit(x_ND, patches.classes, patches.labels, patches.names)
+    return fit_components(x_ND, patches.classes, patches.labels, patches.names)
 
 
-def estimate_accuracy(patches: LabelledPatches, embedding: Embedding) -> float | None:
-    """Estimate the accuracy of the map by leaving out places, one group after the other.
-
-    A place is a square of `BLOCK` patches; a label that reaches over several is of one. Patches of
-    one place are nearly copies: leaving out single ones would only show that.
+def fit_components(x_ND: Reals, classes: Ints, labels: Ints, names: tuple[str, ...]) -> Decoder:
+    """Fit the decoder to components of patches; see `fit_decoder`.
 
     Args:
-        patches: that are labelled.
-        embedding: of the scene.
-
-    Returns:
-        The mean over the classes of the mean over their labels, 0..1; none where a class has
-        labels in one place alone.
+        x_ND: float32.
+        classes: of the patches, of at least two; one that none has gets the score -inf.
+        labels: number of the label that each patch is of.
+        names: of the classes.
     """
-    first = np.unique(patches.labels, return_index=True)[1]
-    number = np.searchsorted(patches.labels[first], patches.labels)
-    rows, columns = patches.rows[first] // BLOCK, patches.columns[first] // BLOCK
-    groups = (rows * 1_000_000 + columns)[number]
-    places = [len(np.unique(groups[patches.classes == k])) for k in np.unique(patches.classes)]
-    folds = min(_FOLDS, *places)
-    if folds < 2 or len(places) < 2:
-        return None
-    x_ND = embedding.components(patches.rows, patches.columns)
-    right = np.zeros(len(patches))
-    for fit, held in StratifiedGroupKFold(folds).split(x_ND, patches.classes, groups):
-        if len(np.unique(patches.classes[fit])) < 2:
-            return None
-        made = _fit(x_ND[fit], patches.classes[fit], patches.labels[fit], patches.names)
-        right[held] = made.probabilities(x_ND[held]).argmax(-1) == patches.classes[held]
-    labels = np.array([right[number == n].mean() for n in range(len(first))])
-    classes = patches.classes[first]
-    return float(np.mean([labels[classes == k].mean() for k in np.unique(classes)]))
-
-
-def _fit(x_ND: Reals, classes: Ints, labels: Ints, names: tuple[str, ...]) -> Decoder:
     # One scale for all components: with few labels those of small variance are mostly noise.
     scale = float(np.sqrt((x_ND - x_ND.mean(0)).var(0).sum())) or 1.0
     sizes = np.bincount(labels)[labels]

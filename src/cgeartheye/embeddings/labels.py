@@ -1,5 +1,6 @@
 """Labels: geometries with a class, in a GeoPackage that QGIS edits too, and their patches."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,14 @@ from rasterio.features import rasterize
 
 from cgeartheye.embeddings.store import Embedding, Ints, Reals
 from cgeartheye.geo.crs import WGS84
+from cgeartheye.utils.colors import RGB, class_colors, distinct_colors
 from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 
-CLASS, USER, TIME = "class", "user", "time"
+CLASS, USER, TIME, COLOR, SOURCE = "class", "user", "time", "color", "source"
 LAYER = "labels"
+NOT = "not "
+"""What the class of a label begins with that only excludes one: 'not water'."""
 
 _MOST = 200  # patches of one label that count: a large polygon is not worth thousands of clicks
 
@@ -28,11 +32,12 @@ def read_labels(path: Path, user: str | None = None) -> geopandas.GeoDataFrame:
     """Read labels: points, lines (scribbles), boxes and polygons with a `class`.
 
     Args:
-        path: any vector file; columns `user` and `time` are not required.
+        path: any vector file; only the column `class` is required.
         user: whose labels are read; none: everybody's.
 
     Returns:
-        Columns class, user, time (ISO 8601 or empty) and geometry, the oldest first.
+        Columns class, user, time (ISO 8601), color (of the class, #rrggbb), source (what a label
+        corrects) and geometry, the oldest first; what is not known is empty.
 
     Raises:
         UserError: a file that is missing or damaged, without classes or without labels.
@@ -45,7 +50,7 @@ def read_labels(path: Path, user: str | None = None) -> geopandas.GeoDataFrame:
         raise UserError(
             f"{path} has no column '{CLASS}' with the name of each label's class: add one"
         )
-    for name in (USER, TIME):
+    for name in (USER, TIME, COLOR, SOURCE):
         frame[name] = frame[name].fillna("").astype(str) if name in frame else ""
     named = frame[CLASS].notna() & frame.geometry.notna() & ~frame.geometry.is_empty
     if not named.all():
@@ -57,25 +62,76 @@ def read_labels(path: Path, user: str | None = None) -> geopandas.GeoDataFrame:
         whose = f" of the user {user}" if user is not None else ""
         raise UserError(f"{path} has no label{whose}: draw some first")
     frame = frame.assign(**{CLASS: frame[CLASS].astype(str)})
-    columns = [CLASS, USER, TIME, "geometry"]
+    columns = [CLASS, USER, TIME, COLOR, SOURCE, "geometry"]
     return frame.sort_values(TIME, kind="stable")[columns].reset_index(drop=True)
 
 
+def named_classes(labels: geopandas.GeoDataFrame) -> tuple[str, ...]:
+    """Return the names of the classes: a background first, others as they were first labelled.
+
+    Args:
+        labels: of `read_labels`.
+    """
+    names = dict.fromkeys(name for name in labels[CLASS] if not name.startswith(NOT))
+    return tuple(sorted(names, key=lambda name: name.lower() != "background"))
+
+
 def classes_of(labels: geopandas.GeoDataFrame) -> tuple[str, ...]:
-    """Return the names of the classes in order: a background first, others by the alphabet.
+    """Return the names of the classes, of which there are two at least; see `named_classes`.
 
     Args:
         labels: of `read_labels`.
 
     Raises:
-        UserError: there is only one.
+        UserError: there is only one, or none.
     """
-    names = sorted(set(labels[CLASS]), key=lambda name: (name.lower() != "background", name))
+    names = named_classes(labels)
     if len(names) < 2:
-        raise UserError(
-            f"all labels are of the class {names[0]}: label at least one place of another class"
-        )
-    return tuple(names)
+        what = f"of the class {names[0]}" if names else "what is not there"
+        raise UserError(f"all labels are {what}: label at least one place of another class")
+    return names
+
+
+def class_numbers(labels: geopandas.GeoDataFrame, names: Sequence[str]) -> Ints:
+    """Return the index of each label's class `[n]`.
+
+    A label that excludes one of two classes is of the other. With more classes it is of none, -1:
+    what is there is not known, but earlier labels there no longer count.
+
+    Args:
+        labels: of `read_labels`.
+        names: of the classes.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    others = {f"{NOT}{names[n]}": 1 - n for n in range(2)} if len(names) == 2 else {}
+    return np.array([{**others, **numbers}.get(name, -1) for name in labels[CLASS]], np.int64)
+
+
+def colors_of(labels: geopandas.GeoDataFrame, names: Sequence[str]) -> tuple[RGB, ...]:
+    """Return the colors of the classes, all distinct: those of their latest labels, or in order.
+
+    Args:
+        labels: of `read_labels`.
+        names: of the classes.
+    """
+    given = {
+        name: _rgb(color)
+        for name, color in zip(labels[CLASS], labels[COLOR], strict=True)
+        if re.fullmatch("#[0-9a-fA-F]{6}", color)
+    }
+    chosen: dict[RGB, str] = {}
+    for name in names:
+        if name in given:
+            chosen.setdefault(given[name], name)  # of two classes with one color the first has it
+    own = {name: color for color, name in chosen.items()}
+    others = [*class_colors(names), *distinct_colors(2 * len(names))]
+    free = (color for color in dict.fromkeys(others) if color not in chosen)
+    return tuple(own[name] if name in own else next(free) for name in names)
+
+
+def _rgb(color: str) -> RGB:
+    red, green, blue = bytes.fromhex(color[1:])
+    return red, green, blue
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +175,7 @@ def patches_of(
     names = tuple(names) if names is not None else classes_of(labels)
     shapes = on_grid(labels, embedding)
     owner = np.full(embedding.shape, -1, np.int64)
-    classes = np.array([names.index(name) for name in labels[CLASS]], np.int64)
-    random = np.random.default_rng(0)
+    classes = class_numbers(labels, names)
     outside = contradicted = 0
     for number, shape in enumerate(shapes):
         rows, columns = _patches_in(shape, embedding.shape)
@@ -129,9 +184,6 @@ def patches_of(
         if not len(rows):
             outside += 1
             continue
-        if len(rows) > _MOST:
-            some = np.sort(random.permutation(len(rows))[:_MOST])
-            rows, columns = rows[some], columns[some]
         before = owner[rows, columns]
         before = before[before >= 0]
         contradicted += int((classes[before] != classes[number]).sum())
@@ -145,9 +197,21 @@ def patches_of(
         warn(f"{outside} of {len(labels)} labels are outside of {embedding.name}: left out")
     if contradicted:
         warn(f"{contradicted} patches have labels of two classes: the later one counts")
-    rows, columns = np.nonzero(owner >= 0)
+    owner[(owner < 0) | (classes[owner] < 0)] = -1
+    rows, columns = _some_of_each(owner)
     whose = owner[rows, columns]
     return LabelledPatches(rows, columns, classes[whose], whose, names)
+
+
+def _some_of_each(owner: Ints) -> tuple[Ints, Ints]:
+    """Rows and columns of at most `_MOST` patches of each label, drawn at random."""
+    rows, columns = np.nonzero(owner >= 0)
+    whose = owner[rows, columns]
+    order = np.random.default_rng(0).permutation(len(whose))
+    order = order[np.argsort(whose[order], kind="stable")]
+    rank = np.arange(len(order)) - np.searchsorted(whose[order], whose[order])
+    some = np.sort(order[rank < _MOST])
+    return rows[some], columns[some]
 
 
 def on_grid(labels: geopandas.GeoDataFrame, embedding: Embedding) -> npt.NDArray[Any]:
@@ -197,7 +261,12 @@ def _patches_in(shape: Any, size: tuple[int, int]) -> tuple[Ints, Ints]:
 
 
 def frame_of(
-    shapes: Sequence[Any], classes: Sequence[str], user: str = "", time: str = ""
+    shapes: Sequence[Any],
+    classes: Sequence[str],
+    user: str = "",
+    times: Sequence[str] | None = None,
+    colors: Sequence[str] | None = None,
+    sources: Sequence[str] | None = None,
 ) -> geopandas.GeoDataFrame:
     """Return labels in longitude and latitude as a table that `write_vectors` takes.
 
@@ -205,8 +274,12 @@ def frame_of(
         shapes: of shapely.
         classes: name of each one's class.
         user: who labelled.
-        time: ISO 8601.
+        times: ISO 8601; none: not known.
+        colors: of the classes, #rrggbb; none: not chosen.
+        sources: what each one corrects; none: nothing.
     """
-    text = {CLASS: list(classes), USER: [user] * len(shapes), TIME: [time] * len(shapes)}
-    columns = {name: pandas.Series(values, dtype="str") for name, values in text.items()}
+    text = {CLASS: classes, TIME: times, COLOR: colors, SOURCE: sources}
+    whole = {name: list(values or [""] * len(shapes)) for name, values in text.items()}
+    whole[USER] = [user] * len(shapes)
+    columns = {name: pandas.Series(values, dtype="str") for name, values in whole.items()}
     return geopandas.GeoDataFrame(columns, geometry=list(shapes), crs=WGS84.to_wkt())

@@ -14,19 +14,31 @@ import numpy as np
 import shapely
 from shapely.geometry import mapping, shape
 
-from cgeartheye.embeddings.decoder import Decoder, estimate_accuracy, fit_decoder
-from cgeartheye.embeddings.labels import CLASS, TIME, LabelledPatches, frame_of, patches_of
+from cgeartheye.embeddings.calibration import Calibration, calibrate
+from cgeartheye.embeddings.crossval import HeldOut, leave_places_out
+from cgeartheye.embeddings.decoder import Decoder, fit_decoder
+from cgeartheye.embeddings.labels import (
+    CLASS,
+    COLOR,
+    SOURCE,
+    TIME,
+    LabelledPatches,
+    colors_of,
+    frame_of,
+    named_classes,
+    patches_of,
+)
 from cgeartheye.embeddings.labels import read_labels as read_file
 from cgeartheye.embeddings.store import Embedding, Reals, open_embeddings
 from cgeartheye.geo.vector_writer import write_vectors
 from cgeartheye.serve.problems import Problem
-from cgeartheye.utils.colors import RGB, class_colors
+from cgeartheye.utils.colors import RGB
 from cgeartheye.utils.errors import UserError
 
 EMBED = "embed"
 """Id of an application that jobs have which embed a scene."""
 
-_MOST_LABELS, _MOST_VERTICES, _MOST_NAME = 5_000, 100_000, 80
+_MOST_LABELS, _MOST_VERTICES, _MOST_NAME, _MOST_TEXT = 5_000, 100_000, 80, 200
 _KEPT = 4  # embeddings, and fits, that are kept in memory
 
 
@@ -39,6 +51,7 @@ class CurrentMap:
         patches: that are labelled.
         decoder: fitted to them.
         probabilities: of all patches `[rows, columns, K]`.
+        colors: of the classes.
         version: of the labels, for addresses of tiles.
     """
 
@@ -46,17 +59,18 @@ class CurrentMap:
     patches: LabelledPatches
     decoder: Decoder
     probabilities: Reals
+    colors: tuple[RGB, ...]
     version: str
 
     @cached_property
-    def accuracy(self) -> float | None:
-        """Estimate by place, 0..1, if that is possible; it takes as long as some fits."""
-        return estimate_accuracy(self.patches, self.embedding)
+    def held_out(self) -> HeldOut | None:
+        """Scores of places that the fit left out, if there are enough; it takes some fits."""
+        return leave_places_out(self.patches, self.embedding)
 
-    @property
-    def colors(self) -> tuple[RGB, ...]:
-        """Colors of the classes."""
-        return class_colors(self.decoder.names)
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """Calibration of the probabilities, if there are enough places."""
+        return calibrate(self.held_out) if self.held_out else None
 
     @property
     def legend(self) -> list[dict[str, Any]]:
@@ -120,42 +134,37 @@ class Labelling:
         path = self.path(scene, user)
         return read_file(path) if path.is_file() else None
 
-    def write(self, scene: str, user: str, features: Sequence[dict[str, Any]]) -> None:
+    def write(
+        self,
+        scene: str,
+        user: str,
+        features: Sequence[dict[str, Any]],
+        source: str | None = None,
+    ) -> None:
         """Put labels in the place of a user's.
 
         Args:
             scene: its id.
             user: name of the token.
-            features: of GeoJSON, with the property `class`, in the order in which they were made.
+            features: of GeoJSON, with the property `class` (`time`, `color` and `source` too), in
+                the order in which they were made.
+            source: only labels of this source are replaced; none: all.
 
         Raises:
             Problem: 400 or 413: what is no label, or too much of it.
         """
-        if len(features) > _MOST_LABELS:
-            raise Problem(413, f"more than {_MOST_LABELS:,} labels: remove some")
-        shapes, names, times = [], [], []
-        for feature in features:
-            try:
-                geometry, own = shape(feature["geometry"]), feature["properties"]
-                name = str(own[CLASS]).strip()
-            except (KeyError, TypeError, ValueError, AttributeError, shapely.GEOSException) as e:
-                raise Problem(400, "a label is no GeoJSON Feature with the property 'class'") from e
-            if geometry.is_empty or not np.isfinite(geometry.bounds).all():
-                raise Problem(400, "a label has no place")
-            if not 1 <= len(name) <= _MOST_NAME:
-                raise Problem(400, f"a class needs a name of 1 to {_MOST_NAME} letters")
-            shapes.append(geometry)
-            names.append(name)
-            times.append(str(own.get(TIME) or now()))
-        if sum(map(shapely.get_num_coordinates, shapes)) > _MOST_VERTICES:
-            raise Problem(413, f"labels have more than {_MOST_VERTICES:,} vertices: simplify them")
-        path = self.path(scene, user)
         with self._lock:
-            if not shapes:
+            if source is not None:
+                known = as_geojson(self.read(scene, user))["features"]
+                kept = [one for one in known if one["properties"][SOURCE] != source]
+                features = [*kept, *features]
+            frame = _frame_of(features, user)
+            path = self.path(scene, user)
+            if frame is None:
                 path.unlink(missing_ok=True)
                 return
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_vectors([frame_of(shapes, names, user).assign(time=times)], path)
+            write_vectors([frame], path)
 
     def current(self, job: str, scene: str, user: str) -> CurrentMap | None:
         """Return what a user's labels make of a scene; none: they are of fewer than two classes.
@@ -182,7 +191,7 @@ class Labelling:
             return self._fits[key]
 
     def _fit(self, job: str, labels: geopandas.GeoDataFrame, version: str) -> CurrentMap | None:
-        if labels[CLASS].nunique() < 2:
+        if len(named_classes(labels)) < 2:
             return None
         embedding = self.embedding(job)
         patches = patches_of(labels, embedding)
@@ -190,7 +199,34 @@ class Labelling:
             return None
         decoder = fit_decoder(patches, embedding)
         probabilities = decoder.decode(embedding)
-        return CurrentMap(embedding, patches, decoder, probabilities, version)
+        colors = colors_of(labels, patches.names)
+        return CurrentMap(embedding, patches, decoder, probabilities, colors, version)
+
+
+def _frame_of(features: Sequence[dict[str, Any]], user: str) -> geopandas.GeoDataFrame | None:
+    """Return the table of labels; none: there are none."""
+    if len(features) > _MOST_LABELS:
+        raise Problem(413, f"more than {_MOST_LABELS:,} labels: remove some")
+    shapes, rows = [], []
+    for feature in features:
+        try:
+            geometry, own = shape(feature["geometry"]), feature["properties"]
+            name = str(own[CLASS]).strip()
+        except (KeyError, TypeError, ValueError, AttributeError, shapely.GEOSException) as e:
+            raise Problem(400, "a label is no GeoJSON Feature with the property 'class'") from e
+        if geometry.is_empty or not np.isfinite(geometry.bounds).all():
+            raise Problem(400, "a label has no place")
+        if not 1 <= len(name) <= _MOST_NAME:
+            raise Problem(400, f"a class needs a name of 1 to {_MOST_NAME} letters")
+        shapes.append(geometry)
+        more = (str(own.get(key) or "")[:_MOST_TEXT] for key in (COLOR, SOURCE))
+        rows.append((name, str(own.get(TIME) or now()), *more))
+    if sum(map(shapely.get_num_coordinates, shapes)) > _MOST_VERTICES:
+        raise Problem(413, f"labels have more than {_MOST_VERTICES:,} vertices: simplify them")
+    if not shapes:
+        return None
+    names, times, colors, sources = zip(*rows, strict=True)
+    return frame_of(shapes, names, user, times, colors, sources)
 
 
 def as_geojson(labels: geopandas.GeoDataFrame | None) -> dict[str, Any]:
@@ -204,7 +240,7 @@ def as_geojson(labels: geopandas.GeoDataFrame | None) -> dict[str, Any]:
         features = [
             {
                 "type": "Feature",
-                "properties": {CLASS: row[CLASS], TIME: row[TIME]},
+                "properties": {name: row[name] for name in (CLASS, TIME, COLOR, SOURCE)},
                 "geometry": mapping(row["geometry"]),
             }
             for row in labels.to_dict("records")

@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,12 +122,17 @@ def relabel(job: str, body: _Labels, request: Request) -> dict[str, Any] | None:
 
 @router.get("/{job}/accuracy")
 def accuracy(job: str, request: Request) -> dict[str, Any]:
-    """Estimate the accuracy of the map that one's labels make, by leaving out places."""
+    """Estimate the accuracy of the map that one's labels make, by leaving out places.
+
+    `calibration`: expected calibration error of the probabilities before and after, both 0..1, and
+    the temperature that suggestions use.
+    """
     made = _needed(_current(*_opened(job, request, "read")))
     return {
         "version": made.version,
         "labels": len(set(made.patches.labels.tolist())),
-        "accuracy": made.accuracy,
+        "accuracy": made.held_out.accuracy if made.held_out else None,
+        "calibration": asdict(made.calibration) if made.calibration else None,
     }
 
 
@@ -212,6 +218,8 @@ def suggestions(
     made = _current(state, found, user)
     embedding = state.labelling.embedding(found.id)
     decoder, patches = (made.decoder, made.patches) if made else (None, None)
+    if made and made.calibration:
+        decoder = made.decoder.tempered(made.calibration.temperature)
     rows, columns = suggest(embedding, decoder, patches, count)
     guesses: list[str] = []
     if decoder is not None:
