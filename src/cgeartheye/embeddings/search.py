@@ -96,13 +96,15 @@ def _in_chunks(vectors: npt.NDArray[np.generic], measure: Callable[[Reals], Real
 class SceneIndex:
     """Patches of scenes, ready to be searched."""
 
-    def __init__(self, embeddings: Sequence[Embedding]):
+    def __init__(self, embeddings: Sequence[Embedding], names: Sequence[str] | None = None):
         """Measure all vectors around the center of the scenes.
 
         Args:
             embeddings: of the same weights.
+            names: of the scenes; none: those of their folders.
         """
         self.embeddings = list(embeddings)
+        self._names = list(names) if names else [each.name for each in embeddings]
         self._center = np.mean([each.projection.mean for each in embeddings], axis=0)
         self._parts = [
             VectorIndex.build(
@@ -190,7 +192,7 @@ class SceneIndex:
             x, y = each.centers(row + sides[[0, 1, 1, 0]], column + sides[[0, 0, 1, 1]])
             squares.append(shapely.Polygon(np.stack([x, y], axis=1)))
             score = round(float(scores[number]), 4)
-            rows.append((rank, score, each.name, each.date, float(lon[0]), float(lat[0])))
+            rows.append((rank, score, self._names[scene], each.date, float(lon[0]), float(lat[0])))
         names = ("rank", "score", "scene", "date", "lon", "lat")
         columns = {n: [r[i] for r in rows] for i, n in enumerate(names)}
         crs = None if self.embeddings[0].crs is None else WGS84.to_wkt()

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from cgeartheye import __version__
 from cgeartheye.apps.card import THUMBNAIL
 from cgeartheye.jobs.store import STATUSES
-from cgeartheye.serve import jobs, labels, processes, tiles
+from cgeartheye.serve import corrections, jobs, labels, processes, similar, tiles
 from cgeartheye.serve.auth import COOKIE, require
 from cgeartheye.serve.problems import Problem, answer, on_crash, on_invalid, on_problem
 from cgeartheye.serve.processes import card_of
@@ -72,9 +72,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, handler)
     app.middleware("http")(_surround)
     app.include_router(processes.router)
-    app.include_router(jobs.router)
-    app.include_router(tiles.router)
-    app.include_router(labels.router)
+    for part in (jobs, tiles, labels, similar, corrections):
+        app.include_router(part.router)
     _add_scenes(app)
     _add_applications(app)
     _add_operations(app)

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -29,6 +29,7 @@ from cgeartheye.embeddings.labels import (
     patches_of,
 )
 from cgeartheye.embeddings.labels import read_labels as read_file
+from cgeartheye.embeddings.search import SceneIndex
 from cgeartheye.embeddings.store import Embedding, Reals, open_embeddings
 from cgeartheye.geo.vector_writer import write_vectors
 from cgeartheye.serve.problems import Problem
@@ -39,7 +40,8 @@ EMBED = "embed"
 """Id of an application that jobs have which embed a scene."""
 
 _MOST_LABELS, _MOST_VERTICES, _MOST_NAME, _MOST_TEXT = 5_000, 100_000, 80, 200
-_KEPT = 4  # embeddings, and fits, that are kept in memory
+_KEPT, _KEPT_INDEXES = 4, 2  # embeddings and fits, and indexes, that are kept in memory
+_MOST_PATCHES = 10_000_000  # that are searched at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,8 @@ class Labelling:
         self._jobs, self._folder = jobs, folder
         self._lock = threading.RLock()
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
+        self._indexes: OrderedDict[tuple[tuple[str, str], ...], tuple[SceneIndex, int]]
+        self._indexes = OrderedDict()
         self._fits: OrderedDict[tuple[str, Path, int], CurrentMap | None] = OrderedDict()
 
     def embedding(self, job: str) -> Embedding:
@@ -116,6 +120,40 @@ class Labelling:
                     self._embeddings.popitem(last=False)
             self._embeddings.move_to_end(job)
             return self._embeddings[job]
+
+    def index(self, jobs: Mapping[str, str]) -> tuple[SceneIndex, int]:
+        """Return an index of scenes, and of how many there is no place in it.
+
+        Args:
+            jobs: that have embedded scenes, by the ids of these; with the first one the weights of
+                others must agree.
+
+        Raises:
+            Problem: 404: the first one's embedding is gone.
+        """
+        key = tuple(jobs.items())
+        with self._lock:
+            if key not in self._indexes:
+                self._indexes[key] = self._index(jobs)
+                while len(self._indexes) > _KEPT_INDEXES:
+                    self._indexes.popitem(last=False)
+            self._indexes.move_to_end(key)
+            return self._indexes[key]
+
+    def _index(self, jobs: Mapping[str, str]) -> tuple[SceneIndex, int]:
+        found: dict[str, Embedding] = {}
+        for scene, job in jobs.items():
+            try:
+                embedding = self.embedding(job)
+            except Problem:
+                if not found:
+                    raise
+                continue
+            first = next(iter(found.values()), embedding)
+            patches = sum(each.valid.size for each in found.values()) + embedding.valid.size
+            if embedding.weights == first.weights and (not found or patches <= _MOST_PATCHES):
+                found[scene] = embedding
+        return SceneIndex(list(found.values()), list(found)), len(jobs) - len(found)
 
     def path(self, scene: str, user: str) -> Path:
         """Return the file of a user's labels of a scene, which need not be there.

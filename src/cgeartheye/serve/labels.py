@@ -17,7 +17,6 @@ from pyproj import Transformer
 from starlette.background import BackgroundTask
 
 from cgeartheye.embeddings.redraw import NODATA, classes_at, draw_classes
-from cgeartheye.embeddings.search import SceneIndex
 from cgeartheye.embeddings.suggest import frame_of as suggestions_of
 from cgeartheye.embeddings.suggest import suggest
 from cgeartheye.jobs.store import Job
@@ -36,8 +35,6 @@ _SIDE, _LATTICE = 256, 17  # pixels of a tile, and places on each side that are 
 _WORLD = 20_037_508.342789244  # metres from the middle of Web Mercator to its edge
 _MOST_PIXELS = 400_000_000  # of a map that is drawn for a download
 
-Place = tuple[Annotated[float, Field(ge=-180, le=180)], Annotated[float, Field(ge=-90, le=90)]]
-
 
 class _Scene(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -48,14 +45,6 @@ class _Scene(BaseModel):
 class _Labels(BaseModel):
     type: str = "FeatureCollection"
     features: list[dict[str, Any]] = Field(description="with the property class; time is optional")
-
-
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    at: list[Place] = Field(min_length=1, max_length=100, description="longitude, latitude")
-    unlike: list[Place] = Field(default_factory=list, max_length=100)
-    top: int = Field(20, ge=1, le=200)
 
 
 class _Named(BaseModel):
@@ -101,7 +90,7 @@ def embed(body: _Scene, request: Request) -> JSONResponse:
 @router.get("/{job}/labels")
 def labels(job: str, request: Request) -> dict[str, Any]:
     """Return one's labels of an embedded scene, and what they make of it."""
-    state, found, user = _opened(job, request, "read")
+    state, found, user = opened(job, request, "read")
     known = as_geojson(state.labelling.read(_scene(found), user.name))
     return {"labels": known, "map": _facts(_current(state, found, user))}
 
@@ -115,7 +104,7 @@ def relabel(job: str, body: _Labels, request: Request) -> dict[str, Any] | None:
         body: the labels.
         request: of HTTP.
     """
-    state, found, user = _opened(job, request, "run")
+    state, found, user = opened(job, request, "run")
     state.labelling.write(_scene(found), user.name, body.features)
     return _facts(_current(state, found, user))
 
@@ -127,7 +116,7 @@ def accuracy(job: str, request: Request) -> dict[str, Any]:
     `calibration`: expected calibration error of the probabilities before and after, both 0..1, and
     the temperature that suggestions use.
     """
-    made = _needed(_current(*_opened(job, request, "read")))
+    made = _needed(_current(*opened(job, request, "read")))
     return {
         "version": made.version,
         "labels": len(set(made.patches.labels.tolist())),
@@ -139,7 +128,7 @@ def accuracy(job: str, request: Request) -> dict[str, Any]:
 @router.get("/{job}/labels.gpkg")
 def download_labels(job: str, request: Request) -> FileResponse:
     """Return one's labels as a GeoPackage."""
-    state, found, user = _opened(job, request, "read")
+    state, found, user = opened(job, request, "read")
     path = state.labelling.path(_scene(found), user.name)
     if not path.is_file():
         raise Problem(404, "there are no labels yet")
@@ -149,7 +138,7 @@ def download_labels(job: str, request: Request) -> FileResponse:
 @router.get("/{job}/map.tif")
 def download_map(job: str, request: Request) -> FileResponse:
     """Return the map that one's labels make of the scene, at its pixels."""
-    state, found, user = _opened(job, request, "read")
+    state, found, user = opened(job, request, "read")
     made = _needed(_current(state, found, user))
     height, width = made.embedding.scene_shape
     if height * width > _MOST_PIXELS:
@@ -186,7 +175,7 @@ def tile(job: str, z: int, x: int, y: int, request: Request, version: str = "") 
         request: of HTTP.
         version: of the labels, so that browsers keep tiles as long as these stay.
     """
-    state, found, user = _opened(job, request, "read")
+    state, found, user = opened(job, request, "read")
     if not (0 <= z <= 30 and 0 <= x < 2**z and 0 <= y < 2**z):
         raise Problem(404, f"there is no tile {z}/{x}/{y}")
     made = _current(state, found, user)
@@ -214,7 +203,7 @@ def suggestions(
         request: of HTTP.
         count: of the places.
     """
-    state, found, user = _opened(job, request, "read")
+    state, found, user = opened(job, request, "read")
     made = _current(state, found, user)
     embedding = state.labelling.embedding(found.id)
     decoder, patches = (made.decoder, made.patches) if made else (None, None)
@@ -225,24 +214,7 @@ def suggestions(
     if decoder is not None:
         likely = decoder.probabilities(embedding.components(rows, columns)).argmax(-1)
         guesses = [decoder.names[number] for number in likely]
-    return _collection(suggestions_of(embedding, rows, columns, guesses))
-
-
-@router.post("/{job}/search")
-def search(job: str, body: _Asked, request: Request) -> dict[str, Any]:
-    """Return places of the scene that look like some, ranked.
-
-    Args:
-        job: of the embedding.
-        body: what is looked for.
-        request: of HTTP.
-    """
-    state, found, _ = _opened(job, request, "read")
-    index = SceneIndex([state.labelling.embedding(found.id)])
-    try:
-        return _collection(index.search(body.at, body.unlike, body.top).drop(columns="scene"))
-    except UserError as error:
-        raise Problem(422, str(error)) from error
+    return collection(suggestions_of(embedding, rows, columns, guesses))
 
 
 @router.post("/{job}/application", status_code=201)
@@ -254,7 +226,7 @@ def make_application(job: str, body: _Named, request: Request) -> JSONResponse:
         body: name of the application.
         request: of HTTP.
     """
-    state, found, user = _opened(job, request, "admin")
+    state, found, user = opened(job, request, "admin")
     _needed(_current(state, found, user))
     refuse_crowd(state, user)
     refuse_full_disk(state, 0)
@@ -269,7 +241,17 @@ def make_application(job: str, body: _Named, request: Request) -> JSONResponse:
     return JSONResponse(status_info(state, made, address_of(request)), 201)
 
 
-def _opened(job: str, request: Request, scope: str) -> tuple[State, Job, User]:
+def opened(job: str, request: Request, scope: str) -> tuple[State, Job, User]:
+    """Return the server's state, the job of an embedding, and who asks.
+
+    Args:
+        job: its id.
+        request: of HTTP.
+        scope: that is needed.
+
+    Raises:
+        Problem: 401, 403 or 404.
+    """
     state, user = state_of(request), user_of(request)
     require(user, scope)
     found = successful_job(state, user, job)
@@ -321,7 +303,8 @@ def _on_patches(made: CurrentMap, z: int, x: int, y: int) -> tuple[np.ndarray, n
     return between(rows), between(columns)
 
 
-def _collection(frame: Any) -> dict[str, Any]:
+def collection(frame: Any) -> dict[str, Any]:
+    """Return a table of places as a FeatureCollection."""
     return {
         "type": "FeatureCollection",
         "features": [

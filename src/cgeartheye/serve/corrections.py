@@ -1,0 +1,95 @@
+"""Routes of corrections: labels that say where a finished map is wrong, and what is there."""
+
+from typing import Any
+
+import shapely
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from shapely.geometry import shape
+
+from cgeartheye.embeddings.labels import SOURCE
+from cgeartheye.jobs.store import Job
+from cgeartheye.serve.auth import require
+from cgeartheye.serve.jobs import successful_job
+from cgeartheye.serve.labelling import as_geojson
+from cgeartheye.serve.problems import Problem
+from cgeartheye.serve.state import State, state_of, user_of
+
+router = APIRouter(prefix="/jobs", tags=["few clicks"])
+
+
+class _Corrections(BaseModel):
+    type: str = "FeatureCollection"
+    features: list[dict[str, Any]] = Field(
+        description="with the property class: what is there, or 'not NAME'; time and color too"
+    )
+
+
+@router.get("/{job}/corrections")
+def corrections(job: str, request: Request) -> dict[str, Any]:
+    """Return one's corrections of a map, the oldest first."""
+    state, found, user = _opened(job, request, "read")
+    features: list[dict[str, Any]] = []
+    for scene in found.request["scene_ids"]:
+        known = as_geojson(state.labelling.read(scene, user))["features"]
+        features += [one for one in known if one["properties"][SOURCE] == source_of(found)]
+    features.sort(key=lambda one: str(one["properties"]["time"]))
+    return {"type": "FeatureCollection", "features": features}
+
+
+@router.put("/{job}/corrections")
+def correct(job: str, body: _Corrections, request: Request) -> dict[str, Any]:
+    """Put corrections of a map in the place of one's own; they are labels of its scene.
+
+    Args:
+        job: that has made the map.
+        body: the corrections.
+        request: of HTTP.
+    """
+    state, found, user = _opened(job, request, "run")
+    source = source_of(found)
+    for scene, features in _by_scene(state, found, body.features).items():
+        for one in features:
+            one["properties"] = {**one["properties"], SOURCE: source}
+        state.labelling.write(scene, user, features, source)
+    return {"count": len(body.features), SOURCE: source}
+
+
+def source_of(job: Job) -> str:
+    """Return what the column `source` of a correction has."""
+    return f"correction of {job.app}, job {job.id}"
+
+
+def _opened(job: str, request: Request, scope: str) -> tuple[State, Job, str]:
+    """The server's state, a job whose map can be corrected, and the name of who asks."""
+    state, user = state_of(request), user_of(request)
+    require(user, scope)
+    found = successful_job(state, user, job)
+    if found.request.get("kind") or found.request.get("after"):
+        raise Problem(422, "only maps of one date can be corrected")
+    return state, found, user.name
+
+
+def _by_scene(
+    state: State, job: Job, features: list[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Corrections by the scene of the map that each is on; scenes without one have none."""
+    scenes = {name: state.scenes.get(name, None) for name in job.request["scene_ids"]}
+    outlines = {name: shapely.Polygon(one.facts["outline"]) for name, one in scenes.items()}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in scenes}
+    for feature in features:
+        try:
+            geometry = shape(feature["geometry"])
+            own = dict(feature["properties"])
+        except (KeyError, TypeError, ValueError, AttributeError, shapely.GEOSException) as e:
+            raise Problem(
+                400, "a correction is no GeoJSON Feature with the property 'class'"
+            ) from e
+        if geometry.is_empty:
+            raise Problem(400, "a correction has no place")
+        middle = geometry.representative_point()
+        on = next((name for name, outline in outlines.items() if outline.covers(middle)), None)
+        if on is None:
+            raise Problem(422, "a correction is outside of the map's scenes: draw it inside")
+        found[on].append({**feature, "properties": own})
+    return found
