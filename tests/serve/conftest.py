@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,9 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
-sys.path.append(str(Path(__file__).parents[1]))  # the toys
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # the toys
+
+from toy_browser import CHROMIUM, PATIENCE, SOFTWARE_GL
 
 import toy_runs
 from cgeartheye.apps.publish import publish
@@ -109,3 +112,31 @@ def address(settings: Settings) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(SOFTWARE_GL))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that must not fail, and must not ask anybody but its server."""
+    context = browser.new_context(viewport={"width": 1000, "height": 700}, locale="en-GB")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    errors: list[str] = []
+    asked: set[str] = set()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.add(request.url))
+    yield page
+    assert not errors
+    home = re.match("https?://[^/]+/", page.url)
+    assert home
+    foreign = [url for url in asked if not url.startswith((home[0], "data:", f"blob:{home[0]}"))]
+    assert not foreign
+    context.close()

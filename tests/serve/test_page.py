@@ -1,14 +1,7 @@
-"""The page in a real browser, with the server and its worker as processes of their own."""
+"""The page in a real browser: scenes, applications, jobs."""
 
-import base64
-import io
-import os
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +9,13 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
-from PIL import Image
-from rasterio.warp import transform
+from toy_browser import CHROMIUM, color_at, drop, opened, places_of, served, settled
 
 import toy_runs
 from cgeartheye.apps.registry import Registry
 from cgeartheye.serve.auth import add_token
 
-playwright = pytest.importorskip("playwright.sync_api")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# Without a sandbox as containers run as root; the page is ours.
-SOFTWARE_GL = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-PATIENCE = 180_000  # milliseconds; a busy machine takes its time
-
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
-
-
-@contextmanager
-def served(*options: str | Path) -> Iterator[str]:
-    """Start the command, and yield the address that it prints."""
-    command = [sys.executable, "-m", "cgeartheye", "serve", "--port", "0", *map(str, options)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
-    try:
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if found := re.search(r"http://[\d.:]+/", line):
-                break
-        else:
-            pytest.fail(f"the server has ended: {said}")
-        yield found[0]
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -63,83 +25,6 @@ def address(
     folder = tmp_path_factory.mktemp("data")
     with served("--registry", registry.folder, "--folder", folder, "--scenes", scene_folder) as at:
         yield at
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(SOFTWARE_GL))
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page that must not fail, and must not ask anybody but its server."""
-    context = browser.new_context(viewport={"width": 1000, "height": 700}, locale="en-GB")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    errors: list[str] = []
-    asked: set[str] = set()
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: asked.add(request.url))
-    yield page
-    assert not errors
-    home = re.match("https?://[^/]+/", page.url)
-    assert home
-    foreign = [url for url in asked if not url.startswith((home[0], "data:", f"blob:{home[0]}"))]
-    assert not foreign
-    context.close()
-
-
-def opened(page: Any, address: str) -> None:
-    page.goto(address)
-    page.wait_for_selector("body[data-ready]")
-
-
-def settled(page: Any) -> None:
-    """Wait until all tiles are drawn."""
-    page.evaluate(
-        "() => new Promise((done) => { const { map } = window.cgeartheye;"
-        "map.once('idle', done); map.triggerRepaint(); })"
-    )
-
-
-def drop(page: Any, path: Path, name: str) -> None:
-    data = page.evaluate_handle(
-        """([text, name]) => {
-            const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-            const data = new DataTransfer();
-            data.items.add(new File([bytes], name));
-            return data;
-        }""",
-        [base64.b64encode(path.read_bytes()).decode(), name],
-    )
-    page.dispatch_event("body", "drop", {"dataTransfer": data})
-
-
-def places_of(page: Any, path: Path) -> Callable[[float, float], tuple[float, float]]:
-    """Return where on the page a share of a scene's width and height is drawn."""
-    box = page.locator("#map").bounding_box()
-
-    def place(across: float, down: float) -> tuple[float, float]:
-        with rasterio.open(path) as file:
-            x, y = file.transform @ (across * file.width, down * file.height)
-            (longitude,), (latitude,) = transform(file.crs, "EPSG:4326", [x], [y])
-        point = page.evaluate(
-            "(place) => { const { x, y } = window.cgeartheye.map.project(place); return [x, y]; }",
-            [longitude, latitude],
-        )
-        return box["x"] + point[0], box["y"] + point[1]
-
-    return place
-
-
-def color_at(page: Any, place: tuple[float, float]) -> tuple[int, ...]:
-    settled(page)
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    pixel: Any = picture.getpixel((round(place[0]), round(place[1])))
-    return tuple(pixel)
 
 
 def test_from_a_dropped_file_to_a_map(page: Any, address: str, tmp_path: Path) -> None:

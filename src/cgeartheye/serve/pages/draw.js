@@ -1,9 +1,9 @@
-// Drawing of an area: one polygon at a time, whose corners can be dragged.
+// Drawing: of the area, one polygon at a time whose corners can be dragged, or of shapes for labels.
 
 import { map, ready } from "./map.js";
 import { set, state } from "./store.js";
 
-const { TerraDraw, TerraDrawPolygonMode, TerraDrawRectangleMode, TerraDrawSelectMode } = window.terraDraw;
+const { TerraDraw, TerraDrawFreehandLineStringMode, TerraDrawPolygonMode, TerraDrawRectangleMode, TerraDrawSelectMode } = window.terraDraw;
 const { TerraDrawMapLibreGLAdapter } = window.terraDrawMaplibreGlAdapter;
 
 const PAINT = {
@@ -12,6 +12,8 @@ const PAINT = {
   outlineColor: "#ffd54a",
   outlineWidth: 3,
 };
+const LINE = { lineStringColor: "#ffd54a", lineStringWidth: 4 };
+const EITHER = "click-move-or-drag"; // a finger cannot move without dragging
 const PICKED = {
   selectedPolygonColor: "#ffffff",
   selectedPolygonFillOpacity: 0.12,
@@ -26,6 +28,7 @@ const MOVABLE = { feature: { draggable: true, coordinates: { draggable: true } }
 const RESIZABLE = { feature: { draggable: true, coordinates: { resizable: "opposite" } } };
 
 let drawing = null;
+let hand = null; // takes the shapes that are traced; none: the area is drawn
 
 async function begin() {
   if (drawing) return drawing;
@@ -33,15 +36,17 @@ async function begin() {
   const made = new TerraDraw({
     adapter: new TerraDrawMapLibreGLAdapter({ map }),
     modes: [
-      new TerraDrawRectangleMode({ styles: PAINT }),
+      new TerraDrawRectangleMode({ styles: PAINT, drawInteraction: EITHER }),
       new TerraDrawPolygonMode({ styles: PAINT }),
+      new TerraDrawFreehandLineStringMode({ styles: LINE, drawInteraction: EITHER, minDistance: 6 }),
       new TerraDrawSelectMode({ flags: { rectangle: RESIZABLE, polygon: MOVABLE }, styles: PICKED }),
     ],
   });
   made.start();
   made.on("finish", (id, { action }) => {
+    if (hand) return handOver(id);
     if (action === "draw") keepOnly(id);
-    take(id);
+    return take(id);
   });
   drawing = made;
   return made;
@@ -62,6 +67,31 @@ function keepOnly(id) {
 function take(id) {
   const { geometry } = drawing.getSnapshotFeature(id);
   set({ area: { type: "Polygon", coordinates: geometry.coordinates }, tool: null });
+}
+
+function handOver(id) {
+  const { type, coordinates } = drawing.getSnapshotFeature(id).geometry;
+  const take = hand;
+  // Not while the mode still works on it.
+  setTimeout(() => {
+    if (drawing.hasFeature(id)) drawing.removeFeatures([id]);
+    take({ type, coordinates });
+  });
+}
+
+/** Draw shapes one after the other, and hand each to `take`: `rectangle`, `polygon` or `freehand-linestring`. */
+export async function trace(mode, take) {
+  hand = take;
+  const made = await begin();
+  if (hand !== take) return;
+  made.clear();
+  made.setMode(mode);
+}
+
+export function stopTracing() {
+  if (!hand) return;
+  hand = null;
+  hideDrawing(false);
 }
 
 /** Let an area be drawn: `rectangle` or `polygon`. */

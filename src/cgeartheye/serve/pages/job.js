@@ -2,6 +2,7 @@
 
 import { ENDED, address, follow, get, request } from "./api.js";
 import { appOf } from "./apps.js";
+import { answers, beginCorrecting, correctionPanel, endCorrecting } from "./correct.js";
 import { $, announce, color, el, fill, toast } from "./dom.js";
 import { hideDrawing, showDrawing } from "./draw.js";
 import { duration, hectares, number, percent, sentence, squareKm, t } from "./i18n.js";
@@ -27,6 +28,7 @@ let looked = 0;
 let reported = -1;
 
 const scenesOf = (job) => job["cgeartheye:scenes"].map(sceneOf);
+const isCounted = () => result.legend.some((one) => "objects" in one);
 const isChange = (job) => appOf(job.processID)?.dates === 2;
 
 /** Numbers of the classes that mean nothing is there: they would cover the scene. */
@@ -61,6 +63,7 @@ function leave() {
   if (!open) return;
   stop();
   open = null;
+  endCorrecting();
   view.hideResult();
   swipe(null);
   showDrawing();
@@ -96,6 +99,8 @@ async function finish(job) {
     result = { ...tilejson, files, polygons: null };
     await view.ready;
     drawRaster();
+    // Objects are corrected in annotation tools, change where both dates are seen.
+    if (!isChange(job) && !isCounted()) beginCorrecting(job, result.legend);
     render();
     announce(t("job-done"));
     await loadPolygons(job);
@@ -119,7 +124,7 @@ async function loadPolygons(job) {
     const found = await get(file);
     if (result !== mine || open !== job.jobID) return;
     mine.polygons = found.features.length;
-    view.showPolygons(found, mine.legend, opacity, !mine.files.map);
+    view.showPolygons(found, mine.legend, opacity, !mine.files.map, answers);
     view.hideClasses(hidden);
   }
   if (open === job.jobID) render();
@@ -165,7 +170,7 @@ function outcome(job) {
   const seconds = (new Date(job.finished) - new Date(job.started)) / 1000;
   const summary = el("p", {}, t("took", { area: squareKm(job["cgeartheye:square_km"]), time: duration(seconds) }));
   if (!result) return [summary, el("p", { class: "hint" }, t("loading"))];
-  return [summary, controls(job), legendTable(), polygonHint(), downloads()];
+  return [summary, controls(job), legendTable(), polygonHint(), correctionPanel(), downloads()];
 }
 
 function controls(job) {
@@ -190,7 +195,7 @@ function controls(job) {
 }
 
 function legendTable() {
-  const counted = result.legend.some((one) => "objects" in one);
+  const counted = isCounted();
   const toggle = (value) => {
     hidden = hidden.includes(value) ? hidden.filter((one) => one !== value) : [...hidden, value];
     drawRaster();

@@ -1,31 +1,33 @@
 // Labels with few clicks: prepare a scene, click, see the map, and where to click next.
 
 import { address, follow, get, post, send } from "./api.js";
-import { $, announce, color, el, fill, toast } from "./dom.js";
+import { $, announce, el, fill, toast } from "./dom.js";
 import { percent, sentence, t } from "./i18n.js";
 import * as view from "./map.js";
 import { chart } from "./chart.js";
 import { loadJobs } from "./jobs.js";
+import { freeColor, hex } from "./palette.js";
+import { POINT, SHAPES, drawWith, shapeButtons, touches } from "./shapes.js";
+import * as similar from "./similar.js";
 import { on, state } from "./store.js";
 
 const NEAR = 16; // zoom from which a patch of a scene can be seen
-const COLORS = ["#4285f4", "#2e7d32", "#fbc02d", "#d32f2f", "#8e44ad", "#ff8a65", "#00acc1", "#8d6e63"];
-const MODES = ["label", "like", "unlike"];
+const UNKNOWN = "#5b6973"; // of labels that only exclude a class
 
 const fresh = () => ({
   scene: null, // that is labelled
   job: null, // of its embedding, once it is there
   share: null, // of the preparation, while it goes on
   problem: "",
-  classes: [],
+  colors: {}, // of the classes, by name, in the order in which they were made
   chosen: null,
+  shape: POINT,
   features: [], // the labels, the oldest first
+  past: [], // what they were before each change
   made: null, // what they make of the scene
   accuracy: null, // estimated, 0..1
+  calibration: null, // error of its probabilities, before and after
   history: [], // of it: [labels, share]
-  mode: "label",
-  asked: { at: [], unlike: [] },
-  found: [],
   queue: [], // of suggested places
   place: 0,
 });
@@ -35,28 +37,29 @@ let opacity = 0.55;
 let stop = () => {};
 let sending = Promise.resolve();
 
-function colorOf(name) {
-  const entry = now.made?.legend.find((one) => one.name === name);
-  return entry ? color(entry.color) : COLORS[now.classes.indexOf(name) % COLORS.length];
-}
+const labelling = () => state.view === "label" && now.job && similar.mode() === "label";
 
 /** Take what belongs to the view off the map, or put it back. */
 function draw() {
   const here = state.view === "label" && now.job;
   view.ready.then(() => {
     view.showLabelled(now.job, now.scene, here ? now.made?.version : null, opacity);
-    const marks = now.features.map((one) => ({ ...one, properties: { color: colorOf(one.properties.class) } }));
+    const marks = now.features.map((one) => ({ ...one, properties: { color: now.colors[one.properties.class] ?? UNKNOWN } }));
     view.showMarks("labels", here ? marks : []);
     view.showMarks("suggested", here && now.queue[now.place] ? [now.queue[now.place]] : []);
-    view.showMarks("found", here ? now.found : []);
+    view.showMarks("found", here ? similar.foundPlaces() : []);
   });
+  drawWith(labelling() && now.chosen ? now.shape : POINT, drawn);
 }
 
 /** Begin with a scene: with its embedding, if there is one. */
 async function begin() {
   if (state.view !== "label") return draw();
-  if (now.scene?.id !== state.scene?.id) {
+  if (now.scene?.id === state.scene?.id) {
+    if (now.job) open(now.job); // corrections of a map may have come to the labels
+  } else {
     stop();
+    similar.leaveScene();
     now = { ...fresh(), scene: state.scene };
     const mine = now;
     try {
@@ -101,11 +104,16 @@ function watch(job) {
 
 async function open(job) {
   const mine = now;
+  await sending;
   const { labels, map } = await get(`embeddings/${job}/labels`);
   if (now !== mine) return;
-  Object.assign(now, { job, share: null, features: labels.features, made: map });
-  now.classes = [...new Set(labels.features.map((one) => one.properties.class))];
-  now.chosen = now.classes[0] ?? null;
+  Object.assign(now, { job, share: null, features: labels.features, past: [], made: map });
+  for (const { class: name, color } of labels.features.map((one) => one.properties)) {
+    if (name.startsWith("not ")) continue;
+    const legend = map?.legend.find((one) => one.name === name);
+    now.colors[name] = legend ? hex(legend.color) : color || (now.colors[name] ?? freeColor(Object.values(now.colors)));
+  }
+  now.chosen ??= Object.keys(now.colors)[0] ?? null;
   rate();
   render();
   draw();
@@ -116,9 +124,9 @@ async function rate() {
   const mine = now;
   if (!mine.made) return;
   try {
-    const { version, labels, accuracy } = await get(`embeddings/${mine.job}/accuracy`);
+    const { version, labels, accuracy, calibration } = await get(`embeddings/${mine.job}/accuracy`);
     if (now !== mine || version !== mine.made?.version) return;
-    mine.accuracy = accuracy;
+    Object.assign(mine, { accuracy, calibration });
     if (accuracy !== null) mine.history.push([labels, accuracy]);
     render();
   } catch (error) {
@@ -127,7 +135,8 @@ async function rate() {
 }
 
 /** Put other labels in the place of those that are there; requests go one after the other. */
-function relabel(features) {
+function relabel(features, undoing = false) {
+  if (!undoing) now.past.push(now.features);
   now.features = features;
   render();
   draw();
@@ -149,31 +158,34 @@ function relabel(features) {
   });
 }
 
-function add(coordinates, name) {
-  const geometry = { type: "Point", coordinates };
-  const properties = { class: name, time: new Date().toISOString() };
+function add(geometry, name) {
+  const properties = { class: name, time: new Date().toISOString(), color: now.colors[name] };
   relabel([...now.features, { type: "Feature", properties, geometry }]);
+}
+
+function undo() {
+  if (now.past.length) relabel(now.past.pop(), true);
+  else if (now.features.length) relabel(now.features.slice(0, -1), true);
+  announce(t("label-undone", { count: now.features.length }));
 }
 
 async function clicked({ lngLat: { lng, lat } }) {
   if (state.view !== "label" || !now.job) return;
-  const [west, south, east, north] = now.scene.bounds;
-  if (lng < west || lng > east || lat < south || lat > north) return toast(t("label-outside"), "hint");
-  if (now.mode !== "label") return look(now.mode === "like" ? "at" : "unlike", [lng, lat]);
-  if (!now.chosen) return toast(t("label-need-class"), "hint");
-  return add([lng, lat], now.chosen);
-}
-
-async function look(kind, place) {
-  now.asked[kind].push(place);
-  try {
-    if (now.asked.at.length) now.found = (await post(`embeddings/${now.job}/search`, { ...now.asked, top: 20 })).features;
-  } catch (error) {
-    now.asked[kind].pop();
-    toast(error.message);
+  if (similar.mode() === "label") {
+    if (now.shape === POINT) drawn({ type: "Point", coordinates: [lng, lat] });
+    return;
   }
+  await similar.seek(now.job, [lng, lat]);
   render();
   draw();
+}
+
+/** Take a shape as a label. */
+function drawn(geometry) {
+  if (!labelling()) return;
+  if (!touches(geometry, now.scene.bounds)) toast(t("label-outside"), "hint");
+  else if (!now.chosen) toast(t("label-need-class"), "hint");
+  else add(geometry, now.chosen);
 }
 
 async function suggest() {
@@ -199,9 +211,9 @@ function next() {
 }
 
 function answer(name) {
-  const { coordinates } = now.queue[now.place].geometry;
+  const { geometry } = now.queue[now.place];
   next();
-  add(coordinates, name);
+  add(geometry, name);
 }
 
 async function makeApplication(event) {
@@ -219,30 +231,39 @@ function button(key, onclick, more = {}) {
   return el("button", { type: "button", "data-key": key, onclick, ...more }, t(key));
 }
 
+function classRow([name, color]) {
+  const share = now.made?.legend.find((one) => one.name === name)?.share;
+  const count = now.features.filter((one) => one.properties.class === name).length;
+  const chosen = name === now.chosen;
+  return el(
+    "div",
+    { class: chosen ? "row chosen" : "row" },
+    el("input", { type: "color", value: color, "aria-label": t("label-color", { name }), title: t("label-color", { name }), "data-key": `color-${name}`, onchange: (event) => recolor(name, event.target.value) }),
+    el(
+      "label",
+      {},
+      el("input", { type: "radio", name: "class", checked: chosen, "data-key": `class-${name}`, onchange: () => choose(name) }),
+      el("span", {}, el("b", {}, name), el("small", {}, t("label-count", { count }), share === undefined ? "" : ` · ${percent(share, 0)}`)),
+    ),
+  );
+}
+
+function recolor(name, color) {
+  now.colors[name] = color;
+  const dyed = (one) => (one.properties.class === name ? { ...one, properties: { ...one.properties, color } } : one);
+  if (now.features.some((one) => one.properties.class === name)) relabel(now.features.map(dyed));
+  else render();
+}
+
 function classes() {
-  const rows = now.classes.map((name) => {
-    const share = now.made?.legend.find((one) => one.name === name)?.share;
-    const count = now.features.filter((one) => one.properties.class === name).length;
-    return el(
-      "div",
-      { class: name === now.chosen ? "row chosen" : "row" },
-      el(
-        "label",
-        {},
-        el("input", { type: "radio", name: "class", checked: name === now.chosen, "data-key": `class-${name}`, onchange: () => choose(name) }),
-        el("i", { class: "swatch", style: `background: ${colorOf(name)}` }),
-        el("span", {}, el("b", {}, name), el("small", {}, t("label-count", { count }), share === undefined ? "" : ` · ${percent(share, 0)}`)),
-      ),
-    );
-  });
+  const rows = Object.entries(now.colors).map(classRow);
   const adding = (event) => {
     event.preventDefault();
     const name = event.target.elements.name.value.trim();
     if (!name) return;
-    if (!now.classes.includes(name)) now.classes.push(name);
+    now.colors[name] ??= freeColor(Object.values(now.colors));
     event.target.reset();
     choose(name);
-    draw();
   };
   return el(
     "fieldset",
@@ -261,6 +282,13 @@ function classes() {
 function choose(name) {
   now.chosen = name;
   render();
+  draw();
+}
+
+function chooseShape(shape) {
+  now.shape = shape;
+  render();
+  draw();
 }
 
 function walk() {
@@ -274,8 +302,8 @@ function walk() {
     el(
       "div",
       { class: "actions" },
-      now.classes.map((name) =>
-        el("button", { type: "button", class: "answer", "data-key": `answer-${name}`, onclick: () => answer(name) }, el("i", { class: "swatch", style: `background: ${colorOf(name)}` }), name),
+      Object.entries(now.colors).map(([name, color]) =>
+        el("button", { type: "button", class: "answer", "data-key": `answer-${name}`, onclick: () => answer(name) }, el("i", { class: "swatch", style: `background: ${color}` }), name),
       ),
       button("label-skip", next),
       button("label-stop", () => {
@@ -295,6 +323,7 @@ function results() {
     "div",
     { class: "made" },
     el("p", { id: "label-accuracy" }, sure ? t("label-accuracy", { share: percent(now.accuracy, 0) }) : t("label-accuracy-unknown")),
+    now.calibration && el("p", { id: "label-calibration", class: "hint" }, t("label-calibration", { before: percent(now.calibration.before, 0), after: percent(now.calibration.after, 0) })),
     now.history.length > 1 && chart(now.history, t("label-chart")),
     el("label", {}, t("label-opacity"), el("input", { type: "range", min: "0", max: "100", value: String(100 * opacity), "data-key": "label-opacity", oninput: fade })),
     el(
@@ -317,34 +346,20 @@ function fade(event) {
   view.labelledOpacity(opacity);
 }
 
-function finds() {
-  if (now.mode === "label") return null;
-  const rows = now.found.map(({ properties: { rank, score, lon, lat } }) =>
-    el("div", { class: "row" }, el("button", { type: "button", class: "open", "data-key": `found-${rank}`, onclick: () => view.go([lon, lat], NEAR) }, t("label-place", { n: rank, score: score.toFixed(2) }))),
-  );
-  if (!rows.length) return el("p", { class: "hint" }, t("label-like-hint"));
-  return [el("h3", {}, t("label-found", { count: rows.length })), el("div", { class: "list" }, rows)];
-}
-
-function setMode(mode) {
-  now.mode = mode;
-  if (mode === "label") Object.assign(now, { asked: { at: [], unlike: [] }, found: [] });
-  render();
-  draw();
-}
-
-function labelling() {
-  const modes = MODES.map((mode) => el("button", { type: "button", "data-key": mode, "aria-pressed": String(now.mode === mode), onclick: () => setMode(mode) }, t(`label-mode-${mode}`)));
-  const undo = () => relabel(now.features.slice(0, -1));
+function panel() {
+  const again = () => {
+    render();
+    draw();
+  };
   const clear = () => confirm(t("label-sure", { count: now.features.length })) && relabel([]);
   return [
-    el("div", { class: "segments three", role: "group" }, modes),
-    finds(),
-    now.mode === "label" && [
+    similar.modeButtons(again),
+    similar.ranking(now.job, now.scene, NEAR, again),
+    similar.mode() === "label" && [
       classes(),
-      el("p", { class: "hint" }, t("label-hint")),
-      el("div", { class: "actions" }, button("label-undo", undo, { disabled: !now.features.length }), button("label-clear", clear, { disabled: !now.features.length })),
-      now.classes.length > 0 && walk(),
+      el("div", { class: "draw" }, shapeButtons(SHAPES, now.shape, chooseShape)),
+      el("div", { class: "actions" }, button("label-undo", undo, { disabled: !now.features.length && !now.past.length }), button("label-clear", clear, { disabled: !now.features.length })),
+      now.chosen && walk(),
       now.features.length > 0 && results(),
     ],
   ];
@@ -355,7 +370,7 @@ function render() {
   const head = el("h2", {}, t("label"), now.scene && el("small", {}, now.scene.label));
   let body;
   if (!now.scene) body = el("p", { class: "hint" }, t("need-scene"));
-  else if (now.job) body = labelling();
+  else if (now.job) body = panel();
   else if (now.share !== null) {
     const preparing = t("label-preparing", { share: percent(now.share, 0) });
     body = [el("p", { "aria-live": "polite" }, preparing), el("progress", { max: 1, value: now.share, "aria-label": preparing })];
@@ -370,4 +385,10 @@ export function startLabel() {
   on(["view", "scene"], begin);
   on(["language"], render);
   view.map.on("click", clicked);
+  addEventListener("keydown", (event) => {
+    const writing = event.target.matches("input[type=search]");
+    if (!labelling() || writing || event.key !== "z" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    undo();
+  });
 }

@@ -6,6 +6,7 @@ import { $, toast } from "./dom.js";
 import { chooseLanguage, firstLanguage, sentence, t } from "./i18n.js";
 import { startJob } from "./job.js";
 import { loadJobs, startJobs } from "./jobs.js";
+import { startKeyboard } from "./keyboard.js";
 import { startLabel } from "./label.js";
 import { startLink } from "./link.js";
 import { map, outlinesVisible, ready, showScene } from "./map.js";
@@ -63,7 +64,7 @@ function nameControls() {
 
 async function start() {
   onTokenNeeded(askToken);
-  const parts = [startScenes, startApps, startOptions, startPlan, startJobs, startJob, startLabel];
+  const parts = [startScenes, startApps, startOptions, startPlan, startJobs, startJob, startLabel, startKeyboard];
   for (const part of parts) part();
   on(["view"], showView);
   on(["view", "scene", "after", "app", "scenes"], showMap);

@@ -5,9 +5,9 @@ import { address, request } from "./api.js";
 import { color, el } from "./dom.js";
 import { area, percent, t } from "./i18n.js";
 
+const marked = (id) => ["fill", "line", "circle"].map((type) => `${id}-${type}`);
 // From bottom to top; what is added later finds its place by this.
-const ORDER = ["outlines-fill", "outlines", "places", "scene", "partial", "result", "labelled", "found", "fill", "lines", "picked", "labels", "suggested"];
-const EMPTY = { type: "FeatureCollection", features: [] };
+const ORDER = ["outlines-fill", "outlines", "places", "scene", "partial", "result", "labelled", "found", "fill", "lines", "picked", ...marked("corrected"), ...marked("labels"), "suggested"];
 const ACCENT = "#0b6e55";
 
 export const style = () => ({
@@ -168,20 +168,25 @@ export function labelledOpacity(opacity) {
   if (map.getLayer("labelled")) map.setPaintProperty("labelled", "raster-opacity", opacity);
 }
 
+const only = (...types) => ["in", ["geometry-type"], ["literal", types.flatMap((type) => [type, `Multi${type}`])]];
+const ANY_SHAPE = [
+  ["fill", { "fill-color": ["get", "color"], "fill-opacity": 0.25 }, only("Polygon")],
+  ["line", { "line-color": ["get", "color"], "line-width": 4 }, only("Polygon", "LineString")],
+  ["circle", { "circle-radius": 6, "circle-color": ["get", "color"], "circle-stroke-color": "#fff", "circle-stroke-width": 2 }, only("Point")],
+];
 const MARKS = {
-  labels: ["circle", { "circle-radius": 6, "circle-color": ["get", "color"], "circle-stroke-color": "#fff", "circle-stroke-width": 2 }],
   suggested: ["circle", { "circle-radius": 13, "circle-opacity": 0, "circle-stroke-color": "#ffd54a", "circle-stroke-width": 3 }],
   found: ["line", { "line-color": "#ffd54a", "line-width": 2.5 }],
 };
 
-/** Show points or squares: `labels`, `suggested` or `found`; an empty list takes them away. */
+/** Show shapes: `labels`, `corrected`, `suggested` or `found`; an empty list takes them away. */
 export function showMarks(id, features) {
   const data = { type: "FeatureCollection", features };
   if (map.getSource(id)) return map.getSource(id).setData(data);
   if (!features.length) return null;
-  const [type, paint] = MARKS[id];
-  map.addSource(id, { type: "geojson", data });
-  put({ id, type, source: id, paint });
+  map.addSource(id, { type: "geojson", data, tolerance: 0.1 });
+  if (id in MARKS) put({ id, type: MARKS[id][0], source: id, paint: MARKS[id][1] });
+  else for (const [type, paint, filter] of ANY_SHAPE) put({ id: `${id}-${type}`, type, source: id, paint, filter });
   return null;
 }
 
@@ -193,14 +198,17 @@ export function go([lng, lat], zoom) {
 
 const popup = new maplibre.Popup({ closeButton: true, maxWidth: "260px" });
 let legend = [];
+let polygons = [];
+let ask = () => null;
+export const closePopup = () => popup.remove();
 popup.on("close", () => map.getLayer("picked") && map.setFilter("picked", ["==", ["id"], -1]));
 
-/** Show polygons that can be clicked on; those of objects have an outline too. */
-export function showPolygons(data, classes, opacity, outlined) {
-  legend = classes;
+/** Show polygons that can be clicked on; those of objects have an outline too. `asking` makes what their popup has below. */
+export function showPolygons(data, classes, opacity, outlined, asking) {
+  [legend, polygons, ask] = [classes, data.features, asking];
   drop("picked", "lines", "fill");
   drop("polygons");
-  map.addSource("polygons", { type: "geojson", data: data ?? EMPTY, generateId: true, tolerance: 0.1 });
+  map.addSource("polygons", { type: "geojson", data, generateId: true, tolerance: 0.1 });
   const byClass = ["match", ["get", "value"], ...classes.flatMap((one) => [one.value, color(one.color)]), "#fff"];
   put({ id: "fill", type: "fill", source: "polygons", paint: { "fill-color": byClass, "fill-opacity": outlined ? 0.3 * opacity : 0.001 } });
   if (outlined) {
@@ -219,7 +227,7 @@ export function hideClasses(hidden) {
 map.on("click", "fill", (event) => {
   const { id, properties } = event.features[0];
   map.setFilter("picked", ["==", ["id"], id]);
-  popup.setLngLat(event.lngLat).setDOMContent(describe(properties)).addTo(map);
+  popup.setLngLat(event.lngLat).setDOMContent(el("div", { class: "popup" }, describe(properties), ask(polygons[id]))).addTo(map);
 });
 map.on("mouseenter", "fill", () => (map.getCanvas().style.cursor = "pointer"));
 map.on("mouseleave", "fill", () => (map.getCanvas().style.cursor = ""));
@@ -234,10 +242,8 @@ function describe(properties) {
     rows.push(["↔", `${properties.length_m.toFixed(1)} × ${properties.width_m.toFixed(1)} m`]);
   }
   if (Number.isFinite(sure)) rows.push([t("confidence"), percent(sure, 0)]);
-  return el(
-    "div",
-    { class: "popup" },
+  return [
     el("strong", {}, el("i", { class: "swatch", style: `background: ${color(found?.color ?? [0, 0, 0])}` }), properties.class),
     el("dl", {}, rows.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
-  );
+  ];
 }

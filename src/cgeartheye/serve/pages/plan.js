@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { inputsOf } from "./apps.js";
 import { $, el, fill, toast } from "./dom.js";
-import { draw, hideDrawing, takeRing } from "./draw.js";
+import { draw, hideDrawing, showDrawing, takeRing } from "./draw.js";
 import { duration, sentence, squareKm, t } from "./i18n.js";
 import { map } from "./map.js";
 import { optionsOf } from "./options.js";
@@ -116,6 +116,7 @@ export function startPlan() {
     hideDrawing(true);
     render();
   });
+  on(["view"], () => state.view === "make" && showDrawing());
   on(["scene", "more", "after", "app", "area", "options"], ask);
   on(["estimate", "language"], showEstimate);
   $("#run").addEventListener("click", run);
