@@ -120,10 +120,14 @@ def main() -> None:
     # What else is printed is not an answer.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    # A process that loads data is forked while a thread reads here, and closes its sys.stdin: of
+    # the same file it would wait forever for that thread's lock.
+    incoming = os.fdopen(os.dup(0), encoding="utf-8")
+    sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY), encoding="utf-8")
     requests: Queue[str] = Queue()
 
     def listen() -> None:
-        for line in sys.stdin:
+        for line in incoming:
             requests.put(line)
         os._exit(0)  # the worker is gone: nobody may go on in its name
 
