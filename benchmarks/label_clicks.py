@@ -34,6 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cgeartheye.commands.embed import embed_scenes
+from cgeartheye.embeddings.calibration import calibrated
 from cgeartheye.embeddings.decoder import Decoder, fit_decoder
 from cgeartheye.embeddings.labels import LabelledPatches
 from cgeartheye.embeddings.redraw import draw_classes
@@ -178,7 +179,7 @@ def run_tool(embedding: Embedding, truth: np.ndarray, part: np.ndarray) -> list[
         labelled = _labelled(embedding, truth, places) if places else None
         both = labelled is not None and len(set(labelled.classes.tolist())) == 2
         if labelled is not None and both:
-            decoder = fit_decoder(labelled, embedding)
+            decoder = calibrated(fit_decoder(labelled, embedding), labelled, embedding)
             rows, columns = suggest(seen, decoder, labelled, 1)
         else:  # walk through what is spread over the features
             rows, columns = (each[number - 1 :] for each in suggest(seen, None, None, number))

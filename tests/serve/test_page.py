@@ -1,7 +1,7 @@
 """The page in a real browser: scenes, applications, jobs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +291,117 @@ def test_a_few_clicks_make_a_map(page: Any, address: str, scene_folder: Path) ->
     settled(page)
     page.mouse.click(*place(0.5, 0.5))
     page.locator("[data-key=found-1]").wait_for()
+
+
+def label_dropped(page: Any, address: str, path: Path) -> Callable[[float, float], Any]:
+    """Upload a scene and prepare it for labels; return where places of it are."""
+    opened(page, address)
+    drop(page, path, path.name)
+    page.locator(".row.chosen", has_text=path.name).wait_for()
+    page.get_by_role("button", name="Label", exact=True).click()
+    page.get_by_role("button", name="Prepare the scene").click()
+    name = page.get_by_label("Name of a class")
+    for text in ("wood", "water"):
+        name.fill(text)
+        name.press("Enter")
+    settled(page)
+    return places_of(page, path)
+
+
+def wait_for_labels(page: Any, name: str, count: int) -> None:
+    row = page.locator("#label-view .row", has_text=name)
+    row.locator("small", has_text=f"{count} labels").wait_for()
+
+
+def test_shapes_are_drawn_by_mouse_and_by_keyboard(page: Any, address: str, tmp_path: Path) -> None:
+    place = label_dropped(page, address, toy_runs.land_scene(tmp_path / "shapes.tif", 112, 168))
+    page.get_by_role("radio", name="wood").check()
+    page.get_by_role("button", name="Polygon").click()
+    for at in ((0.1, 0.1), (0.3, 0.1), (0.2, 0.4)):
+        page.mouse.click(*place(*at))
+    page.keyboard.press("Enter")
+    wait_for_labels(page, "wood", 1)
+    page.get_by_role("radio", name="water").check()
+    page.get_by_role("button", name="Scribble").click()
+    page.mouse.move(*place(0.6, 0.6))
+    page.mouse.down()
+    for step in range(1, 9):
+        page.mouse.move(*place(0.6 + 0.03 * step, 0.6 + 0.02 * (step % 2)))
+    page.mouse.up()
+    wait_for_labels(page, "water", 1)
+
+    # A box without a pointer: the space bar clicks in the middle of the map, which arrows move.
+    page.get_by_role("button", name="Box").click()
+    page.evaluate("window.cgeartheye.map.zoomTo(20, { duration: 0 })")
+    tab_to(page, ".maplibregl-canvas")
+    begin = page.evaluate("window.cgeartheye.map.getCenter().toArray()")
+    page.keyboard.press(" ")
+    for key in ("ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+        settled(page)
+    page.keyboard.press(" ")
+    wait_for_labels(page, "water", 2)
+    end = page.evaluate("window.cgeartheye.map.getCenter().toArray()")
+
+    page.get_by_label("Color of wood").fill("#ff00aa")
+    page.locator("#label-accuracy").wait_for()
+    features = labels_of(page, address)
+    kinds = [(one["geometry"]["type"], one["properties"]["class"]) for one in features]
+    assert kinds == [("Polygon", "wood"), ("LineString", "water"), ("Polygon", "water")]
+    assert features[0]["properties"]["color"] == "#ff00aa"
+    assert len(features[1]["geometry"]["coordinates"]) > 4
+    ring = np.array(features[2]["geometry"]["coordinates"][0])
+    assert ring.min(0) == pytest.approx(np.minimum(begin, end), abs=1e-6)
+    assert ring.max(0) == pytest.approx(np.maximum(begin, end), abs=1e-6)
+
+    page.keyboard.press("Control+z")  # the color, and then the box
+    page.keyboard.press("Control+z")
+    wait_for_labels(page, "water", 1)
+
+
+def labels_of(page: Any, address: str) -> list[dict[str, Any]]:
+    jobs = page.request.get(f"{address}jobs").json()["jobs"]
+    job = next(one["jobID"] for one in jobs if one["processID"] == "embed")
+    found: list[dict[str, Any]] = page.request.get(f"{address}embeddings/{job}/labels").json()[
+        "labels"
+    ]["features"]
+    return found
+
+
+def test_a_map_is_corrected(page: Any, address: str, tmp_path: Path) -> None:
+    opened(page, address)
+    dropped = toy_runs.land_scene(tmp_path / "wrong.tif", 112, 168)
+    drop(page, dropped, "wrong.tif")
+    page.locator(".row.chosen", has_text="wrong.tif").wait_for()
+    page.locator(".card", has_text="Land").click()
+    page.wait_for_selector("#run[aria-disabled=false]")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Click the map for a polygon's class").wait_for()
+    settled(page)
+    place = places_of(page, dropped)
+    page.mouse.click(*place(0.5, 0.5))
+    known = page.locator(".popup strong").inner_text()
+    page.locator(".answers").get_by_role("button", name="not this").click()
+    page.get_by_text("1 corrections are kept").wait_for()
+    page.get_by_label("An area that is drawn is").select_option("water")
+    page.locator("#correct").get_by_role("button", name="Box").click()
+    page.mouse.click(*place(0.2, 0.2))
+    page.mouse.move(*place(0.3, 0.3))
+    page.mouse.click(*place(0.4, 0.4))
+    page.get_by_text("2 corrections are kept").wait_for()
+    assert not violations(page)
+
+    job = page.evaluate("window.cgeartheye.state.job.jobID")
+    found = page.request.get(f"{address}jobs/{job}/corrections").json()["features"]
+    assert [one["properties"]["class"] for one in found] == [f"not {known}", "water"]
+    assert {one["properties"]["source"] for one in found} == {f"correction of land, job {job}"}
+    page.locator("#correct").get_by_role("button", name="Undo").click()
+    page.get_by_text("1 corrections are kept").wait_for()
+
+    # They are labels of the scene by now.
+    page.get_by_role("button", name="Go on to Label").click()
+    page.get_by_role("button", name="Prepare the scene").click()
+    page.get_by_label("Name of a class").wait_for()
+    kept = labels_of(page, address)
+    assert [one["properties"]["class"] for one in kept] == [f"not {known}"]
+    assert not violations(page)

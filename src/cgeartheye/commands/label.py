@@ -19,7 +19,7 @@ from shapely import STRtree, box
 from cgeartheye import __version__
 from cgeartheye.config.loader import make
 from cgeartheye.embeddings import suggest as suggesting
-from cgeartheye.embeddings.calibration import Calibration, calibrate
+from cgeartheye.embeddings.calibration import Calibration, calibrate, calibrated
 from cgeartheye.embeddings.crossval import leave_places_out
 from cgeartheye.embeddings.decoder import Decoder, fit_decoder
 from cgeartheye.embeddings.labels import (
@@ -157,9 +157,7 @@ def suggest_labels(
         read = read_labels(labels, user)
         if len(named_classes(read)) > 1:
             patches = patches_of(read, embedding)
-            decoder = fit_decoder(patches, embedding)
-            if held := leave_places_out(patches, embedding):
-                decoder = decoder.tempered(calibrate(held).temperature)
+            decoder = calibrated(fit_decoder(patches, embedding), patches, embedding)
     rows, columns = suggesting.suggest(embedding, decoder, patches, count)
     guesses: Sequence[str] = ()
     if decoder is not None:

@@ -6,8 +6,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from cgeartheye.embeddings.crossval import HeldOut
-from cgeartheye.embeddings.store import Ints, Reals
+from cgeartheye.embeddings.crossval import HeldOut, leave_places_out
+from cgeartheye.embeddings.decoder import Decoder
+from cgeartheye.embeddings.labels import LabelledPatches
+from cgeartheye.embeddings.store import Embedding, Ints, Reals
 
 _COLDEST, _HOTTEST = 1 / 20, 20.0
 _BINS = 10
@@ -48,6 +50,18 @@ def calibrate(held: HeldOut) -> Calibration:
         calibration_error(softmax(scores, axis=-1), held.classes, weights),
         calibration_error(softmax(mended, axis=-1), held.classes, weights),
     )
+
+
+def calibrated(decoder: Decoder, patches: LabelledPatches, embedding: Embedding) -> Decoder:
+    """Return a decoder with calibrated probabilities; the same where labels are in too few places.
+
+    Args:
+        decoder: fitted to `patches`.
+        patches: that are labelled.
+        embedding: of the scene.
+    """
+    held = leave_places_out(patches, embedding)
+    return decoder.tempered(calibrate(held).temperature) if held else decoder
 
 
 def find_temperature(scores_NK: Reals, classes_N: Ints, weights_N: Reals, count: int) -> float:
