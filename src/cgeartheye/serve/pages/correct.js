@@ -3,7 +3,7 @@
 import { get, send } from "./api.js";
 import { $, announce, color, el, fill, toast } from "./dom.js";
 import { t } from "./i18n.js";
-import { closePopup, showMarks } from "./map.js";
+import { closePopup, pickPolygons, showMarks } from "./map.js";
 import { hex } from "./palette.js";
 import { pickScene } from "./scenes.js";
 import { AREAS, POINT, drawWith, shapeButtons, touches } from "./shapes.js";
@@ -32,6 +32,7 @@ export function endCorrecting() {
   if (!now) return;
   now = null;
   drawWith(POINT);
+  pickPolygons(true);
   showMarks("corrected", []);
 }
 
@@ -98,6 +99,7 @@ function drawnArea(geometry) {
 function chooseShape(shape) {
   now.shape = shape === now.shape ? null : shape;
   drawWith(now.shape ?? POINT, drawnArea);
+  pickPolygons(!now.shape);
   refresh();
 }
 

@@ -200,7 +200,14 @@ const popup = new maplibre.Popup({ closeButton: true, maxWidth: "260px" });
 let legend = [];
 let polygons = [];
 let ask = () => null;
+let drawing = false;
 export const closePopup = () => popup.remove();
+
+/** Let clicks pick polygons, or not: while something is drawn over them they mean that. */
+export function pickPolygons(picking) {
+  drawing = !picking;
+  if (drawing) popup.remove();
+}
 popup.on("close", () => map.getLayer("picked") && map.setFilter("picked", ["==", ["id"], -1]));
 
 /** Show polygons that can be clicked on; those of objects have an outline too. `asking` makes what their popup has below. */
@@ -225,6 +232,7 @@ export function hideClasses(hidden) {
 }
 
 map.on("click", "fill", (event) => {
+  if (drawing) return;
   const { id, properties } = event.features[0];
   map.setFilter("picked", ["==", ["id"], id]);
   popup.setLngLat(event.lngLat).setDOMContent(el("div", { class: "popup" }, describe(properties), ask(polygons[id]))).addTo(map);
