@@ -343,8 +343,8 @@ def test_shapes_are_drawn_by_mouse_and_by_keyboard(page: Any, address: str, tmp_
     wait_for_labels(page, "water", 2)
     end = page.evaluate("window.cgeartheye.map.getCenter().toArray()")
 
-    page.get_by_label("Color of wood").fill("#ff00aa")
-    page.locator("#label-accuracy").wait_for()
+    with page.expect_response("**/labels"):
+        page.get_by_label("Color of wood").fill("#ff00aa")
     features = labels_of(page, address)
     kinds = [(one["geometry"]["type"], one["properties"]["class"]) for one in features]
     assert kinds == [("Polygon", "wood"), ("LineString", "water"), ("Polygon", "water")]
