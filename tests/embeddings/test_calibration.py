@@ -65,17 +65,35 @@ def test_scores_of_a_known_temperature_are_mended(factor: float) -> None:
     assert calibrate(moved).before == found.before
 
 
-def test_each_place_is_mended_without_it() -> None:
-    """One fold alone is too sure: its own error stays, since the others do not show it."""
+def test_a_temperature_that_other_places_do_not_need_is_not_taken() -> None:
+    """On the places that it was found on it would look good; each place is measured without it."""
     scores, classes = two_levels(1.4, [n % 5 > 0 for n in range(100)])
     far, others = two_levels(8.0, [n % 2 > 0 for n in range(100)])
     both = np.concatenate([scores, far]), np.concatenate([classes, others])
     held = HeldOut(*both, np.arange(200), np.repeat([0, 1], 100))
+
+    def error(scores: np.ndarray) -> float:
+        return calibration_error(softmax(scores, axis=-1), both[1], held.weights)
+
+    one = find_temperature(*both, held.weights, 200)
     first = find_temperature(scores, classes, np.full(100, 1.0), 100)
     second = find_temperature(far, others, np.full(100, 1.0), 100)
-    mended = np.concatenate([scores / second, far / first])
-    expected = calibration_error(softmax(mended, axis=-1), both[1], held.weights)
-    assert calibrate(held).after == pytest.approx(expected, abs=1e-6)
+    apart = error(np.concatenate([scores / second, far / first]))
+    assert error(both[0] / one) < error(both[0]) < apart
+    found = calibrate(held)
+    assert (found.temperature, found.after) == (1, found.before)
+    assert found.before == pytest.approx(error(both[0]))
+
+
+def test_places_that_agree_are_mended_without_themselves() -> None:
+    parts = [two_levels(margin, [n % 4 > 0 for n in range(40)]) for margin in (4.0, 5.0)]
+    scores, classes = (np.concatenate(each) for each in zip(*parts, strict=True))
+    held = HeldOut(scores, classes, np.arange(80), np.repeat([0, 1], 40))
+    own = [find_temperature(*part, np.full(40, 1.0), 40) for part in parts]
+    mended = np.concatenate([parts[0][0] / own[1], parts[1][0] / own[0]])
+    expected = calibration_error(softmax(mended, axis=-1), classes, held.weights)
+    assert calibrate(held).after == pytest.approx(expected, abs=1e-4)
+    assert expected < calibrate(held).before
 
 
 def test_a_class_that_a_fold_lacks_breaks_nothing() -> None:

@@ -21,7 +21,8 @@ class Calibration:
     """How far probabilities are from shares of what is right, and what mends them.
 
     Attributes:
-        temperature: that scores are divided by; above 1 the decoder was too sure.
+        temperature: that scores are divided by; above 1 the decoder was too sure. 1 where another
+            would not lessen the error, as it happens with few labels.
         before: expected calibration error of the decoder's own probabilities, 0..1.
         after: the same with a temperature, each place's found without it.
     """
@@ -45,11 +46,14 @@ def calibrate(held: HeldOut) -> Calibration:
             scores[~own], held.classes[~own], weights[~own], len(np.unique(held.labels[~own]))
         )
         mended[own] = scores[own] / rest
-    return Calibration(
-        find_temperature(scores, held.classes, weights, len(np.unique(held.labels))),
-        calibration_error(softmax(scores, axis=-1), held.classes, weights),
-        calibration_error(softmax(mended, axis=-1), held.classes, weights),
+    before, after = (
+        calibration_error(softmax(each, axis=-1), held.classes, weights)
+        for each in (scores, mended)
     )
+    if after >= before:
+        return Calibration(1.0, before, before)
+    count = len(np.unique(held.labels))
+    return Calibration(find_temperature(scores, held.classes, weights, count), before, after)
 
 
 def calibrated(decoder: Decoder, patches: LabelledPatches, embedding: Embedding) -> Decoder:
