@@ -18,7 +18,7 @@ _LEAST = -50.0  # logarithm of a probability; of a class that a fit did not have
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far probabilities are from shares of what is right, and what mends them.
+    """Distance of probabilities from shares of what is right, and what mends them.
 
     Attributes:
         temperature: that scores are divided by; above 1 the decoder was too sure. 1 where another
