@@ -47,7 +47,7 @@ ROOMS["apps"] = {
     "utils",
 }
 ROOMS["scale"] = {"commands", "mapping", "geo", "training", "config", "utils"}
-ROOMS["jobs"] = {"apps", "commands", "training", "geo", "config", "utils"}
+ROOMS["jobs"] = {"apps", "scale", "commands", "training", "geo", "config", "utils"}
 ROOMS["serve"] = {"jobs", "apps", "embeddings", "geo", "config", "utils"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}

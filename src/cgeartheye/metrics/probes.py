@@ -57,7 +57,8 @@ def linear_probe(
     """Fit multinomial logistic regression to standardised features.
 
     The penalty is chosen on a fifth of the training features, by class: of equally good ones the
-    middle one; weaker ones are not tried when it has become worse. Where a class has fewer than five it is 1.
+    middle one; weaker ones are not tried when it has become worse. Where a class has fewer than
+    five it is 1.
 
     Args:
         train: features `[N, C]`.
