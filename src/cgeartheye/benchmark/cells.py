@@ -72,7 +72,7 @@ class BenchmarkCell:
 
     @property
     def stamp(self) -> dict[str, str]:
-        """What its record holds from the beginning."""
+        """Fields that its record has from the beginning."""
         return {"key": self.key, "data": self.data}
 
     @property

@@ -22,7 +22,7 @@ Work = Callable[..., None]
 
 
 class Processes(Protocol):
-    """Where work is done, each piece in a process of its own.
+    """Place where work is done, each piece in a process of its own.
 
     Attributes:
         count: of processes at once.
@@ -33,7 +33,14 @@ class Processes(Protocol):
     def run(
         self, work: Work, arguments: tuple[Any, ...], folder: Path, stamp: dict[str, str]
     ) -> int:
-        """Run `worker.process`, and return its exit code; negative: the signal that ended it."""
+        """Run `worker.process`, and return its exit code; negative: the signal that ended it.
+
+        Args:
+            work: see `worker.process`.
+            arguments: of the work.
+            folder: of its log.
+            stamp: of its record.
+        """
 
     def stop(self) -> None:
         """End the processes that run."""

@@ -81,7 +81,14 @@ def cached(
 def stored(
     folder: Path, facts: Mapping[str, object], shape: tuple[int, ...], dtype: Stored
 ) -> np.ndarray | None:
-    """Return what `cached` has encoded; none: it has not, or it cannot be read."""
+    """Return what `cached` has encoded; none: it has not, or it cannot be read.
+
+    Args:
+        folder: see `cached`.
+        facts: see `cached`.
+        shape: see `cached`.
+        dtype: see `cached`.
+    """
     path = _path(folder, facts)
     if not (path.exists() and _is_whole(path, shape, dtype)):
         return None
