@@ -158,7 +158,7 @@ def publish_examples(
             log_info(f"{example.folder} is not in {data}: no application of it")
             continue
         try:
-            if not (run / "test.json").exists():
+            if not (run / "report.html").exists():  # what a training writes last
                 places = {"data.root": root.resolve(), "work_dir": run}
                 config = tasks.refuse_other_kinds(make(example.fields, places), example.folder)
                 tasks.train(config, resume=True)
