@@ -31,9 +31,9 @@ ROOMS["tasks"] = ROOMS["pretraining"] | {"inference", "boxes"}
 ROOMS["jlssd"] = (ROOMS["pretraining"] | {"pretraining", "weights"}) - {"metrics"}
 ROOMS["export"] = {"tasks", "models", "inference", "boxes", "config", "utils"}
 ROOMS["commands"] = set(ROOMS) - {"weights", "synthetic"}
-# Its cells are runs of the commands.
+# Its cells are runs of the commands, by processes of a cluster where there is one.
 ROOMS["benchmark"] = {"commands", "tasks", "data", "models", "training", "metrics", "reports"}
-ROOMS["benchmark"] |= {"config", "utils"}
+ROOMS["benchmark"] |= {"scale", "config", "utils"}
 # A card describes a model, its weights and what a test found.
 ROOMS["apps"] = {
     "commands",
@@ -47,7 +47,7 @@ ROOMS["apps"] = {
     "utils",
 }
 ROOMS["scale"] = {"commands", "mapping", "geo", "training", "config", "utils"}
-ROOMS["jobs"] = {"apps", "commands", "training", "geo", "config", "utils"}
+ROOMS["jobs"] = {"apps", "scale", "commands", "training", "geo", "config", "utils"}
 ROOMS["serve"] = {"jobs", "apps", "embeddings", "geo", "config", "utils"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.
 ROOMS["demo"] = {"commands", "geo", "mapping", "reports", "synthetic", "config", "utils"}

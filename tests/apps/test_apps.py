@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,13 @@ from stac_model.schema import MLModelProperties
 
 import cgeartheye as cge
 import toy_runs
+from cgeartheye.apps import examples
 from cgeartheye.apps.card import CARD, Card, id_of, read_card
 from cgeartheye.apps.fit import examine
 from cgeartheye.apps.publish import publish
 from cgeartheye.apps.registry import FACTS, WEIGHTS, Registry, find_run
 from cgeartheye.cli.main import main
+from cgeartheye.config import make
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import json_text
 
@@ -285,3 +288,53 @@ def test_the_models_of_the_demo_are_examples(land_run: Path, tmp_path: Path) -> 
         "drawn-scenes",
     ]
     assert all("of no use on real images" in card.description for card in cards)
+
+
+def test_examples_of_real_data_are_learned_where_the_data_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    for part in ("train", "val", "test"):
+        for n in range(2):
+            mask = np.zeros((64, 64), np.uint8)
+            mask[:, 20 + 6 * n : 40] = 1
+            pixels = np.where(mask[..., None], 200, 60) + random.integers(0, 30, (64, 64, 3))
+            for kind, array in (("Img", pixels.astype(np.uint8)), ("Label", mask)):
+                path = tmp_path / "data" / "EPFL-roads" / part / kind / f"{n}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    (tmp_path / "data" / "UCMerced").mkdir()  # without images
+    small = [
+        replace(
+            one,
+            fields={
+                **one.fields,
+                "data": {**one.fields["data"], "image_size": 56},
+                "training": {"steps": 8, "lr": 1e-2, "evaluate_every": 4, "device": "cpu"},
+            },
+        )
+        for one in examples.EXAMPLES
+    ]
+    monkeypatch.setattr(examples, "EXAMPLES", small)
+    place = tmp_path / "data", tmp_path / "runs", tmp_path / "apps"
+    cards = examples.publish_examples(*place)
+    assert [card.id for card in cards] == ["roads"]
+    assert cards[0].figures == json.loads(
+        (tmp_path / "runs" / "EPFL-roads" / "test.json").read_text()
+    )
+    assert cards[0].measured_on.startswith("test part (test)")
+    assert "its test found" in cards[0].description
+    # A second call publishes what was learned, without learning it again.
+    weights = tmp_path / "runs" / "EPFL-roads" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    examples.publish_examples(*place, replace=True)
+    assert weights.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="is no folder"):
+        examples.publish_examples(tmp_path / "absent", *place[1:])
+
+
+def test_the_configs_of_the_examples_are_valid(tmp_path: Path) -> None:
+    for one in examples.EXAMPLES:
+        config = make(one.fields, {"data.root": tmp_path, "work_dir": tmp_path / "run"})
+        assert config.backbone.tuning == "frozen"
+        assert config.backbone.name == "tiny"

@@ -1,32 +1,43 @@
 """A table end to end, on chips made by code."""
 
 import csv
+import os
 import re
 import shutil
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
+from tests.quicker import leave_charts_out, shallow_backbone
 
 import processes
-from cgeartheye.benchmark import run as runner
+from cgeartheye.benchmark import processes as starting
+from cgeartheye.benchmark import worker
 from cgeartheye.benchmark.cells import BenchmarkCell
 from cgeartheye.benchmark.run import benchmark
 from cgeartheye.benchmark.summary import Summary
 from cgeartheye.commands import tasks
 from cgeartheye.commands.probe import probe
 from cgeartheye.config import make
+from cgeartheye.tasks.sources import SourceFactory, Views
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock
 
 
-@pytest.fixture(autouse=True)
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+def quicken(patch: pytest.MonkeyPatch) -> None:
     """Processes of tests have one thread, and importing takes seconds."""
-    monkeypatch.setattr(runner, "START", "fork")
+    patch.setattr(starting, "START", "fork")
+    leave_charts_out(patch)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, shallow: None) -> None:
+    quicken(monkeypatch)
 
 
 def write_table(folder: Path, chips: Path, **fields: object) -> Path:
@@ -59,6 +70,21 @@ def write_table(folder: Path, chips: Path, **fields: object) -> Path:
     return path
 
 
+def count_passes(patch: pytest.MonkeyPatch, out: Path) -> None:
+    """Note how many views of the good chips go through each backbone."""
+    encode = SourceFactory.encode
+
+    def counted(self: SourceFactory, samples: Views, compute: Callable) -> Iterator:
+        for batch, features in encode(self, samples, compute):
+            if self._folder == out / "features" and self._config.data.root.name != "damaged":
+                (out / "passes").mkdir(exist_ok=True)
+                with (out / "passes" / self._built.fingerprint).open("a") as file:
+                    print(features.shape[0] * features.shape[1], file=file)
+            yield batch, features
+
+    patch.setattr(SourceFactory, "encode", counted)
+
+
 @pytest.fixture(scope="module")
 def finished(
     chips: Path, tmp_path_factory: pytest.TempPathFactory
@@ -75,8 +101,9 @@ def finished(
     }
     datasets["chips"]["published"] = "AID"
     path = write_table(folder, chips, datasets=datasets)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "START", "fork")
+    with pytest.MonkeyPatch.context() as patch, shallow_backbone():
+        quicken(patch)
+        count_passes(patch, folder / "out")
         yield path, folder / "out", benchmark(path, out=folder / "out")
 
 
@@ -108,6 +135,10 @@ def test_features_are_encoded_once(finished: tuple[Path, Path, Summary]) -> None
     kept = [np.load(path, mmap_mode="r") for path in (out / "features").glob("*.npy")]
     rows = sum(len(features) for features in kept if features.dtype == np.float32)
     assert rows == 2 * chips  # a backbone each, whatever the protocol and seed
+    # Of the 21 images that are tested, which light heads read in half precision, nothing is
+    # encoded but for the probes; of the 25 others 2 views are.
+    passes = [sum(map(int, path.read_text().split())) for path in (out / "passes").iterdir()]
+    assert passes == [25 + 21 + 25 * 2] * 2
 
 
 def test_outputs_hold_figures_hashes_links_and_the_published_figure(
@@ -176,11 +207,8 @@ SMALL = {
 CODE = """
 import sys
 from pathlib import Path
-from cgeartheye.benchmark import run
-from cgeartheye.reports import charts
-run.START = "fork"
-charts.embedding = charts.confusion_matrix = charts.reliability = lambda *_, **__: "<svg></svg>"
-charts.embed = lambda features: (__import__("numpy").arange(1), None)
+from cgeartheye.benchmark import processes, run
+processes.START = "fork"
 run.benchmark(Path(sys.argv[1]), out=Path(sys.argv[2]), resume=True)
 """
 
@@ -204,3 +232,84 @@ def test_killed_three_times_it_ends_with_the_same_table(tmp_path: Path, chips: P
     processes.run(["-c", CODE, path, killed])
     assert (killed / "table.md").read_text() == (whole / "table.md").read_text()
     assert all(p.stat().st_mtime_ns == when for p, when in done.items())
+
+
+def stamps(out: Path) -> dict[str, int]:
+    return {str(p.parent.relative_to(out)): p.stat().st_mtime_ns for p in out.rglob("cell.json")}
+
+
+def rewrite(path: Path) -> None:
+    """Draw another image over one."""
+    pixels = np.random.default_rng(9).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_cells_of_an_image_that_was_overwritten_run_again(tmp_path: Path, chips: Path) -> None:
+    copies = {name: shutil.copytree(chips, tmp_path / name) for name in ("one", "other")}
+    fields = {"image_size": 28, "train_fraction": 0.55}
+    datasets = {
+        name: {"task": "scene_classification", "data": {"root": str(root), **fields}}
+        for name, root in copies.items()
+    }
+    path = write_table(tmp_path, chips, **SMALL, datasets=datasets, seeds=[0])
+    out = tmp_path / "out"
+    benchmark(path, out=out)
+    before = stamps(out)
+    assert len(before) == 4
+    os.utime(copies["other"] / "brick" / "brick_0.png")  # the same bytes
+    rewrite(copies["one"] / "brick" / "brick_0.png")
+    benchmark(path, out=out, resume=True)
+    after = stamps(out)
+    rerun = {cell for cell in before if before[cell] != after[cell]}
+    assert rerun == {cell for cell in before if cell.startswith("cells/one/")}
+    # What comes of it is what comes of the new images alone.
+    benchmark(path, out=tmp_path / "new")
+    assert figures(out) == figures(tmp_path / "new")
+
+
+def figures(out: Path) -> list[tuple[str, ...]]:
+    """Return what the table holds beside times and memory."""
+    names = ("protocol", "backbone", "dataset", "mean", "deviation", "low", "high", "error")
+    return [tuple(row[n] for n in names) for row in csv.DictReader((out / "table.csv").open())]
+
+
+def test_two_workers_make_the_same_table_and_a_killed_one_is_started_again(
+    tmp_path: Path, chips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_table(tmp_path, chips, **SMALL)
+    benchmark(path, out=tmp_path / "alone")
+    killed, run_cell = tmp_path / "killed", worker.run_cell
+
+    def dies_once(cell: BenchmarkCell) -> None:
+        if cell.protocol == "light" and cell.seed == 1 and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        run_cell(cell)
+
+    monkeypatch.setattr(worker, "run_cell", dies_once)
+    benchmark(path, out=tmp_path / "both", workers=2)
+    assert killed.exists()
+    assert figures(tmp_path / "both") == figures(tmp_path / "alone")
+    assert not any(row[-1] for row in figures(tmp_path / "both"))
+
+
+def test_a_process_that_is_killed_each_time_is_noted(
+    tmp_path: Path, chips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_table(tmp_path, chips, **SMALL, seeds=[0])
+    run_cell = worker.run_cell
+
+    def dies(cell: BenchmarkCell) -> None:
+        if cell.protocol == "light":
+            os.kill(os.getpid(), signal.SIGKILL)
+        run_cell(cell)
+
+    monkeypatch.setattr(worker, "run_cell", dies)
+    summary = benchmark(path, out=tmp_path / "out")
+    assert (
+        "signal 9, perhaps for lack of memory" in summary.entries["light", "one", "chips"].errors[0]
+    )
+    assert summary.entries["linear", "one", "chips"].values
+    monkeypatch.setattr(worker, "run_cell", run_cell)
+    summary = benchmark(path, out=tmp_path / "out", resume=True)
+    assert summary.entries["light", "one", "chips"].values

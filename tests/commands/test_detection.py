@@ -20,10 +20,12 @@ from cgeartheye.commands import tasks
 from cgeartheye.commands.check import check
 from cgeartheye.config import ObjectDetection, load
 from cgeartheye.data import load_detection_parts
+from cgeartheye.metrics.detection.resampling import BoxOutcomes
 from cgeartheye.models.backbone import build
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.detection.module import DetectionTask, pack, unpack
 from cgeartheye.tasks.detection.pipeline import DetectionPipeline
+from cgeartheye.tasks.outcomes import read_outcomes
 from cgeartheye.tasks.registry import build_task, pipeline_for
 from cgeartheye.training.loaders import FeatureSource, FileSource
 from cgeartheye.training.run_dir import read_history
@@ -71,6 +73,11 @@ def test_overfits_four_images(
     facts = json.loads((run / "model.json").read_text())
     assert 10 < facts["largest"] < 60
     assert 0 < facts["score"] < 1
+    # Intervals and comparisons stand on what the test found in each image.
+    outcomes = read_outcomes(run)
+    assert isinstance(outcomes, BoxOutcomes)
+    for name in outcomes.figures:
+        assert outcomes.score(name, np.ones((1, 4))) == pytest.approx(figures[name], abs=1e-6)
 
     # The boxes in a table are where the objects are.
     tasks.predict(run, [few_things / "images" / "train"], tmp_path / "found.csv", [])

@@ -1,5 +1,6 @@
 """Workers as processes: killed, cancelled, and taken over by others."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,10 +25,11 @@ from pathlib import Path
 from cgeartheye.apps.registry import Registry
 from cgeartheye.jobs.store import JobStore
 from cgeartheye.jobs.worker import Worker
-store, folder, registry = sys.argv[1:]
-Worker(JobStore(store), Path(folder), Registry(Path(registry)), lease=3.0).run()
+store, folder, registry, cluster = sys.argv[1:]
+place = JobStore(store), Path(folder), Registry(Path(registry))
+Worker(*place, lease=3.0, cluster=cluster or None).run()
 """
-Start = Callable[[], subprocess.Popen[bytes]]
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,8 @@ def start(registry: Registry, tmp_path: Path) -> Iterator[Start]:
     """Starts a worker."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def begin() -> subprocess.Popen[bytes]:
-        arguments = [tmp_path / "jobs.sqlite", tmp_path / "jobs", registry.folder]
+    def begin(cluster: str = "") -> subprocess.Popen[bytes]:
+        arguments = [tmp_path / "jobs.sqlite", tmp_path / "jobs", registry.folder, cluster]
         started.append(subprocess.Popen([sys.executable, "-c", CODE, *map(str, arguments)]))
         return started[-1]
 
@@ -125,4 +127,57 @@ def test_killed_workers_leave_the_bytes_of_one(
     store.cancel(other.id)
     wait_until(lambda: (store.get(other.id) or job).status == "dismissed")
     wait_until(lambda: not (tmp_path / "jobs" / other.id).exists())
+    store.close()
+
+
+def actors() -> list[int]:
+    """Return the processes of Ray that map."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if line.read_bytes().startswith(b"ray::BlockMapper"):
+                found.append(int(line.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@pytest.mark.slow  # each process of Ray imports the package
+def test_a_job_by_ray_has_the_bytes_of_one_process(
+    registry: Registry, start: Start, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="pip install 'cgeartheye[ray]'")
+    store = JobStore(tmp_path / "jobs.sqlite")
+    scene = toy_runs.land_scene(tmp_path / "scene.tif", 1000, 700)
+    request = {"scenes": [str(scene)], "after": None, "options": {"vector_format": ["geojson"]}}
+    job = store.submit("land", request, "ann")
+
+    def state(of: Job = job) -> Job:
+        found = store.get(of.id)
+        assert found is not None
+        return found
+
+    start("local")
+    wait_until(lambda: state().status in ("successful", "failed"), 300)
+    assert (state().status, state().message) == ("successful", "")
+    assert state().done == state().total > 0
+    with pytest.raises(SystemExit, match="0"):
+        main(
+            [
+                *["map", "--vector-format", "geojson", "--out"],
+                str(tmp_path / "whole"),
+                str(registry.path("land")),
+                str(scene),
+            ]
+        )
+    for name in ("map.tif", "map.geojson"):
+        made = tmp_path / "jobs" / job.id / "map" / name
+        assert made.read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+    # One that is cancelled leaves neither files nor processes.
+    large = toy_runs.land_scene(tmp_path / "large.tif", 4000, 2000)
+    other = store.submit("land", request | {"scenes": [str(large)]}, "ann")
+    wait_until(lambda: state(other).done > 0, 300)
+    store.cancel(other.id)
+    wait_until(lambda: state(other).status == "dismissed")
+    wait_until(lambda: not (actors() or (tmp_path / "jobs" / other.id).exists()))
     store.close()

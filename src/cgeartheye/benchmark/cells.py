@@ -19,6 +19,8 @@ from cgeartheye.config import (
 )
 from cgeartheye.data.published.registry import how_to_get, spelt
 from cgeartheye.models.backbone import weights_file
+from cgeartheye.tasks.data_identity import identity
+from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import digest, json_text
 
@@ -44,7 +46,9 @@ class BenchmarkCell:
         settings: of the protocol.
         config: of the run that it is; `work_dir` is its folder.
         figure: the key of what is compared.
-        key: changes with whatever its figures depend on, beside the images themselves.
+        key: changes with all settings and weights that its figures depend on.
+        data: changes with the images and their labels, masks or boxes; empty where they cannot be
+            read, as the cell itself then reports.
     """
 
     dataset: str
@@ -55,6 +59,7 @@ class BenchmarkCell:
     config: Config
     figure: str
     key: str
+    data: str
 
     def __str__(self) -> str:
         return f"{self.dataset}, {self.backbone}, {self.protocol}, seed {self.seed}"
@@ -64,6 +69,11 @@ class BenchmarkCell:
         """The run directory."""
         assert self.config.work_dir is not None
         return self.config.work_dir
+
+    @property
+    def stamp(self) -> dict[str, str]:
+        """Fields that its record has from the beginning."""
+        return {"key": self.key, "data": self.data}
 
     @property
     def probe(self) -> Probe | None:
@@ -108,6 +118,14 @@ def plan(table: BenchmarkTable, out: Path) -> Plan:
         UserError: a config that does not validate, or weights that are not there.
     """
     weights = {name: _weights(table, name) for name in table.backbones}
+    digests: dict[tuple[str, str], str] = {}  # of data, which many cells share
+
+    def data_digest(config: Config) -> str:
+        fields = config.task, config.data.model_dump_json()
+        if fields not in digests:
+            digests[fields] = _data_digest(config)
+        return digests[fields]
+
     cells: list[BenchmarkCell] = []
     missing = {}
     for dataset, entry in table.datasets.items():
@@ -124,13 +142,16 @@ def plan(table: BenchmarkTable, out: Path) -> Plan:
                 for seed in table.seeds[:1] if settings.kind == "knn" else table.seeds:
                     config = _config(table, base, backbone, settings, seed)
                     key = _key(config, settings, weights[backbone])
+                    content = data_digest(config)
                     place = out / "cells" / dataset / backbone / f"{protocol}-{seed}"
                     own = {"work_dir": place, "cache.folder": out / "features"}
                     config = refuse_other_kinds(make(config, own), "the table")
                     figure = entry.figure or FIGURES[config.task]
                     cells.append(
                         BenchmarkCell(
-                            dataset, backbone, protocol, seed, settings, config, figure, key
+                            *(dataset, backbone, protocol, seed, settings, config, figure),
+                            key,
+                            content,
                         )
                     )
     return Plan(table, cells, missing, weights, _sha(table.model_dump(mode="json")))
@@ -209,6 +230,16 @@ def _weights(table: BenchmarkTable, name: str) -> str:
 def _key(config: Config, settings: Protocol, weights: str) -> str:
     facts = config.model_dump(mode="json", exclude={"work_dir": True, "cache": {"folder"}})
     return _sha([facts, settings.model_dump(mode="json"), weights])
+
+
+def _data_digest(config: Config) -> str:
+    try:
+        parts = pipeline_for(config).parts
+        # Where there is no test part it is the validation part once more.
+        each = {id(part): part for part in (parts.train, parts.val, parts.test)}
+        return _sha([identity(part) for part in each.values()])
+    except UserError:
+        return ""
 
 
 def _sha(value: Any) -> str:

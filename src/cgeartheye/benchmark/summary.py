@@ -14,7 +14,13 @@ from scipy.stats import rankdata
 
 from cgeartheye.benchmark.cells import BenchmarkCell, Plan
 from cgeartheye.benchmark.worker import FEATURES, RECORD, Record, read_record
-from cgeartheye.metrics.resampling import bootstrap, can_resample, holm, permutation_p_value
+from cgeartheye.metrics.resampling import (
+    Outcomes,
+    bootstrap,
+    can_resample,
+    holm,
+    permutation_p_value,
+)
 from cgeartheye.tasks.outcomes import read_outcomes
 from cgeartheye.utils.console import bar
 
@@ -187,7 +193,7 @@ def _record(cell: BenchmarkCell) -> Record:
     return read_record(cell.folder / RECORD) or {"error": "it has not been run"}
 
 
-def _outcomes(cells: list[BenchmarkCell]) -> dict[int, np.ndarray]:
+def _outcomes(cells: list[BenchmarkCell]) -> dict[int, Outcomes]:
     """Return the outcomes of each seed that has any."""
     found = {}
     for cell in cells:
@@ -197,14 +203,14 @@ def _outcomes(cells: list[BenchmarkCell]) -> dict[int, np.ndarray]:
     return found
 
 
-def _entry(cells: list[BenchmarkCell], outcomes: dict[int, np.ndarray], draws: int) -> Entry:
+def _entry(cells: list[BenchmarkCell], outcomes: dict[int, Outcomes], draws: int) -> Entry:
     records = [_record(cell) for cell in cells]
     good = [n for n, record in enumerate(records) if "figures" in record]
     figure, features = cells[0].figure, read_record(cells[0].folder.parent / FEATURES) or {}
     values = [records[n]["figures"][figure] for n in good]
     low, high = math.nan, math.nan
     if outcomes:
-        low, high = bootstrap(figure, np.stack(list(outcomes.values())), draws)
+        low, high = bootstrap(figure, list(outcomes.values()), draws)
     whole = [records[n]["seconds"] for n in good if not records[n]["resumed"]]
     return Entry(
         figure,
@@ -226,7 +232,7 @@ def _compared(
     protocol: str,
     dataset: str,
     entries: dict[str, Entry],
-    outcomes: dict[str, dict[int, np.ndarray]],
+    outcomes: dict[str, dict[int, Outcomes]],
     draws: int,
 ) -> list[Comparison]:
     """Compare all pairs of backbones, by the seeds that both have."""
@@ -234,7 +240,7 @@ def _compared(
     for one, other in combinations(entries, 2):
         seeds = [seed for seed in outcomes[one] if seed in outcomes[other]]
         if seeds:
-            pair = [np.stack([outcomes[name][seed] for seed in seeds]) for name in (one, other)]
+            pair = [[outcomes[name][seed] for seed in seeds] for name in (one, other)]
             p_value = permutation_p_value(entries[one].figure, pair[0], pair[1], draws)
             found.append((one, other, p_value))
     adjusted = holm([p_value for *_, p_value in found])

@@ -58,7 +58,7 @@ def run_cell(cell: BenchmarkCell) -> None:
     """
     path = cell.folder / RECORD
     resumed = path.exists()
-    write_json(path, {"key": cell.key})
+    write_json(path, cell.stamp)
     begin = time.monotonic()
     if cell.probe:
         assert cell.config.task == "scene_classification"
@@ -71,7 +71,7 @@ def run_cell(cell: BenchmarkCell) -> None:
     if cell.figure not in figures:
         raise UserError(f"{cell.dataset}: figure={cell.figure} is none of {', '.join(figures)}")
     record = {
-        "key": cell.key,
+        **cell.stamp,
         "figures": figures,
         "seconds": time.monotonic() - begin,
         "memory_bytes": _peak_memory(),
@@ -91,7 +91,9 @@ def encode(cells: Sequence[BenchmarkCell], folder: Path) -> None:
         folder: of the record.
     """
     record: Record = {"seconds": 0.0, "learned": {}, "errors": {}}
-    for cell in cells:
+    record["data"] = {cell.protocol: cell.data for cell in cells}
+    # Probes first: of their features in float32 those of decoders follow.
+    for cell in sorted(cells, key=lambda cell: cell.probe is None):
         config = cell.config
         try:
             with distributed.process_group(config.training.device) as device:
@@ -135,7 +137,7 @@ def process(
     folder: Path,
     gpu: int | None,
     threads: int | None,
-    key: str,
+    stamp: dict[str, str],
 ) -> None:
     """Do work in a process of its own, whose output goes to `log.txt`.
 
@@ -145,7 +147,7 @@ def process(
         folder: of the log and, if the work fails, of the cell's record.
         gpu: that it sees alone; none: all.
         threads: that it computes with; none: as many as there are cores.
-        key: of the cell; empty for an encoding.
+        stamp: of the cell; empty for an encoding.
     """
     _end_with_parent()
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,8 +165,8 @@ def process(
     except Exception as error:
         traceback.print_exc()
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        if key:
-            write_json(folder / RECORD, {"key": key, "error": " ".join(reason.split())})
+        if stamp:
+            write_json(folder / RECORD, {**stamp, "error": " ".join(reason.split())})
         sys.exit(1)
 
 

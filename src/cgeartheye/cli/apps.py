@@ -47,10 +47,18 @@ def apps_examples(
     demo: Annotated[
         Path, typer.Option(help="Folder of the demo, which is run if it is not there.")
     ] = Path("demo"),
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with real data sets (UCMerced, EPFL-roads, GSI-solar, LEVIR-CD-20, "
+            "NWPU-VHR10): one more application is learned from each that is there."
+        ),
+    ] = None,
     registry: Registry = None,
     replace: Replace = False,
 ) -> None:
-    """Publish the models of the demo, which know a drawn world: to try the server with."""
+    """Publish the models of the demo, which know a drawn world, and some of real images."""
+    from cgeartheye.apps.examples import publish_examples
     from cgeartheye.apps.publish import publish
     from cgeartheye.demo import run as world
     from cgeartheye.utils.console import log_info
@@ -66,6 +74,8 @@ def apps_examples(
         text = f"{finds} Learned from a world that is drawn by code: of no use on real images."
         card = publish(demo / run, name, text, "MIT", None, registry, (), replace)
         log_info(f"published {card.id} (version {card.version})")
+    if data:
+        publish_examples(data, demo / "real", registry, replace)
 
 
 @apps_app.command("list")

@@ -208,14 +208,23 @@ def benchmark(
         bool, typer.Option("--resume", help="Go on with what the folder holds.")
     ] = False,
     workers: Annotated[
-        int, typer.Option(min=1, help="Cells at once; with GPUs each has its own.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cells at once; with GPUs each has its own [1; of --cluster one a GPU, or one for "
+            "two cores].",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Run the cells by Ray: local, or the address of a cluster."),
+    ] = None,
     set_: Overrides = None,
 ) -> None:
     """Measure backbones on data sets by several protocols and seeds: a table, cell by cell."""
     from cgeartheye.benchmark.run import benchmark
 
-    benchmark(table, set_ or [], out, resume, workers)
+    benchmark(table, set_ or [], out, resume, workers, cluster)
 
 
 @app.command()

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Folder = Annotated[
     Path | None, typer.Option(help="Where uploads and jobs are [the user's data folder].")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Make the maps by Ray: local, or the address of a cluster."),
+]
 RegistryFolder = Annotated[
     Path | None, typer.Option("--registry", help="Folder of applications [the user's own].")
 ]
@@ -51,6 +55,7 @@ def serve_command(
         float, typer.Option(min=1, help="Requests a second of an owner, on average.")
     ] = 50.0,
     keep_days: Annotated[float, typer.Option(min=0, help="After which results go.")] = 30.0,
+    cluster: Cluster = None,
 ) -> None:
     """Serve application models: a page, an API (OGC API - Processes) and tiles."""
     with _extra():
@@ -67,6 +72,7 @@ def serve_command(
         max_queued=max_queued,
         requests_per_second=max_requests,
         keep_days=keep_days,
+        cluster=cluster,
     )
     serve(settings, host, port, workers)
 
@@ -81,12 +87,13 @@ def worker_command(
             help="Of the jobs: postgresql://... or an SQLite file [that of the folder].",
         ),
     ] = None,
+    cluster: Cluster = None,
     until_input_ends: Annotated[bool, typer.Option("--until-input-ends", hidden=True)] = False,
 ) -> None:
     """Work on the jobs of a server, on its machine or on one that shares its folders."""
     with _extra():
         from cgeartheye.serve.run import work
-    work(_settings(folder, registry, store), until_input_ends)
+    work(_settings(folder, registry, store, cluster=cluster), until_input_ends)
 
 
 def token_command(
@@ -101,7 +108,7 @@ def token_command(
 
 
 def _settings(
-    folder: Path | None, registry: Path | None, database: str | None, **limits: Any
+    folder: Path | None, registry: Path | None, database: str | None, **others: Any
 ) -> "Settings":
     from cgeartheye.apps.registry import Registry, user_data
     from cgeartheye.serve.settings import Settings
@@ -110,7 +117,7 @@ def _settings(
         folder=(folder or user_data("serve")).resolve(),
         registry=Registry(registry.resolve() if registry else None),
         database=database,
-        **limits,
+        **others,
     )
 
 

@@ -23,6 +23,7 @@ from cgeartheye.commands.label import write_dataset
 from cgeartheye.commands.map import map_with
 from cgeartheye.commands.tasks import LoadedModel, load_model, refuse_other_kinds, train
 from cgeartheye.config import load
+from cgeartheye.scale.cluster import map_on_cluster
 from cgeartheye.training.distributed import local_device
 from cgeartheye.utils.console import observed
 from cgeartheye.utils.errors import UserError
@@ -63,11 +64,14 @@ class Runner:
             self._answer(ended="failed", message=f"an error of the program ({reason})")
 
     def _map(self, request: dict[str, Any]) -> None:
-        model = self._model(Path(request["model"]))
         options = {name: _as_option(name, value) for name, value in request["options"].items()}
         scenes = [Path(path) for path in request["scenes"]]
         after = [Path(path) for path in request["after"]] if request["after"] else None
-        map_with(model, scenes, Path(request["out"]), options, resume=True, after=after)
+        model, out, cluster = Path(request["model"]), Path(request["out"]), request.get("cluster")
+        if cluster:
+            map_on_cluster(cluster, None, model, scenes, out, options, [], True, after)
+        else:
+            map_with(self._model(model), scenes, out, options, resume=True, after=after)
 
     def _embed(self, request: dict[str, Any]) -> None:
         embed_scenes([Path(path) for path in request["scenes"]], Path(request["out"]), resume=True)

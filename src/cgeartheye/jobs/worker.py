@@ -33,7 +33,12 @@ class Worker:
     """Works on the jobs of a store, one at a time."""
 
     def __init__(
-        self, store: JobStore, folder: Path, registry: Registry, lease: float = LEASE
+        self,
+        store: JobStore,
+        folder: Path,
+        registry: Registry,
+        lease: float = LEASE,
+        cluster: str | None = None,
     ) -> None:
         """Take a place to work at.
 
@@ -42,7 +47,10 @@ class Worker:
             folder: that has a folder for each job, which all workers share.
             registry: of the applications.
             lease: seconds that a silent worker is waited for.
+            cluster: address of a Ray cluster that makes the maps, or `local`; none: the process
+                beside this one does.
         """
+        self._cluster = cluster
         self._store, self._folder, self._registry, self._lease = store, folder, registry, lease
         self.name = f"{platform.node()}-{os.getpid()}"
         self._runner: _Runner | None = None
@@ -151,6 +159,7 @@ class Worker:
             "after": job.request.get("after"),
             "options": options,
             "out": str(folder / "map"),
+            "cluster": self._cluster,
         }
 
     def _without_paths(self, job: Job, message: str) -> str:

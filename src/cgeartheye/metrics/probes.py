@@ -16,6 +16,10 @@ Array = np.ndarray
 # Inverse strengths of the penalty that are tried on a part of the training features, in equal
 # steps of their logarithm: those that ever win are well within.
 PENALTIES = tuple(np.logspace(-5, 3, 20).tolist())
+PATIENCE = 3
+"""Penalties in a row that are worse than the best, after which weaker ones are not tried."""
+Fit = tuple[Array, Array]
+"""Weights `[K, C]` and intercepts `[K]`."""
 
 
 def knn_predict(
@@ -53,7 +57,8 @@ def linear_probe(
     """Fit multinomial logistic regression to standardised features.
 
     The penalty is chosen on a fifth of the training features, by class: of equally good ones the
-    middle one. Where a class has fewer than five it is 1.
+    middle one; weaker ones are not tried when it has become worse. Where a class has fewer than
+    five it is 1.
 
     Args:
         train: features `[N, C]`.
@@ -71,12 +76,8 @@ def linear_probe(
         fit, held_out = next(split.split(train, indices))
         scaler = StandardScaler().fit(train[fit])
         path = LogisticPath(scaler.transform(train[fit]), indices[fit], len(classes))
-        rest, truth = scaler.transform(train[held_out]), indices[held_out]
-        fits = [path.fit(c, COARSE) for c in penalties]
-        hits = [((rest @ weights.T + free).argmax(1) == truth).sum() for weights, free in fits]
-        ties = np.flatnonzero(hits == np.max(hits))
-        best = int(ties[len(ties) // 2])
-        penalty, start = penalties[best], fits[best]
+        rest = scaler.transform(train[held_out]).astype(np.float32)
+        penalty, start = _choose(path, rest, indices[held_out], penalties)
     scaler = StandardScaler().fit(train)
     path = LogisticPath(scaler.transform(train), indices, len(classes))
     if start:
@@ -98,6 +99,28 @@ def few_per_class(labels: Array, count: int, seed: int) -> Array:
         random.permutation(np.flatnonzero(labels == label))[:count] for label in np.unique(labels)
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def _choose(
+    path: LogisticPath, features: Array, labels: Array, penalties: Sequence[float]
+) -> tuple[float, Fit]:
+    """Return the penalty that is best on held-out features float32 `[M, C]`, and its fit.
+
+    The strongest is tried first, and the rest are left out when some in a row are worse than the
+    best.
+    """
+    fits: list[Fit] = []
+    hits: list[int] = []
+    for penalty in penalties:
+        weights, free = path.fit(penalty, COARSE)
+        fits.append((weights, free))
+        logits = features @ weights.T.astype(np.float32) + free
+        hits.append(int((logits.argmax(1) == labels).sum()))
+        if max(hits[-PATIENCE:]) < max(hits):
+            break
+    ties = np.flatnonzero(np.array(hits) == max(hits))
+    best = int(ties[len(ties) // 2])
+    return penalties[best], fits[best]
 
 
 def _estimator(

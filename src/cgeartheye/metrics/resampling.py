@@ -1,14 +1,18 @@
 """Intervals and comparisons of figures by drawing the tested images anew.
 
-A test's outcomes are `[seeds, images]`, the share of right answers, or `[seeds, images, K, K]`, the
-confusion matrix of each image. A figure is the mean over the seeds, which see the same images.
+A test's outcomes are `[images]`, the share of right answers, `[images, K, K]`, the confusion matrix
+of each image, or the `BoxOutcomes` of a detector. A figure is the mean over the seeds, which see
+the same images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from cgeartheye.metrics.detection.resampling import BoxOutcomes
+
 Array = np.ndarray
+Outcomes = Array | BoxOutcomes
 
 CHUNK = 100  # draws at a time
 
@@ -41,8 +45,10 @@ OF_CONFUSIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def can_resample(figure: str, outcomes: Array) -> bool:
-    """Whether a figure follows from the sums of outcomes of one seed."""
+def can_resample(figure: str, outcomes: Outcomes) -> bool:
+    """Whether a figure follows from the outcomes of images of one seed."""
+    if isinstance(outcomes, BoxOutcomes):
+        return figure in outcomes.figures
     return figure == "top1" if outcomes.ndim == 1 else figure in OF_CONFUSIONS
 
 
@@ -58,29 +64,37 @@ def score(figure: str, sums: Array, images: int) -> Array:
 
 
 def bootstrap(
-    figure: str, outcomes: Array, draws: int = 2000, level: float = 0.95, seed: int = 0
+    figure: str,
+    outcomes: Sequence[Outcomes],
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Return the percentile interval of a figure (Efron and Tibshirani 1993, 13.3).
 
     Args:
-        figure: see `score`.
-        outcomes: `[seeds, images, ...]`.
+        figure: see `can_resample`.
+        outcomes: of each seed.
         draws: of as many images as there are, with replacement.
         level: share of the draws within the interval.
         seed: of the draws.
     """
-    images = outcomes.shape[1]
+    images = len(outcomes[0])
     random = np.random.default_rng(seed)
     found = []
     for count in _chunks(draws):
         weights = random.multinomial(images, np.full(images, 1 / images), count)
-        found.append(score(figure, _weighted(weights, outcomes), images).mean(0))
+        found.append(np.mean([_scores(figure, one, weights, images) for one in outcomes], 0))
     low, high = np.nanquantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def permutation_p_value(
-    figure: str, one: Array, other: Array, draws: int = 2000, seed: int = 0
+    figure: str,
+    one: Sequence[Outcomes],
+    other: Sequence[Outcomes],
+    draws: int = 2000,
+    seed: int = 0,
 ) -> float:
     """Return how often chance alone makes two figures as different as these are.
 
@@ -88,25 +102,29 @@ def permutation_p_value(
     1989), those of all seeds together.
 
     Args:
-        figure: see `score`.
-        one: `[seeds, images, ...]`.
-        other: of the same images.
+        figure: see `can_resample`.
+        one: of each seed.
+        other: of the same seeds and images.
         draws: of swaps; the p-value is at least 1 / (draws + 1).
         seed: of the draws.
     """
-    images = one.shape[1]
-    totals = one.sum(1)[:, None], other.sum(1)[:, None]
+    images = len(one[0])
+    both = [_beside(*pair) for pair in zip(one, other, strict=True)]
 
-    def differences(moved: Array) -> Array:
-        scores = score(figure, totals[0] + moved, images), score(figure, totals[1] - moved, images)
-        return np.asarray(np.abs((scores[1] - scores[0]).mean(0)))
+    def differences(swaps: Array) -> Array:
+        kept = np.hstack([1 - swaps, swaps])
+        scores = [
+            _scores(figure, pair, 1 - kept, images) - _scores(figure, pair, kept, images)
+            for pair in both
+        ]
+        return np.asarray(np.abs(np.mean(scores, 0)))
 
-    (observed,) = differences(np.zeros_like(totals[0], np.float64))
+    (observed,) = differences(np.zeros((1, images), int))
     random = np.random.default_rng(seed)
     extreme = 0
     for count in _chunks(draws):
         swaps = random.integers(0, 2, (count, images))
-        extreme += int((differences(_weighted(swaps, other - one)) >= observed - 1e-9).sum())
+        extreme += int((differences(swaps) >= observed - 1e-9).sum())
     return (1 + extreme) / (1 + draws)
 
 
@@ -120,11 +138,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _weighted(weights: Array, outcomes: Array) -> Array:
-    """Return sums of outcomes `[seeds, draws, ...]` under weights `[draws, images]`."""
-    seeds, images, *rest = outcomes.shape
-    flat = outcomes.reshape(seeds, images, -1).astype(np.float64)
-    return (weights.astype(np.float64) @ flat).reshape(seeds, len(weights), *rest)
+def _scores(figure: str, outcomes: Outcomes, weights: Array, images: int) -> Array:
+    """Return a figure in percent `[draws]` under weights `[draws, images]`."""
+    if isinstance(outcomes, BoxOutcomes):
+        return outcomes.score(figure, weights)
+    flat = outcomes.reshape(len(outcomes), -1).astype(np.float64)
+    sums = (weights.astype(np.float64) @ flat).reshape(len(weights), *outcomes.shape[1:])
+    return score(figure, sums, images)
+
+
+def _beside(one: Outcomes, other: Outcomes) -> Outcomes:
+    """Return the outcomes of one behind those of another, as if of twice as many images."""
+    if isinstance(one, BoxOutcomes):
+        assert isinstance(other, BoxOutcomes)
+        return one.beside(other)
+    return np.concatenate([one, np.asarray(other)])
 
 
 def _chunks(draws: int) -> Iterator[int]:

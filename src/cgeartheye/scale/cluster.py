@@ -6,6 +6,8 @@ pixels never do. The files on the disk record what is finished, so the driver ma
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from cgeartheye.scale.blocks import BlockMapper
 from cgeartheye.utils.console import bar, log_info
 from cgeartheye.utils.errors import UserError
 
-_LOSSES = 3  # of actors on one block, after which it is named as the one that kills them
+LOSSES = 3
+"""Losses of processes on one piece of work, after which it is named as the one that kills them."""
 
 
 def map_on_cluster(
@@ -50,13 +53,6 @@ def map_on_cluster(
     Raises:
         UserError: Ray is not installed, its address does not answer, or a block fails.
     """
-    try:
-        import ray
-        from ray.exceptions import RayActorError, RayTaskError
-        from ray.util import ActorPool
-    except ImportError as error:
-        raise UserError("--cluster needs Ray: pip install 'cgeartheye[ray]'") from error
-    _connect(ray, address)
     given = (
         str(run.resolve()),
         [str(path.resolve()) for path in scenes],
@@ -65,40 +61,75 @@ def map_on_cluster(
         overrides,
         None if after is None else [str(path.resolve()) for path in after],
     )
+    with connected(address) as ray:
+        from ray.exceptions import RayActorError, RayTaskError
+        from ray.util import ActorPool
+
+        try:
+            driver = BlockMapper(*given, "auto", engine, precision)
+            # All compute on the driver's kind of device: others would give other bytes.
+            count, cores, gpus = shares(ray, workers, driver.job.settings["device"] == "cuda")
+            blocks = driver.blocks(count, resume)
+            actor = ray.remote(
+                num_gpus=gpus,
+                num_cpus=0 if gpus else cores,
+                max_restarts=-1,
+                max_task_retries=LOSSES,
+            )(BlockMapper)
+            actors = [
+                actor.remote(*given, "auto", engine, precision)
+                for _ in range(min(count, len(blocks)))
+            ]
+            pool = ActorPool(actors)
+            with bar("mapping", len(blocks), "blocks") as progress:
+                for _ in pool.map_unordered(lambda one, block: one.map_block.remote(block), blocks):
+                    progress.advance()
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from error
+            raise
+        except RayActorError as error:
+            raise UserError(
+                f"a worker was lost {LOSSES + 1} times on one block (out of memory?): give each "
+                "fewer windows with --set data.batch_size, then go on with --resume"
+            ) from error
+    return driver.finish()  # all rows are there: what is left is to write the files
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Yield the module of Ray, connected to a cluster until the block ends.
+
+    Args:
+        address: of a Ray cluster, or `local`: processes of this machine.
+
+    Raises:
+        UserError: Ray is not installed, or its address does not answer.
+    """
     try:
-        driver = BlockMapper(*given, "auto", engine, precision)
-        # All compute on the driver's kind of device: others would give other bytes.
-        on_gpu = driver.job.settings["device"] == "cuda"
-        gpus = int(ray.cluster_resources().get("GPU", 0)) if on_gpu else 0
-        cores = int(ray.cluster_resources().get("CPU", 1))
-        count = workers or gpus or max(1, cores // 2)
-        blocks = driver.blocks(count, resume)
-        each = max(1, cores // count)
-        actor = ray.remote(
-            num_gpus=int(bool(gpus)),
-            num_cpus=0 if gpus else each,
-            max_restarts=-1,
-            max_task_retries=_LOSSES,
-        )(BlockMapper)
-        actors = [
-            actor.remote(*given, "auto", engine, precision) for _ in range(min(count, len(blocks)))
-        ]
-        pool = ActorPool(actors)
-        with bar("mapping", len(blocks), "blocks") as progress:
-            for _ in pool.map_unordered(lambda one, block: one.map_block.remote(block), blocks):
-                progress.advance()
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from error
-        raise
-    except RayActorError as error:
-        raise UserError(
-            f"a worker was lost {_LOSSES + 1} times on one block (out of memory?): give each fewer "
-            "windows with --set data.batch_size, then go on with --resume"
-        ) from error
+        import ray
+    except ImportError as error:
+        raise UserError("--cluster needs Ray: pip install 'cgeartheye[ray]'") from error
+    _connect(ray, address)
+    try:
+        yield ray
     finally:
         ray.shutdown()
-    return driver.finish()  # all rows are there: what is left is to write the files
+
+
+def shares(ray: Any, workers: int | None, on_gpu: bool) -> tuple[int, int, int]:
+    """Return how many processes a cluster runs at once, and what cores and GPUs each of them has.
+
+    Args:
+        ray: connected.
+        workers: processes; none: one for each GPU, or for each two cores.
+        on_gpu: whether they want GPUs.
+    """
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0)) if on_gpu else 0
+    cores = int(resources.get("CPU", 1))
+    count = workers or gpus or max(1, cores // 2)
+    return count, max(1, cores // count), int(bool(gpus))
 
 
 def _connect(ray: Any, address: str) -> None:

@@ -72,7 +72,9 @@ def work(settings: Settings, until_input_ends: bool = False) -> None:
     """
     from cgeartheye.jobs.worker import Worker
 
-    worker = Worker(JobStore(settings.store), settings.jobs, settings.registry)
+    worker = Worker(
+        JobStore(settings.store), settings.jobs, settings.registry, cluster=settings.cluster
+    )
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, lambda *_: worker.stop())
     if until_input_ends:
@@ -91,6 +93,7 @@ def _workers(settings: Settings, count: int) -> Iterator[None]:
     command = [sys.executable, "-m", "cgeartheye", "worker"]
     command += ["--folder", str(settings.folder), "--registry", str(settings.registry.folder)]
     command += ["--until-input-ends"]
+    command += ["--cluster", settings.cluster] if settings.cluster else []
     # The store may have a password, which arguments would show to everybody on this machine.
     environment = {**os.environ, "CGEARTHEYE_DATABASE": settings.store}
 

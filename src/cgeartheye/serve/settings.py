@@ -23,6 +23,7 @@ class Settings:
         max_disk: bytes of uploads and results together.
         keep_days: after which results are deleted.
         requests_per_second: of an owner, on average.
+        cluster: address of a Ray cluster that makes the maps, or `local`; none: each worker does.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Settings:
     max_disk: int = 200 * 2**30
     keep_days: float = 30.0
     requests_per_second: float = 50.0
+    cluster: str | None = None
 
     @property
     def jobs(self) -> Path:

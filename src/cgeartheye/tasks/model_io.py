@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from cgeartheye.config import Config
 from cgeartheye.inference.engines import Engine
+from cgeartheye.metrics.resampling import Outcomes
 from cgeartheye.models.backbone import BackboneBundle, weights_file
 from cgeartheye.models.backbone.checkpoint_io import (
     WeightsMetadata,
@@ -83,7 +83,7 @@ class TestResult:
     facts: dict[str, float] = field(default_factory=dict)
     part: str = ""
     verdict: list[str] = field(default_factory=list)
-    outcomes: np.ndarray | None = None
+    outcomes: Outcomes | None = None
 
 
 def device_of(task: nn.Module) -> torch.device:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from cgeartheye.config import Config
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.tasks.model_io import device_of
 from cgeartheye.training import distributed
-from cgeartheye.training.feature_cache import Encoder, Stored, cached
+from cgeartheye.training.feature_cache import Encoder, Stored, cached, stored
 from cgeartheye.training.loaders import FileSource, Source
 from cgeartheye.training.samplers import derive_seed, test_order
 from cgeartheye.training.trainer import autocast
@@ -91,6 +92,8 @@ class SourceFactory:
     ) -> Source:
         """Return a source of the features of samples.
 
+        Those of a test view follow from `exact_features` where these are stored.
+
         Args:
             samples: what is encoded.
             facts: all that the samples depend on beside their views.
@@ -99,7 +102,7 @@ class SourceFactory:
         """
         return self.cached(
             (len(samples), max(samples.views, 1)),
-            lambda: self.encode(samples, self._task.encode),
+            lambda: self._stored(samples, facts()) or self.encode(samples, self._task.encode),
             lambda: {**facts(), **samples.facts},
             str(samples),
             wrap,
@@ -147,14 +150,30 @@ class SourceFactory:
             facts: all that they depend on.
         """
         self._task.eval()
-        rows = cached(
-            self._folder,
-            {**self._encoder_facts(), **facts, **samples.facts, "exact": True},
-            (len(samples), 1, *self._task.encoded_shape),
-            lambda: self.encode(samples, self._task.encode),
-            np.float32,
-        )
+        place = self._exact_place(samples, facts)
+        rows = cached(*place, lambda: self.encode(samples, self._task.encode), np.float32)
         return np.array(rows[:, 0])
+
+    def _exact_place(
+        self, samples: Views, facts: CacheKey
+    ) -> tuple[Path, CacheKey, tuple[int, ...]]:
+        """Return where float32 features of the test views are: folder, facts and shape."""
+        known = {**self._encoder_facts(), **facts, **samples.facts, "exact": True}
+        return self._folder, known, (len(samples), 1, *self._task.encoded_shape)
+
+    def _stored(self, samples: Views, facts: CacheKey) -> Iterator[tuple[list[int], Tensor]] | None:
+        """Return what `encode` would yield, from stored float32 features; none: there are none."""
+        exact = None
+        if not samples.views:
+            exact = stored(*self._exact_place(samples, facts), np.float32)
+        if exact is None:
+            return None
+        return ((batch, torch.from_numpy(exact[batch])) for batch in self._order(samples))
+
+    def _order(self, samples: Views) -> list[list[int]]:
+        """Return the batches of samples that this process encodes."""
+        count = max(1, self._config.cache.batch_size // max(samples.views, 1))
+        return test_order(len(samples), count, distributed.rank(), distributed.world_size())
 
     def _encoder_facts(self) -> dict[str, object]:
         return {
@@ -198,9 +217,7 @@ class SourceFactory:
             samples: what to encode.
             compute: maps a batch of views to what is wanted of each.
         """
-        source = self.files(samples)
-        count = max(1, self._config.cache.batch_size // max(samples.views, 1))
-        order = test_order(len(samples), count, distributed.rank(), distributed.world_size())
+        source, order = self.files(samples), self._order(samples)
         title = f"encoding ({samples.views} views an image)" if samples.views else "encoding"
         with bar(title, sum(map(len, order)), "images") as progress, torch.no_grad():
             for batch in source.load(order):

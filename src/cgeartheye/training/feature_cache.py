@@ -52,8 +52,7 @@ def cached(
         UserError: no room on the disk, no permission, features that are not finite, or a folder
             that the processes do not share.
     """
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
-    path = folder / f"{key}.npy"
+    path = _path(folder, facts)
     partial = path.with_suffix(".partial")
     with _lock(path.with_suffix(".lock")):
         failure = None
@@ -77,6 +76,29 @@ def cached(
     features: np.ndarray = np.load(path, mmap_mode="r")
     assert features.shape == shape, (features.shape, shape)
     return features
+
+
+def stored(
+    folder: Path, facts: Mapping[str, object], shape: tuple[int, ...], dtype: Stored
+) -> np.ndarray | None:
+    """Return what `cached` has encoded; none: it has not, or it cannot be read.
+
+    Args:
+        folder: see `cached`.
+        facts: see `cached`.
+        shape: see `cached`.
+        dtype: see `cached`.
+    """
+    path = _path(folder, facts)
+    if not (path.exists() and _is_whole(path, shape, dtype)):
+        return None
+    features: np.ndarray = np.load(path, mmap_mode="r")
+    return features
+
+
+def _path(folder: Path, facts: Mapping[str, object]) -> Path:
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    return folder / f"{key}.npy"
 
 
 def _is_whole(path: Path, shape: tuple[int, ...], dtype: Stored) -> bool:

@@ -1,8 +1,11 @@
 """Average precision of horizontal boxes as COCO has it (Lin et al. 2014), by faster-coco-eval."""
 
 import numpy as np
+import torch
 from faster_coco_eval import COCO, COCOeval_faster
 
+from cgeartheye.boxes import areas_of, paired_intersection
+from cgeartheye.metrics.detection.matching import RIGHT, UNCOUNTED, WRONG
 from cgeartheye.metrics.detection.ragged import RaggedDetections
 
 Array = np.ndarray
@@ -42,6 +45,53 @@ def coco_precision(tested: RaggedDetections, classes: int) -> tuple[Array, Array
         recall[:, label] = evaluation.eval["recall"][:, 0, 0, 0]
     precision[precision < 0], recall[recall < 0] = np.nan, np.nan
     return precision, recall
+
+
+def coco_matches(tested: RaggedDetections, label: int, where: Array, thresholds: Array) -> Array:
+    """Decide which boxes of a class are right by COCO's rules, as `coco_precision` does.
+
+    A found box takes, of the true boxes that no better box took, the one that it overlaps most
+    (of equal ones the last); one that takes none and is in a crowd does not count. In an image the
+    best 100 boxes count.
+
+    Args:
+        tested: of horizontal boxes, each image's best first.
+        label: of the class.
+        where: places of its found boxes, ascending, `[n]`.
+        thresholds: of the overlap, `[T]`.
+
+    Returns:
+        `WRONG`, `RIGHT` or `UNCOUNTED`, int8 `[T, n]`.
+    """
+    found, true = tested.pairs
+    pairs = np.flatnonzero((tested.labels[found] == label) & ~tested.ignored[true])
+    found, true = np.searchsorted(where, found[pairs]), true[pairs]
+    overlaps, in_crowds = tested.pair_overlaps[pairs], _in_crowds(tested, label, where)
+    order = np.lexsort((-true, -overlaps, found))
+    images = tested.found_images[where]
+    places = np.arange(len(where)) - np.searchsorted(images, images)
+    outcomes = np.full((len(thresholds), len(where)), WRONG, np.int8)
+    for outcome, threshold in zip(outcomes, thresholds, strict=True):
+        outcome[in_crowds >= threshold] = UNCOUNTED
+        taken: set[int] = set()
+        for pair in order[overlaps[order] >= threshold]:
+            if outcome[found[pair]] != RIGHT and true[pair] not in taken:
+                outcome[found[pair]] = RIGHT
+                taken.add(true[pair])
+        outcome[places >= _LARGEST_NUMBER] = UNCOUNTED
+    return outcomes
+
+
+def _in_crowds(tested: RaggedDetections, label: int, where: Array) -> Array:
+    """Return the largest share of each found box that is in a crowd of its class, 0..1 `[n]`."""
+    shares = np.zeros(len(where))
+    for crowd in np.flatnonzero(tested.ignored & (tested.true_labels == label)):
+        there = np.flatnonzero(tested.found_images[where] == tested.true_images[crowd])
+        boxes = torch.from_numpy(tested.boxes[where[there]])
+        whole = torch.from_numpy(tested.true_boxes[crowd]).expand_as(boxes)
+        share = (paired_intersection(boxes, whole) / areas_of(boxes)).numpy()
+        shares[there] = np.maximum(shares[there], share)
+    return shares
 
 
 def _annotated(number: int, images: Array, boxes: Array, mark: str, marks: Array) -> COCO:

@@ -28,6 +28,7 @@ from cgeartheye.data.transforms.boxes import eval_view
 from cgeartheye.data.transforms.image import seeded
 from cgeartheye.geo.georeference import pixel_size
 from cgeartheye.inference.merge_boxes import required_overlap
+from cgeartheye.metrics.detection.resampling import BoxOutcomes
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.detection import detection_report
 from cgeartheye.reports.draw_boxes import draw_found
@@ -181,7 +182,9 @@ class DetectionPipeline(TaskPipeline):
         facts = {"score": threshold} if threshold < 1 else {}  # 1: nothing that is right was found
         support = [outcome.support for outcome in metrics.outcomes]
         verdict = self.verdict(judge_boxes(metrics, chips.classes), support, chips.classes)
-        return TestResult(metrics.compute(), report, facts, self.tested_part, verdict)
+        return TestResult(
+            metrics.compute(), report, facts, self.tested_part, verdict, BoxOutcomes.of(metrics)
+        )
 
     def predict(self, task: DetectionTask, inputs: Sequence[Input]) -> Iterator[Detections]:
         """Yield the objects in each image, in pixels of the image."""
