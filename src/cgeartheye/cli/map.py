@@ -145,6 +145,14 @@ def map_command(
         ),
     ] = None,
     order: Order = None,
+    tiles: Annotated[
+        float | None,
+        typer.Option(
+            metavar="METRES",
+            help="Write GeoTIFFs of that size, cut at multiples of it in the scene's CRS, and a "
+            "VRT and a STAC Collection of them.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish a map that was interrupted.")
     ] = False,
@@ -179,6 +187,7 @@ def map_command(
         "coregister": coregister or None,
         "max_object_size": max_object_size,
         "score_threshold": score_threshold,
+        "tiles": tiles,
     }
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]

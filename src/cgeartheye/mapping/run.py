@@ -34,6 +34,7 @@ from cgeartheye.mapping.sinks.objects import ObjectSink
 from cgeartheye.mapping.sinks.pixels import PixelSink
 from cgeartheye.mapping.sinks.writer import Writer
 from cgeartheye.mapping.thumbnail import Thumbnail
+from cgeartheye.mapping.tiles import check_tiles
 from cgeartheye.mapping.verdict import judge_map
 from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
 from cgeartheye.utils.console import log_info, warn
@@ -90,7 +91,7 @@ def map_scene(
         job = _plan(predictor, out, options, scene, settings)
         facts = _make(job, predictor)
     shutil.rmtree(job.work)
-    for ending in ("tif", *FORMATS):
+    for ending in ("tif", "vrt", *FORMATS):
         if (out / f"map.{ending}").exists():
             log_info(f"map: {out / f'map.{ending}'}")
     shown = PREVIEW if (out / PREVIEW).exists() else PICTURE
@@ -170,7 +171,10 @@ def _plan(
     if not grid.dense and (options.min_area is not None or options.smooth):
         raise UserError("--min-area and --smooth are for maps of pixels: this model maps cells")
     colors = settings["colours"]
-    return MapJob(out, scene, grid, aoi, predictor.classes, colors, options, settings)
+    job = MapJob(out, scene, grid, aoi, predictor.classes, colors, options, settings)
+    if options.tiles is not None:
+        check_tiles(job)
+    return job
 
 
 def map_block(job: MapJob, predictor: AnyModel, block: Span) -> None:
@@ -287,6 +291,8 @@ def _check_fit(predictor: AnyModel, options: Options) -> None:
     if isinstance(predictor, Detector):
         if options.probabilities:
             raise UserError("--probabilities is for maps of pixels: objects have a score")
+        if options.tiles is not None:
+            raise UserError("--tiles is for maps of pixels: objects are one file of any size")
         if options.min_area is not None or options.smooth or options.transparent is not None:
             raise UserError(
                 "--min-area, --smooth and --transparent are for maps of classes: objects keep "
