@@ -29,7 +29,10 @@ _needs_room: ContextVar[bool] = ContextVar("needs_room", default=True)
 
 @contextmanager
 def nearly_empty() -> Iterator[None]:
-    """Have files made of which little will be written: there need be no room for all of them."""
+    """Have files made of which little will be written.
+
+    There need be no room for all of them, and what is written is recorded.
+    """
     token = _needs_room.set(False)
     try:
         yield
@@ -42,6 +45,7 @@ class RawRaster:
 
     Attributes:
         is_new: whether the file was made, and is all 0.
+        written: rows and columns that were written, piece by piece; recorded in `nearly_empty`.
     """
 
     def __init__(self, path: Path, bands: int, height: int, width: int):
@@ -52,6 +56,7 @@ class RawRaster:
         """
         self.path, self.bands, self.height, self.width = path, bands, height, width
         size = bands * height * width
+        self.written: list[tuple[Span, Span]] | None = None if _needs_room.get() else []
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             self.is_new = os.fstat(self._file).st_size != size
@@ -73,6 +78,8 @@ class RawRaster:
             values: uint8 `[bands, rows, columns]`.
         """
         values = np.ascontiguousarray(values)
+        if self.written is not None:
+            self.written.append((rows, (first, first + values.shape[2])))
         whole = values.shape[2] == self.width
         for band, plane in enumerate(values):
             start = (band * self.height + rows[0]) * self.width + first
