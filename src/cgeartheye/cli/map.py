@@ -160,6 +160,7 @@ def map_command(
     """Map a scene of any size, what changed, or objects: GeoTIFF, polygons, a preview page."""
     from cgeartheye.apps.registry import find_run
     from cgeartheye.commands.map import map_scenes
+    from cgeartheye.scale.block_store import BlockStore
 
     if not (scenes or before or after):
         raise UserError("name a scene to map, or two dates with --before and --after")
@@ -211,7 +212,7 @@ def map_command(
                 # Machines may share no folder: their blocks go to the address too.
                 asked = found, first, folder if cluster == "local" else out, options, overrides
                 map_on_cluster(cluster, workers, *asked, resume, second, engine, precision)
-            elif resume and is_remote(out):
+            elif is_remote(out) and BlockStore(out).begun():
                 from cgeartheye.scale.blocks import BlockMapper
 
                 one = BlockMapper(found, first, out, options, overrides, second, engine, precision)
@@ -221,8 +222,6 @@ def map_command(
                 asked = found, first, folder, options, overrides
                 map_scenes(*asked, resume, second, engine, precision, autotune)
         if is_remote(out):
-            from cgeartheye.scale.block_store import BlockStore
-
             BlockStore(out).clear()
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)

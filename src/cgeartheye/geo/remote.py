@@ -226,7 +226,7 @@ def open_store(path: Path) -> Iterator[tuple[Any, str, str]]:
             skip_signature="AWS_NO_SIGN_REQUEST" in os.environ,
         )
         yield store, bucket, key
-    except BaseError as error:
+    except (BaseError, FileNotFoundError) as error:  # what is not there is no error of obstore's
         raise UserError(_reason(address_of(path), bucket, str(error))) from error
 
 

@@ -5,6 +5,7 @@ the whole map: no two blocks write the same rows. What the blocks follow from is
 whoever goes on works on the same ones; they themselves, which may be millions, never are.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -98,7 +99,12 @@ def join_blocks(job: MapJob, ledger: Ledger) -> None:
 
 def block_folder(job: MapJob, block: Span) -> Path:
     """Return the folder of a block."""
-    return _folder(job) / f"{block[0]:08d}-{block[1]:08d}"
+    return _folder(job) / block_name(block)
+
+
+def block_name(block: Span) -> str:
+    """Return the name of a block: its first row of windows, and the one after the last."""
+    return f"{block[0]:08d}-{block[1]:08d}"
 
 
 def _folder(job: MapJob) -> Path:
@@ -132,7 +138,8 @@ def is_finished(job: MapJob, block: Span) -> bool:
     Raises:
         UserError: the ledger is damaged, or another process maps the block.
     """
-    if not (block_folder(job, block) / LEDGER).exists():
+    # No `Path`: it interns its parts, and the table of a million of them takes megabytes.
+    if not os.path.exists(f"{_folder(job)}/{block_name(block)}/{LEDGER}"):
         return False
     ledger = _ledger(job, block)
     try:

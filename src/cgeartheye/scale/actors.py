@@ -7,7 +7,7 @@ one, so that the memory of the driver does not grow with the number of tasks.
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,10 @@ from typing import Any
 from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
+_NO_MEMORY = (
+    "a worker is out of memory, or its machine ran out of memory: start fewer with --workers, or "
+    "give each less at a time with --set data.batch_size, then give the same command with --resume"
+)
 _LOSSES = 3  # of actors on one task, after which it is known as the one that kills them
 
 
@@ -68,12 +72,23 @@ class Cluster:
         )(kind)
         pool = ActorPool([actor.remote(*given) for _ in range(count)])
         with _sentences():
-            for task in tasks:
-                if not pool.has_free():
-                    yield pool.get_next_unordered()
-                pool.submit(lambda one, task: getattr(one, method).remote(task), task)
-            while pool.has_next():
-                yield pool.get_next_unordered()
+            yield from in_turn(pool, lambda one, task: getattr(one, method).remote(task), tasks)
+
+
+def in_turn(pool: Any, call: Callable[[Any, Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+    """Yield what tasks return, of which no more are taken than there are actors.
+
+    Args:
+        pool: `ActorPool` of Ray; its own `map_unordered` would hold all tasks.
+        call: has an actor begin a task.
+        tasks: taken one by one.
+    """
+    for task in tasks:
+        if not pool.has_free():
+            yield pool.get_next_unordered()
+        pool.submit(call, task)
+    while pool.has_next():
+        yield pool.get_next_unordered()
 
 
 @contextmanager
@@ -100,23 +115,23 @@ def connected(address: str) -> Iterator[Cluster]:
 @contextmanager
 def _sentences() -> Iterator[None]:
     """Turn errors of Ray into sentences."""
-    from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+    from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
 
     try:
         yield
-    except OutOfMemoryError as error:
-        raise UserError(
-            "a worker was ended because its machine ran out of memory: start fewer with "
-            "--workers, or give each less with --set data.batch_size, then go on with --resume"
-        ) from error
     except RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise error.cause from error
+        if isinstance(error.cause, MemoryError):
+            raise UserError(_NO_MEMORY) from error
         raise
-    except RayActorError as error:
+    except OutOfMemoryError as error:
+        raise UserError(_NO_MEMORY) from error
+    except (RayActorError, WorkerCrashedError) as error:
         raise UserError(
-            f"a worker was lost {_LOSSES + 1} times on one task (out of memory?): give each fewer "
-            "windows with --set data.batch_size, then go on with --resume"
+            f"a worker was lost {_LOSSES + 1} times on one task (out of memory?): start fewer "
+            "with --workers, or give each less at a time with --set data.batch_size, then give "
+            "the same command with --resume"
         ) from error
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from cgeartheye.geo.reader import Span
 from cgeartheye.geo.remote import address_of, open_store
-from cgeartheye.mapping.blocks import LEDGER, plan_path
+from cgeartheye.mapping.blocks import LEDGER, block_name, plan_path
 from cgeartheye.mapping.job import UNFINISHED, MapJob
 from cgeartheye.mapping.parcels import MANIFEST, unpack_block
 from cgeartheye.utils.errors import UserError
@@ -58,7 +58,7 @@ class BlockStore:
 
     def has(self, block: Span) -> bool:
         """Return whether a block is there."""
-        return self._read(f"{_name(block)}.json") is not None
+        return self._read(f"{block_name(block)}.json") is not None
 
     def put(self, block: Span, parcel: Path) -> None:
         """Write a parcel under a name of its own, then that this is the block.
@@ -71,11 +71,11 @@ class BlockStore:
         """
         token = secrets.token_hex(8)
         for path in sorted(parcel.iterdir()):
-            self._write(f"{_name(block)}/{token}/{path.name}", path)
+            self._write(f"{block_name(block)}/{token}/{path.name}", path)
         with tempfile.TemporaryDirectory() as folder:
             entry = Path(folder) / "entry.json"
             entry.write_text(f'{{"parcel": "{token}"}}')
-            self._write(f"{_name(block)}.json", entry)
+            self._write(f"{block_name(block)}.json", entry)
 
     def take(self, job: MapJob, block: Span) -> None:
         """Put a block that is there into the files of a map.
@@ -83,22 +83,20 @@ class BlockStore:
         Raises:
             UserError: it is damaged, or the disk is full.
         """
-        entry = self._read(f"{_name(block)}.json") or b""
+        entry = self._read(f"{block_name(block)}.json") or b""
         try:
             token = str(json_object(entry)["parcel"])
             if not token.isalnum():
                 raise ValueError(token)
         except (ValueError, KeyError) as error:
-            raise UserError(
-                f"{address_of(self._place)}/{_name(block)}.json is damaged: delete it, and map "
-                "with --resume"
-            ) from error
+            place = f"{address_of(self._place)}/{block_name(block)}.json"
+            raise UserError(f"{place} is damaged: delete it, and map with --resume") from error
         with tempfile.TemporaryDirectory(prefix="cgeartheye-block-") as name:
             folder = Path(name)
-            self._fetch(f"{_name(block)}/{token}/{MANIFEST}", folder / MANIFEST)
+            self._fetch(f"{block_name(block)}/{token}/{MANIFEST}", folder / MANIFEST)
             planes = json_object((folder / MANIFEST).read_bytes())["planes"]
             for one in (*planes, LEDGER):
-                self._fetch(f"{_name(block)}/{token}/{one}", folder / Path(one).name)
+                self._fetch(f"{block_name(block)}/{token}/{one}", folder / Path(one).name)
             unpack_block(job, block, folder)
 
     def clear(self) -> None:
@@ -126,7 +124,3 @@ class BlockStore:
             pieces: Iterator[Any] = iter(store.get(f"{key}/{name}").stream())
             for piece in pieces:
                 file.write(piece)
-
-
-def _name(block: Span) -> str:
-    return f"{block[0]:08d}-{block[1]:08d}"
