@@ -107,8 +107,31 @@ def test_what_was_not_written_is_written_by_resume(
     }
 
 
+def test_tiles_of_a_map_are_written_too(bucket: Any, run: Path, scene: Path) -> None:
+    import pystac
+
+    out = f"s3://{bucket.config['bucket']}/maps/land"
+    assert command("map", run, scene, "--out", out, "--tiles", 60) == 0
+    names = {entry["path"] for page in bucket.list("maps/land") for entry in page}
+    content = json.loads(bytes(bucket.get("maps/land/collection.json").bytes()))
+    collection = pystac.Collection.from_dict(content)
+    assert collection.id == "land"
+    items = [link.href for link in collection.get_item_links()]
+    assert len(items) == 9
+    for href in items:
+        assert f"maps/land/{href.removeprefix('./')}" in names
+    assert not any("unfinished" in name for name in names)
+    with rasterio.open(as_path(f"{out}/map.vrt")) as file, rasterio.open(scene) as whole:
+        assert file.shape == whole.shape
+        assert (file.read(1) != 255).all()
+
+
 def test_mistakes_are_one_sentence(
-    bucket: Any, scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bucket: Any,
+    run: Path,
+    scene: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = bucket.config["bucket"]
     for address, words in (
@@ -120,6 +143,12 @@ def test_mistakes_are_one_sentence(
             open_scene([as_path(address)])
     assert command("map", "run", scene, "--out", "https://127.0.0.1:1/x") == 2
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    capsys.readouterr()
+    for more in ([], ["--part", "0/2"], ["--cluster", "local"]):
+        assert command("map", run, scene, "--out", f"s3://{name}/map", *more) == 2
+        found = capsys.readouterr().err
+        assert found.count("needs credentials: set AWS_ACCESS_KEY_ID") == 1
+        assert "Traceback" not in found
     with pytest.raises(UserError, match="needs credentials: set AWS_ACCESS_KEY_ID"):
         open_scene([as_path(f"s3://{name}/scene.tif")])
 

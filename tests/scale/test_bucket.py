@@ -94,6 +94,7 @@ def test_parts_of_machines_of_their_own_are_one_map(
             assert len(np.unique(file.read())) > 1
     assert not keys(bucket, "maps/a/unfinished")
     assert {"maps/a/item.json", "maps/a/map.json"} <= set(keys(bucket, "maps/a"))
+    assert json.loads(bytes(bucket.get("maps/a/item.json").bytes()))["id"] == "a"
 
 
 def test_a_damaged_parcel_is_named(
@@ -105,13 +106,17 @@ def test_a_damaged_parcel_is_named(
 ) -> None:
     monkeypatch.setattr(blocks_module, "_FEWEST", 1)
     scene = toy_runs.land_scene(tmp_path / "scene.tif", 120, 60)
-    out = as_path(f"s3://{bucket.config['bucket']}/map")
+    name = bucket.config["bucket"]
+    out = as_path(f"s3://{name}/map")
     on_machine("worker")
     worker = BlockMapper(land_run, [scene], out, {}, [])
     blocks = list(worker.plan(2))
     for block in blocks:
         worker.map_block(block)
     on_machine("driver")
+    other = BlockMapper(land_run, [scene], out, {"overlap": 0.5}, [])
+    with pytest.raises(UserError, match=rf"s3://{name}/map was begun with overlap = .*, not 0.5"):
+        other.plan(2)
     pixels = next(key for key in keys(bucket, "map") if key.endswith("classes.raw"))
     content = bytearray(bucket.get(pixels).bytes())
     content[0] ^= 1

@@ -190,14 +190,14 @@ def local_folder(out: Path) -> Iterator[Path]:
                 store.put(f"{key}/{path.relative_to(folder).as_posix()}", file)
             progress.advance()
     log_info(f"map: {address_of(out)}")
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def cache_folder(out: Path) -> Path:
     """Return the folder of this machine in which what is to be at an address is made."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
-    return cache / "cgeartheye" / "maps" / name
+    return cache / "cgeartheye" / "maps" / name / out.name
 
 
 @contextmanager

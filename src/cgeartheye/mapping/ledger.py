@@ -128,7 +128,7 @@ class Ledger:
         self._db.close()
 
 
-def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
+def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path | str) -> None:
     """Refuse to go on with other settings.
 
     Args:

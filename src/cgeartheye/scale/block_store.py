@@ -9,17 +9,19 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cgeartheye.geo.reader import Span
 from cgeartheye.geo.remote import address_of, open_store
 from cgeartheye.mapping.blocks import LEDGER, block_name, plan_path
 from cgeartheye.mapping.job import UNFINISHED, MapJob
+from cgeartheye.mapping.ledger import check_same
 from cgeartheye.mapping.parcels import MANIFEST, unpack_block
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import json_text
 from cgeartheye.utils.state import json_object
 
-_PLAN = "plan.json"
+_SETTINGS, _PLAN = "settings.json", "plan.json"
 
 
 class BlockStore:
@@ -47,14 +49,20 @@ class BlockStore:
 
         Args:
             job: the map; without a plan in either place nothing is done.
+
+        Raises:
+            UserError: the plan that is there is of another map.
         """
         path = plan_path(job)
         plan = self._read(_PLAN)
         if plan is not None:
+            begun = json_object(self._read(_SETTINGS) or b"{}")
+            check_same(begun, job.settings, address_of(self.out))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(plan)
         elif path.exists():
-            self._write(_PLAN, path)
+            self._put(_SETTINGS, json_text(job.settings).encode())
+            self._put(_PLAN, path.read_bytes())
 
     def has(self, block: Span) -> bool:
         """Return whether a block is there."""
@@ -71,11 +79,9 @@ class BlockStore:
         """
         token = secrets.token_hex(8)
         for path in sorted(parcel.iterdir()):
-            self._write(f"{block_name(block)}/{token}/{path.name}", path)
-        with tempfile.TemporaryDirectory() as folder:
-            entry = Path(folder) / "entry.json"
-            entry.write_text(f'{{"parcel": "{token}"}}')
-            self._write(f"{block_name(block)}.json", entry)
+            with path.open("rb") as file:
+                self._put(f"{block_name(block)}/{token}/{path.name}", file)
+        self._put(f"{block_name(block)}.json", json_text({"parcel": token}).encode())
 
     def take(self, job: MapJob, block: Span) -> None:
         """Put a block that is there into the files of a map.
@@ -114,9 +120,9 @@ class BlockStore:
                     raise
                 return None
 
-    def _write(self, name: str, path: Path) -> None:
-        with open_store(self._place) as (store, _, key), path.open("rb") as file:
-            store.put(f"{key}/{name}", file)
+    def _put(self, name: str, content: bytes | IO[bytes]) -> None:
+        with open_store(self._place) as (store, _, key):
+            store.put(f"{key}/{name}", content)
 
     def _fetch(self, name: str, path: Path) -> None:
         """Write an object into a file, piece by piece."""

@@ -113,7 +113,8 @@ def encode_chips(
             for shard in todo:
                 encoder.encode(shard, progress.advance)
         else:
-            for count in spread([(path.resolve(), *rows) for path, *rows in todo]):
+            shared = [(path.resolve(), first, end) for path, first, end in todo]
+            for count in spread(shared):
                 progress.advance(count)
     distributed.barrier()
     return Features([np.load(path, mmap_mode="r") for path, *_ in shards])

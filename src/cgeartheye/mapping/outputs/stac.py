@@ -6,7 +6,7 @@ names the model that made it, and links to its card where it has one.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def write_item(job: MapJob, what: str) -> None:
         UserError: it cannot be written.
     """
     whole = Window(0, 0, job.grid.shape[1], job.grid.shape[0])
-    item = item_of(job, job.out.resolve().name, whole, what)
+    item = item_of(job, job.out.resolve().name, whole, what, times_of(job))
     names = [name for name in _FILES if (job.out / name).is_file() or name == FACTS]
     assets = {_FILES[name][0]: asset_of(job, name, whole) for name in names}
     declare(item, assets, links_to_sources(job))
@@ -84,8 +84,8 @@ def write_collection(job: MapJob, what: str, tiles: Sequence[str]) -> None:
         UserError: it cannot be written.
     """
     whole = Window(0, 0, job.grid.shape[1], job.grid.shape[0])
-    item = item_of(job, job.out.resolve().name, whole, what)
-    times = item["properties"]
+    item = item_of(job, job.out.resolve().name, whole, what, times_of(job))
+    facts = item["properties"]
     names = [name for name in _FILES if (job.out / name).is_file() or name == FACTS]
     rasters = [MAP, PROBABILITIES] if job.options.probabilities else [MAP]
     definitions = {
@@ -96,24 +96,22 @@ def write_collection(job: MapJob, what: str, tiles: Sequence[str]) -> None:
         }
         for name in rasters
     }
-    day = times["datetime"]
+    day = facts["datetime"]
     collection = {
         "type": "Collection",
         "stac_version": "1.1.0",
         "stac_extensions": [_EXTENSIONS["raster"], _EXTENSIONS["classification"]],
         "id": item["id"],
-        "title": times["title"],
-        "description": times["processing:lineage"],
+        "title": facts["title"],
+        "description": facts["processing:lineage"],
         "license": "other",
         "extent": {
             "spatial": {"bbox": [item["bbox"]]},
             "temporal": {
-                "interval": [
-                    [times.get("start_datetime", day), times.get("end_datetime", day)],
-                ]
+                "interval": [[facts.get("start_datetime", day), facts.get("end_datetime", day)]]
             },
         },
-        "summaries": {"gsd": [times["gsd"]], "proj:code": [times["proj:code"]]},
+        "summaries": {name: [facts[name]] for name in ("gsd", "proj:code") if facts[name]},
         "item_assets": definitions,
         "assets": {_FILES[name][0]: _plain_asset(name) for name in names},
         "links": [
@@ -132,7 +130,9 @@ def write_collection(job: MapJob, what: str, tiles: Sequence[str]) -> None:
     write_json(job.out / COLLECTION, collection)
 
 
-def item_of(job: MapJob, name: str, part: Window, what: str) -> dict[str, Any]:
+def item_of(
+    job: MapJob, name: str, part: Window, what: str, times: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return an Item without assets and links.
 
     Args:
@@ -140,10 +140,11 @@ def item_of(job: MapJob, name: str, part: Window, what: str) -> dict[str, Any]:
         name: id of the Item.
         part: of the map, in its pixels.
         what: it shows.
+        times: of `times_of`.
     """
     scene, model = job.scene, _model(job)
     properties: dict[str, Any] = {
-        **_times(job),
+        **times,
         "title": f"{scene.title}: {what} by {model.get('name', 'a model')}",
         "gsd": float(np.sqrt(job.pixel_area)),
         "processing:level": "L4",
@@ -274,7 +275,7 @@ def _projection(job: MapJob, part: Window) -> dict[str, Any]:
     return fields if code else {**fields, "proj:wkt2": crs.to_wkt(version="WKT2_2019")}
 
 
-def _times(job: MapJob) -> dict[str, Any]:
+def times_of(job: MapJob) -> dict[str, Any]:
     """Return when the ground was seen; where no day is known, when the map was made."""
     scene, made = job.scene, now()
     days: tuple[str | None, ...] = scene.dates

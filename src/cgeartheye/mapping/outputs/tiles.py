@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cgeartheye.geo.reader import Span
 from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, styled_vrt, write_geotiff
 from cgeartheye.mapping.job import MAP, PROBABILITIES, MapJob
-from cgeartheye.mapping.outputs.stac import COLLECTION, asset_of, declare, item_of
+from cgeartheye.mapping.outputs.stac import COLLECTION, asset_of, declare, item_of, times_of
 from cgeartheye.mapping.tiles import Tile, has_data, tiles_of
 from cgeartheye.utils.console import bar
 from cgeartheye.utils.io import write_json, write_text
@@ -34,14 +35,14 @@ def write_tiles(
     Raises:
         UserError: a file cannot be written.
     """
-    folder = job.out / TILES
-    found = list(tiles_of(job))
-    kept = []
+    found, kept = list(tiles_of(job)), []
+    times = times_of(job)
     with bar("writing", len(found), "tiles") as progress:
         for tile in found:
             if has_data(planes["classes"], tile):
                 kept.append(tile)
-                _write_tile(job, planes, style, tile, folder, what)
+                assets = _write_tile(job, planes, style, tile)
+                _write_tile_item(job, tile, what, times, assets)
             progress.advance()
     for plane, (name, suffix) in _PLANES.items():
         if plane in planes:
@@ -51,28 +52,29 @@ def write_tiles(
 
 
 def _write_tile(
-    job: MapJob,
-    planes: Mapping[str, RawRaster],
-    style: RasterStyle,
-    tile: Tile,
-    folder: Path,
-    what: str,
-) -> None:
-    """Write the files of a tile that are not there, and its Item."""
+    job: MapJob, planes: Mapping[str, RawRaster], style: RasterStyle, tile: Tile
+) -> dict[str, Any]:
+    """Write the rasters of a tile that are not there; return the assets of all."""
     assets = {}
     for plane, (name, suffix) in _PLANES.items():
         if plane in planes:
-            path = folder / f"{tile.name}{suffix}.tif"
+            path = job.out / TILES / f"{tile.name}{suffix}.tif"
             if not path.exists():
                 write_geotiff(planes[plane], path, style, (tile.rows, tile.columns))
             href = {"href": f"./{path.name}"}
             assets[Path(name).stem] = asset_of(job, name, tile.window) | href
-    item = item_of(job, tile.name, tile.window, what)
-    relations = ("root", "parent", "collection")
+    return assets
+
+
+def _write_tile_item(
+    job: MapJob, tile: Tile, what: str, times: Mapping[str, Any], assets: dict[str, Any]
+) -> None:
+    item = item_of(job, tile.name, tile.window, what, times)
     place = {"href": f"../{COLLECTION}", "type": "application/json"}
+    relations = ("root", "parent", "collection")
     declare(item, assets, [{"rel": relation, **place} for relation in relations])
     item["collection"] = job.out.resolve().name
-    write_json(folder / f"{tile.name}.json", item)
+    write_json(job.out / TILES / f"{tile.name}.json", item)
 
 
 def _mosaic(plane: RawRaster, style: RasterStyle, tiles: list[Tile], suffix: str) -> str:
