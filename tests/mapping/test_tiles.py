@@ -12,6 +12,7 @@ from rasterio.merge import merge
 from toy_detector import ToyDetector, draw, scatter
 from toy_map import NORTH_UP, ToyCells, content, picture, read, run_toy, write_scene
 
+from cgeartheye.api.maps import MapResult
 from cgeartheye.mapping.outputs import tiles as tiles_module
 from cgeartheye.utils.errors import UserError
 
@@ -77,7 +78,9 @@ def test_a_tile_without_data_is_left_out(tmp_path: Path) -> None:
     run_toy(scene, tmp_path / "map", tiles=80)
     names = [path.stem for path in tile_files(tmp_path / "map")]
     assert names == ["6250_54998", "6250_54999"]
-    assert read(tmp_path / "map" / "map.vrt").shape == (1, 160, 160)
+    with MapResult(tmp_path / "map").dataset() as file:
+        assert file.shape == (160, 160)
+        assert (file.read(1)[:, 80:] == 255).all()
 
 
 def test_resume_keeps_the_tiles_that_are_there(
