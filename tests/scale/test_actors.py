@@ -73,6 +73,15 @@ def test_an_address_that_does_not_answer() -> None:
     assert time.monotonic() - started < 60
 
 
+def test_a_machine_on_which_ray_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(UserError, match=r"Ray does not start on this machine \(The current node"):
+        connected("local").__enter__()
+
+
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"--cluster needs Ray: pip install"):

@@ -141,7 +141,13 @@ def _connect(ray: Any, address: str) -> None:
     environment = {"env_vars": {"PYTHONPATH": path}}
     quiet = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
     if address == "local":
-        ray.init(address="local", runtime_env=environment, **quiet)
+        try:
+            ray.init(address="local", runtime_env=environment, **quiet)
+        except Exception as error:  # what Ray raises where its node does not start in 30 s
+            raise UserError(
+                f"Ray does not start on this machine ({' '.join(str(error).split())[:120]}): try "
+                "again when it is less busy, or leave --cluster out"
+            ) from error
         return
     quiet.pop("include_dashboard")
     host, _, port = address.removeprefix("ray://").rpartition(":")
