@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib
 import rasterio
 from affine import Affine
 from map_engines import draw, train
@@ -42,7 +43,10 @@ def main() -> None:
     table = Table("map of", "seconds", "processor", "memory", title=title)
     with tempfile.TemporaryDirectory() as name, s3_server() as address:
         folder, bucket = Path(name), make_bucket(address)
-        environment = variables(address) | {"XDG_CACHE_HOME": str(folder / "cache")}
+        environment = variables(address) | {
+            "XDG_CACHE_HOME": str(folder / "cache"),
+            "MPLCONFIGDIR": matplotlib.get_cachedir(),  # or the first would look for fonts
+        }
         store = S3Store(
             bucket,
             endpoint=address,

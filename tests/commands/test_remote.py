@@ -141,7 +141,10 @@ def test_mistakes_are_one_sentence(
     ):
         with pytest.raises(UserError, match=words):
             open_scene([as_path(address)])
-    assert command("map", "run", scene, "--out", "https://127.0.0.1:1/x") == 2
+    for more in ([], ["--part", "0/2"]):
+        capsys.readouterr()
+        assert command("map", run, scene, "--out", "https://127.0.0.1:1/x", *more) == 2
+        assert "cannot be written: name a folder, or s3://" in capsys.readouterr().err
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     capsys.readouterr()
     for more in ([], ["--part", "0/2"], ["--cluster", "local"]):

@@ -173,8 +173,6 @@ def local_folder(out: Path) -> Iterator[Path]:
     if not is_remote(out):
         yield out
         return
-    if not str(out).startswith(_S3):
-        raise UserError(f"{address_of(out)} cannot be written: name a folder, or s3://BUCKET/KEY")
     with open_store(out) as (store, _, key):
         if any(entry["path"] == f"{key}/{_MANIFEST}" for page in store.list(key) for entry in page):
             raise UserError(f"{address_of(out)} holds a map already: name another key")
@@ -210,6 +208,8 @@ def open_store(path: Path) -> Iterator[tuple[Any, str, str]]:
     Raises:
         UserError: no obstore, no credentials, or what the server answers.
     """
+    if not str(path).startswith(_S3):
+        raise UserError(f"{address_of(path)} cannot be written: name a folder, or s3://BUCKET/KEY")
     try:
         from obstore.exceptions import BaseError
         from obstore.store import S3Store

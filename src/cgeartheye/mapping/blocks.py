@@ -26,7 +26,7 @@ LEDGER = "ledger.sqlite"
 
 
 class Plan(NamedTuple):
-    """What the blocks of a map follow from.
+    """Facts that the blocks of a map follow from.
 
     Attributes:
         workers: processes that the map was planned for.

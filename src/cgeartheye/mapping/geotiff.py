@@ -87,7 +87,13 @@ class RawRaster:
                 self._write(line, start + number * self.width)
 
     def read(self, rows: Span, band: int = 0, columns: Span | None = None) -> Bytes:
-        """Read rows of a band, `[rows, columns]`; whole ones, if no columns are named."""
+        """Read rows of a band, `[rows, columns]`.
+
+        Args:
+            rows: first and last + 1.
+            band: from 0.
+            columns: first and last + 1; none: all.
+        """
         first, end = columns or (0, self.width)
         count = rows[1] - rows[0]
         start = (band * self.height + rows[0]) * self.width + first

@@ -47,7 +47,13 @@ def pack_planes(planes: Sequence[RawRaster], folder: Path) -> None:
 
 
 def pack_ledger(job: MapJob, block: Span, folder: Path) -> None:
-    """Add the ledger of a block that is finished."""
+    """Add the ledger of a block that is finished.
+
+    Args:
+        job: of the folder that it was mapped in.
+        block: first row of windows, and the one after the last.
+        folder: of the parcel.
+    """
     shutil.copy(block_folder(job, block) / LEDGER, folder / LEDGER)
 
 

@@ -22,7 +22,11 @@ _SCORE = 0.3  # threshold if neither user nor model gives one
 
 
 def check_fit(predictor: AnyModel, options: Options) -> None:
-    """Refuse options of another kind of model."""
+    """Refuse options of another kind of model.
+
+    Raises:
+        UserError: it names the option.
+    """
     if isinstance(predictor, Detector):
         if options.probabilities:
             raise UserError("--probabilities is for maps of pixels: objects have a score")
@@ -52,7 +56,15 @@ def settings_of(
     options: Options,
     colors: Sequence[RGB],
 ) -> dict[str, Any]:
-    """All that the bytes of a map depend on."""
+    """Return all that the bytes of a map depend on.
+
+    Args:
+        predictor: the model.
+        scene: that is mapped.
+        model: what identifies the model.
+        options: of the user.
+        colors: of the classes.
+    """
     asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
     aoi, dem = options.aoi, options.dem
     if isinstance(predictor, Detector):

@@ -12,7 +12,13 @@ _ITEM = "item.json"  # of the folder of a map
 
 
 def media_type(settings: Settings, job: Job, name: str) -> str | None:
-    """Return the media type of a file of the results; none: there is no such file."""
+    """Return the media type of a file of the results; none: there is no such file.
+
+    Args:
+        settings: of the server.
+        job: that was successful.
+        name: of the file.
+    """
     for asset in _item(settings, job)["assets"].values():
         if asset["href"] == f"./{name}":
             return str(asset["type"])

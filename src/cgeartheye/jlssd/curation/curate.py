@@ -57,7 +57,16 @@ class Pool:
 
 
 def open_pool(chips: Path, config: Curation, seed: int) -> Pool:
-    """Read a table of chips and build the backbone; see `curate`."""
+    """Read a table of chips and build the backbone.
+
+    Args:
+        chips: the table.
+        config: see `curate`.
+        seed: of random weights.
+
+    Raises:
+        UserError: see `curate`.
+    """
     table = read_chips(chips)
     rows, names, place = _by_place(table)
     paths = [chips.parent / path for path in table["path"].take(pa.array(rows)).to_pylist()]
