@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the toys
 import toy_runs
 from cgeartheye.cli.main import main
 from cgeartheye.geo.reader import open_scene
-from cgeartheye.geo.remote import address_of, as_path, is_remote
+from cgeartheye.geo.remote import address_of, as_path, is_remote, prepare_gdal
 from cgeartheye.utils.errors import UserError
 
 SIDE = 40  # of the small files
@@ -121,6 +121,7 @@ def test_tiles_of_a_map_are_written_too(bucket: Any, run: Path, scene: Path) -> 
     for href in items:
         assert f"maps/land/{href.removeprefix('./')}" in names
     assert not any("unfinished" in name for name in names)
+    prepare_gdal()
     with rasterio.open(as_path(f"{out}/map.vrt")) as file, rasterio.open(scene) as whole:
         assert file.shape == whole.shape
         assert (file.read(1) != 255).all()
