@@ -7,12 +7,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 sys.path.append(str(Path(__file__).parent))  # for failing_writes
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # for s3_server
 
 import numpy as np
 import pytest
 from PIL import Image
+from s3_server import make_bucket, s3_server, variables
 from tests.quicker import leave_charts_out, shallow_backbone
 
 WITHOUT_CHARTS = {"api", "cli", "commands", "docs", "pretraining"}
@@ -71,3 +74,28 @@ work_dir: {tmp_path / "run"}
 """
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """An S3 server of its own process: GDAL waits for it, and Python must not wait for GDAL."""
+    pytest.importorskip("moto", reason="needs moto[server]")
+    pytest.importorskip("obstore", reason="needs cgeartheye[s3]")
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """An empty bucket, and the variables that lead to it."""
+    from obstore.store import S3Store
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables(s3_address).items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_S3_ENDPOINT", "AWS_HTTPS", "AWS_VIRTUAL_HOSTING"):
+        monkeypatch.setenv(name, "")  # ours to set, the fixture's to restore
+    monkeypatch.delenv("AWS_VIRTUAL_HOSTING")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return S3Store(make_bucket(s3_address), client_options={"allow_http": True})

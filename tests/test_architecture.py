@@ -46,7 +46,7 @@ ROOMS["apps"] = {
     "config",
     "utils",
 }
-ROOMS["scale"] = {"commands", "mapping", "geo", "training", "config", "utils"}
+ROOMS["scale"] = {"commands", "mapping", "jlssd", "geo", "training", "config", "utils"}
 ROOMS["jobs"] = {"apps", "scale", "commands", "training", "geo", "config", "utils"}
 ROOMS["serve"] = {"jobs", "apps", "embeddings", "geo", "config", "utils"}
 # The demo measures its maps of drawn scenes itself: metrics and boxes.

@@ -53,12 +53,14 @@ SLOW = {
     "export_accuracy": "RUN --rounds 1 --batch 1",
     "map_engines": "--side 112 --window 56 --rounds 1",
     "ray_scaling": "--side 168 --window 56 --rounds 1 --workers 1",
+    "s3_mosaic": "--files 7 --side 32 --window 56",
     "serve_jobs": "RUN SCENE OUT --jobs 3 --clients 2 --kill-worker 8 --kill-server 12 --limit 5",
 }
 NEEDS = {
     "export_accuracy": "nncf",
     "map_engines": "nncf",
     "ray_scaling": "ray",
+    "s3_mosaic": "moto",
     "serve_jobs": "fastapi",
     "pretraining_losses": "lightly",
     "pretraining_step": "lightly",

@@ -3,13 +3,8 @@
 import functools
 import http.server
 import json
-import os
-import socket
-import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,53 +19,10 @@ sys.path.append(str(Path(__file__).parents[1]))  # the toys
 import toy_runs
 from cgeartheye.cli.main import main
 from cgeartheye.geo.reader import open_scene
-from cgeartheye.geo.remote import address_of, as_path, is_remote
+from cgeartheye.geo.remote import address_of, as_path, is_remote, prepare_gdal
 from cgeartheye.utils.errors import UserError
 
 SIDE = 40  # of the small files
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An S3 server of its own process: GDAL waits for it, and Python must not wait for GDAL."""
-    pytest.importorskip("moto", reason="needs moto[server]")
-    pytest.importorskip("obstore", reason="needs cgeartheye[s3]")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            break
-        except OSError:
-            assert process.poll() is None
-            time.sleep(0.1)
-    yield address
-    process.kill()
-    process.wait()
-
-
-@pytest.fixture
-def store(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """An empty bucket, and the variables that lead to it."""
-    from obstore.store import S3Store
-
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    for name in ("AWS_S3_ENDPOINT", "AWS_HTTPS", "AWS_VIRTUAL_HOSTING"):
-        monkeypatch.setenv(name, "")  # ours to set, the fixture's to restore
-    monkeypatch.delenv("AWS_VIRTUAL_HOSTING")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    bucket = f"b{time.time_ns()}"
-    urllib.request.urlopen(urllib.request.Request(f"{server}/{bucket}", method="PUT")).close()
-    return S3Store(bucket, client_options={"allow_http": True})
 
 
 @pytest.fixture(scope="module")
@@ -107,25 +59,25 @@ def command(*words: object) -> int:
 
 
 def test_many_small_files_of_a_bucket_are_mapped_into_it(
-    store: Any, run: Path, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Any, run: Path, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in cut(scene, tmp_path / "pieces"):
-        store.put(f"scenes/2025/{path.name}", path)
-    store.put("scenes/notes.txt", b"no raster")
-    bucket = store.config["bucket"]
+        bucket.put(f"scenes/2025/{path.name}", path)
+    bucket.put("scenes/notes.txt", b"no raster")
+    name = bucket.config["bucket"]
     written: list[str] = []
-    put = type(store).put
+    put = type(bucket).put
     monkeypatch.setattr(
-        type(store), "put", lambda s, key, *a: written.append(key) or put(s, key, *a)
+        type(bucket), "put", lambda s, key, *a: written.append(key) or put(s, key, *a)
     )
-    source, out = f"s3://{bucket}/scenes/", f"s3://{bucket}/maps/land"
+    source, out = f"s3://{name}/scenes/", f"s3://{name}/maps/land"
     assert command("map", run, source, "--out", out, "--vector-format", "geojson") == 0
     assert command("map", run, tmp_path / "pieces", "--out", tmp_path / "map") == 0
     assert written[-1] == "maps/land/map.json"  # who sees it finds all others
     assert {f"maps/land/map.{ending}" for ending in ("tif", "geojson", "json")} <= set(written)
-    assert bytes(store.get("maps/land/map.tif").bytes()) == (tmp_path / "map/map.tif").read_bytes()
-    facts = json.loads(bytes(store.get("maps/land/map.json").bytes()))
-    assert facts["settings"]["scenes"][0][0] == f"s3://{bucket}/scenes/2025/0-0.tif"
+    assert bytes(bucket.get("maps/land/map.tif").bytes()) == (tmp_path / "map/map.tif").read_bytes()
+    facts = json.loads(bytes(bucket.get("maps/land/map.json").bytes()))
+    assert facts["settings"]["scenes"][0][0] == f"s3://{name}/scenes/2025/0-0.tif"
     assert not any((tmp_path / "cache").rglob("map.tif"))
     with rasterio.open(as_path(f"{out}/map.tif")) as file, rasterio.open(scene) as whole:
         assert file.shape == whole.shape
@@ -135,9 +87,9 @@ def test_many_small_files_of_a_bucket_are_mapped_into_it(
 
 
 def test_what_was_not_written_is_written_by_resume(
-    store: Any, run: Path, scene: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Any, run: Path, scene: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = f"s3://{store.config['bucket']}/maps"
+    out = f"s3://{bucket.config['bucket']}/maps"
     with monkeypatch.context() as broken:
 
         def fail(*_: object) -> None:
@@ -145,31 +97,64 @@ def test_what_was_not_written_is_written_by_resume(
 
             raise GenericError("the network is away")
 
-        broken.setattr(type(store), "put", fail)
+        broken.setattr(type(bucket), "put", fail)
         assert command("map", run, scene, "--out", out) == 2
     monkeypatch.setattr("cgeartheye.mapping.pipeline.Mapper.run", lambda *_: pytest.fail("again"))
     assert command("map", run, scene, "--out", out, "--resume") == 0
-    assert {entry["path"] for page in store.list("maps") for entry in page} >= {
+    assert {entry["path"] for page in bucket.list("maps") for entry in page} >= {
         "maps/map.tif",
         "maps/map.json",
     }
 
 
+def test_tiles_of_a_map_are_written_too(bucket: Any, run: Path, scene: Path) -> None:
+    import pystac
+
+    out = f"s3://{bucket.config['bucket']}/maps/land"
+    assert command("map", run, scene, "--out", out, "--tiles", 60) == 0
+    names = {entry["path"] for page in bucket.list("maps/land") for entry in page}
+    content = json.loads(bytes(bucket.get("maps/land/collection.json").bytes()))
+    collection = pystac.Collection.from_dict(content)
+    assert collection.id == "land"
+    items = [link.href for link in collection.get_item_links()]
+    assert len(items) == 9
+    for href in items:
+        assert f"maps/land/{href.removeprefix('./')}" in names
+    assert not any("unfinished" in name for name in names)
+    prepare_gdal()
+    with rasterio.open(as_path(f"{out}/map.vrt")) as file, rasterio.open(scene) as whole:
+        assert file.shape == whole.shape
+        assert (file.read(1) != 255).all()
+
+
 def test_mistakes_are_one_sentence(
-    store: Any, scene: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bucket: Any,
+    run: Path,
+    scene: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    bucket = store.config["bucket"]
+    name = bucket.config["bucket"]
     for address, words in (
-        (f"s3://{bucket}/none", "holds no rasters"),
+        (f"s3://{name}/none", "holds no rasters"),
         ("s3://gone/scenes", "there is no bucket gone"),
-        (f"s3://{bucket}/none.tif", f"s3://{bucket}/none.tif cannot be opened"),
+        (f"s3://{name}/none.tif", f"s3://{name}/none.tif cannot be opened"),
     ):
         with pytest.raises(UserError, match=words):
             open_scene([as_path(address)])
-    assert command("map", "run", scene, "--out", "https://127.0.0.1:1/x") == 2
+    for more in ([], ["--part", "0/2"]):
+        capsys.readouterr()
+        assert command("map", run, scene, "--out", "https://127.0.0.1:1/x", *more) == 2
+        assert "cannot be written: name a folder, or s3://" in capsys.readouterr().err
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    capsys.readouterr()
+    for more in ([], ["--part", "0/2"], ["--cluster", "local"]):
+        assert command("map", run, scene, "--out", f"s3://{name}/map", *more) == 2
+        found = capsys.readouterr().err
+        assert found.count("needs credentials: set AWS_ACCESS_KEY_ID") == 1
+        assert "Traceback" not in found
     with pytest.raises(UserError, match="needs credentials: set AWS_ACCESS_KEY_ID"):
-        open_scene([as_path(f"s3://{bucket}/scene.tif")])
+        open_scene([as_path(f"s3://{name}/scene.tif")])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -144,9 +144,12 @@ if __name__ == "__main__":  # SCENE OUT, or FIRST OUT SECOND
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file of a map; of `map.json` without the time that the map took."""
-    if path.name != "map.json":
+    """The bytes of a file of a map; of JSON without the times at which, and where, it was made."""
+    if path.name not in ("map.json", "item.json", "collection.json"):
         return path.read_bytes()
     facts = json.loads(path.read_text())
-    del facts["time"]
+    for name in ("time", "id"):
+        facts.pop(name, None)
+    for name in ("created", "datetime"):
+        facts.get("properties", {}).pop(name, None)
     return json.dumps(facts).encode()

@@ -2,17 +2,25 @@
 
 import shutil
 import sys
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # the toys
 
+import block_scheduler
+
 import toy_runs
 from cgeartheye.cli.main import main
 from cgeartheye.commands.map import map_scenes
 from cgeartheye.mapping import blocks as blocks_module
+from cgeartheye.mapping.blocks import plan_blocks, unfinished_blocks
+from cgeartheye.mapping.job import MapJob
 from cgeartheye.scale import plan as plan_module
+from cgeartheye.scale.actors import in_turn
 from cgeartheye.scale.blocks import array_place
 from cgeartheye.utils.errors import UserError
 
@@ -90,6 +98,23 @@ def test_a_plan_is_measured(
     assert plan_module.plan(land_run, [small], {}, []).seconds > 1e-3
     with pytest.raises(UserError, match="--hours 0 is out of range"):
         plan_module.plan(land_run, [scene], {}, [], hours=0)
+
+
+def test_the_drivers_memory_does_not_grow_with_the_number_of_blocks(tmp_path: Path) -> None:
+    peaks = []
+    for number, count in enumerate((1_000, 30_000)):
+        job = cast(MapJob, SimpleNamespace(rows=12 * count, work=tmp_path / str(number)))
+        plan_blocks(job, count // 10)
+        pool, done = block_scheduler.StandIns(64), 0
+        tracemalloc.start()
+        for _ in in_turn(pool, lambda _, block: block, unfinished_blocks(job)):
+            done += 1
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert done > 0.9 * count
+        (plan,) = (tmp_path / str(number)).rglob("*.json")
+        assert plan.stat().st_size < 100
+    assert peaks[1] < 1.5 * peaks[0] < 200_000
 
 
 def test_a_plan_needs_no_room_for_the_map(

@@ -65,8 +65,7 @@ def test_losses_leave_the_bytes_of_one_process(
     command += ["--cluster", cluster, "--workers", "2", "--resume"]
     # Small blocks, so that there are some to lose; whoever maps takes the plan that is there.
     monkeypatch.setattr(blocks_module, "_FEWEST", 3)
-    mapper = BlockMapper(str(land), [str(scene)], str(out), {}, [], None)
-    assert len(mapper.blocks(2, resume=False)) > 5
+    assert BlockMapper(land, [scene], out, {}, []).begin(2, resume=False) > 5
     driver = processes.start(command, PYTHONPATH=str(SOURCE))
     limit = time.monotonic() + 500
 

@@ -144,9 +144,11 @@ class MapResult:
         return f'{picture}<table>{rows}</table><a href="{link}">{link}</a>'
 
     def _open(self, name: str, otherwise: str) -> rasterio.DatasetReader:
-        if not (self.path / name).exists():
-            raise UserError(f"{self.path} has no {name}: {otherwise}")
-        return rasterio.open(self.path / name)
+        path = self.path / name
+        for found in (path, path.with_suffix(".vrt")):  # that of a map in tiles
+            if found.exists():
+                return rasterio.open(found)
+        raise UserError(f"{self.path} has no {name}: {otherwise}")
 
     def _picture(self) -> tuple[Pixels, tuple[float, float, float, float]]:
         """The map in its colors uint8 `[h, w, 4]`, small, and west, east, south and north."""

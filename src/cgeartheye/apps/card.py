@@ -6,7 +6,6 @@ v1.5.2), so that catalogs can index it; what MLM has no field for is named `cgea
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cgeartheye import __version__
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
+from cgeartheye.utils.stac import class_objects
 from cgeartheye.utils.state import json_object
 
 CARD, THUMBNAIL = "application.json", "thumbnail.jpg"
@@ -185,15 +185,7 @@ class Card(BaseModel):
             "name": self.task,
             "tasks": [task],
             "result": {"shape": shape, "dim_order": order, "data_type": "float32"},
-            "classification:classes": [
-                {
-                    "value": value,
-                    "name": _code(name),
-                    "description": name,
-                    "color_hint": _hex(color),
-                }
-                for value, (name, color) in enumerate(zip(self.classes, self.colors, strict=True))
-            ],
+            "classification:classes": class_objects(self.classes, self.colors),
         }
 
     @classmethod
@@ -260,17 +252,3 @@ def id_of(title: str) -> str:
 def is_id(text: str) -> bool:
     """Return whether a text may be the id of an application."""
     return re.fullmatch(_ID, text) is not None
-
-
-def now() -> str:
-    """Return the time in UTC as STAC writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _code(name: str) -> str:
-    """Return a class's name in the letters that STAC's classification extension allows."""
-    return re.sub(r"[^0-9A-Za-z_-]+", "_", name) or "_"
-
-
-def _hex(color: tuple[int, int, int]) -> str:
-    return "".join(f"{value:02X}" for value in color)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cgeartheye.apps.card import THUMBNAIL, Card, id_of, is_id, now, write_card
+from cgeartheye.apps.card import THUMBNAIL, Card, id_of, is_id, write_card
 from cgeartheye.apps.registry import FACTS, WEIGHTS, Registry
 from cgeartheye.boxes import Detections
 from cgeartheye.commands.tasks import LoadedModel, restore
@@ -23,6 +23,7 @@ from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
 from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import digest, write_image, write_json
+from cgeartheye.utils.stac import now
 from cgeartheye.utils.state import json_object
 
 _SIDE = 320  # pixels of a thumbnail

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from cgeartheye.benchmark import worker
-from cgeartheye.scale.cluster import LOSSES, connected, shares
+from cgeartheye.scale.actors import LOSSES, Cluster, connected
 
 START = "forkserver"
 """How processes begin: one that computes, or has threads, is not forked, and a new interpreter
@@ -77,13 +77,12 @@ class LocalProcesses:
 class ClusterProcesses:
     """Processes that Ray starts where there is room, and again where a machine was lost."""
 
-    def __init__(self, ray: Any, count: int | None, on_gpu: bool):
-        self._ray = ray
-        self.count, cores, gpus = shares(ray, count, on_gpu)
-        self._threads = cores
-        self._remote = ray.remote(num_cpus=0 if gpus else cores, num_gpus=gpus, max_retries=LOSSES)(
-            _run_in
-        )
+    def __init__(self, cluster: Cluster, count: int | None, on_gpu: bool):
+        self._ray = cluster.ray
+        self.count = cluster.count(count, on_gpu)
+        cores, gpus = cluster.share(self.count, on_gpu)
+        self._threads = max(1, cluster.cores // self.count)
+        self._remote = self._ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=LOSSES)(_run_in)
 
     def run(
         self, work: Work, arguments: tuple[Any, ...], folder: Path, stamp: dict[str, str]
@@ -115,13 +114,13 @@ def processes(cluster: str | None, count: int | None, on_gpu: bool) -> Iterator[
         on_gpu: whether the work wants GPUs of a cluster.
 
     Raises:
-        UserError: see `scale.cluster.connected`.
+        UserError: see `scale.actors.connected`.
     """
     if cluster is None:
         yield LocalProcesses(count or 1)
         return
-    with connected(cluster) as ray:
-        yield ClusterProcesses(ray, count, on_gpu)
+    with connected(cluster) as machines:
+        yield ClusterProcesses(machines, count, on_gpu)
 
 
 def _run_in(place: str, *asked: Any) -> int:

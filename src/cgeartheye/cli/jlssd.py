@@ -155,6 +155,13 @@ def curate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the clusters and of the draw.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read chips.")] = _WORKERS,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Encode by many processes: local, or the address of a Ray cluster whose machines "
+            "share the folders. Each has --workers that read."
+        ),
+    ] = None,
 ) -> None:
     """Thin what is redundant: as many places of every cluster, and no near-duplicates."""
     from cgeartheye.config import Curation, section
@@ -163,7 +170,12 @@ def curate(
 
     network = read_network(backbone).model_dump(exclude_unset=True)
     settings = section(Curation, {"backbone": network, "num_places": num_places}, set_)
-    if curate(chips, out, settings, seed, workers) is not None:
+    spread = None
+    if cluster:
+        from cgeartheye.scale.features import encode_on_cluster
+
+        spread = encode_on_cluster(cluster, chips, settings, seed, workers)
+    if curate(chips, out, settings, seed, workers, spread) is not None:
         print(f"{out}, and clusters and balance in {out.with_suffix('.html')}")
 
 

@@ -18,7 +18,7 @@ from cgeartheye.cli.options import (
     Stretch,
 )
 from cgeartheye.geo.catalog import scenes_of
-from cgeartheye.geo.remote import address_of, as_path, is_remote, local_folder
+from cgeartheye.geo.remote import as_path, is_remote, local_folder
 from cgeartheye.utils.errors import UserError
 
 Scenes = Annotated[
@@ -145,6 +145,14 @@ def map_command(
         ),
     ] = None,
     order: Order = None,
+    tiles: Annotated[
+        float | None,
+        typer.Option(
+            metavar="METRES",
+            help="Write GeoTIFFs of that size, cut at multiples of it in the scene's CRS, and a "
+            "VRT and a STAC Collection of them.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Finish a map that was interrupted.")
     ] = False,
@@ -152,6 +160,7 @@ def map_command(
     """Map a scene of any size, what changed, or objects: GeoTIFF, polygons, a preview page."""
     from cgeartheye.apps.registry import find_run
     from cgeartheye.commands.map import map_scenes
+    from cgeartheye.scale.block_store import BlockStore
 
     if not (scenes or before or after):
         raise UserError("name a scene to map, or two dates with --before and --after")
@@ -179,6 +188,7 @@ def map_command(
         "coregister": coregister or None,
         "max_object_size": max_object_size,
         "score_threshold": score_threshold,
+        "tiles": tiles,
     }
     options = {name: value for name, value in given.items() if value is not None}
     overrides = [*(set_ or []), *([f"training.device={device}"] if device else [])]
@@ -191,30 +201,31 @@ def map_command(
         if part:
             from cgeartheye.scale.blocks import BlockMapper, array_place, map_part
 
-            _refuse_remote(out, "--part")
-            place = array_place(part)
-            later = None if second is None else [str(path) for path in second]
-            run_as = str(found), [str(path) for path in first], str(out), options, overrides, later
-            map_part(BlockMapper(*run_as, engine=engine, precision=precision), place)
+            number = array_place(part)
+            one = BlockMapper(found, first, out, options, overrides, second, engine, precision)
+            map_part(one, number)
             return
-        if cluster not in (None, "local"):
-            _refuse_remote(out, "--cluster ADDRESS")
         with local_folder(out) as folder:
-            asked = found, first, folder, options, overrides
             if cluster:
                 from cgeartheye.scale.cluster import map_on_cluster
 
+                # Machines may share no folder: their blocks go to the address too.
+                asked = found, first, folder if cluster == "local" else out, options, overrides
                 map_on_cluster(cluster, workers, *asked, resume, second, engine, precision)
+            elif is_remote(out) and BlockStore(out).begun():
+                from cgeartheye.scale.blocks import BlockMapper
+
+                one = BlockMapper(found, first, out, options, overrides, second, engine, precision)
+                one.begin(1, resume)
+                one.finish()
             else:
+                asked = found, first, folder, options, overrides
                 map_scenes(*asked, resume, second, engine, precision, autotune)
+        if is_remote(out):
+            BlockStore(out).clear()
     except KeyboardInterrupt:
         print("interrupted: --resume finishes the map", file=sys.stderr)
         raise typer.Exit(130) from None
-
-
-def _refuse_remote(out: Path, option: str) -> None:
-    if is_remote(out):
-        raise UserError(f"{option} needs a folder that all machines share, not {address_of(out)}")
 
 
 def plan_command(

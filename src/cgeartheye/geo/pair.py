@@ -18,6 +18,7 @@ from rasterio.crs import CRS
 
 from cgeartheye.geo.coregister import Registration, find_shift
 from cgeartheye.geo.reader import Bools, Bytes, Scene, Span, open_scene
+from cgeartheye.geo.remote import driver_of
 from cgeartheye.geo.vrt import file_signature
 from cgeartheye.geo.warp import WarpedScene, footprint, pixel_grid_at, warp_to
 from cgeartheye.utils.console import log_info, warn
@@ -246,7 +247,7 @@ def _warn_of_doubts(first: Scene, second: Scene, dates: tuple[str, str]) -> None
     """Warn of what may be a mistake."""
     if [path.resolve() for path in first.files] == [path.resolve() for path in second.files]:
         warn(f"both dates are {first.name}, in which nothing can have changed: check the paths")
-    elif all(map(_DAY.fullmatch, dates)) and dates[0] > dates[1]:
+    elif all(map(is_day, dates)) and dates[0] > dates[1]:
         warn(f"the first date, {dates[0]}, is later than the second, {dates[1]}: check their order")
 
 
@@ -261,9 +262,14 @@ def day_of(scene: Scene) -> str | None:
     Args:
         scene: of one date.
     """
-    with rasterio.open(scene.files[0]) as file:
+    with rasterio.open(scene.files[0], driver=driver_of(scene.files[0])) as file:
         taken = str(file.tags().get("TIFFTAG_DATETIME", ""))
     return _day_in(taken) or _day_in(scene.files[0].stem)
+
+
+def is_day(text: str) -> bool:
+    """Return whether a text is a day in ISO 8601."""
+    return _DAY.fullmatch(text) is not None
 
 
 def _day_in(text: str) -> str | None:

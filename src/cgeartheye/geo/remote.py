@@ -99,7 +99,7 @@ def list_rasters(path: Path, suffixes: frozenset[str]) -> list[Path]:
         _refuse_unsigned(path)
         return [path]
     found = []
-    with _speaking(path) as (store, bucket, key):
+    with open_store(path) as (store, bucket, key):
         for page in store.list(f"{key.rstrip('/')}/" if key else None):
             for entry in page:
                 one = Path(f"{_S3}{bucket}/{entry['path']}")
@@ -119,7 +119,7 @@ def signature(path: Path) -> tuple[str, int, str]:
     """
     if path not in _known:
         if str(path).startswith(_S3):
-            with _speaking(path) as (store, _, key):
+            with open_store(path) as (store, _, key):
                 entry = store.head(key)
                 _known[path] = entry["size"], entry["e_tag"] or ""
         else:
@@ -173,30 +173,43 @@ def local_folder(out: Path) -> Iterator[Path]:
     if not is_remote(out):
         yield out
         return
-    if not str(out).startswith(_S3):
-        raise UserError(f"{address_of(out)} cannot be written: name a folder, or s3://BUCKET/KEY")
-    with _speaking(out) as (store, _, key):
+    with open_store(out) as (store, _, key):
         if any(entry["path"] == f"{key}/{_MANIFEST}" for page in store.list(key) for entry in page):
             raise UserError(f"{address_of(out)} holds a map already: name another key")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "cgeartheye" / "maps" / hashlib.sha256(str(out).encode()).hexdigest()[:16]
+    folder = cache_folder(out)
     yield folder
     from cgeartheye.utils.console import bar, log_info
 
-    names = [path.name for path in sorted(folder.iterdir()) if path.is_file()]
-    names.sort(key=lambda name: name == _MANIFEST)
-    with bar("writing", len(names), "files") as progress:
-        for name in names:
-            with _speaking(out) as (store, _, key), (folder / name).open("rb") as file:
-                store.put(f"{key}/{name}", file)
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths.sort(key=lambda path: path == folder / _MANIFEST)
+    with bar("writing", len(paths), "files") as progress:
+        for path in paths:
+            with open_store(out) as (store, _, key), path.open("rb") as file:
+                store.put(f"{key}/{path.relative_to(folder).as_posix()}", file)
             progress.advance()
     log_info(f"map: {address_of(out)}")
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def cache_folder(out: Path) -> Path:
+    """Return the folder of this machine in which what is to be at an address is made."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
+    return cache / "cgeartheye" / "maps" / name / out.name
 
 
 @contextmanager
-def _speaking(path: Path) -> Iterator[tuple[Any, str, str]]:
-    """Yield a store, the bucket and the key; turn what goes wrong into a sentence."""
+def open_store(path: Path) -> Iterator[tuple[Any, str, str]]:
+    """Yield a store of obstore's, the bucket and the key; turn what goes wrong into a sentence.
+
+    Args:
+        path: of `as_path`, of an address of S3.
+
+    Raises:
+        UserError: no obstore, no credentials, or what the server answers.
+    """
+    if not str(path).startswith(_S3):
+        raise UserError(f"{address_of(path)} cannot be written: name a folder, or s3://BUCKET/KEY")
     try:
         from obstore.exceptions import BaseError
         from obstore.store import S3Store
@@ -213,7 +226,7 @@ def _speaking(path: Path) -> Iterator[tuple[Any, str, str]]:
             skip_signature="AWS_NO_SIGN_REQUEST" in os.environ,
         )
         yield store, bucket, key
-    except BaseError as error:
+    except (BaseError, FileNotFoundError) as error:  # what is not there is no error of obstore's
         raise UserError(_reason(address_of(path), bucket, str(error))) from error
 
 

@@ -29,7 +29,10 @@ _needs_room: ContextVar[bool] = ContextVar("needs_room", default=True)
 
 @contextmanager
 def nearly_empty() -> Iterator[None]:
-    """Have files made of which little will be written: there need be no room for all of them."""
+    """Have files made of which little will be written.
+
+    There need be no room for all of them, and what is written is recorded.
+    """
     token = _needs_room.set(False)
     try:
         yield
@@ -42,6 +45,7 @@ class RawRaster:
 
     Attributes:
         is_new: whether the file was made, and is all 0.
+        written: rows and columns that were written, piece by piece; recorded in `nearly_empty`.
     """
 
     def __init__(self, path: Path, bands: int, height: int, width: int):
@@ -52,6 +56,7 @@ class RawRaster:
         """
         self.path, self.bands, self.height, self.width = path, bands, height, width
         size = bands * height * width
+        self.written: list[tuple[Span, Span]] | None = None if _needs_room.get() else []
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             self.is_new = os.fstat(self._file).st_size != size
@@ -73,22 +78,35 @@ class RawRaster:
             values: uint8 `[bands, rows, columns]`.
         """
         values = np.ascontiguousarray(values)
+        if self.written is not None:
+            self.written.append((rows, (first, first + values.shape[2])))
         whole = values.shape[2] == self.width
         for band, plane in enumerate(values):
             start = (band * self.height + rows[0]) * self.width + first
             for number, line in enumerate([plane] if whole else plane):
                 self._write(line, start + number * self.width)
 
-    def read(self, rows: Span, band: int = 0) -> Bytes:
-        """Read whole rows of a band, `[rows, width]`."""
-        shape = rows[1] - rows[0], self.width
-        start = (band * self.height + rows[0]) * self.width
-        data = os.pread(self._file, shape[0] * shape[1], start)
-        return np.frombuffer(data, np.uint8).reshape(shape)
+    def read(self, rows: Span, band: int = 0, columns: Span | None = None) -> Bytes:
+        """Read rows of a band, `[rows, columns]`.
 
-    def read_bands(self, rows: Span) -> Bytes:
-        """Read whole rows of all bands, `[bands, rows, width]`."""
-        return np.stack([self.read(rows, band) for band in range(self.bands)])
+        Args:
+            rows: first and last + 1.
+            band: from 0.
+            columns: first and last + 1; none: all.
+        """
+        first, end = columns or (0, self.width)
+        count = rows[1] - rows[0]
+        start = (band * self.height + rows[0]) * self.width + first
+        if end - first == self.width:
+            data = os.pread(self._file, count * self.width, start)
+        else:
+            lines = range(start, start + count * self.width, self.width)
+            data = b"".join(os.pread(self._file, end - first, line) for line in lines)
+        return np.frombuffer(data, np.uint8).reshape(count, end - first)
+
+    def read_bands(self, rows: Span, columns: Span | None = None) -> Bytes:
+        """Read rows of all bands, `[bands, rows, columns]`; see `read`."""
+        return np.stack([self.read(rows, band, columns) for band in range(self.bands)])
 
     def sync(self) -> None:
         """Wait until all that was written is on the disk.
@@ -134,7 +152,9 @@ class RasterStyle:
     tags: Mapping[str, str]
 
 
-def write_geotiff(plane: RawRaster, path: Path, style: RasterStyle) -> None:
+def write_geotiff(
+    plane: RawRaster, path: Path, style: RasterStyle, part: tuple[Span, Span] | None = None
+) -> None:
     """Write a plane as a cloud-optimised GeoTIFF with overviews, and `.aux.xml` with the names.
 
     A plane of one band is a map of classes, of several the percentages of each.
@@ -142,14 +162,20 @@ def write_geotiff(plane: RawRaster, path: Path, style: RasterStyle) -> None:
     Args:
         plane: the pixels.
         path: of the GeoTIFF.
-        style: its CRS, transform, colors and names.
+        style: CRS, transform, colors and names of the plane.
+        part: rows and columns that are written; none: all of the plane.
 
     Raises:
         UserError: it cannot be written.
     """
     virtual = plane.path.with_suffix(".vrt")
-    with replacing_raster(path, plane.path.parent, plane.read_bands) as unfinished:
-        virtual.write_text(_virtual(plane, style), encoding="utf-8")
+    rows, columns = part or ((0, plane.height), (0, plane.width))
+
+    def right(lines: Span) -> Bytes:
+        return plane.read_bands((rows[0] + lines[0], rows[0] + lines[1]), columns)
+
+    with replacing_raster(path, plane.path.parent, right) as unfinished:
+        virtual.write_text(_virtual(plane, style, rows, columns), encoding="utf-8")
         rasterio.shutil.copy(
             virtual,
             unfinished,
@@ -172,33 +198,56 @@ def write_geotiff(plane: RawRaster, path: Path, style: RasterStyle) -> None:
         sidecar.unlink(missing_ok=True)
 
 
-def _virtual(plane: RawRaster, style: RasterStyle) -> str:
-    """Return the XML of a GDAL virtual raster of the plane, in the same folder."""
+def styled_vrt(
+    shape: tuple[int, int], bands: Sequence[tuple[str, str]], transform: Affine, style: RasterStyle
+) -> str:
+    """Return the XML of a GDAL virtual raster with the names and colors of a map.
+
+    Args:
+        shape: rows and columns.
+        bands: of each the attributes of its element, and the XML of where its pixels are.
+        transform: from its pixels to the map.
+        style: CRS, colors and names.
+    """
     tags = {"CLASSES": ",".join(style.classes), **style.tags}
-    bands = "".join(_virtual_band(plane, style, number) for number in range(plane.bands))
+    text = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{number + 1}"{attributes}>'
+        f"<NoDataValue>{NODATA}</NoDataValue>{_meaning(style, number, len(bands))}{pixels}"
+        "</VRTRasterBand>"
+        for number, (attributes, pixels) in enumerate(bands)
+    )
     crs = style.crs.to_wkt() if style.crs else None
-    return vrt_dataset(plane.width, plane.height, bands, style.transform, crs, tags)
+    return vrt_dataset(shape[1], shape[0], text, transform, crs, tags)
 
 
-def _virtual_band(plane: RawRaster, style: RasterStyle, number: int) -> str:
-    if plane.bands == 1:
-        names = "".join(f"<Category>{escape(name)}</Category>" for name in style.classes)
-        entries = [(0, 0, 0)] * 256
-        entries[: len(style.colors)] = style.colors
-        colors = "".join(
-            f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{0 if value == NODATA else 255}"/>'
-            for value, (r, g, b) in enumerate(entries)
+def _virtual(plane: RawRaster, style: RasterStyle, rows: Span, columns: Span) -> str:
+    """Return the XML of a GDAL virtual raster of a part of the plane, in the same folder."""
+    bands = [
+        (
+            ' subClass="VRTRawRasterBand"',
+            f'<SourceFilename relativeToVRT="1">{plane.path.name}</SourceFilename>'
+            f"<ImageOffset>{(number * plane.height + rows[0]) * plane.width + columns[0]}"
+            "</ImageOffset>"
+            f"<PixelOffset>1</PixelOffset><LineOffset>{plane.width}</LineOffset>",
         )
-        meaning = (
-            f"<CategoryNames>{names}</CategoryNames>"
-            f"<ColorInterp>Palette</ColorInterp><ColorTable>{colors}</ColorTable>"
-        )
-    else:
-        meaning = f"<Description>{escape(style.classes[number])}</Description>"
+        for number in range(plane.bands)
+    ]
+    place = style.transform @ Affine.translation(float(columns[0]), float(rows[0]))
+    return styled_vrt((rows[1] - rows[0], columns[1] - columns[0]), bands, place, style)
+
+
+def _meaning(style: RasterStyle, number: int, count: int) -> str:
+    """Return the XML of what a band of so many means: classes, or the share of one of them."""
+    if count > 1:
+        return f"<Description>{escape(style.classes[number])}</Description>"
+    names = "".join(f"<Category>{escape(name)}</Category>" for name in style.classes)
+    entries = [(0, 0, 0)] * 256
+    entries[: len(style.colors)] = style.colors
+    colors = "".join(
+        f'<Entry c1="{r}" c2="{g}" c3="{b}" c4="{0 if value == NODATA else 255}"/>'
+        for value, (r, g, b) in enumerate(entries)
+    )
     return (
-        f'<VRTRasterBand dataType="Byte" band="{number + 1}" subClass="VRTRawRasterBand">'
-        f"<NoDataValue>{NODATA}</NoDataValue>{meaning}"
-        f'<SourceFilename relativeToVRT="1">{plane.path.name}</SourceFilename>'
-        f"<ImageOffset>{number * plane.height * plane.width}</ImageOffset>"
-        f"<PixelOffset>1</PixelOffset><LineOffset>{plane.width}</LineOffset></VRTRasterBand>"
+        f"<CategoryNames>{names}</CategoryNames>"
+        f"<ColorInterp>Palette</ColorInterp><ColorTable>{colors}</ColorTable>"
     )

@@ -107,10 +107,15 @@ class Ledger:
             self._db.executemany("INSERT INTO found VALUES (?, ?, ?)", found)
             self._db.executemany("INSERT INTO finished VALUES (?, ?, ?)", rows)
 
-    def rows(self) -> list[tuple[int, int, int]]:
-        """Return number, windows and pixels of each finished row."""
+    def rows(self, span: tuple[int, int]) -> list[tuple[int, int, int]]:
+        """Return number, windows and pixels of each finished row of some.
+
+        Args:
+            span: first row, and the one after the last.
+        """
+        query = "SELECT * FROM finished WHERE number >= ? AND number < ? ORDER BY number"
         with self._as_user_error():
-            return self._db.execute("SELECT * FROM finished ORDER BY number").fetchall()
+            return self._db.execute(query, span).fetchall()
 
     def found(self, number: int) -> list[tuple[int, bytes]]:
         """Return the windows of a row that have objects, in order, and those."""
@@ -123,7 +128,7 @@ class Ledger:
         self._db.close()
 
 
-def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path) -> None:
+def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path | str) -> None:
     """Refuse to go on with other settings.
 
     Args:

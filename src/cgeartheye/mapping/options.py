@@ -37,6 +37,8 @@ class Options:
             training set, or, if that is not known, `overlap` alone.
         score_threshold: of a detector: lowest score of an object, 0..1; none: the detector's own,
             or 0.3.
+        tiles: of a map of pixels or cells: metres a side of the GeoTIFFs that it is cut into; none:
+            it is one.
     """
 
     gsd: float | None = None
@@ -57,6 +59,7 @@ class Options:
     date_labels: tuple[str, str] | None = None
     max_object_size: float | None = None
     score_threshold: float | None = None
+    tiles: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= 0.9:
@@ -64,6 +67,7 @@ class Options:
         for name, size, meant in (
             ("--gsd", self.gsd, "a pixel"),
             ("--input-gsd", self.input_gsd, "a pixel"),
+            ("--tiles", self.tiles, "a tile"),
             ("--max-object-size", self.max_object_size, "the largest object"),
         ):
             if size is not None and not 0 < size < float("inf"):

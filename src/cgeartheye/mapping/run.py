@@ -2,12 +2,12 @@
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,17 @@ from cgeartheye.geo.aoi import read_aoi
 from cgeartheye.geo.pair import AnyScene, open_pair
 from cgeartheye.geo.reader import Span, open_scene
 from cgeartheye.geo.vector_writer import FORMATS
-from cgeartheye.geo.vrt import file_signature
-from cgeartheye.mapping.blocks import block_folder, join_blocks, unfinished_blocks
-from cgeartheye.mapping.job import FACTS, PREVIEW, UNFINISHED, MapJob
+from cgeartheye.mapping.blocks import LEDGER, block_folder, join_blocks, unfinished_blocks
+from cgeartheye.mapping.geotiff import nearly_empty
+from cgeartheye.mapping.job import PREVIEW, MapJob
 from cgeartheye.mapping.layout import lay_grid, lay_object_grid, lay_vector_grid
-from cgeartheye.mapping.ledger import Ledger, check_same
+from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.outputs.embeddings import PICTURE
+from cgeartheye.mapping.parcels import pack_ledger, pack_planes
 from cgeartheye.mapping.pipeline import Mapper
 from cgeartheye.mapping.predictor import AnyModel, Detector, Encoder
+from cgeartheye.mapping.settings import check_fit, finished_map, settings_of
 from cgeartheye.mapping.sinks.base import Sink
 from cgeartheye.mapping.sinks.cells import CellSink
 from cgeartheye.mapping.sinks.embeddings import CellVectorSink, PatchSink
@@ -34,13 +36,12 @@ from cgeartheye.mapping.sinks.objects import ObjectSink
 from cgeartheye.mapping.sinks.pixels import PixelSink
 from cgeartheye.mapping.sinks.writer import Writer
 from cgeartheye.mapping.thumbnail import Thumbnail
+from cgeartheye.mapping.tiles import check_tiles
 from cgeartheye.mapping.verdict import judge_map
 from cgeartheye.utils.colors import RGB, change_colors, distinct_colors
 from cgeartheye.utils.console import log_info, warn
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.state import json_object
 
-_SCORE = 0.3  # threshold if neither user nor model gives one
 _CACHE = 256 * 2**20  # bytes of decoded blocks that GDAL keeps; it would take 5 % of the memory
 
 
@@ -90,7 +91,7 @@ def map_scene(
         job = _plan(predictor, out, options, scene, settings)
         facts = _make(job, predictor)
     shutil.rmtree(job.work)
-    for ending in ("tif", *FORMATS):
+    for ending in ("tif", "vrt", *FORMATS):
         if (out / f"map.{ending}").exists():
             log_info(f"map: {out / f'map.{ending}'}")
     shown = PREVIEW if (out / PREVIEW).exists() else PICTURE
@@ -137,7 +138,7 @@ def _examine(
     after: Sequence[Path] | None,
 ) -> tuple[AnyScene, dict[str, Any]]:
     """Open a scene; return it and all that the bytes of its map depend on."""
-    _check_fit(predictor, options)
+    check_fit(predictor, options)
     count = len(predictor.classes)
     if count > 255:
         raise UserError(f"the model has {count} classes, but a map holds 255 at most")
@@ -149,7 +150,7 @@ def _examine(
             f"{scene.name} has no CRS, so GeoJSON, which is in longitude and latitude, cannot "
             "hold its polygons: name it with --crs EPSG:CODE, or use --vector-format gpkg"
         )
-    return scene, _settings(predictor, scene, model, options, colors)
+    return scene, settings_of(predictor, scene, model, options, colors)
 
 
 def _plan(
@@ -170,10 +171,13 @@ def _plan(
     if not grid.dense and (options.min_area is not None or options.smooth):
         raise UserError("--min-area and --smooth are for maps of pixels: this model maps cells")
     colors = settings["colours"]
-    return MapJob(out, scene, grid, aoi, predictor.classes, colors, options, settings)
+    job = MapJob(out, scene, grid, aoi, predictor.classes, colors, options, settings)
+    if options.tiles is not None:
+        check_tiles(job)
+    return job
 
 
-def map_block(job: MapJob, predictor: AnyModel, block: Span) -> None:
+def map_block(job: MapJob, predictor: AnyModel, block: Span, parcel: Path | None = None) -> None:
     """Map some rows of windows, with a ledger of their own beside that of the map.
 
     Blocks may be mapped by several processes at once, on machines that share the folder: each
@@ -183,23 +187,45 @@ def map_block(job: MapJob, predictor: AnyModel, block: Span) -> None:
         job: the map.
         predictor: the model.
         block: first row of windows, in the order of mapping, and the one after the last.
+        parcel: a folder for what `mapping.parcels` packs of it; none: nothing is packed.
 
     Raises:
         UserError: see `map_scene`; or another process maps this block.
     """
     folder = block_folder(job, block)
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = Ledger(folder / "ledger.sqlite", {**job.settings, "block": list(block)})
+    ledger = Ledger(folder / LEDGER, {**job.settings, "block": list(block)})
     try:
         thumbnail = Thumbnail(job.work, job.grid, job.scene.channels)
         sink = _sink_of(job, predictor, thumbnail, ledger)
         mapper = Mapper(job, predictor, sink, thumbnail)
         with rasterio.Env(GDAL_CACHEMAX=_CACHE):
             _run(job, mapper, sink, thumbnail, ledger, block)
+        if parcel:
+            pack_planes([*sink.planes, thumbnail.plane], parcel)
         thumbnail.plane.close()
         sink.close()
     finally:
         ledger.close()
+
+
+def map_block_apart(job: MapJob, predictor: AnyModel, block: Span, parcel: Path) -> None:
+    """Map a block where no folder is shared, and pack it: `unpack_block` puts it into the map.
+
+    Args:
+        job: the map.
+        predictor: the model.
+        block: see `map_block`.
+        parcel: an empty folder.
+
+    Raises:
+        UserError: see `map_block`.
+    """
+    with tempfile.TemporaryDirectory(prefix="cgeartheye-block-") as name, nearly_empty():
+        apart = replace(job, out=Path(name))
+        apart.work.mkdir()
+        map_block(apart, predictor, block, parcel)
+        pack_ledger(apart, block, parcel)
 
 
 def _open(scenes: Sequence[Path], after: Sequence[Path] | None, options: Options) -> AnyScene:
@@ -280,94 +306,3 @@ def _measured(job: MapJob, ledger: Ledger) -> Iterator[None]:
     km2 = (ledger.finished()[1] - before) * job.pixel_area / 1e6
     log_info(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
     log_info(f"time: {job.clock}")
-
-
-def _check_fit(predictor: AnyModel, options: Options) -> None:
-    """Refuse options of another kind of model."""
-    if isinstance(predictor, Detector):
-        if options.probabilities:
-            raise UserError("--probabilities is for maps of pixels: objects have a score")
-        if options.min_area is not None or options.smooth or options.transparent is not None:
-            raise UserError(
-                "--min-area, --smooth and --transparent are for maps of classes: objects keep "
-                "their boxes"
-            )
-    elif options.max_object_size is not None or options.score_threshold is not None:
-        raise UserError(
-            "--max-object-size and --score-threshold are for a model that detects objects"
-        )
-    elif options.transparent is not None and options.transparent not in predictor.classes:
-        names = ", ".join(predictor.classes)
-        raise UserError(
-            f"--transparent {options.transparent} is none of the model's classes: give one of "
-            f"{names}"
-        )
-
-
-def _settings(
-    predictor: AnyModel,
-    scene: AnyScene,
-    model: Mapping[str, Any],
-    options: Options,
-    colors: Sequence[RGB],
-) -> dict[str, Any]:
-    """All that the bytes of a map depend on."""
-    asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
-    aoi, dem = options.aoi, options.dem
-    if isinstance(predictor, Detector):
-        own = _SCORE if predictor.score_threshold is None else predictor.score_threshold
-        asked["score_threshold"] = (
-            own if options.score_threshold is None else options.score_threshold
-        )
-        asked |= {
-            "oriented": predictor.oriented,
-            "model_max_object_size": predictor.max_object_size,
-            "model_score_threshold": own,
-        }
-    return {
-        "model": dict(model),
-        "classes": list(predictor.classes),
-        "window": predictor.window,
-        "model_gsd": predictor.gsd,
-        "device": predictor.device.type,
-        "colours": list(colors),
-        **asked,
-        "dem_file": file_signature([Path(dem)]) if dem and Path(dem).is_file() else None,
-        "aoi_sha256": sha256(aoi.read_bytes()).hexdigest() if aoi and aoi.is_file() else None,
-        **scene.identity,
-    }
-
-
-def finished_map(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[str, Any] | None:
-    """Return the content of `map.json`, if the map is there and was made with these settings.
-
-    Args:
-        out: folder of the map.
-        settings: all that the bytes of the map depend on.
-        resume: whether a map that is there may be gone on with.
-
-    Raises:
-        UserError: the folder holds another map, or one that is not to be gone on with.
-    """
-    path = out / FACTS
-    if path.exists():
-        if not resume:
-            raise UserError(f"{out} holds a map already: delete it, or map into another folder")
-        try:
-            facts = json_object(path.read_bytes())
-            begun = facts["settings"]
-            if not isinstance(begun, dict):
-                raise ValueError("no settings")
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{path} is damaged, so how the map was made is lost: delete {out} and map again"
-            ) from error
-        check_same(begun, settings, out)
-        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
-        log_info(f"{out} is finished already")
-        return facts
-    if (out / UNFINISHED).exists() and not resume:
-        raise UserError(
-            f"{out} holds an unfinished map: finish it with --resume, or delete {out / UNFINISHED}"
-        )
-    return None

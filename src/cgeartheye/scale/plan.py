@@ -73,8 +73,7 @@ def plan(
     if hours is not None and hours <= 0:
         raise UserError(f"--hours {hours} is out of range: give a number above 0")
     with tempfile.TemporaryDirectory(prefix="cgeartheye-plan-") as folder:
-        given = str(run), [str(path) for path in scenes], folder, options, overrides
-        mapper = BlockMapper(*given, None if after is None else [str(path) for path in after])
+        mapper = BlockMapper(run, scenes, Path(folder), options, overrides, after)
         job = mapper.job
         job.work.mkdir()
         with nearly_empty():

@@ -97,7 +97,7 @@ def job_file(job: str, name: str, request: Request) -> FileResponse:
     state, user = state_of(request), user_of(request)
     require(user, "read")
     found = successful_job(state, user, job)
-    kind = media_type(name)
+    kind = media_type(state.settings, found, name)
     path = state.settings.jobs / found.id / "map" / name
     if kind is None or not path.is_file():
         raise Problem(404, "this job has no result of that name", "result-not-ready")

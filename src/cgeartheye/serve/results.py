@@ -1,31 +1,28 @@
-"""Results of a job: files, links to them, and the STAC Item of them."""
+"""Results of a job: files, links to them, and the STAC Item of them, which the map wrote."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import shapely
 
 from cgeartheye.jobs.store import Job
 from cgeartheye.serve.settings import Settings
+from cgeartheye.utils.state import json_object
 
-_TIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
-# Name in the answer, media type, roles in STAC.
-_FILES = {
-    "map.tif": ("map", _TIFF, ["data"]),
-    "probabilities.tif": ("probabilities", _TIFF, ["data"]),
-    "map.gpkg": ("polygons", "application/geopackage+sqlite3", ["data"]),
-    "map.parquet": ("polygons_parquet", "application/vnd.apache.parquet", ["data"]),
-    "map.geojson": ("polygons_geojson", "application/geo+json", ["data"]),
-    "map.fgb": ("polygons_flatgeobuf", "application/vnd.flatgeobuf", ["data"]),
-    "map.qml": ("style", "application/xml", ["metadata"]),
-    "map.json": ("facts", "application/json", ["metadata"]),
-    "preview.html": ("preview", "text/html", ["overview"]),
-}
+_ITEM = "item.json"  # of the folder of a map
 
 
-def media_type(name: str) -> str | None:
-    """Return the media type of a file of the results; none: it is no such file."""
-    return _FILES[name][1] if name in _FILES else None
+def media_type(settings: Settings, job: Job, name: str) -> str | None:
+    """Return the media type of a file of the results; none: there is no such file.
+
+    Args:
+        settings: of the server.
+        job: that was successful.
+        name: of the file.
+    """
+    for asset in _item(settings, job)["assets"].values():
+        if asset["href"] == f"./{name}":
+            return str(asset["type"])
+    return None
 
 
 def results_of(settings: Settings, job: Job, base: str) -> dict[str, Any]:
@@ -36,47 +33,43 @@ def results_of(settings: Settings, job: Job, base: str) -> dict[str, Any]:
         job: that was successful.
         base: address of the server.
     """
-    place = f"{base}/jobs/{job.id}/results"
-    folder = settings.jobs / job.id / "map"
+    item = stac_item(settings, job, base)
     found = {
-        name: {"href": f"{place}/{file}", "type": kind}
-        for file, (name, kind, _) in _FILES.items()
-        if (folder / file).is_file()
+        name: {key: asset[key] for key in ("href", "type")}
+        for name, asset in item["assets"].items()
     }
+    place = f"{base}/jobs/{job.id}/results"
     return {**found, "stac": {"href": f"{place}/stac.json", "type": "application/geo+json"}}
 
 
 def stac_item(settings: Settings, job: Job, base: str) -> dict[str, Any]:
-    """Return a STAC Item of the results.
+    """Return the STAC Item of the results: that of the map, with addresses in place of paths.
 
     Args:
         settings: of the server.
         job: that was successful.
         base: address of the server.
     """
-    west, south, east, north = job.request["bounds"]
-    area = job.request.get("area")
-    folder, place = settings.jobs / job.id / "map", f"{base}/jobs/{job.id}/results"
-    made = datetime.fromtimestamp(job.finished or job.updated, UTC)
-    geometry = area or shapely.geometry.mapping(shapely.box(west, south, east, north))
-    return {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": [],
-        "id": job.id,
-        "geometry": geometry,
-        "bbox": list(shapely.geometry.shape(geometry).bounds),
-        "properties": {
-            "datetime": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "title": f"{job.app} of {', '.join(job.request['labels'][:3])}",
-            "cgeartheye:application": job.app,
-            "cgeartheye:version": job.request["version"],
-            "cgeartheye:square_km": job.request["square_km"],
-        },
-        "links": [{"rel": "derived_from", "href": f"{base}/scenes/{job.request['scene_ids'][0]}"}],
-        "assets": {
-            name: {"href": f"{place}/{file}", "type": kind, "roles": roles}
-            for file, (name, kind, roles) in _FILES.items()
-            if (folder / file).is_file()
-        },
+    item, place = _item(settings, job), f"{base}/jobs/{job.id}/results"
+    properties = {
+        **item["properties"],
+        "title": f"{job.app} of {', '.join(job.request['labels'][:3])}",
+        "processing:lineage": f"a map by the application {job.app}",
+        "cgeartheye:application": job.app,
+        "cgeartheye:version": job.request["version"],
+        "cgeartheye:square_km": job.request["square_km"],
     }
+    assets = {
+        name: asset | {"href": f"{place}/{asset['href'].removeprefix('./')}"}
+        for name, asset in item["assets"].items()
+    }
+    scenes = job.request["scene_ids"]
+    links = [{"rel": "derived_from", "href": f"{base}/scenes/{scene}"} for scene in scenes]
+    item |= {"id": job.id, "properties": properties, "assets": assets, "links": links}
+    if area := job.request.get("area"):
+        item |= {"geometry": area, "bbox": list(shapely.geometry.shape(area).bounds)}
+    return item
+
+
+def _item(settings: Settings, job: Job) -> dict[str, Any]:
+    return json_object((settings.jobs / job.id / "map" / _ITEM).read_bytes())

@@ -1,4 +1,6 @@
 import json
+import pickle
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from cgeartheye.jlssd.curation.embeddings import Features, encode_chips
 from cgeartheye.jlssd.quality.filter import status_counts
 from cgeartheye.jlssd.resumable import claim
 from cgeartheye.models.backbone import build
+from cgeartheye.scale import features
 from cgeartheye.training import distributed
 from cgeartheye.utils.errors import UserError
 
@@ -97,7 +100,7 @@ def test_same_output_after_a_kill(
     whole, again = tmp_path / "whole.parquet", tmp_path / "again.parquet"
     monkeypatch.setattr(embeddings, "SHARD", 40)
     curate(pool / "chips.parquet", whole, settings(batch_size=16), workers=0)
-    encode, calls = embeddings._Encoder.encode, []
+    encode, calls = embeddings.ShardEncoder._encode, []
 
     def killed(self, rows):  # type: ignore[no-untyped-def]
         calls.append(rows)
@@ -105,7 +108,7 @@ def test_same_output_after_a_kill(
             raise KeyboardInterrupt
         return encode(self, rows)
 
-    monkeypatch.setattr(embeddings._Encoder, "encode", killed)
+    monkeypatch.setattr(embeddings.ShardEncoder, "_encode", killed)
     with pytest.raises(KeyboardInterrupt):
         curate(pool / "chips.parquet", again, settings(batch_size=16), workers=0)
     assert not again.exists()
@@ -115,6 +118,44 @@ def test_same_output_after_a_kill(
     curate(pool / "chips.parquet", again, settings(batch_size=16, num_places=5), workers=0)
     assert len(calls) == 5  # another number needs no second look
     assert status_counts(pq.read_table(again))["ok"] == 10
+
+
+class StandIn:
+    """A cluster of one actor that is here; what Ray would send goes through pickle."""
+
+    def count(self, workers: int | None, on_gpu: bool) -> int:
+        return 2
+
+    def work(self, kind, given, method, tasks, count, on_gpu):  # type: ignore[no-untyped-def]
+        actor = kind(*pickle.loads(pickle.dumps(given)))
+        for task in tasks:
+            yield getattr(actor, method)(pickle.loads(pickle.dumps(task)))
+
+
+@pytest.mark.parametrize("engine", ["here", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_cluster_writes_the_bytes_of_one_process(
+    pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(embeddings, "SHARD", 40)  # of the driver; workers are given rows
+    chips, how = pool / "chips.parquet", settings(batch_size=16)
+    curate(chips, tmp_path / "whole.parquet", how, workers=0)
+    with monkeypatch.context() as patch:
+        if engine == "ray":
+            pytest.importorskip("ray", reason="pip install 'cgeartheye[ray]'")
+            patch.setattr(embeddings.ShardEncoder, "_encode", lambda *_: pytest.fail("here"))
+        else:
+            patch.setattr(features, "connected", lambda _: nullcontext(StandIn()))
+        spread = features.encode_on_cluster("local", chips, how, 0, 0)
+        curate(chips, tmp_path / "map.parquet", how, 0, 0, spread)
+    files = [sorted((tmp_path / f"{name}.features").rglob("*.npy")) for name in ("whole", "map")]
+    assert len(files[0]) == 4
+    for one, other in zip(*files, strict=True):
+        assert one.name == other.name
+        assert one.read_bytes() == other.read_bytes()
+    assert (tmp_path / "map.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    # All is there: nothing is asked of a cluster again.
+    unreachable = features.encode_on_cluster("127.0.0.1:1", chips, how, 0, 0)
+    curate(chips, tmp_path / "map.parquet", how, 0, 0, unreachable)
 
 
 def test_place_features_are_those_of_a_loop() -> None:

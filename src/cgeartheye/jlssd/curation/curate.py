@@ -11,6 +11,7 @@ coarse cluster has as many places as every other, and within it every fine one.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from cgeartheye.config import Backbone, Curation
 from cgeartheye.jlssd.curation import report
 from cgeartheye.jlssd.curation.balanced_sampling import balanced_sample
 from cgeartheye.jlssd.curation.deduplicate import find_duplicates
-from cgeartheye.jlssd.curation.embeddings import Features, encode_chips
+from cgeartheye.jlssd.curation.embeddings import Features, Spread, encode_chips
 from cgeartheye.jlssd.curation.hierarchical_kmeans import Hierarchy, cluster
 from cgeartheye.jlssd.curation.report import Curated
 from cgeartheye.jlssd.resumable import OK, claim, read_chips, rebase_paths, set_column, write_table
@@ -34,8 +35,51 @@ DUPLICATE, REDUNDANT = "duplicate", "redundant"
 Array = np.ndarray
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Chips to choose from, and the backbone that looks at them.
+
+    Attributes:
+        table: of chips, as it was read.
+        rows: `[N]` of the table, of chips that are ok, by place and season.
+        names: of the places.
+        place: `[N]` of each chip, 0..P-1, ascending.
+        paths: of the chips.
+        built: the backbone.
+    """
+
+    table: pa.Table
+    rows: Array
+    names: list[str]
+    place: Array
+    paths: list[Path]
+    built: BackboneBundle
+
+
+def open_pool(chips: Path, config: Curation, seed: int) -> Pool:
+    """Read a table of chips and build the backbone.
+
+    Args:
+        chips: the table.
+        config: see `curate`.
+        seed: of random weights.
+
+    Raises:
+        UserError: see `curate`.
+    """
+    table = read_chips(chips)
+    rows, names, place = _by_place(table)
+    paths = [chips.parent / path for path in table["path"].take(pa.array(rows)).to_pylist()]
+    return Pool(table, rows, names, place, paths, _frozen(config, seed))
+
+
 def curate(
-    chips: Path, out: Path, config: Curation, seed: int = 0, workers: int = 2
+    chips: Path,
+    out: Path,
+    config: Curation,
+    seed: int = 0,
+    workers: int = 2,
+    spread: Spread | None = None,
 ) -> Curated | None:
     """Choose `config.num_places` places of a table of chips, or all that are no duplicates.
 
@@ -49,6 +93,7 @@ def curate(
         config: see there.
         seed: of clusters and draw.
         workers: processes that read.
+        spread: encodes on other machines; see `encode_chips`.
 
     Returns:
         None in all processes but the first.
@@ -56,16 +101,14 @@ def curate(
     Raises:
         UserError: no such table, a chip that cannot be read, or a backbone that cannot be built.
     """
-    table = read_chips(chips)
-    rows, names, place = _by_place(table)
-    built = _frozen(config, seed)
-    paths = [chips.parent / path for path in table["path"].take(pa.array(rows)).to_pylist()]
+    pool = open_pool(chips, config, seed)
+    table, rows, names, place = pool.table, pool.rows, pool.names, pool.place
     with (
         distributed.process_group(config.device) as device,
         claim(out) if distributed.is_main() else nullcontext(),
     ):
         folder = out.with_suffix(".features")
-        features = encode_chips(paths, built, config, workers, folder, device)
+        features = encode_chips(pool.paths, pool.built, config, workers, folder, device, spread)
         if not distributed.is_main():
             return None
         points = place_features(features, place)

@@ -6,7 +6,7 @@ The key is of the backbone and of the chips, so that another number to keep, or 
 no second look at the chips.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,13 @@ class Features:
             first += len(shard)
 
 
+Shard = tuple[Path, int, int]
+"""A file, and the first chip of its features and the one after the last."""
+
+Spread = Callable[[Sequence[Shard]], Iterable[int]]
+"""Encodes shards elsewhere; yields the number of chips of each as it is there."""
+
+
 def encode_chips(
     paths: Sequence[Path],
     built: BackboneBundle,
@@ -62,6 +69,7 @@ def encode_chips(
     workers: int,
     folder: Path,
     device: torch.device,
+    spread: Spread | None = None,
 ) -> Features:
     """Encode chips, or read what was encoded before.
 
@@ -75,6 +83,8 @@ def encode_chips(
         workers: processes that read.
         folder: for the features of these chips.
         device: where to compute.
+        spread: encodes shards on other machines, which share the folder; none: they are encoded
+            here.
 
     Raises:
         UserError: a chip cannot be read, no room on the disk, or features that are not finite.
@@ -90,25 +100,27 @@ def encode_chips(
     if distributed.is_main():
         only_folder(folder, here.name)
     distributed.barrier()
-    rows = [range(n, min(n + SHARD, len(paths))) for n in range(0, len(paths), SHARD)]
-    shards = {here / f"{number:06d}.npy": chips for number, chips in enumerate(rows)}
-    own = list(shards)[distributed.rank() :: distributed.world_size()]
-    todo = [shard for shard in own if not shard.exists()]
-    mine = sum(len(shards[shard]) for shard in todo)
-    with bar("encoding", mine, "chips") as progress:
-        encoder = _Encoder(paths, built, config, workers, device)
-        for shard in todo:
-            features = np.empty((len(shards[shard]), built.module.embed_dim), np.float16)
-            for indices, tokens in encoder.encode(shards[shard]):
-                features[[index - shards[shard].start for index in indices]] = tokens
-                progress.advance(len(indices))
-            with replacing(shard) as temporary:
-                np.save(temporary, features)
+    starts = range(0, len(paths), SHARD)
+    shards = [
+        (here / f"{number:06d}.npy", first, min(first + SHARD, len(paths)))
+        for number, first in enumerate(starts)
+    ]
+    own = shards[distributed.rank() :: distributed.world_size()]
+    todo = [shard for shard in own if not shard[0].exists()]
+    with bar("encoding", sum(end - first for _, first, end in todo), "chips") as progress:
+        if spread is None:
+            encoder = ShardEncoder(paths, built, config, workers, device)
+            for shard in todo:
+                encoder.encode(shard, progress.advance)
+        else:
+            shared = [(path.resolve(), first, end) for path, first, end in todo]
+            for count in spread(shared):
+                progress.advance(count)
     distributed.barrier()
-    return Features([np.load(shard, mmap_mode="r") for shard in shards])
+    return Features([np.load(path, mmap_mode="r") for path, *_ in shards])
 
 
-class _Encoder:
+class ShardEncoder:
     """A backbone on its device, and the processes that read for it."""
 
     def __init__(
@@ -119,14 +131,34 @@ class _Encoder:
         workers: int,
         device: torch.device,
     ):
+        """Bring together what is needed; see `encode_chips`."""
         self._paths, self._config, self._device = paths, config, device
         self._backbone = built.module.to(self._device).eval()
         normalization = built.normalization
         self._normalize = Normalize(normalization.mean, normalization.std).to(self._device)
         images = _Chips(paths, config.image_size)
         self._source = FileSource(images, workers, self._device)
+        self._width = built.module.embed_dim
 
-    def encode(self, rows: range) -> Iterator[tuple[list[int], Array]]:
+    def encode(self, shard: Shard, on_encoded: Callable[[int], None] = lambda _: None) -> None:
+        """Encode chips into a file, which is there when it is whole.
+
+        Args:
+            shard: the file and the chips.
+            on_encoded: gets the number of chips of each batch.
+
+        Raises:
+            UserError: see `encode_chips`.
+        """
+        path, first, end = shard
+        features = np.empty((end - first, self._width), np.float16)
+        for indices, tokens in self._encode(range(first, end)):
+            features[[index - first for index in indices]] = tokens
+            on_encoded(len(indices))
+        with replacing(path) as temporary:
+            np.save(temporary, features)
+
+    def _encode(self, rows: range) -> Iterator[tuple[list[int], Array]]:
         """Yield the indices of chips and their class tokens, float16 `[n, C]`."""
         size = self._config.batch_size
         batches = [rows[first : first + size] for first in range(0, len(rows), size)]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 import shapely
+from rasterio.windows import Window
 
 from cgeartheye.embeddings.store import (
     CHUNK,
@@ -19,18 +20,18 @@ from cgeartheye.embeddings.store import (
     attributes_of,
     write_embedding,
 )
-from cgeartheye.geo.crs import WGS84
 from cgeartheye.geo.pair import day_of
 from cgeartheye.geo.reader import Bools, Bytes, Scene
 from cgeartheye.geo.vector_writer import write_vectors
 from cgeartheye.mapping.geotiff import RawRaster
 from cgeartheye.mapping.job import FACTS, MapJob
+from cgeartheye.mapping.outputs.stac import ITEM, footprint, links_to_sources
 from cgeartheye.mapping.polygonize import on_map
 from cgeartheye.mapping.thumbnail import Thumbnail
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image, write_json
 
-CELLS, PICTURE, STAC = "cells.parquet", "preview.jpg", "item.json"
+CELLS, PICTURE = "cells.parquet", "preview.jpg"
 
 # A proposal of 2026: github.com/geo-embeddings/embeddings-stac-specification.
 _EMBEDDING = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
@@ -216,9 +217,8 @@ def _write_stac(job: MapJob, name: str, media: str, width: int, dtype: str) -> N
     assert isinstance(scene, Scene)
     if scene.crs is None or day is None:
         return
-    corners = [(0, 0), (0, scene.height), (scene.width, scene.height), (scene.width, 0)]
-    ring = shapely.Polygon(on_map(scene.transform, np.array(corners, float)))
-    globe = geopandas.GeoSeries([ring], crs=scene.crs.to_wkt()).to_crs(WGS84.to_wkt())[0]
+    whole = Window(0, 0, grid.shape[1], grid.shape[0])
+    globe = footprint(job, whole)
     cell = grid.cell
     properties: dict[str, Any] = {
         "datetime": f"{day}T00:00:00Z",
@@ -247,9 +247,7 @@ def _write_stac(job: MapJob, name: str, media: str, width: int, dtype: str) -> N
         "bbox": list(globe.bounds),
         "geometry": shapely.geometry.mapping(globe),
         "properties": properties,
-        "links": [
-            {"rel": "emb:source-data", "href": path.resolve().as_uri()} for path in scene.files
-        ],
+        "links": [link | {"rel": "emb:source-data"} for link in links_to_sources(job)],
         "assets": {
             "embeddings": {
                 "href": f"./{name}",
@@ -260,7 +258,7 @@ def _write_stac(job: MapJob, name: str, media: str, width: int, dtype: str) -> N
             "preview": {"href": f"./{PICTURE}", "type": "image/jpeg", "roles": ["overview"]},
         },
     }
-    write_json(job.out / STAC, item)
+    write_json(job.out / ITEM, item)
 
 
 def _day(job: MapJob) -> str | None:

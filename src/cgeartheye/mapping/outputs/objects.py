@@ -12,6 +12,7 @@ from cgeartheye.inference.windows import Grid
 from cgeartheye.mapping.job import FACTS, MapJob
 from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.mapping.measure import corners_on_scene, frame_of, measure
+from cgeartheye.mapping.outputs.stac import write_item
 from cgeartheye.mapping.preview.objects import write_object_preview
 from cgeartheye.mapping.sinks.detection_filter import tiling_of, unpack
 from cgeartheye.mapping.style import STYLE, style_qml
@@ -87,6 +88,7 @@ def finish_objects(
             )
         ],
     }
+    write_item(job, "objects")
     write_json(job.out / FACTS, facts)
     return facts
 

@@ -16,6 +16,8 @@ from cgeartheye.mapping import polygonize, thumbnail
 from cgeartheye.mapping.blending import NODATA
 from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, write_geotiff
 from cgeartheye.mapping.job import FACTS, MAP, PROBABILITIES, MapJob
+from cgeartheye.mapping.outputs.stac import write_collection, write_item
+from cgeartheye.mapping.outputs.tiles import write_tiles
 from cgeartheye.mapping.preview.rasters import LegendEntry, write_preview
 from cgeartheye.mapping.style import STYLE, style_qml
 from cgeartheye.utils.io import write_json, write_text
@@ -42,9 +44,14 @@ def finish_rasters(
     names, classes = job.classes, planes["classes"]
     tags = {"GENERATOR": f"CGEarthEye {__version__}"}
     style = RasterStyle(job.transform, job.scene.crs, names, job.colors, tags)
-    write_geotiff(classes, job.out / MAP, style)
-    if "probabilities" in planes:
-        write_geotiff(planes["probabilities"], job.out / PROBABILITIES, style)
+    kind = "pixels" if job.grid.dense else "cells"
+    what, tiles, shown = f"classes of {kind}", None, job.out / MAP
+    if job.options.tiles:
+        tiles, shown = write_tiles(job, planes, style, what), shown.with_suffix(".vrt")
+    else:
+        write_geotiff(classes, shown, style)
+        if "probabilities" in planes:
+            write_geotiff(planes["probabilities"], job.out / PROBABILITIES, style)
     qml = style_qml(job)
     write_text(job.out / STYLE, qml)
     if job.options.vector_format:
@@ -58,13 +65,13 @@ def finish_rasters(
     write_preview(
         job,
         small.pictures(),
-        _shrunk(job.out / MAP, *job.grid.shape),
+        _shrunk(shown, *job.grid.shape),
         legend,
         _sampled(planes["confidence"]),
     )
     facts = {
         **job.describe(),
-        "kind": "pixels" if job.grid.dense else "cells",
+        "kind": kind,
         "nodata": NODATA,
         "mapped_pixels": mapped,
         "classes": [
@@ -72,6 +79,11 @@ def finish_rasters(
             for value, (e, count) in enumerate(zip(legend, counts.tolist(), strict=False))
         ],
     }
+    if tiles is None:
+        write_item(job, what)
+    else:
+        facts["tiles"] = len(tiles)
+        write_collection(job, what, tiles)
     write_json(job.out / FACTS, facts)
     return facts
 

@@ -1,0 +1,172 @@
+"""Work by actors of Ray: each holds a model, and does the tasks that it is given.
+
+Ray starts actors, gives them tasks, and starts lost ones again. Tasks are few numbers, and
+results too: what is made goes to files, not over the wire. What waits for an actor is taken one by
+one, so that the memory of the driver does not grow with the number of tasks.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cgeartheye.utils.console import log_info
+from cgeartheye.utils.errors import UserError
+
+_NO_MEMORY = (
+    "a worker is out of memory, or its machine ran out of memory: start fewer with --workers, or "
+    "give each less at a time with --set data.batch_size, then give the same command with --resume"
+)
+LOSSES = 3
+"""Losses of processes on one task, after which it is known as the one that kills them."""
+
+
+class Cluster:
+    """Machines on which Ray runs; made by `connected`.
+
+    Attributes:
+        ray: the module, connected.
+        cores: of all machines.
+        gpus: of all machines.
+    """
+
+    def __init__(self, ray: Any):
+        self.ray = ray
+        self.cores = int(ray.cluster_resources().get("CPU", 1))
+        self.gpus = int(ray.cluster_resources().get("GPU", 0))
+
+    def count(self, workers: int | None, on_gpu: bool) -> int:
+        """Return how many actors there are to be.
+
+        Args:
+            workers: that are asked for; none: one for each GPU, or for each two cores.
+            on_gpu: whether they compute on one.
+        """
+        return workers or (self.gpus if on_gpu else 0) or max(1, self.cores // 2)
+
+    def share(self, count: int, on_gpu: bool) -> tuple[int, int]:
+        """Return the cores and GPUs that Ray reserves for one of `count` processes."""
+        if on_gpu and self.gpus:
+            return 0, 1
+        return max(1, self.cores // count), 0
+
+    def work(
+        self,
+        kind: type,
+        given: Sequence[Any],
+        method: str,
+        tasks: Iterable[Any],
+        count: int,
+        on_gpu: bool,
+    ) -> Iterator[Any]:
+        """Do tasks; yield what each returns, as it is finished.
+
+        Args:
+            kind: class of the actors.
+            given: arguments that each is made with.
+            method: of the class, which takes a task.
+            tasks: are taken as actors become free.
+            count: of actors.
+            on_gpu: whether each needs a GPU.
+
+        Raises:
+            UserError: one that the method raised, or actors were lost too often.
+        """
+        from ray.util import ActorPool
+
+        cores, gpus = self.share(count, on_gpu)
+        actor = self.ray.remote(
+            num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_task_retries=LOSSES
+        )(kind)
+        pool = ActorPool([actor.remote(*given) for _ in range(count)])
+        with _sentences():
+            yield from in_turn(pool, lambda one, task: getattr(one, method).remote(task), tasks)
+
+
+def in_turn(pool: Any, call: Callable[[Any, Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+    """Yield what tasks return, of which no more are taken than there are actors.
+
+    Args:
+        pool: `ActorPool` of Ray; its own `map_unordered` would hold all tasks.
+        call: has an actor begin a task.
+        tasks: taken one by one.
+    """
+    for task in tasks:
+        if not pool.has_free():
+            yield pool.get_next_unordered()
+        pool.submit(call, task)
+    while pool.has_next():
+        yield pool.get_next_unordered()
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Cluster]:
+    """Yield a cluster, from which the process is disconnected in the end.
+
+    Args:
+        address: of a Ray cluster, or `local`: one of this machine alone, which ends with the block.
+
+    Raises:
+        UserError: Ray is not installed, or nothing answers.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError("--cluster needs Ray: pip install 'cgeartheye[ray]'") from error
+    _connect(ray, address)
+    try:
+        yield Cluster(ray)
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Turn errors of Ray into sentences."""
+    from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, WorkerCrashedError
+
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from error
+        if isinstance(error.cause, MemoryError):
+            raise UserError(_NO_MEMORY) from error
+        raise
+    except OutOfMemoryError as error:
+        raise UserError(_NO_MEMORY) from error
+    except (RayActorError, WorkerCrashedError) as error:
+        raise UserError(
+            f"a worker was lost {LOSSES + 1} times on one task (out of memory?): start fewer "
+            "with --workers, or give each less at a time with --set data.batch_size, then give "
+            "the same command with --resume"
+        ) from error
+
+
+def _connect(ray: Any, address: str) -> None:
+    # Workers import the same package as the driver, wherever it was put on the path.
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = {"env_vars": {"PYTHONPATH": path}}
+    quiet = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
+    if address == "local":
+        try:
+            ray.init(address="local", runtime_env=environment, **quiet)
+        except Exception as error:  # what Ray raises where its node does not start in 30 s
+            raise UserError(
+                f"Ray does not start on this machine ({' '.join(str(error).split())[:120]}): try "
+                "again when it is less busy, or leave --cluster out"
+            ) from error
+        return
+    quiet.pop("include_dashboard")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        # Ray itself waits for minutes for one that does not answer.
+        socket.create_connection((host, int(port)), timeout=5).close()
+        ray.init(address=address, runtime_env=environment, **quiet)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address}: start one with `ray start --head`, or name local"
+        ) from error
+    log_info(f"cluster {address}: {ray.cluster_resources().get('CPU', 0):.0f} cores")

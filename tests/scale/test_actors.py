@@ -1,0 +1,88 @@
+"""Errors of Ray are sentences; no memory is really exhausted for it."""
+
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from cgeartheye.scale.actors import _sentences, connected
+from cgeartheye.scale.blocks import BlockMapper
+from cgeartheye.utils.errors import UserError
+
+ray = pytest.importorskip("ray", reason="pip install 'cgeartheye[ray]'")
+
+
+def test_a_worker_that_ray_ends_for_lack_of_memory() -> None:
+    from ray.exceptions import OutOfMemoryError
+
+    with pytest.raises(UserError, match="its machine ran out of memory: start fewer"), _sentences():
+        raise OutOfMemoryError("Task was killed due to the node running low on memory.")
+
+
+def test_a_worker_that_is_lost_again_and_again() -> None:
+    from ray.exceptions import ActorDiedError, RayActorError, WorkerCrashedError
+
+    for error in (RayActorError(), ActorDiedError(), WorkerCrashedError()):
+        with pytest.raises(UserError, match=r"was lost .* times on one task"), _sentences():
+            raise error
+
+
+@pytest.mark.parametrize("kind", [MemoryError, "torch"])
+def test_a_block_that_memory_does_not_suffice_for_is_named(
+    monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    import torch
+
+    error = torch.OutOfMemoryError if kind == "torch" else kind
+
+    def fail(*_: object) -> None:
+        raise error
+
+    mapper = object.__new__(BlockMapper)
+    mapper._store, mapper.job, mapper.predictor = None, None, None  # type: ignore[assignment]
+    monkeypatch.setattr("cgeartheye.scale.blocks.map_block", fail)
+    with pytest.raises(UserError, match=r"rows of windows 4-9: a worker is out of memory: give"):
+        mapper.map_block((4, 10))
+
+
+class Worker:
+    """Does what a task says."""
+
+    def do(self, task: Any) -> Any:
+        if task == "mistake":
+            raise UserError("scene.tif is damaged")
+        if task == "memory":
+            raise MemoryError
+        return task
+
+
+def test_what_an_actor_raises_is_raised() -> None:
+    with connected("local") as cluster:
+        with pytest.raises(UserError, match=r"scene\.tif is damaged"):
+            list(cluster.work(Worker, (), "do", [1, "mistake", 2], 1, on_gpu=False))
+        with pytest.raises(UserError, match="out of memory"):
+            list(cluster.work(Worker, (), "do", ["memory"], 1, on_gpu=False))
+
+
+def test_an_address_that_does_not_answer() -> None:
+    started = time.monotonic()
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "127.0.0.1:port"):
+        with pytest.raises(UserError, match=f"no Ray cluster answers at {address}: start one"):
+            connected(address).__enter__()
+    assert time.monotonic() - started < 60
+
+
+def test_a_machine_on_which_ray_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(UserError, match=r"Ray does not start on this machine \(The current node"):
+        connected("local").__enter__()
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"--cluster needs Ray: pip install"):
+        connected("local").__enter__()
