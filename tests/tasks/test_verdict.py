@@ -1,6 +1,8 @@
 """Verdicts on confusions that are made up, and on what a test writes of them."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,18 +72,49 @@ def test_pixels() -> None:
     assert judge_pixels(confusion([[95, 0], [1, 4]]), ("unchanged", "changed"), True) == []
 
 
+def history(losses: list[float], figures: list[float] | None = None) -> list[dict[str, Any]]:
+    train = [{"kind": "train", "step": n + 1, "loss": loss} for n, loss in enumerate(losses)]
+    val = [{"kind": "val", "step": n, "epoch": n, "top1": x} for n, x in enumerate(figures or [])]
+    return train + val
+
+
 def test_advice_names_two_causes_the_likeliest_first() -> None:
     random = SceneClassification(
         backbone=Backbone(name="tiny", weights="random"), data=SceneData(root=Path("x"))
     )
-    text = advice(random, 40, [1, 1, 1], CLASSES)
+    text = advice(random, history([1.0] * 40), [1, 1, 1], CLASSES)
     assert text.startswith("likeliest causes: the tiny backbone is random and frozen")
     assert "40 steps are few (try training.epochs=1250)" in text
-    change = ChangeDetection(
-        backbone=Backbone(name="tiny"),
-        data=ChangeData(root=Path("x")),
-        training=Training(lr=1e-3),
-    )
-    text = advice(change, 5000, [98, 2], ("unchanged", "changed"))
+    change = ChangeDetection(backbone=Backbone(name="tiny"), data=ChangeData(root=Path("x")))
+    text = advice(change, [], [98, 2], ("unchanged", "changed"))
     assert "changed covers 2.0% of the pixels (try decoder.dice=1.0" in text
-    assert text.endswith("(try training.lr=1e-04)")
+    assert text.endswith("labels do not belong to their images (run cgeartheye check)")
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ([3.0, 2.0, 1.0, 0.5], None),
+        ([3.0, 2.9, 2.8, 2.7], "fell only from 3 to 2.7 (try training.lr=3e-03)"),
+        ([3.0, 9.0, 5.0, 4.0], "rose from 3 to 4 (try training.lr=1e-04)"),
+        ([3.0, 2.0, 1.0, math.nan], "rose from 3 to nan (try training.lr=1e-04)"),
+        ([3.0, 2.9], None),
+    ],
+)
+def test_another_learning_rate_is_advised_by_the_loss(
+    losses: list[float], words: str | None
+) -> None:
+    config = SceneClassification(
+        backbone=Backbone(name="tiny"), data=SceneData(root=Path("x")), training=Training(lr=1e-3)
+    )
+    longer = [loss for loss in losses for _ in range(200)] if len(losses) > 2 else losses
+    text = advice(config, history(longer), [1, 1, 1], CLASSES)
+    assert ("training.lr" in text) == (words is not None)
+    assert words is None or words in text
+
+
+def test_more_epochs_are_not_advised_after_the_best_one() -> None:
+    config = SceneClassification(backbone=Backbone(name="tiny"), data=SceneData(root=Path("x")))
+    for figures, few in (([50, 60, 70, 80], True), ([50, 80, 70, 60], False), ([50], True)):
+        text = advice(config, history([3.0, 2.0, 1.0], figures), [1, 1, 1], CLASSES)
+        assert ("steps are few" in text) == few

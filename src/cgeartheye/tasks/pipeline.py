@@ -222,8 +222,7 @@ class TaskPipeline(ABC):
             return []
         assert self.config.work_dir is not None
         history = read_history(self.config.work_dir)
-        steps = max((record["step"] for record in history), default=0)
-        return [*found, advice(self.config, steps, support, classes)]
+        return [*found, advice(self.config, history, support, classes)]
 
     @torch.no_grad()
     def predictions(self, task: Any, source: Source) -> Iterator[Any]:

@@ -1,7 +1,8 @@
 """A plain verdict on a model that learned nothing, or not all of its classes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ FEW_STEPS = 500  # optimizer steps in which little is learned
 RARE = 0.05  # share of the samples below which a class is rare
 BARELY = 0.05  # IoU or AP below which a class is as good as not found
 NAMED = 5  # classes in a sentence
+LITTLE = 0.7  # of the first loss, above which the last one shows that little was learned
 
 
 def judge_labels(confusion: ConfusionMatrix, classes: Sequence[str]) -> list[str]:
@@ -71,12 +73,17 @@ def judge_boxes(metrics: DetectionMetrics, classes: Sequence[str]) -> list[str]:
     return [f"barely found, by their AP at 0.5: {_named(barely)}"] if barely else []
 
 
-def advice(config: Config, steps: int, support: Sequence[float], classes: Sequence[str]) -> str:
+def advice(
+    config: Config,
+    history: Sequence[Mapping[str, Any]],
+    support: Sequence[float],
+    classes: Sequence[str],
+) -> str:
     """Return the two likeliest causes of a bad verdict, and what to try.
 
     Args:
         config: of the run.
-        steps: optimizer steps of the training; 0: not known.
+        history: records of its `metrics.jsonl`; none: not known.
         support: samples of each class in the test.
         classes: names by index.
     """
@@ -84,7 +91,8 @@ def advice(config: Config, steps: int, support: Sequence[float], classes: Sequen
     training, name = config.training, config.backbone.name
     if config.backbone.weights == "random" and config.backbone.tuning == "frozen":
         causes.append(f"the {name} backbone is random and frozen (set backbone.weights)")
-    if 0 < steps < FEW_STEPS:
+    steps = max((record["step"] for record in history), default=0)
+    if 0 < steps < FEW_STEPS and _improved_to_the_end(history):
         more = max(2 * training.epochs, round(training.epochs * FEW_STEPS / steps))
         causes.append(f"{steps} steps are few (try training.epochs={more})")
     shares = np.asarray(support, float) / max(1.0, float(np.sum(support)))
@@ -92,9 +100,35 @@ def advice(config: Config, steps: int, support: Sequence[float], classes: Sequen
     if rare and config.task in ("semantic_segmentation", "change_detection"):
         share = f"{classes[rare[0]]} covers {shares[rare[0]]:.1%} of the pixels"
         causes.append(f"{share} (try decoder.dice=1.0, or decoder.class_weights)")
-    causes.append(f"the learning rate does not fit (try training.lr={training.lr / 10:.0e})")
+    losses = [r["loss"] for r in history if r["kind"] == "train" and "loss" in r]
+    causes += _learning_rate(losses, training.lr)
     causes.append("labels do not belong to their images (run cgeartheye check)")
+    causes.append("there are too few labels of these classes (label more images)")
     return "likeliest causes: " + "; ".join(causes[:2])
+
+
+def _improved_to_the_end(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the best epoch is in the second half, as far as epochs were evaluated."""
+    tested = [record for record in history if record["kind"] == "val"]
+    name = next((n for n in (tested or [{}])[0] if n not in ("kind", "step", "epoch")), "")
+    figures = [record.get(name, math.nan) for record in tested]
+    if len(figures) < 2 or np.isnan(figures).all():
+        return True
+    return int(np.nanargmax(figures)) >= len(figures) // 2
+
+
+def _learning_rate(losses: Sequence[float], lr: float) -> list[str]:
+    """Return another learning rate to try, where the training loss rose or hardly fell."""
+    ends = max(1, len(losses) // 10)
+    if len(losses) < 4:
+        return []
+    first, last = float(np.mean(losses[:ends])), float(np.mean(losses[-ends:]))
+    course = f"from {first:.3g} to {last:.3g}"
+    if not last <= first:
+        return [f"the loss rose {course} (try training.lr={lr / 10:.0e})"]
+    if last > LITTLE * first:
+        return [f"the loss fell only {course} (try training.lr={3 * lr:.0e})"]
+    return []
 
 
 def _never(predicted: np.ndarray, support: np.ndarray, classes: Sequence[str]) -> list[str]:
