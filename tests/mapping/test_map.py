@@ -352,6 +352,9 @@ def test_scenes_become_a_grid_of_cells(tmp_path: Path) -> None:
     frame = geopandas.read_file(tmp_path / "map/map.gpkg")
     assert len(frame) == 11
     np.testing.assert_allclose(frame.area.sum(), (6000 - 28 * 28) * 0.75**2)
+    by_class = frame.dissolve("class").area / 1e6  # cells at the ends are cut
+    for entry in facts["classes"]:
+        np.testing.assert_allclose(entry["km2"], by_class.get(entry["name"], 0.0), rtol=1e-3)
 
 
 def test_the_file_has_metadata(tmp_path: Path) -> None:

@@ -303,6 +303,8 @@ def _measured(job: MapJob, ledger: Ledger) -> Iterator[None]:
     started, before = time.monotonic(), ledger.finished()[1]
     yield
     seconds = time.monotonic() - started
-    km2 = (ledger.finished()[1] - before) * job.pixel_area / 1e6
+    pixel = job.scene.ground[0] * job.scene.ground[1]
+    scene = job.scene.height * job.scene.width * pixel / 1e6  # beyond which cells may stand out
+    km2 = min((ledger.finished()[1] - before) * job.pixel_area / 1e6, scene)
     log_info(f"{km2:,.3f} km2 in {seconds:,.1f} s: {km2 / max(seconds, 1e-9):,.4f} km2/s")
     log_info(f"time: {job.clock}")

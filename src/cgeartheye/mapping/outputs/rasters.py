@@ -56,19 +56,18 @@ def finish_rasters(
     write_text(job.out / STYLE, qml)
     if job.options.vector_format:
         _write_polygons(job, planes, qml)
-    counts = _count(classes)
+    counts, areas = _count(classes, job)
     mapped = int(counts[: len(names)].sum())
+    whole = max(float(areas[: len(names)].sum()), 1e-12)
     legend = [
-        LegendEntry(name, color, 100 * count / max(mapped, 1), count * job.pixel_area / 1e6)
-        for name, color, count in zip(names, job.colors, counts.tolist(), strict=False)
+        LegendEntry(name, color, 100 * area / whole, area)
+        for name, color, area in zip(names, job.colors, areas.tolist(), strict=False)
     ]
-    write_preview(
-        job,
-        small.pictures(),
-        _shrunk(shown, *job.grid.shape),
-        legend,
-        _sampled(planes["confidence"]),
-    )
+    pictures = small.pictures()
+    drawn, sure = _shrunk(shown, *job.grid.shape), _sampled(planes["confidence"])
+    if not job.grid.dense:
+        drawn, sure = (_on_scene(cells, job, pictures[0].shape[:2]) for cells in (drawn, sure))
+    write_preview(job, pictures, drawn, legend, sure)
     facts = {
         **job.describe(),
         "kind": kind,
@@ -108,14 +107,40 @@ def _write_polygons(job: MapJob, planes: Mapping[str, RawRaster], qml: str) -> N
         write_vectors([frame], job.out / f"map.{ending}", job.work, qml)
 
 
-def _count(classes: RawRaster) -> npt.NDArray[np.int64]:
-    """Return the number of pixels of each value, `[256]`."""
+def _count(
+    classes: RawRaster, job: MapJob
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return how many pixels of the map have each value, and their area on the scene in km²."""
+    scene, cell = job.scene, job.grid.cell
+    # Cells at the lower and right end may stand out.
+    heights = np.diff(np.minimum(np.arange(classes.height + 1) * cell[0], scene.height))
+    widths = np.diff(np.minimum(np.arange(classes.width + 1) * cell[1], scene.width))
     step = max(1, 2**24 // classes.width)
-    total = np.zeros(256, np.int64)
+    total, areas = np.zeros(256, np.int64), np.zeros(256)
     for top in range(0, classes.height, step):
         rows = classes.read((top, min(top + step, classes.height)))
-        total += np.bincount(rows.ravel(), minlength=256)
-    return total
+        found = np.bincount(rows.ravel(), minlength=256)
+        total += found
+        if job.grid.dense:
+            areas += found
+            continue
+        sizes = np.outer(heights[top : top + len(rows)], widths)
+        areas += np.bincount(rows.ravel(), sizes.ravel(), minlength=256)
+    return total, areas * (scene.ground[0] * scene.ground[1] / 1e6)
+
+
+def _on_scene(
+    cells: npt.NDArray[np.uint8], job: MapJob, shape: tuple[int, ...]
+) -> npt.NDArray[np.uint8]:
+    """Cells as pixels of a picture of the scene, `shape`, beyond which they may stand out."""
+    sides = (job.scene.height, job.scene.width)
+    rows, columns = (
+        ((np.arange(pixels) + 0.5) / pixels * side / (count * size) * few).astype(int)
+        for pixels, side, count, size, few in zip(
+            shape, sides, job.grid.shape, job.grid.cell, cells.shape, strict=True
+        )
+    )
+    return cells[np.ix_(rows, columns)]
 
 
 def _sampled(confidence: RawRaster) -> npt.NDArray[np.uint8]:

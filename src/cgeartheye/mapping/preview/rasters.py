@@ -59,10 +59,8 @@ def write_preview(
     colors = np.zeros((256, 4), np.uint8)
     for value, entry in enumerate(legend):
         colors[value] = (*entry.color, 255)
-    (rows, columns), cell, dates = job.grid.shape, job.grid.cell, job.scene.dates
+    dates = job.scene.dates
     facts = {
-        "mapWidth": columns * cell[1],  # cells may stand out
-        "mapHeight": rows * cell[0],
         "clear": job.clear,
         "map": embed(_palette_png(classes, colors), "PNG", optimize=True),
         "confidence": embed(Image.fromarray(_rounded(confidence)), "PNG", optimize=True),

@@ -1,14 +1,14 @@
 const canvas = byId("map"), slider = byId("opacity");
 let pixels = null, sure = null;
-canvas.style.width = facts.mapWidth + "px";
-canvas.style.height = facts.mapHeight + "px";
+canvas.style.width = facts.width + "px";
+canvas.style.height = facts.height + "px";
 function paint() {}
 function pick() {}
 // The class at a place of the scene, and the model's confidence.
 const name = (x, y) => {
   const at = image => {
-    const i = Math.floor(x / facts.mapWidth * image.width);
-    const j = Math.floor(y / facts.mapHeight * image.height);
+    const i = Math.floor(x / facts.width * image.width);
+    const j = Math.floor(y / facts.height * image.height);
     const inside = i >= 0 && j >= 0 && i < image.width && j < image.height;
     return inside ? image.data.slice(4 * (j * image.width + i), 4 * (j * image.width + i) + 4) : [];
   };
