@@ -138,6 +138,14 @@ def test_enlarging_a_coarse_scene_is_reported(
     assert (sentence in output) == warned
 
 
+def test_a_scene_that_is_far_too_coarse_is_refused_unless_asked_for(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "a.tif", picture(20, 20))
+    with pytest.raises(UserError, match=r"a.tif has 0.75 m/px, 15 times coarser .* --gsd 0.75"):
+        run_toy(scene, tmp_path / "map", Toy(gsd=0.05))
+    assert not (tmp_path / "map/map.tif").exists()
+    run_toy(scene, tmp_path / "asked", Toy(gsd=0.05), gsd=0.06)
+
+
 @pytest.mark.parametrize("gsd", [None, 0.5, 1.6])
 def test_nodata_in_the_middle_of_a_window_stays_nodata(tmp_path: Path, gsd: float | None) -> None:
     pixels = picture(70, 90)

@@ -24,7 +24,7 @@ from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
 from cgeartheye.geo.validity import MaskedRaster, valid_pixels
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
 from cgeartheye.utils.allocation import refuse_blocks
-from cgeartheye.utils.console import log_info
+from cgeartheye.utils.console import log_info, warn
 from cgeartheye.utils.errors import UserError
 
 Bytes = npt.NDArray[np.uint8]
@@ -256,6 +256,11 @@ def _describe(
     palette = None
     if file.count <= 2:
         bands = (1, 1, 1)
+        if file.dtypes[0].startswith("float"):
+            warn(
+                f"{name} has one band of {file.dtypes[0]} values, which is taken for a grey image: "
+                "heights and indices are none"
+            )
     if max(bands) > file.count or min(bands) < 1:
         wrong = max(bands) if max(bands) > file.count else min(bands)
         raise UserError(f"{name} has {file.count} bands, so no band {wrong}: change --bands")

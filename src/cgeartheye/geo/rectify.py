@@ -224,7 +224,8 @@ def rectification_of(
     how = "a thin plate spline" if fit.kind == "spline" else "a polynomial"
     sentence = (
         f"no affine transform fits the {len(points)} control points of {name} (off by up to "
-        f"{fit.affine_off:.1f} pixels): it is warped by {how}, off by up to {fit.off:.2f}"
+        f"{fit.affine_off:.1f} pixels): it is warped by {how}, off by up to "
+        f"{fit.off:.2f} pixels"
     )
     facts = {"by": fit.kind, "affine_off_pixels": fit.affine_off, "off_pixels": fit.off}
     return Rectification(

@@ -14,8 +14,10 @@ from cgeartheye.inference.windows import (
 from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.predictor import Detector, Encoder, Predictor
 from cgeartheye.utils.console import warn
+from cgeartheye.utils.errors import UserError
 
 _ENLARGED = 4  # times; beyond, somebody may have mistaken the scene
+_ABSURD = 12  # times; 30 m/px for a model of 2.5 m/px
 _MOST_OVERLAP = 0.5  # share of a window, for the objects of the training; more costs much
 _MOST_OVERLAP_ASKED = 0.75  # for those that the user names
 
@@ -27,6 +29,9 @@ def lay_grid(predictor: Predictor, scene: AnyScene, options: Options) -> Grid:
         predictor: the model.
         scene: one or two dates.
         options: whose GSD and overlap are used.
+
+    Raises:
+        UserError: the scene is far coarser than what the model has learned.
     """
     side, count = predictor.window, len(predictor.classes)
     with torch.inference_mode():
@@ -37,7 +42,7 @@ def lay_grid(predictor: Predictor, scene: AnyScene, options: Options) -> Grid:
     assert shape in {(1, count, side, side), (1, count)}, f"a prediction of shape {shape}"
     gsd = options.gsd or predictor.gsd
     grid = make_grid(scene, gsd, side, options.overlap, count, dense=len(shape) == 4)
-    _warn_if_enlarged(grid, scene, gsd)
+    _check_enlarged(grid, scene, options, gsd)
     return grid
 
 
@@ -48,6 +53,9 @@ def lay_vector_grid(encoder: Encoder, scene: AnyScene, options: Options) -> Grid
         encoder: the backbone.
         scene: of one date.
         options: whose GSD and overlap are used.
+
+    Raises:
+        UserError: the scene is far coarser than what the model has learned.
     """
     gsd, side, patch = options.gsd or encoder.gsd, encoder.window, encoder.patch_size
     if patch == side:
@@ -55,7 +63,7 @@ def lay_vector_grid(encoder: Encoder, scene: AnyScene, options: Options) -> Grid
     else:
         width = encoder.num_components
         grid = make_patch_grid(scene, gsd, side, options.overlap, patch, width)
-    _warn_if_enlarged(grid, scene, gsd)
+    _check_enlarged(grid, scene, options, gsd)
     return grid
 
 
@@ -66,6 +74,9 @@ def lay_object_grid(detector: Detector, scene: AnyScene, options: Options) -> Gr
         detector: the model.
         scene: one or two dates.
         options: whose GSD, overlap and `max_object_size` are used.
+
+    Raises:
+        UserError: the scene is far coarser than what the model has learned.
     """
     side = detector.window
     gsd = options.gsd or detector.gsd
@@ -80,7 +91,7 @@ def lay_object_grid(detector: Detector, scene: AnyScene, options: Options) -> Gr
         largest *= detector.gsd / options.gsd
     share = max(options.overlap, required_overlap(largest, side) if largest else 0.0)
     grid = make_object_grid(rows, columns, side, min(share, max(most, options.overlap)))
-    _warn_if_enlarged(grid, scene, gsd)
+    _check_enlarged(grid, scene, options, gsd)
     if share > grid.overlap:
         safe = largest_object(grid.overlap, side) * pixel
         warn(
@@ -91,10 +102,16 @@ def lay_object_grid(detector: Detector, scene: AnyScene, options: Options) -> Gr
     return grid
 
 
-def _warn_if_enlarged(grid: Grid, scene: AnyScene, gsd: float | None) -> None:
+def _check_enlarged(grid: Grid, scene: AnyScene, options: Options, gsd: float | None) -> None:
     enlarged = grid.columns.model / grid.columns.scene
+    own = f"{scene.ground[0]:.3g}"
+    if enlarged > _ABSURD and options.gsd is None:
+        raise UserError(
+            f"{scene.name} has {own} m/px, {enlarged:.0f} times coarser than the model's "
+            f"{gsd:.3g} m/px, and shows nothing of what the model has learned: take a finer scene, "
+            f"or set --gsd {own} to map it all the same"
+        )
     if enlarged > _ENLARGED:
-        own = f"{scene.ground[0]:.3g}"
         warn(
             f"the scene's {own} m/px are resampled {enlarged:.0f} times finer, to the model's "
             f"{gsd:.3g} m/px; set --gsd {own} to keep them"
