@@ -26,6 +26,7 @@ from cgeartheye.data import SceneParts, load_parts
 from cgeartheye.models.backbone import build
 from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training.checkpoint import read_part
 from cgeartheye.training.run_dir import read_history
@@ -187,8 +188,10 @@ def test_predictions_as_json_and_geojson(trained: Path, tmp_path: Path) -> None:
     assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert row["probabilities"][row["class"]] == max(row["probabilities"].values()) == row["score"]
 
-    with pytest.raises(UserError, match=r"no CRS.*\.csv or \.json"):
-        tasks.predict(trained, [nowhere], tmp_path / "out2.geojson", [])
+    with pytest.MonkeyPatch.context() as patch:  # refused before anything is predicted
+        patch.setattr(TaskPipeline, "predictions", pytest.fail)
+        with pytest.raises(UserError, match=r"no CRS.*\.csv or \.json"):
+            tasks.predict(trained, [nowhere], tmp_path / "out2.geojson", [])
     assert not (tmp_path / "out2.geojson").exists()
 
 

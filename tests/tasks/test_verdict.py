@@ -16,7 +16,7 @@ from cgeartheye.config import (
     Training,
 )
 from cgeartheye.metrics.classification import ConfusionMatrix
-from cgeartheye.tasks.verdict import advice, judge_labels, judge_pixels
+from cgeartheye.tasks.verdict import advice, judge_labels, judge_pixels, name_some
 
 CLASSES = ("wood", "road", "water")
 
@@ -118,3 +118,8 @@ def test_more_epochs_are_not_advised_after_the_best_one() -> None:
     for figures, few in (([50, 60, 70, 80], True), ([50, 80, 70, 60], False), ([50], True)):
         text = advice(config, history([3.0, 2.0, 1.0], figures), [1, 1, 1], CLASSES)
         assert ("steps are few" in text) == few
+
+
+def test_names_that_are_left_out_are_counted() -> None:
+    assert name_some(list("abc"), 3) == "a, b, c"
+    assert name_some(list("abcde"), 3) == "a, b, c and 2 more"

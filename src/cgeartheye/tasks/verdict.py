@@ -58,7 +58,7 @@ def judge_pixels(confusion: ConfusionMatrix, classes: Sequence[str], change: boo
     sentences = _never(predicted, support, classes)
     if barely.any():
         labels = np.flatnonzero(barely).tolist()
-        named = _named([f"{classes[n]} {confusion.iou[n]:.1%}" for n in labels])
+        named = name_some([f"{classes[n]} {confusion.iou[n]:.1%}" for n in labels])
         sentences.append(f"barely found, by their IoU: {named}")
     return sentences
 
@@ -70,7 +70,7 @@ def judge_boxes(metrics: DetectionMetrics, classes: Sequence[str]) -> list[str]:
     barely = [f"{name} {ap:.1f} %" for name, ap in known if ap < 100 * BARELY]
     if known and not any(ap for _, ap in known):
         return ["no object is found: AP at 0.5 is 0 for every class"]
-    return [f"barely found, by their AP at 0.5: {_named(barely)}"] if barely else []
+    return [f"barely found, by their AP at 0.5: {name_some(barely)}"] if barely else []
 
 
 def advice(
@@ -135,9 +135,10 @@ def _never(predicted: np.ndarray, support: np.ndarray, classes: Sequence[str]) -
     if np.count_nonzero(predicted) == 1 and np.count_nonzero(support) > 1:
         return [f"everything is taken for {classes[int(predicted.argmax())]}"]
     never = [classes[n] for n in np.flatnonzero((predicted == 0) & (support > 0)).tolist()]
-    return [f"never predicted: {_named(never)}"] if never else []
+    return [f"never predicted: {name_some(never)}"] if never else []
 
 
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def name_some(names: Sequence[str], most: int = NAMED) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

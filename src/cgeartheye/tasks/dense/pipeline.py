@@ -32,7 +32,7 @@ from cgeartheye.tasks.inputs import Input
 from cgeartheye.tasks.model_io import TestResult, device_of
 from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.sources import SourceFactory, Views
-from cgeartheye.tasks.verdict import judge_pixels
+from cgeartheye.tasks.verdict import judge_pixels, name_some
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.run_dir import environment, read_history
@@ -208,8 +208,8 @@ class DensePipeline(TaskPipeline):
             write_mask(out, one.name, labels, self.legend, one.path)
             counts = np.bincount(labels.ravel(), minlength=len(classes)).tolist()
             pixels.update(dict(zip(classes, counts, strict=True)))
-        shares = [f"{n / pixels.total():.1%} {name}" for name, n in pixels.most_common(8) if n]
-        return f"{len(inputs)} predicted: {', '.join(shares)}"
+        shares = [f"{n / pixels.total():.1%} {name}" for name, n in pixels.most_common() if n]
+        return f"{len(inputs)} predicted: {name_some(shares, 8)}"
 
     def _training_source(self, sources: SourceFactory, task: DenseTask) -> Source:
         """Return where training batches come from: the cache, or files."""

@@ -37,8 +37,9 @@ from cgeartheye.tasks.detection.module import DetectionTask, pack
 from cgeartheye.tasks.inputs import Input, load_image
 from cgeartheye.tasks.model_io import TestResult, device_of
 from cgeartheye.tasks.pipeline import TaskPipeline
+from cgeartheye.tasks.scene.writer import check_geojson
 from cgeartheye.tasks.sources import SourceFactory, Views
-from cgeartheye.tasks.verdict import judge_boxes
+from cgeartheye.tasks.verdict import judge_boxes, name_some
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
@@ -204,6 +205,7 @@ class DetectionPipeline(TaskPipeline):
         dem: str | None = None,
     ) -> str:
         """See `TaskPipeline`; a table in a format of `writer.write_boxes`."""
+        check_geojson(out, [one.path for one in inputs], dem)
         rows = [
             writer.Row(one.path, one.name, found)
             for one, found in zip(inputs, predictions, strict=True)
@@ -213,8 +215,8 @@ class DetectionPipeline(TaskPipeline):
         for row in rows:
             sure = row.preds.labels[row.preds.scores >= writer.LEAST_SCORE]
             counts.update(classes[label] for label in sure.tolist())
-        summary = ", ".join(f"{count} {name}" for name, count in counts.most_common(8))
-        return f"{len(rows)} images: {summary or 'nothing found'}"
+        found = [f"{count} {name}" for name, count in counts.most_common()]
+        return f"{len(rows)} images: {name_some(found, 8) or 'nothing found'}"
 
     def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""

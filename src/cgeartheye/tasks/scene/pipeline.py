@@ -32,7 +32,7 @@ from cgeartheye.tasks.scene import writer
 from cgeartheye.tasks.scene.module import ScenePrediction, SceneTask
 from cgeartheye.tasks.scene.report import save_pictures, write_report
 from cgeartheye.tasks.sources import SourceFactory, Views
-from cgeartheye.tasks.verdict import judge_labels
+from cgeartheye.tasks.verdict import judge_labels, name_some
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
 from cgeartheye.training.trainer import Data, evaluate
@@ -169,15 +169,15 @@ class ScenePipeline(TaskPipeline):
         dem: str | None = None,
     ) -> str:
         """See `TaskPipeline`; a table in a format of `writer.write_rows`."""
+        writer.check_geojson(out, [one.path for one in inputs], dem)
         rows = [
             writer.Row(str(one.path or one.name), scores, path=one.path)
             for one, scores in zip(inputs, predictions, strict=True)
         ]
         writer.write_rows(out, rows, classes, dem)
         counts = Counter(classes[int(row.probabilities.argmax())] for row in rows)
-        return (
-            f"{len(rows)} images: {', '.join(f'{n} {name}' for name, n in counts.most_common(8))}"
-        )
+        found = [f"{count} {name}" for name, count in counts.most_common()]
+        return f"{len(rows)} images: {name_some(found, 8)}"
 
     def check(self, normalization: Normalization, progress: Any) -> CheckResult:
         """Examine the data."""

@@ -1,6 +1,6 @@
 """Predicted classes as files: CSV, JSON, GeoJSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,11 +95,27 @@ def _write_geojson(
     write_geojson(path, table, outlines)
 
 
-def check_placed(places: Sequence[object | None], first: str) -> None:
+def check_geojson(out: Path, paths: Sequence[Path | None], dem: str | None) -> None:
+    """Refuse GeoJSON of images without a CRS before anything is predicted.
+
+    Args:
+        out: the file that is to be written, in any format.
+        paths: of the images; none: of an array.
+        dem: for images with RPCs alone; see `read_georeference`.
+
+    Raises:
+        UserError: GeoJSON is asked for, and no image is georeferenced.
+    """
+    if out.suffix.lower() == ".geojson" and paths:
+        places = (path and read_georeference(path, dem) for path in paths)
+        check_placed(places, str(paths[0]))
+
+
+def check_placed(places: Iterable[object | None], first: str) -> None:
     """Refuse GeoJSON if no image is georeferenced.
 
     Args:
-        places: of the images.
+        places: of the images, taken up to the first.
         first: name of the first.
 
     Raises:
