@@ -59,6 +59,20 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
         assert command in result.stdout
 
 
+@pytest.mark.parametrize("command", ["train", "test", "check", "probe"])
+def test_a_wrong_field_is_named_before_torch_is_imported(command: str, tmp_path: Path) -> None:
+    (tmp_path / "typo.yaml").write_text("data: {root: chips, imge_size: 28}\n")
+    code = (
+        "import sys; from cgeartheye.cli import main\n"
+        f"try: main([{command!r}, {str(tmp_path / 'typo.yaml')!r}])\n"
+        "except SystemExit as end: assert end.code == 2\n"
+        "assert 'torch' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "did you mean 'image_size'?" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["train", "test", "predict", "probe", "check", "demo"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(command, "--help") == 0

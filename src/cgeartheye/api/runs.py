@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cgeartheye.api.isolation import own_random_state
 from cgeartheye.api.notebook import axes_or_new, table
 from cgeartheye.commands import tasks
-from cgeartheye.config import Config, load, make
+from cgeartheye.config import Config, load, make, refuse_other_kinds
 from cgeartheye.reports.sections import select_records
 from cgeartheye.training.run_dir import Record, read_history
 from cgeartheye.utils.console import muted
@@ -41,7 +41,7 @@ class Run:
     @property
     def config(self) -> Config:
         """The resolved config."""
-        return tasks.refuse_other_kinds(load(self.path / "config.yaml"), str(self.path))
+        return refuse_other_kinds(load(self.path / "config.yaml"), str(self.path))
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -150,7 +150,7 @@ def train(
         source = str(config)
     else:
         read, source = make(config, changed), "the config"
-    checked = tasks.refuse_other_kinds(read, source)
+    checked = refuse_other_kinds(read, source)
     with own_random_state(), muted(not progress):
         tasks.train(checked, resume=resume)
     assert checked.work_dir is not None

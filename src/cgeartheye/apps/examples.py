@@ -8,7 +8,7 @@ from typing import Any
 from cgeartheye.apps.card import Card
 from cgeartheye.apps.publish import publish
 from cgeartheye.commands import tasks
-from cgeartheye.config import make
+from cgeartheye.config import make, refuse_other_kinds
 from cgeartheye.utils.console import log_info, warn
 from cgeartheye.utils.errors import UserError
 
@@ -160,7 +160,7 @@ def publish_examples(
         try:
             if not (run / "report.html").exists():  # what a training writes last
                 places = {"data.root": root.resolve(), "work_dir": run}
-                config = tasks.refuse_other_kinds(make(example.fields, places), example.folder)
+                config = refuse_other_kinds(make(example.fields, places), example.folder)
                 tasks.train(config, resume=True)
         except UserError as error:
             warn(f"no application of {example.folder}: {error}")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cgeartheye.commands.probe import Probe
-from cgeartheye.commands.tasks import refuse_other_kinds
 from cgeartheye.config import (
     BenchmarkData,
     BenchmarkTable,
@@ -16,6 +15,7 @@ from cgeartheye.config import (
     Protocol,
     load,
     make,
+    refuse_other_kinds,
 )
 from cgeartheye.data.published.registry import how_to_get, spelt
 from cgeartheye.models.backbone import weights_file

@@ -78,10 +78,10 @@ def train(
     resume_from: ResumeFrom = None,
 ) -> None:
     """Train, evaluate after every epoch, test the best model and write its report."""
+    read = read_task_config(config, set_, work_dir)  # first: what follows imports for seconds
     from cgeartheye.commands import tasks
     from cgeartheye.training.checkpoint import latest
 
-    read = read_task_config(config, set_, work_dir)
     try:
         tasks.train(read, resume=resume, checkpoint=resume_from)
     except KeyboardInterrupt:
@@ -118,14 +118,15 @@ def test(
     precision: Precision = None,
 ) -> None:
     """Test a trained model: figures in the terminal, test.json and report.html."""
-    from cgeartheye.commands import tasks
-
     if target.is_dir():
         config, checkpoint = target / "config.yaml", checkpoint or target
     else:
         config = target
+    read = read_task_config(config, set_, work_dir)
+    from cgeartheye.commands import tasks
+
     tasks.test(
-        read_task_config(config, set_, work_dir),
+        read,
         checkpoint,
         out=out,
         show_dir=show_dir,
@@ -188,11 +189,11 @@ app.command("serve-token")(token_command)
 @app.command()
 def probe(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
     """Measure a frozen backbone: kNN and linear probe, with all labels and with few."""
-    from cgeartheye.commands.probe import probe
-
     read = read_task_config(config, set_, work_dir)
     if read.task != "scene_classification":
         raise UserError(f"{config} is no config of scene classification, which a probe needs")
+    from cgeartheye.commands.probe import probe
+
     probe(read)
 
 
@@ -230,9 +231,10 @@ def benchmark(
 @app.command()
 def check(config: ConfigFile, set_: Overrides = None, work_dir: WorkDir = None) -> None:
     """Examine the data that a config names before training on them."""
+    read = read_task_config(config, set_, work_dir)
     from cgeartheye.commands.check import check as examine
 
-    if not examine(read_task_config(config, set_, work_dir)):
+    if not examine(read):
         raise typer.Exit(1)
 
 

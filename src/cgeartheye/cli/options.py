@@ -106,6 +106,6 @@ def read_task_config(path: Path, overrides: list[str] | None, work_dir: Path | N
     Raises:
         UserError: it is of another kind.
     """
-    from cgeartheye.commands.tasks import refuse_other_kinds
+    from cgeartheye.config import refuse_other_kinds
 
     return refuse_other_kinds(read_config(path, overrides, work_dir), str(path))

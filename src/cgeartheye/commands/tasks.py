@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from cgeartheye.commands.engines import choose_engine
-from cgeartheye.config import Config, Jlssd, Pretraining
+from cgeartheye.config import Config
 from cgeartheye.config.loader import Overrides, override
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import BackboneBundle
@@ -29,23 +29,6 @@ from cgeartheye.training.trainer import Trainer
 from cgeartheye.utils.console import log_info, show
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
-
-
-def refuse_other_kinds(config: Config | Pretraining | Jlssd, source: str) -> Config:
-    """Return a config of a task as it is.
-
-    Args:
-        config: of any kind.
-        source: where it comes from, for the message.
-
-    Raises:
-        UserError: it is of no task.
-    """
-    if config.task == "pretraining":
-        raise UserError(f"{source} is the config of a pre-training: cgeartheye pretrain {source}")
-    if config.task == "jlssd":
-        raise UserError(f"{source} is the config of a data set: cgeartheye jlssd build {source}")
-    return config
 
 
 def train(config: Config, resume: bool = False, checkpoint: Path | None = None) -> dict[str, float]:

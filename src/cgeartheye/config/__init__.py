@@ -12,7 +12,14 @@ from cgeartheye.config.data import (
     SegmentationData,
 )
 from cgeartheye.config.jlssd import ChipCutting, ChipQuality, Curation, Jlssd, PlaceDesign
-from cgeartheye.config.loader import load, make, read_section, section, to_yaml
+from cgeartheye.config.loader import (
+    load,
+    make,
+    read_section,
+    refuse_other_kinds,
+    section,
+    to_yaml,
+)
 from cgeartheye.config.model import Backbone, Lora, Network, Normalization
 from cgeartheye.config.pretraining import (
     Heads,
@@ -81,6 +88,7 @@ __all__ = [
     "load",
     "make",
     "read_section",
+    "refuse_other_kinds",
     "section",
     "to_yaml",
 ]

@@ -75,6 +75,23 @@ def make(
     return _validated(values, "the config")
 
 
+def refuse_other_kinds(config: Config | Pretraining | Jlssd, source: str) -> Config:
+    """Return a config of a task as it is.
+
+    Args:
+        config: of any kind.
+        source: where it comes from, for the message.
+
+    Raises:
+        UserError: it is of no task.
+    """
+    if config.task == "pretraining":
+        raise UserError(f"{source} is the config of a pre-training: cgeartheye pretrain {source}")
+    if config.task == "jlssd":
+        raise UserError(f"{source} is the config of a data set: cgeartheye jlssd build {source}")
+    return config
+
+
 def override(config: Config, overrides: Overrides) -> Config:
     """Return a config with some fields changed; see `load`."""
     values = _overridden(config.model_dump(exclude_unset=True), overrides, type(config), "--set")

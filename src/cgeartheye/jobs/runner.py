@@ -21,8 +21,8 @@ from cgeartheye.apps.registry import FACTS
 from cgeartheye.commands.embed import embed_scenes
 from cgeartheye.commands.label import write_dataset
 from cgeartheye.commands.map import map_with
-from cgeartheye.commands.tasks import LoadedModel, load_model, refuse_other_kinds, train
-from cgeartheye.config import load
+from cgeartheye.commands.tasks import LoadedModel, load_model, train
+from cgeartheye.config import load, refuse_other_kinds
 from cgeartheye.scale.cluster import map_on_cluster
 from cgeartheye.training.distributed import local_device
 from cgeartheye.utils.console import observed
