@@ -37,3 +37,16 @@ def test_a_map_without_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "no object is found: the map is empty. Likeliest" in " ".join(
         capsys.readouterr().out.split()
     )
+
+
+@pytest.mark.parametrize(("text", "named"), [('{"f1": 0.0}', True), ('{"f1": 71.0}', False)])
+def test_a_model_that_has_learned_little_is_named(
+    tmp_path: Path, text: str, named: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    red = np.zeros((3, 40, 50), np.uint8)
+    red[0] = 200
+    (tmp_path / "test.json").write_text(text)
+    scene = write_scene(tmp_path / "red.tif", red)
+    run_toy(scene, tmp_path / "a", Toy(), model={"path": str(tmp_path / "model.safetensors")})
+    output = " ".join(capsys.readouterr().out.split())
+    assert ("has learned little (f1 0.0 % in its own test)" in output) == named

@@ -114,12 +114,11 @@ def write_scene(
 
 def run_toy(scene: Path | Sequence[Path], out: Path, toy: Toy | None = None, **options: Any) -> Any:
     resume, after = options.pop("resume", False), options.pop("after", None)
+    model = options.pop("model", {"name": "toy"})
     scenes, later = ([path] if isinstance(path, Path) else path for path in (scene, after))
     if toy is None:
         toy = Toy() if later is None else ToyChange()
-    return map_scene(
-        toy, scenes, out, {"name": "toy"}, Options(**options), resume=resume, after=later
-    )
+    return map_scene(toy, scenes, out, model, Options(**options), resume=resume, after=later)
 
 
 def read(path: Path) -> np.ndarray:

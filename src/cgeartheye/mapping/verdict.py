@@ -1,9 +1,14 @@
 """A plain verdict on a map in which nothing was found."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cgeartheye.mapping.job import MapJob
+from cgeartheye.utils.state import json_object
+
+_TESTED = "test.json"  # of a run
+_LITTLE = 40.0  # percent
 
 
 def judge_map(job: MapJob, facts: Mapping[str, Any]) -> str | None:
@@ -43,6 +48,7 @@ def judge_map(job: MapJob, facts: Mapping[str, Any]) -> str | None:
         else:
             what = f"everything is taken for {job.classes[seen[0]]}"
             what += ": the map has no polygons" if seen[0] in job.clear else ""
+    causes += _learned_little(job)
     if gsd is None:
         causes.append(f"the model was trained on another resolution (try --gsd; now {own} m/px)")
     elif job.grid.resampled:
@@ -51,3 +57,15 @@ def judge_map(job: MapJob, facts: Mapping[str, Any]) -> str | None:
     causes.append(f"bands or contrast differ from the training's (now --bands {bands}; --stretch)")
     causes.append("the model has not learned it (see the report of its run)")
     return f"{what}. Likeliest causes: {'; '.join(causes[:2])}"
+
+
+def _learned_little(job: MapJob) -> list[str]:
+    """Return the figure of the run's own test where it is low, read beside the model."""
+    path = Path(job.settings["model"].get("path", "none")).with_name(_TESTED)
+    try:
+        name, figure = next(iter(json_object(path.read_bytes()).items()))
+    except (OSError, ValueError, StopIteration):
+        return []  # an application, an export, a published model
+    if not isinstance(figure, int | float) or figure >= _LITTLE:
+        return []
+    return [f"the model has learned little ({name} {figure:.1f} % in its own test)"]
