@@ -329,9 +329,11 @@ def test_outside_the_area_of_interest_is_nodata(tmp_path: Path, gsd: float | Non
         run_toy(scene, tmp_path / "none", aoi=tmp_path / "far.gpkg")
     collection = json.loads((tmp_path / "aoi.geojson").read_text())
     collection["features"][0]["geometry"]["coordinates"][0].pop()  # a ring that is not closed
-    (tmp_path / "open.geojson").write_text(json.dumps(collection))
-    with pytest.raises(UserError, match=r"open.geojson cannot be read as vectors"):
-        run_toy(scene, tmp_path / "none", aoi=tmp_path / "open.geojson")
+    no_text = (tmp_path / "aoi.geojson").read_bytes().replace(b"{", b"{\n\x80", 1)
+    for content in (json.dumps(collection).encode(), no_text):
+        (tmp_path / "open.geojson").write_bytes(content)
+        with pytest.raises(UserError, match=r"open.geojson cannot be read as vectors"):
+            run_toy(scene, tmp_path / "none", aoi=tmp_path / "open.geojson")
 
 
 def test_scenes_become_a_grid_of_cells(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas
 import shapely
-from pyogrio.errors import DataSourceError
 from rasterio.features import rasterize
 
 from cgeartheye.embeddings.store import Embedding, Ints, Reals
 from cgeartheye.geo.crs import WGS84
+from cgeartheye.geo.vector_reader import reading_vectors
 from cgeartheye.utils.colors import RGB, class_colors, distinct_colors
 from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
@@ -42,10 +42,8 @@ def read_labels(path: Path, user: str | None = None) -> geopandas.GeoDataFrame:
     Raises:
         UserError: a file that is missing or damaged, without classes or without labels.
     """
-    try:
+    with reading_vectors(path, "labels"):
         frame = geopandas.read_file(path, layer=0)
-    except (DataSourceError, OSError, shapely.GEOSException) as error:
-        raise UserError(f"{path} cannot be read as labels: {error}") from error
     if CLASS not in frame or not isinstance(frame, geopandas.GeoDataFrame):
         raise UserError(
             f"{path} has no column '{CLASS}' with the name of each label's class: add one"

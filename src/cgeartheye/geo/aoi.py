@@ -1,6 +1,5 @@
 """The area of interest: what is outside has no data in the map."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +7,11 @@ import geopandas
 import numpy as np
 import shapely
 from affine import Affine
-from pyogrio.errors import DataSourceError
 from rasterio.features import rasterize
 
 from cgeartheye.geo.pair import AnyScene
 from cgeartheye.geo.reader import Bools, Span
+from cgeartheye.geo.vector_reader import reading_vectors
 from cgeartheye.utils.errors import UserError
 
 
@@ -53,11 +52,8 @@ def read_aoi(path: Path, scene: AnyScene) -> Aoi:
             f"{scene.name} is not georeferenced, so {path} cannot be applied to it: name its CRS "
             "with --crs EPSG:CODE"
         )
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            frame = geopandas.read_file(path)
-    except (DataSourceError, OSError, shapely.GEOSException) as error:
-        raise UserError(f"{path} cannot be read as vectors: {error}") from error
+    with reading_vectors(path, "vectors"):
+        frame = geopandas.read_file(path)
     if not isinstance(frame, geopandas.GeoDataFrame) or frame.crs is None:
         raise UserError(
             f"{path} has no CRS, so it cannot be applied to a scene: set one with ogr2ogr -a_srs "

@@ -1,7 +1,6 @@
 """Regions: the polygons of a vector file, and which of them holds a point."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
+from cgeartheye.geo.vector_reader import reading_vectors
 from cgeartheye.jlssd.sampling.equal_area_grid import Bounds, Floats
 from cgeartheye.utils.errors import UserError
 
@@ -154,16 +154,12 @@ def read_regions(path: Path, column: str | None = None) -> Regions:
 def _read(path: Path) -> "GeoDataFrame":
     # The processes that only locate points read no files and need no pandas.
     import geopandas
-    from pyogrio.errors import DataSourceError
 
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            if path.suffix.lower() in {".parquet", ".geoparquet"}:
-                frame = geopandas.read_parquet(path)
-            else:
-                frame = geopandas.read_file(path, layer=_layer(path), on_invalid="fix")
-    except (DataSourceError, shapely.GEOSException, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as regions: {error}") from error
+    with reading_vectors(path, "regions"):
+        if path.suffix.lower() in {".parquet", ".geoparquet"}:
+            frame = geopandas.read_parquet(path)
+        else:
+            frame = geopandas.read_file(path, layer=_layer(path), on_invalid="fix")
     if not isinstance(frame, geopandas.GeoDataFrame) or frame.crs is None:
         raise UserError(
             f"{path} has no CRS, so no place on Earth: name it with ogr2ogr -a_srs EPSG:CODE"
