@@ -1,10 +1,9 @@
-"""Pages that MkDocs makes while it builds the site: reference, notebooks, pages of the root.
+"""Pages that MkDocs makes while it builds the site: notebooks, pages of the root.
 
 Nothing of this is written into the repository.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-sys.path.append(str(Path(__file__).parent))
-
-import docs_reference
-
 ROOT = Path(__file__).parents[1]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not in docs/."""
     pages = {
-        "reference/commands.md": docs_reference.commands(),
-        "reference/config.md": docs_reference.config(),
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text().replace("](docs/", "]("),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text().replace("](docs/", "]("),
     }
@@ -37,8 +30,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Lead links to notebooks to the pages that are made of them."""
-    return markdown.replace(".ipynb)", ".md)")
+    """Lead links to notebooks, and to pages of the root, to the pages that are made of them."""
+    return markdown.replace(".ipynb)", ".md)").replace("../CONTRIBUTING.md", "contributing.md")
 
 
 def _markdown(notebook: dict[str, Any]) -> str:

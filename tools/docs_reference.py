@@ -1,4 +1,4 @@
-"""The reference of the command line and of the config, as Markdown, made from the code."""
+"""The pages docs/reference/{commands,config}.md: `python tools/docs_reference.py`."""
 
 import types
 import typing
@@ -16,6 +16,7 @@ from cgeartheye.config import BenchmarkTable
 from cgeartheye.config.base import Section
 from cgeartheye.config.schema import KINDS
 
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
 _BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 _PLAIN = {
     Any: "anything",
@@ -99,7 +100,7 @@ def _section(kind: type[BaseModel], done: set[type[BaseModel]], prefix: str) -> 
     """Yield a section, then those inside of it that are not on the page yet."""
     done.add(kind)
     if prefix:
-        yield from (f"### {kind.__name__} {{ #{kind.__name__.lower()} }}", "")
+        yield from (f"### {kind.__name__}", "")
     yield from (_text((kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")), "")
     rows = [
         (f"`{name}`", type_name(field), _default(field), _text(field.description or ""))
@@ -186,3 +187,13 @@ def _text(text: str) -> str:
             pieces[number] = pieces[number].replace(sign, "\\" + sign)
         pieces[number] = pieces[number].replace("<", "&lt;")
     return "`".join(pieces)
+
+
+def pages() -> dict[Path, str]:
+    """Return both pages as they should be."""
+    return {REFERENCE / "commands.md": commands(), REFERENCE / "config.md": config()}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")

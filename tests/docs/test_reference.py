@@ -43,11 +43,17 @@ def test_every_field_of_every_section() -> None:
     for task, kind in KINDS.items():
         assert f"## task: {task}\n" in page
         for section in set(_sections(kind)) - {kind}:
-            heading = f"### {section.__name__} {{"
+            heading = f"### {section.__name__}\n"
             assert page.count(heading) == 1
             part = page.partition(heading)[2].partition("\n#")[0]
             for name in section.model_fields:
                 assert f"| `{name}` |" in part, f"{section.__name__}.{name}"
+
+
+def test_the_pages_are_in_step() -> None:
+    """Else: python tools/docs_reference.py."""
+    for path, text in docs_reference.pages().items():
+        assert path.read_text(encoding="utf-8") == text, path.name
 
 
 def test_types_are_words() -> None:
