@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from rasterio.warp import transform
 from starlette.testclient import TestClient
 
 import toy_runs
+from cgeartheye.apps.registry import Registry
 from cgeartheye.cli.main import main
 from cgeartheye.inference.windows import Axis, strips_of
 from cgeartheye.jobs.store import JobStore
@@ -77,6 +79,14 @@ def test_landing_conformance_and_processes(client: TestClient) -> None:
     listed = client.get("/processes").json()["processes"]
     assert [one["id"] for one in listed] == ["change", "land", "things"]
     assert len(client.get("/processes?limit=1").json()["processes"]) == 1
+
+
+def test_keywords_have_every_class(
+    client: TestClient, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, classes = registry.card("land"), tuple(f"class {number}" for number in range(30))
+    monkeypatch.setattr(Registry, "card", lambda *_: card.model_copy(update={"classes": classes}))
+    assert client.get("/processes/land").json()["keywords"] == ["semantic segmentation", *classes]
 
 
 def test_a_process_is_described(client: TestClient) -> None:
@@ -326,6 +336,32 @@ def test_a_truncated_and_a_placeless_upload(client: TestClient, settings: Settin
     assert "no CRS" in refused(client.post("/scenes", content=stream.getvalue()), 422)
 
 
+def test_scenes_that_cannot_be_mapped_are_named(
+    settings: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    shutil.copy(settings.scene_folders[0] / "fine.tif", folder)
+    with rasterio.open(folder / "lost.tif", "w", "GTiff", 8, 8, 3, dtype="uint8") as file:
+        file.write(np.zeros((3, 8, 8), np.uint8))
+    (folder / "broken.tif").write_text("nothing")
+    with TestClient(create_app(replace(settings, scene_folders=(folder,)))) as client:
+        capfd.readouterr()
+        answers = [client.get("/scenes").json() for _ in range(2)]
+        log = capfd.readouterr().err
+        assert answers[0] == answers[1]
+        assert [one["label"] for one in answers[0]["scenes"]] == ["fine.tif"]
+        reasons = {one["label"]: one["reason"] for one in answers[0]["left_out"]}
+        assert set(reasons) == {"broken.tif", "lost.tif"}
+        assert "lost.tif has no CRS or no place in it: write both" in reasons["lost.tif"]
+        assert "--crs" not in reasons["lost.tif"]  # which the server has not
+        assert str(tmp_path) not in "".join(reasons.values())
+        assert "NotGeoreferenced" not in log
+        events = [json.loads(line) for line in log.splitlines()]
+        logged = [one["scene"] for one in events if one["event"] == "scene left out"]
+        assert sorted(logged) == ["broken.tif", "lost.tif"]  # once each
+
+
 def test_limits(settings: Settings) -> None:
     content = (settings.scene_folders[0] / "fine.tif").read_bytes()
     tight = replace(settings, max_upload=1000, max_area=1e-6, max_queued=1)
@@ -423,7 +459,23 @@ def test_wrong_bodies(client: TestClient) -> None:
     assert "nothing" in refused(
         client.post(url, json={"inputs": {"scene": "x", "nothing": 1}}), 400
     )
-    refused(client.post(url, content=b"{"), 400)
+    for inputs, words in (
+        ({"scen": "x"}, "inputs.scen: no such field (did you mean 'scene'?)"),
+        (
+            {"scene": "x", "options": {"min_are": 1}},
+            "inputs.options.min_are: no such field (did you mean 'min_area'?)",
+        ),
+    ):
+        assert refused(client.post(url, json={"inputs": inputs}), 400) == words
+        assert refused(client.post("/apps/land/fit", json=inputs), 400) == words.removeprefix(
+            "inputs."
+        )
+    assert "Content-Type: application/json" in refused(client.post(url, content=b"{}"), 400)
+    header = {"Content-Type": "application/json"}
+    words = refused(client.post(url, content=b'{"inputs"', headers=header), 400)
+    assert words == "the body is no JSON: Expecting ':' delimiter at character 9"
+    named = execute(client, {"scene": "fine.tif"})
+    assert "GET /scenes has the ids" in refused(named, 404)
     options = {"inputs": {"scene": scene_id(client), "options": {"overlap": 2}}}
     assert "overlap" in refused(client.post(url, json=options), 400)
     refused(client.get("/nowhere"), 404)

@@ -278,7 +278,7 @@ def _sentence(source: str, error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         kind = _section_named(error.title)
         elsewhere = [path for path in _paths_to(place[-1], kind) if path != ".".join(place)]
-        hint = nearest(place[-1], _fields_beside(kind, place[:-1]))
+        hint = nearest(place[-1], fields_beside(kind, place[:-1]))
         if elsewhere:
             hint = f" (did you mean {' or '.join(elsewhere[:3])}?)"
         message = f"no such field{hint}"
@@ -304,8 +304,16 @@ def _paths_to(name: str, kind: type[BaseModel], above: str = "") -> Iterator[str
                 yield from _paths_to(name, inner, f"{above}{own}.")
 
 
-def _fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:
-    """Names of the fields of the section that `place` leads to."""
+def fields_beside(model: type[BaseModel], place: list[str]) -> list[str]:
+    """Return the names of the fields of the model that `place` leads to.
+
+    Args:
+        model: where the place begins.
+        place: names of fields, each of the model before; none: those of `model`.
+
+    Returns:
+        The names; none where the place leads to no model.
+    """
     for part in place:
         inner = _section_of(model, part)
         if inner is None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,10 +123,14 @@ def _foreign(request: Request) -> Problem | None:
 def _add_scenes(app: FastAPI) -> None:
     @app.get("/scenes", tags=["scenes"])
     def scenes(request: Request) -> dict[str, Any]:
-        """List the scenes: the operator's and one's own."""
+        """List the scenes: the operator's and one's own; and the operator's that cannot be read."""
         user = user_of(request)
         require(user, "read")
-        return {"scenes": [one.to_json() for one in state_of(request).scenes.visible(user.sees)]}
+        found, left_out = state_of(request).scenes.overview(user.sees)
+        return {
+            "scenes": [one.to_json() for one in found],
+            "left_out": [asdict(one) for one in left_out],
+        }
 
     @app.get("/scenes/{scene}", tags=["scenes"])
     def scene(scene: str, request: Request) -> dict[str, Any]:

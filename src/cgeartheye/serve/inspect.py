@@ -8,6 +8,7 @@ import json
 import resource
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +65,27 @@ def describe(path: Path, name: str, driver: str | None = None) -> dict[str, Any]
         UserError: it cannot be opened, has no data, or is not georeferenced.
     """
     import rasterio
-    from rasterio.errors import RasterioError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
     from rasterio.warp import transform_bounds, transform_geom
 
-    from cgeartheye.geo.georeference import locate
+    from cgeartheye.geo.georeference import georeference_of, locate
     from cgeartheye.geo.remote import is_remote
     from cgeartheye.utils.allocation import refuse_blocks
 
     try:
-        with rasterio.open(path, driver=driver) as file:
+        with (
+            warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+            rasterio.open(path, driver=driver) as file,
+        ):
             refuse_blocks(name if is_remote(path) else path, file)
+            transform, crs = georeference_of(file)
+            if crs is None or transform.is_identity:
+                way = "gdal_edit.py -a_srs EPSG:CODE -a_ullr LEFT TOP RIGHT BOTTOM"
+                if file.rpcs is not None:
+                    way = "gdalwarp -rpc, which reads its RPCs"
+                raise UserError(f"{name} has no CRS or no place in it: write both with {way}")
             place = locate(file, name)
-            if place.crs is None:
-                raise UserError(f"{name} has no place on Earth: give it a CRS with gdal_edit")
+            assert place.crs is not None
             window = rasterio.windows.Window(file.width // 2, file.height // 2, 1, 1)
             file.read(1, window=window)
             corners = [(0, 0), (file.width, 0), (file.width, file.height), (0, file.height)]

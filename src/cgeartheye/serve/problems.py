@@ -1,10 +1,14 @@
 """Refusals: one sentence, as problem+json (RFC 9457)."""
 
-from typing import Any
+from typing import Any, get_type_hints
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+
+from cgeartheye.config.loader import fields_beside
+from cgeartheye.utils.errors import nearest
 
 _OGC = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
 _TITLES = {
@@ -63,11 +67,23 @@ async def on_problem(_: Request, error: Exception) -> JSONResponse:
     return answer(Problem(error.status_code, str(error.detail), headers=dict(error.headers or {})))
 
 
-async def on_invalid(_: Request, error: Exception) -> JSONResponse:
+async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     """Answer a request whose fields are wrong; the first of them is named."""
-    first = error.errors()[0]  # type: ignore[attr-defined]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return answer(Problem(400, f"{place or 'the body'}: {first['msg']}"))
+    assert isinstance(error, RequestValidationError)
+    # A misspelt field is often also reported as a missing one: report the misspelling.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    if first["type"] == "json_invalid":
+        return answer(
+            Problem(400, f"the body is no JSON: {first['ctx']['error']} at character {place[-1]}")
+        )
+    message = first["msg"]
+    if not place and first["type"] == "model_attributes_type":
+        message = "send a JSON object with the header Content-Type: application/json"
+    if first["type"] == "extra_forbidden":
+        model = get_type_hints(request.scope["endpoint"])["body"]
+        message = f"no such field{nearest(place[-1], fields_beside(model, place[:-1]))}"
+    return answer(Problem(400, f"{'.'.join(place) or 'the body'}: {message}"))
 
 
 async def on_crash(_: Request, error: Exception) -> JSONResponse:

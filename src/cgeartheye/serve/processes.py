@@ -200,7 +200,7 @@ def _summary(card: Card, request: Request) -> dict[str, Any]:
         "title": card.title,
         "description": card.description or card.title,
         "version": card.version,
-        "keywords": [card.task.replace("_", " "), *card.classes[:20]],
+        "keywords": [card.task.replace("_", " "), *card.classes],
         "jobControlOptions": ["sync-execute", "async-execute", "dismiss"],
         "outputTransmission": ["reference"],
         "links": [

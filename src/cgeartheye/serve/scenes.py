@@ -67,13 +67,26 @@ class ServedScene:
         return {"id": self.id, "label": self.label, "uploaded": uploaded, **self.facts}
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A raster of the operator's that cannot be mapped.
+
+    Attributes:
+        label: its name for people.
+        reason: a sentence, with the fix.
+    """
+
+    label: str
+    reason: str
+
+
 class Scenes:
     """The scenes of a server."""
 
     def __init__(self, settings: Settings):
         """Take the settings; uploads that were not finished are removed."""
         self._settings = settings
-        self._known: dict[tuple[Path, int | str, int | str], ServedScene | None] = {}
+        self._known: dict[tuple[Path, int | str, int | str], ServedScene | LeftOut] = {}
         self._listed: dict[Path, tuple[float, list[Path]]] = {}  # by address: when, and what
         self._places: dict[str, tuple[Path, Path]] = {}  # by id: file and folder of the operator's
         settings.uploads.mkdir(parents=True, exist_ok=True)
@@ -86,9 +99,19 @@ class Scenes:
         Args:
             owner: who; none: all scenes.
         """
-        found = [*self._of_folders(), *self._uploaded()]
+        return self.overview(owner)[0]
+
+    def overview(self, owner: str | None) -> tuple[list[ServedScene], list[LeftOut]]:
+        """Return the scenes that somebody may see, and the operator's rasters that are none.
+
+        Args:
+            owner: who; none: all scenes.
+        """
+        looked_at = self._of_folders()
+        found = [*(one for one in looked_at if isinstance(one, ServedScene)), *self._uploaded()]
         seen = [s for s in found if owner is None or s.owner in ("", owner)]
-        return sorted(seen, key=lambda scene: (scene.label, scene.id))
+        left_out = [one for one in looked_at if isinstance(one, LeftOut)]
+        return sorted(seen, key=lambda scene: (scene.label, scene.id)), left_out
 
     def version(self, scene: ServedScene) -> str:
         """Return what changes when the file of a scene does."""
@@ -114,9 +137,11 @@ class Scenes:
                 self._of_folders()  # a new one, or one that has gone
                 place = self._places.get(scene)
             found = place and self._is_there(*place) and self._look_at(*place)
-            if found:
+            if isinstance(found, ServedScene):
                 return found
-        raise Problem(404, "there is no scene of this id")
+            if isinstance(found, LeftOut):
+                raise Problem(404, found.reason)
+        raise Problem(404, "there is no scene of this id: GET /scenes has the ids")
 
     async def upload(self, label: str, owner: str, chunks: AsyncIterator[bytes]) -> ServedScene:
         """Take a file, piece by piece, and look at it.
@@ -184,8 +209,8 @@ class Scenes:
             return None  # of a file system that lost a part: the scene is gone
         return scene if scene.path.exists() else None
 
-    def _of_folders(self) -> list[ServedScene]:
-        found: list[ServedScene | None] = []
+    def _of_folders(self) -> list[ServedScene | LeftOut]:
+        found: list[ServedScene | LeftOut | None] = []
         for folder in self._settings.scene_folders:
             if is_remote(folder):
                 with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -197,7 +222,7 @@ class Scenes:
                     real = path.resolve()
                     if real.is_relative_to(root):  # a link may lead elsewhere
                         found.append(self._look_at(real, root))
-        return [scene for scene in found if scene]
+        return [one for one in found if one]
 
     def _at(self, address: Path) -> list[Path]:
         """Return the rasters at an address, which is asked now and then."""
@@ -219,8 +244,8 @@ class Scenes:
     def _is_there(self, path: Path, root: Path) -> bool:
         return path in self._at(root) if is_remote(root) else path.is_file()
 
-    def _look_at(self, path: Path, root: Path) -> ServedScene | None:
-        """Describe a file of the operator's; one that cannot be mapped is left out."""
+    def _look_at(self, path: Path, root: Path) -> ServedScene | LeftOut | None:
+        """Describe a file of the operator's; why one cannot be mapped is logged once."""
         try:
             key = path, *file_signature([path])[0][1:]
         except (OSError, UserError):
@@ -235,8 +260,10 @@ class Scenes:
             try:
                 facts = describe(path, label, driver_of(path))
                 self._known[key] = ServedScene(digest, label, "", path, facts)
-            except UserError:
-                self._known[key] = None
+            except UserError as error:
+                reason = str(error).replace(str(path), label)
+                self._known[key] = LeftOut(label, reason)
+                log_event("scene left out", scene=label, message=reason)
         return self._known[key]
 
 

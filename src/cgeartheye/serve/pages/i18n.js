@@ -89,7 +89,7 @@ const SENTENCES = [
   [/^([\d.,]+) km2 are more than the ([\d.,]+) km2 that a job may have.*$/, "$1 km² 超过单个任务上限 $2 km²：请画小一些的区域"],
   [/^the file is larger than ([\d.,]+) MB$/, "文件超过上限 $1 MB"],
   [/^send a GeoTIFF, PNG, JPEG or JPEG 2000$/, "请上传 GeoTIFF、PNG、JPEG 或 JPEG 2000 文件"],
-  [/^the file has no place on Earth.*$/, "文件没有坐标参考系，无法定位：请用 gdal_edit 添加"],
+  [/^the file has no CRS or no place in it.*$/, "文件没有坐标参考系，无法定位：请用 gdal_edit 添加"],
   [/^the file cannot be read as.*$/, "文件已损坏，或不是可读取的栅格"],
   [/^this token is not known$/, "令牌无效"],
   [/^send a token.*$/, "需要访问令牌"],
@@ -97,5 +97,5 @@ const SENTENCES = [
   [/^the server has no room for more.*$/, "服务器空间已满：请删除任务和上传的影像，或联系管理员"],
   [/^(\d+) jobs of '.*' wait or run, and (\d+) are allowed.*$/, "已有 $1 个任务在排队或运行，上限为 $2：请等待其中一个结束"],
   [/^there is no job of this id$/, "没有此任务"],
-  [/^there is no scene of this id$/, "没有此影像"],
+  [/^there is no scene of this id: GET \/scenes has the ids$/, "没有此影像"],
 ];
