@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -42,10 +43,9 @@ def test_what_is_published_is_whole(registry: Registry, land_run: Path) -> None:
     card = registry.card("land-0-75-m")
     test = json.loads((land_run / "test.json").read_text())
     assert card.figures == test
-    assert (
-        card.measured_on
-        == "validation part, on which nothing was chosen: the last epoch was tested of "
-        f"{land_run.parent.name}"
+    assert card.measured_on == (
+        f"validation part of {land_run.parent.name}, on which nothing was chosen: "
+        "the last epoch was tested"
     )
     assert (card.classes, card.gsd, card.window, card.dates) == (toy_runs.LAND, 0.75, 56, 1)
     with safe_open(registry.path(card.id) / WEIGHTS, "pt") as file:
@@ -55,6 +55,17 @@ def test_what_is_published_is_whole(registry: Registry, land_run: Path) -> None:
     assert card.parameters == sum(p.numel() for p in task.parameters())
     thumbnail = Image.open(registry.path(card.id) / "thumbnail.jpg")
     assert thumbnail.size == (70, 56)
+
+
+def test_the_list_names_the_part_that_the_figures_are_of(
+    registry: Registry, land_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["apps", "list", "--registry", str(registry.folder)])
+    assert not done.value.code
+    listed = " ".join(re.findall(r"[\w.,-]+", capsys.readouterr().out))
+    assert "its test" not in listed
+    assert "validati" in listed  # folded to the width
 
 
 def test_no_path_of_this_machine_is_published(registry: Registry, land_run: Path) -> None:

@@ -149,6 +149,22 @@ def test_what_does_not_fit_says_why(page: Any, address: str) -> None:
     assert page.locator("html").get_attribute("lang") == "zh-CN"
 
 
+def test_the_heading_has_room_for_the_number_of_jobs_and_a_card_for_its_part(
+    page: Any, address: str
+) -> None:
+    opened(page, address)
+    page.evaluate(
+        "() => Object.assign(document.querySelector('#active'), "
+        "{ hidden: false, textContent: '12' })"
+    )
+    header, language = page.locator("header").bounding_box(), page.locator("#language")
+    for _ in ("English", "Chinese"):
+        box = language.bounding_box()
+        assert box["x"] + box["width"] <= header["x"] + header["width"]
+        language.click()
+    page.locator(".card", has_text="Land").get_by_text("(validation part)").wait_for()
+
+
 def test_a_file_that_is_no_scene_is_refused_in_a_sentence(
     page: Any, address: str, tmp_path: Path
 ) -> None:

@@ -67,6 +67,7 @@ def publish(
     task, built = restore(files.config, files, torch.device("cpu"))
     model = LoadedModel(files, pipeline, task.eval())
     test = _test_figures(files.path.parent)
+    part, comma, choice = pipeline.tested_part.partition(", ")
     count = len(files.classes)
     change = files.config.task == "change_detection"
     colors = pipeline.colors or (change_colors(count) if change else distinct_colors(count))
@@ -99,9 +100,7 @@ def publish(
             engine=files.export.engine if files.export else "torch",
             precision=files.export.precision if files.export else files.config.training.precision,
             figures=test,
-            measured_on=f"{pipeline.tested_part} of {files.config.data.root.name}"
-            if test
-            else None,
+            measured_on=f"{part} of {files.config.data.root.name}{comma}{choice}" if test else None,
         )
         write_card(card, folder)
         _write_thumbnail(folder / THUMBNAIL, model, images, colors)

@@ -92,7 +92,7 @@ def apps_list(registry: Registry = None) -> None:
         log_info(f"no applications in {found.folder}: cgeartheye apps publish RUN --name NAME")
         return
     table = Table()
-    for column in ("id", "name", "task", "GSD m/px", "classes", "figures of its test, %"):
+    for column in ("id", "name", "task", "GSD m/px", "classes", "figures, %", "of the"):
         table.add_column(column, overflow="fold")
     for card in cards:
         figures = [
@@ -105,6 +105,7 @@ def apps_list(registry: Registry = None) -> None:
             f"{card.gsd:.2f}" if card.gsd else "any",
             str(len(card.classes)),
             ", ".join(figures[:2]) or "not tested",
+            (card.measured_on or "").partition(",")[0],
         )
     show(table)
 

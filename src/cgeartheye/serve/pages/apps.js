@@ -6,6 +6,7 @@ import { gsd, number, sentence, t } from "./i18n.js";
 import { on, set, state } from "./store.js";
 
 const MANY = 6;
+const FEW = 6; // of the classes of an application that its card shows
 const unread = state.apps;
 // The first of these that a card has is shown on it.
 const FIGURES = {
@@ -78,8 +79,9 @@ function card(app) {
   const facts = [
     t(app.task),
     app.gsd && gsd(app.gsd),
-    name ? `${FIGURES[name]} ${number(app.figures[name])}` : t("not-tested"),
+    name ? `${FIGURES[name]} ${number(app.figures[name])} (${t(part(app))})` : t("not-tested"),
   ];
+  const more = app.classes.length > FEW && el("span", { class: "chip" }, `+${app.classes.length - FEW}`);
   return el(
     "div",
     { class: ["card", chosen && "chosen", refused && "refused"].filter(Boolean).join(" ") },
@@ -101,7 +103,7 @@ function card(app) {
         { class: "text" },
         el("b", {}, app.title),
         el("small", {}, facts.filter(Boolean).join(" · ")),
-        el("span", { class: "classes" }, app.classes.slice(0, 6).map((one, index) => chip(one, app.colors[index]))),
+        el("span", { class: "classes" }, app.classes.slice(0, FEW).map((one, index) => chip(one, app.colors[index])), more),
       ),
     ),
     el("p", { id: `why-${app.id}`, class: refused ? "why" : "unseen" }, refused ? t("does-not-fit", { why: sentence(fit.problems[0]) }) : ""),
@@ -109,6 +111,9 @@ function card(app) {
     chosen && details(app),
   );
 }
+
+/** Return of which part of the data the figures are: those of the validation part are better. */
+const part = (app) => (app.measured_on?.startsWith("validation") ? "of-validation" : "of-test");
 
 const chip = (name, rgb) => el("span", { class: "chip" }, el("i", { class: "swatch", style: `background: ${color(rgb)}` }), name);
 
