@@ -412,6 +412,17 @@ def test_check_refuses_what_a_training_would(config_file: Path, override: str, w
     assert words in errors[0]
 
 
+def test_check_ticks_no_step_that_was_not_tried(config_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    config = load(config_file, [f"data.root={tmp_path / 'flat'}"])
+    assert not check(config)
+    assert config.work_dir is not None
+    assert [path.name for path in (config.work_dir / "check").iterdir()] == ["check.json"]
+    found = json.loads((config.work_dir / "check" / "check.json").read_text())["findings"]
+    assert found[-1]["severity"] == "skipped"
+    assert "ok" not in {finding["severity"] for finding in found}
+
+
 def test_check_takes_a_step_and_leaves_no_run(config_file: Path) -> None:
     config = load(config_file)
     assert check(config)

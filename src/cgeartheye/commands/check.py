@@ -42,7 +42,10 @@ def check(config: Config) -> bool:
     for part in findings.render(result).renderables:
         show(part, soft_wrap=True)
     findings.write(result, config.work_dir / "check")
-    log_info(f"contact sheet and every example: {config.work_dir / 'check'}")
+    log_info(
+        f"{'' if result.is_empty else 'contact sheet and '}every example: "
+        f"{config.work_dir / 'check'}"
+    )
     return result.ok
 
 
@@ -53,7 +56,9 @@ def _dry_run(pipeline: TaskPipeline, data_are_right: bool) -> Finding:
         with distributed.process_group(config.training.device) as device:
             if not data_are_right:
                 backbone.build(config.backbone, model_io.input_side(config))
-                return Finding("ok", "the backbone is built; the data must be right for a step")
+                return Finding(
+                    "skipped", "the backbone is built; no step was tried, as the data are not right"
+                )
             task, built = build(config, pipeline.classes, device)
             loss, images = pipeline.try_step(task, built)
     except UserError as error:

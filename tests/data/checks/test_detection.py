@@ -99,8 +99,8 @@ PLANTED = {
     ),
     "against": (
         "10 40 10 60 50 60 50 40 car 0",
-        "warning",
-        "boxes whose corners run counter-clockwise: 1 of 25",
+        "ok",
+        "boxes whose corners run counter-clockwise: 1 of 25; their rectangles are the same, so",
     ),
     "double": (
         "10 10 50 10 50 30.1 10 30 car 0",
@@ -118,6 +118,9 @@ def test_a_planted_box_is_found(clean, what, boxes):
     result = check(clean, boxes=boxes)
     finding = only(result, words)
     assert finding.severity == severity
+    if severity == "ok":  # stated, but no alarm
+        assert all(found.severity == "ok" for found in result.findings)
+        return
     assert finding.examples[0].startswith("images/train/3.png: the box around (")
     assert [f for f in result.findings if f.severity != "ok"] == [finding]
 

@@ -248,7 +248,15 @@ def test_nothing_to_look_at(tmp_path):
     (tmp_path / "empty").mkdir()
     result = check(tmp_path / "empty")
     assert not result.ok
+    assert "ok" not in {finding.severity for finding in result.findings}  # nothing was looked at
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "contact_sheet.png").write_text("of an earlier check")
     write(result, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["check.json"]
+    text = io.StringIO()
+    Console(file=text, width=400).print(render(result))
+    assert "class folders" in text.getvalue()
+    assert "┃" not in text.getvalue()
 
 
 @pytest.mark.parametrize(

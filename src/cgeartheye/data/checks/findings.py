@@ -20,14 +20,19 @@ from cgeartheye.utils.io import json_text, write_image, write_text
 
 _SHOWN = 5  # examples of a finding in the terminal
 _ONLY_REPEATED = "images that occur more than once in the same part"
-_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
+_MARKS = {
+    "ok": ("✓", "green"),
+    "warning": ("!", "yellow"),
+    "error": ("✗", "red"),
+    "skipped": ("–", "dim"),
+}
 
 
 @dataclass(frozen=True)
 class Finding:
     """One result of a check: a sentence, and every case that it applies to."""
 
-    severity: Literal["ok", "warning", "error"]
+    severity: Literal["ok", "warning", "error", "skipped"]
     sentence: str
     examples: list[str] = field(default_factory=list)
 
@@ -55,9 +60,16 @@ class CheckResult:
         """Return whether no finding is an error."""
         return all(finding.severity != "error" for finding in self.findings)
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing was counted, so there is nothing to show either."""
+        return not any(map(any, self.counts.values()))
+
 
 def render(result: CheckResult) -> Group:
     """Lay a result out for the terminal."""
+    if result.is_empty:
+        return render_findings(result.findings)
     table = Table("class", *result.counts)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -88,8 +100,15 @@ def render_findings(findings: Sequence[Finding]) -> Group:
 
 
 def write(result: CheckResult, folder: Path) -> None:
-    """Write `contact_sheet.png`, and `check.json` with every example of every finding."""
-    write_image(folder / "contact_sheet.png", result.sheet)
+    """Write `check.json` with every example of every finding, and `contact_sheet.png`.
+
+    Where nothing was counted, there is no sheet; an older one is removed.
+    """
+    sheet = folder / "contact_sheet.png"
+    if result.is_empty:
+        sheet.unlink(missing_ok=True)
+    else:
+        write_image(sheet, result.sheet)
     counts = {
         part: dict(zip(result.classes, images, strict=True))
         for part, images in result.counts.items()
@@ -138,8 +157,10 @@ def repeated(what: str, occurrences: list[Occurrence]) -> list[Finding]:
 
     Args:
         what: the kind of answer: label or mask.
-        occurrences: all images of all parts.
+        occurrences: all images of all parts; none: there is nothing to find.
     """
+    if not occurrences:
+        return []
     groups: dict[bytes | str, list[Occurrence]] = defaultdict(list)
     for occurrence in occurrences:
         groups[occurrence.pixels].append(occurrence)

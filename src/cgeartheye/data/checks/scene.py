@@ -76,7 +76,7 @@ def check_scenes(
             else []
         ),
         readable("images", len(names), unreadable),
-        _placed(found),
+        *([_placed(found)] if names else []),
         *_repeated(found, facts),
         *_balanced(found.classes, counts),
     ]
