@@ -423,6 +423,28 @@ def test_check_ticks_no_step_that_was_not_tried(config_file: Path, tmp_path: Pat
     assert "ok" not in {finding["severity"] for finding in found}
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("backbone.gsd=0.6", "is assumed; set data.gsd; cells of a map will be 17 m"),
+        ("backbone.gsd=null", "set data.gsd in m/px, or a map is made at the scene's own"),
+        ("data.gsd=0.5", None),
+    ],
+)
+def test_an_assumed_resolution_is_named(
+    config_file: Path, override: str, words: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = "data.image_size=28"
+    config = load(config_file, ["training.epochs=1", "backbone.weights=random", size, override])
+    assert check(config)
+    seen = " ".join(capsys.readouterr().out.split())
+    tasks.train(config)
+    trained = " ".join(capsys.readouterr().out.split())
+    for output in (seen, trained):
+        assert output.count("record no resolution") == (words is not None)
+        assert words is None or words in output
+
+
 def test_check_takes_a_step_and_leaves_no_run(config_file: Path) -> None:
     config = load(config_file)
     assert check(config)

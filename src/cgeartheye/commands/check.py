@@ -38,7 +38,7 @@ def check(config: Config) -> bool:
     pipeline = pipeline_for(config)
     with bar("examining", 1, "images") as progress:
         result = pipeline.check(normalization or Normalization(), progress.reach)
-    result = replace(result, findings=[*result.findings, _dry_run(pipeline, result.ok)])
+    result = replace(result, findings=[*result.findings, *_dry_run(pipeline, result.ok)])
     for part in findings.render(result).renderables:
         show(part, soft_wrap=True)
     findings.write(result, config.work_dir / "check")
@@ -49,22 +49,24 @@ def check(config: Config) -> bool:
     return result.ok
 
 
-def _dry_run(pipeline: TaskPipeline, data_are_right: bool) -> Finding:
+def _dry_run(pipeline: TaskPipeline, data_are_right: bool) -> list[Finding]:
     """Build the model and let it take a step, as far as the data let it."""
     config = pipeline.config
     try:
         with distributed.process_group(config.training.device) as device:
             if not data_are_right:
                 backbone.build(config.backbone, model_io.input_side(config))
-                return Finding(
-                    "skipped", "the backbone is built; no step was tried, as the data are not right"
-                )
+                sentence = "the backbone is built; no step was tried, as the data are not right"
+                return [Finding("skipped", sentence)]
             task, built = build(config, pipeline.classes, device)
+            assumed = pipeline.assumed_gsd(built)
             loss, images = pipeline.try_step(task, built)
     except UserError as error:
-        return Finding("error", f"the model cannot be trained: {error}")
+        return [Finding("error", f"the model cannot be trained: {error}")]
+    findings = [Finding("warning", assumed)] if assumed else []
     count = sum(parameter.numel() for parameter in task.parameters())
     sentence = f"the model ({count:,} parameters) takes a step on {images} images: loss {loss:.3f}"
     if not math.isfinite(loss):
-        return Finding("error", f"{sentence}; lower training.lr, or set training.precision=fp32")
-    return Finding("ok", sentence)
+        sentence += "; lower training.lr, or set training.precision=fp32"
+        return [*findings, Finding("error", sentence)]
+    return [*findings, Finding("ok", sentence)]

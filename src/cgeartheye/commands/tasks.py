@@ -26,7 +26,7 @@ from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import latest
 from cgeartheye.training.run_dir import Run
 from cgeartheye.training.trainer import Trainer
-from cgeartheye.utils.console import log_info, show
+from cgeartheye.utils.console import log_info, show, warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 
@@ -60,6 +60,8 @@ def _train(pipeline: TaskPipeline, run: Run, device: torch.device, checkpoint: P
         model_io.refuse_other_weights(run.folder, config, built)
     keep_identity(run.folder, pipeline.parts, resume=checkpoint is not None)
     data = pipeline.data(task, built)
+    if assumed := pipeline.assumed_gsd(built):
+        warn(assumed)
     gsd = pipeline.gsd() or built.gsd
     model_io.write_metadata(run.folder, config, classes, built, gsd, pipeline.facts())
     trainer = Trainer(

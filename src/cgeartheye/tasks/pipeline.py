@@ -53,6 +53,23 @@ class TaskPipeline(ABC):
     def gsd(self) -> float | None:
         """Return the GSD in m/px of what the network sees, if images or config have it."""
 
+    def assumed_gsd(self, built: BackboneBundle) -> str | None:
+        """Return what is assumed where neither images nor config have a GSD, and what follows.
+
+        Args:
+            built: the backbone, whose GSD is then taken.
+        """
+        if self.gsd() is not None:
+            return None
+        unknown = "the images record no resolution: "
+        if built.gsd is None:
+            return f"{unknown}set data.gsd in m/px, or a map is made at the scene's own"
+        sentence = f"{unknown}{built.gsd:g} m/px, that of the weights, is assumed; set data.gsd"
+        if self.config.task == "scene_classification":
+            cell = self.config.data.image_size * built.gsd
+            sentence += f"; cells of a map will be {cell:.0f} m"
+        return sentence
+
     def facts(self) -> Mapping[str, float | None]:
         """Return what else of the data `model.json` holds, for mapping."""
         return {}
