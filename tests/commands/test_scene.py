@@ -412,6 +412,22 @@ def test_check_refuses_what_a_training_would(config_file: Path, override: str, w
     assert words in errors[0]
 
 
+@pytest.mark.parametrize("override", ["data.root=nowhere", "data.image_size=30"])
+def test_a_mistake_before_training_leaves_no_run(
+    config_file: Path, tmp_path: Path, override: str
+) -> None:
+    config = load(config_file, [override, f"work_dir={tmp_path / 'runs' / 'wrong'}"])
+    assert config.work_dir is not None
+    with pytest.raises(UserError, match=r"nowhere|patch size"):
+        tasks.train(config)
+    assert not config.work_dir.exists()
+    (config.work_dir / "check").mkdir(parents=True)  # of another command
+    (config.work_dir / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"nowhere|patch size"):
+        tasks.train(config)
+    assert sorted(path.name for path in config.work_dir.iterdir()) == ["check", "notes.txt"]
+
+
 def test_check_ticks_no_step_that_was_not_tried(config_file: Path, tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     config = load(config_file, [f"data.root={tmp_path / 'flat'}"])

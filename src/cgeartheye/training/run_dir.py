@@ -2,6 +2,7 @@
 
 import math
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -23,7 +24,8 @@ Record = dict[str, Any]
 class Run:
     """A run directory that this training writes to; all processes make one, the first writes.
 
-    A context: no other training can open the directory until it ends.
+    A context: no other training can open the directory until it ends. A user's mistake before the
+    first record or checkpoint leaves nothing of it behind, so the name is free again.
     """
 
     def __init__(self, config: Config | Pretraining, resume: bool):
@@ -42,6 +44,7 @@ class Run:
         self._metrics = self.folder / "metrics.jsonl"
         self._board: Any = None
         self._locked: IO[str] | None = None
+        self._before = set(self.folder.iterdir()) if self.folder.is_dir() else set()
         failure = None
         if distributed.is_main():
             try:
@@ -54,8 +57,21 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, exception: object, _: object) -> None:
+        if isinstance(exception, UserError) and distributed.is_main() and not self._has_begun():
+            self._remove_new()
         self.close()
+
+    def _has_begun(self) -> bool:
+        return self._metrics.exists() or latest(self.checkpoints) is not None
+
+    def _remove_new(self) -> None:
+        """Remove the files that this run has written, and the directory if nothing is left."""
+        for path in set(self.folder.iterdir()) - self._before:
+            if path.is_file():
+                path.unlink()
+        with suppress(OSError):  # others have files here
+            self.folder.rmdir()
 
     def close(self) -> None:
         """Let others into the directory."""
@@ -64,7 +80,7 @@ class Run:
 
     def _open(self, config: Config | Pretraining, resume: bool) -> None:
         self._lock()
-        if not resume and (latest(self.checkpoints) or self._metrics.exists()):
+        if not resume and self._has_begun():
             raise UserError(
                 f"{self.folder} already holds a run: add --resume to go on with it, "
                 "or name another --work-dir"
