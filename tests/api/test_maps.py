@@ -1,5 +1,7 @@
 """Maps: the bytes of the command's, opened with the field's own libraries."""
 
+import inspect
+import re
 from pathlib import Path
 
 import geopandas
@@ -11,6 +13,7 @@ from toy_land import draw
 from toy_things import draw_things
 
 import cgeartheye as cge
+from cgeartheye.api.messages import python_words
 from toy_runs import write_scene
 
 
@@ -110,6 +113,25 @@ def test_objects(things_run: Path, tmp_path: Path) -> None:
         result.dataset()
     assert result.plot().get_title() == "map"
     assert "objects" in result._repr_html_()
+
+
+def test_errors_name_arguments_as_a_call_has_them(land_run: Path, tmp_path: Path) -> None:
+    with rasterio.open(tmp_path / "a.tif", "w", "GTiff", 64, 64, 3, dtype="uint8") as file:
+        file.write(np.zeros((3, 64, 64), np.uint8))
+    words = "name it with crs=EPSG:CODE, or give the size of its pixels in metres with input_gsd= "
+    with pytest.raises(cge.UserError, match=words):
+        cge.map_raster(land_run, tmp_path / "a.tif", out=tmp_path / "map", progress=False)
+    words = r"^set data\.workers=0, leave tta=True out$"
+    with pytest.raises(cge.UserError, match=words), python_words():
+        raise cge.UserError("set --set data.workers=0, leave --tta out")
+
+
+def test_the_guide_has_the_arguments_of_map_raster() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"`map_raster` has the options of .*?: (.*?)\.", guide)
+    arguments = set(inspect.signature(cge.map_raster).parameters)
+    shown = {"model", "out", "vector_format", "resume", "progress"}  # beside the list
+    assert set(re.findall(r"`(\w+)`", listed)) == arguments - shown
 
 
 def test_a_folder_without_a_map(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def test_a_run_shows_itself(here: Path) -> None:
 def test_a_finished_run_is_not_overwritten_but_resumed(here: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"work_dir": tmp_path / "run", "progress": False}
     first = cge.train("mine.yaml", **options, **{"training.epochs": 1})
-    with pytest.raises(cge.UserError, match="already holds a run"):
+    again = r"already holds a run: add resume=True to go on with it, or name another work_dir=$"
+    with pytest.raises(cge.UserError, match=again):
         cge.train("mine.yaml", **options)
     second = cge.train("mine.yaml", resume=True, **options)
     assert len(second.history) > len(cge.Run(first).history) / 2

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import geopandas
 
 from cgeartheye.api.isolation import own_random_state
+from cgeartheye.api.messages import python_words
 from cgeartheye.commands.embed import WINDOW, embed_scenes
 from cgeartheye.embeddings import search as searching
 from cgeartheye.utils.console import muted
@@ -82,7 +83,7 @@ def embed_raster(
         "input_gsd": input_gsd,
     }
     scenes = [scene] if isinstance(scene, str | PathLike) else list(scene)
-    with own_random_state(), muted(not progress):
+    with python_words(), own_random_state(), muted(not progress):
         return embed_scenes(
             [Path(each) for each in scenes],
             Path(out),

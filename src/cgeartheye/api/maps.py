@@ -12,6 +12,7 @@ import rasterio
 from rasterio.enums import Resampling
 
 from cgeartheye.api.isolation import own_random_state
+from cgeartheye.api.messages import python_words
 from cgeartheye.api.models import Model, load_model
 from cgeartheye.api.notebook import Pixels, axes_or_new, gallery, swatch
 from cgeartheye.commands.map import map_with
@@ -271,7 +272,7 @@ def map_raster(
     }
     options = {name: value for name, value in given.items() if value is not None}
     later = None if after is None else _paths(after)
-    with own_random_state(), muted(not progress):
+    with python_words(), own_random_state(), muted(not progress):
         map_with(model.loaded, _paths(scene), Path(out), options, resume, later)
     return MapResult(out)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from cgeartheye.api.images import Images, as_inputs, is_path
 from cgeartheye.api.isolation import own_random_state
+from cgeartheye.api.messages import python_words
 from cgeartheye.api.notebook import table
 from cgeartheye.api.predictions import (
     BoxPrediction,
@@ -146,7 +147,7 @@ class Model:
         loaded = tasks.LoadedModel(self.loaded.files, pipeline_for(config), self.loaded.task)
         inputs = self._inputs(images, after, stretch)
         small = len(inputs) <= config.data.batch_size
-        with own_random_state(), muted(not progress or small):
+        with python_words(), own_random_state(), muted(not progress or small):
             found = list(loaded.predict(inputs))
         if self.task == "object_detection":
             found = [one[one.scores >= score_threshold] for one in found]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cgeartheye.api.isolation import own_random_state
+from cgeartheye.api.messages import python_words
 from cgeartheye.api.notebook import axes_or_new, table
 from cgeartheye.commands import tasks
 from cgeartheye.config import Config, load, make, refuse_other_kinds
@@ -151,7 +152,7 @@ def train(
     else:
         read, source = make(config, changed), "the config"
     checked = refuse_other_kinds(read, source)
-    with own_random_state(), muted(not progress):
+    with python_words(), own_random_state(), muted(not progress):
         tasks.train(checked, resume=resume)
     assert checked.work_dir is not None
     return Run(checked.work_dir)
