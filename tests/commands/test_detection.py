@@ -85,7 +85,7 @@ def test_overfits_four_images(
         rows = [row for row in csv.DictReader(file) if float(row["score"]) > 0.3]
     for number in range(4):
         _, corners, labels = draw_things(number, 112, 112)
-        mine = [row for row in rows if row["path"] == f"t{number}.png"]
+        mine = [row for row in rows if Path(row["path"]).name == f"t{number}.png"]
         for box, label in zip(corners, labels, strict=True):
             middle = box.mean(0)
             places = [
@@ -169,7 +169,7 @@ def test_boxes_of_georeferenced_images(things_config: Path, things: Path, tmp_pa
     tasks.predict(run, [scene, things / "images" / "val" / "v0.png"], tmp_path / "b.geojson", low)
     features = json.loads((tmp_path / "b.geojson").read_text())["features"]
     for feature in features:
-        if feature["properties"]["path"] == "v0.png":
+        if Path(feature["properties"]["path"]).name == "v0.png":
             assert feature["geometry"] is None
             continue
         ring = np.array(feature["geometry"]["coordinates"][0])

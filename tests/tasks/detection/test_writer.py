@@ -63,6 +63,16 @@ def test_images_of_one_stem_have_unique_names_in_dotas_files(
     assert [line.split()[0] for line in lines] == stems
 
 
+def test_the_column_path_is_the_path_as_given_and_cocos_file_name_the_name(tmp_path: Path) -> None:
+    """As the table of scene classification has it, so the two can be joined."""
+    found = Detections(torch.tensor([[1.0, 2, 3, 4]]), torch.ones(1), torch.tensor([0]))
+    row = Row(Path("new/a.png"), "a.png", found, given="new/a.png")
+    write_boxes(tmp_path / "t.csv", [row], ["ship"])
+    write_boxes(tmp_path / "t.json", [row], ["ship"])
+    assert read_rows(tmp_path / "t.csv")[0]["path"] == "new/a.png"
+    assert json.loads((tmp_path / "t.json").read_text())[0]["file_name"] == "a.png"
+
+
 def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
     found = Detections(torch.tensor([[-1.0, 2, 3, 4]]), torch.ones(1), torch.tensor([0]))
     write_boxes(tmp_path / "t.csv", [Row(Path("=a.png"), "=a.png", found)], ["@ship"])

@@ -32,12 +32,19 @@ class Row:
         name: as the user knows it.
         preds: in pixels of the image.
         image_id: in a COCO file.
+        given: the path as it was given to a command, for the column `path`; none: `name`.
     """
 
     path: Path | None
     name: str
     preds: Detections
     image_id: Id | None = None
+    given: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The image in tables."""
+        return self.given or self.name
 
 
 def check_ending(out: Path, tested: bool) -> None:
@@ -147,7 +154,7 @@ def _csv(rows: Sequence[Row], classes: Sequence[str]) -> str:
     return csv_text(
         ["path", "class", "score", *_CORNERS],
         (
-            [row.name, classes[one.label], round(one.score, 6), *one.corners]
+            [row.shown, classes[one.label], round(one.score, 6), *one.corners]
             for _, row, one in _each(rows)
         ),
     )
@@ -178,7 +185,7 @@ def _write_geojson(
     tables.check_placed(places, rows[0].name)
     table, outlines = [], []
     for number, row, one in _each(rows):
-        table.append({"path": row.name, "class": classes[one.label], "score": round(one.score, 6)})
+        table.append({"path": row.shown, "class": classes[one.label], "score": round(one.score, 6)})
         outlines.append(_outline(one, places[number]))
     tables.write_geojson(path, table, outlines)
 
