@@ -36,6 +36,16 @@ def test_the_page_shows_scene_and_map_and_needs_no_network(tmp_path: Path) -> No
     np.testing.assert_allclose(shares, truth, atol=0.051)
 
 
+def test_classes_that_are_not_in_the_map_are_folded(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 30, 40), np.uint8)
+    pixels[1] = 200
+    run_toy(write_scene(tmp_path / "scene.tif", pixels), tmp_path / "map")
+    page = (tmp_path / "map/preview.html").read_text()
+    rows = re.findall(r"<tr (.*?)title=.*?<td>(\w+)</td>", page, flags=re.DOTALL)
+    assert rows == [('class="absent" ', "red"), ("", "green"), ('class="absent" ', "blue")]
+    assert "2 classes that are not in the map</button>" in page
+
+
 def test_a_large_scene_is_shown_small(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(thumbnail, "PREVIEW_SIDE", 50)
     pixels = np.repeat(np.repeat(picture(40, 60), 4, axis=1), 4, axis=2)

@@ -64,6 +64,7 @@ def all_charts(classes: list[str]) -> dict[str, str]:
 
 def test_no_curve_is_left_out() -> None:
     many = {f"class {n}": ([0.0, 1.0], [0.0, float(n)]) for n in range(11)}
+    assert "−" not in charts.curves({"F1": ([1, 2, 3], [0, 0, 0.1])}, "epoch")  # no such figure
     svg = charts.curves(many, "metres", colors=["#123456", "#654321"])
     assert all(name in svg for name in many)
     assert {"#123456", "#654321"} <= set(re.findall(r"#[0-9a-f]{6}", svg))

@@ -43,6 +43,7 @@ BLUE, ORANGE, GREEN, PURPLE = (COLORS[name][0] for name in ("blue", "orange", "g
 CLASS_COLORS = (BLUE, ORANGE, GREEN, PURPLE, "#e69f00", "#56b4e9", "#8c9196")
 MARKERS = "os^DvPX<"
 
+FEW = 8  # points of a class that its name must not cover
 EMBEDDED = 2000  # points of an embedding, some ten seconds of t-SNE on one core
 
 STYLE: dict[Any, Any] = {
@@ -100,6 +101,8 @@ def curves(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.margins(x=0.02)
+    if all(min(values, default=0) >= 0 for _, values in lines.values()):
+        axes.set_ylim(bottom=max(0, axes.get_ylim()[0]))  # the margin is no value
     if len(lines) > 1:
         axes.legend(handlelength=1.2)
     else:
@@ -181,16 +184,19 @@ def reliability(samples: Array, accuracy: Array, confidence: Array) -> str:
     full = samples > 0
     left, width = (np.arange(ECE_BINS) / ECE_BINS + 0.004)[full], 1 / ECE_BINS - 0.008
     samples, accuracy, confidence = samples[full], accuracy[full], confidence[full]
-    both = np.minimum(accuracy, confidence)
-    for height, bottom, color, alpha, name in (
-        (both, 0.0, BLUE, 1.0, "accuracy"),
-        (confidence - both, both, ORANGE, 0.4, "overconfident by"),
-        (accuracy - both, both, BLUE, 0.4, "underconfident by"),
+    above = np.maximum(confidence - accuracy, 0)
+    within = np.maximum(accuracy - confidence, 0)
+    hatched = {"facecolor": BLUE, "hatch": "////", "edgecolor": PAPER, "linewidth": 0}
+    for height, bottom, name, style in (
+        (accuracy, 0.0, "accuracy", {"color": BLUE}),
+        (above, accuracy, "overconfident by", {"color": ORANGE, "alpha": 0.4}),
+        (within, confidence, "underconfident by", hatched),  # upper part of the accuracy
     ):
-        axes.bar(left, height, width, bottom, align="edge", color=color, alpha=alpha, label=name)
+        axes.bar(left, height, width, bottom, align="edge", label=name, **style)
     axes.plot([0, 1], [0, 1], color=SOFT, linestyle=(0, (4, 3)), linewidth=1.2)
     axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="upper left", handlelength=1, handleheight=1)
+    # Above the chart: the bars may be anywhere in it.
+    figure.legend(loc="outside upper center", ncols=3, handlelength=1, handleheight=1)
     axes.grid(axis="y")
     below.bar(left, samples, width, align="edge", color=SOFT, alpha=0.6)
     below.set(xlabel="confidence", ylabel="images")
@@ -225,7 +231,7 @@ def embed(features: Array, seed: int = 0) -> tuple[Array, Array]:
 
 @matplotlib.rc_context(STYLE)
 def embedding(places: Array, labels: Array, classes: Sequence[str]) -> str:
-    """Draw points by class, each class named where most of its points are.
+    """Draw points by class, each class named where most of its points are, or above few points.
 
     Args:
         places: `[M, 2]`.
@@ -243,11 +249,19 @@ def embedding(places: Array, labels: Array, classes: Sequence[str]) -> str:
     names = [short(classes[label]) for label in present]
     pixel = np.ptp(places, axis=0) / (width, height)
     letter, line = 7 * pixel[0], 13 * pixel[1]
-    centers = np.stack([np.median(places[labels == label], axis=0) for label in present])
+    groups = [places[labels == label] for label in present]
+    centers = np.stack(
+        [
+            np.median(group, axis=0)
+            if len(group) > FEW
+            else group[group[:, 1].argmax()] + (0, 0.9 * line)
+            for group in groups
+        ]
+    )
     spread = _spread(centers, letter * np.array([len(name) for name in names]), line)
-    for label, name, (x, y) in zip(present, names, spread, strict=True):
+    for label, name, group, (x, y) in zip(present, names, groups, spread, strict=True):
         axes.plot(
-            *places[labels == label].T,
+            *group.T,
             linestyle="",
             marker=MARKERS[label // len(CLASS_COLORS) % len(MARKERS)],
             color=CLASS_COLORS[label % len(CLASS_COLORS)],
@@ -256,7 +270,9 @@ def embedding(places: Array, labels: Array, classes: Sequence[str]) -> str:
             alpha=0.75,
             label=name,
         )
-        axes.text(x, y, name, gid="halo", size=11, weight="bold", ha="center", va="center")
+        named = axes.text(x, y, name, gid="halo", size=11, weight="bold", ha="center", va="center")
+        if len(group) <= FEW:
+            named.set_zorder(1.5)  # below the points: none of few is hidden
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
     figure.legend(

@@ -175,7 +175,8 @@ def _add_errors(report: Report, errors: BoxErrors, classes: Sequence[str]) -> No
     )
     report.heading(
         "Objects by size",
-        "Small: an area under 32 × 32 pixels; large: over 96 × 96 pixels.",
+        "Small: an area under 32 × 32 pixels; large: over 96 × 96 pixels; of the images as their "
+        "files are.",
     )
     sizes: list[list[Cell]] = [
         [name, hits, misses, 100 * hits / (hits + misses) if hits + misses else float("nan")]

@@ -24,6 +24,7 @@ from cgeartheye.reports.sections import (
 Array = np.ndarray
 
 GALLERY = 12  # images of a kind
+SURE = 0.5  # confidence from which on a mistake is worth a look at its label
 PATCHES = 280  # pixels a side of a picture of patch features
 
 
@@ -180,9 +181,14 @@ def _examples(probabilities: Array, labels: Array) -> dict[tuple[str, str], Arra
     ranked = np.argsort(-probabilities.max(1), kind="stable")
     best = ranked[right[ranked]]
     best_of_class = best[np.sort(np.unique(labels[best], return_index=True)[1])]
+    mistakes = ranked[~right[ranked]][:GALLERY]
+    sure = len(mistakes) > 0 and probabilities[mistakes[0]].max() > SURE
+    note = "Often a doubtful label." if sure else "None above 50 %: no sign of a doubtful label."
     kinds = {
-        ("Most certain mistakes", "Often a doubtful label."): ranked[~right[ranked]],
-        ("Least certain", "The lowest confidences, right or wrong."): ranked[::-1],
+        ("Most certain mistakes", note): mistakes,
+        ("Least certain", "The lowest confidences, right or wrong, of the other images."): ranked[
+            ~np.isin(ranked, mistakes)
+        ][::-1],
         ("Most certain", "The most confident right answer of each class."): best_of_class,
     }
     return {kind: indices[:GALLERY] for kind, indices in kinds.items() if len(indices)}

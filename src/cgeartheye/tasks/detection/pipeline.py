@@ -207,7 +207,7 @@ class DetectionPipeline(TaskPipeline):
         """See `TaskPipeline`; a table in a format of `writer.write_boxes`."""
         check_geojson(out, [one.path for one in inputs], dem)
         rows = [
-            writer.Row(one.path, one.name, found, given=one.path and str(one.path))
+            writer.Row(one.path, one.name, found, given=str(one.path or one.name))
             for one, found in zip(inputs, predictions, strict=True)
         ]
         writer.write_boxes(out, rows, classes, dem=dem)

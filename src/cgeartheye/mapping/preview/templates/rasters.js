@@ -33,6 +33,9 @@ const show = () => {
   context.putImageData(shown, 0, 0);
   rows.forEach((row, value) => row.classList.toggle("off", off[value]));
 };
+const fold = byId("fold");
+if (fold) fold.onclick = () =>
+  fold.setAttribute("aria-expanded", fold.getAttribute("aria-expanded") === "false");
 rows.forEach((row, value) => row.onclick = () => { only = only === value ? null : value; show(); });
 const image = new Image();
 image.onload = () => {
