@@ -23,9 +23,10 @@ from cgeartheye.commands.check import check
 from cgeartheye.commands.probe import probe
 from cgeartheye.config import Backbone, Normalization, SceneData, load
 from cgeartheye.data import SceneParts, load_parts
+from cgeartheye.data.image_io import SUFFIXES
 from cgeartheye.models.backbone import build
 from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tensors
-from cgeartheye.tasks import model_io
+from cgeartheye.tasks import model_io, sources
 from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.registry import pipeline_for
 from cgeartheye.training.checkpoint import read_part
@@ -426,6 +427,25 @@ def test_a_mistake_before_training_leaves_no_run(
     with pytest.raises(UserError, match=r"nowhere|patch size"):
         tasks.train(config)
     assert sorted(path.name for path in config.work_dir.iterdir()) == ["check", "notes.txt"]
+
+
+def test_all_broken_images_are_named_before_any_is_encoded(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources.SourceFactory, "encode", None)  # would end in a TypeError
+    root = tmp_path / "chips"
+    shutil.copytree(load(config_file).data.root, root)
+    images = sorted(path for path in root.rglob("*.*") if path.suffix in SUFFIXES)
+    config = load(config_file, [f"data.root={root}", f"work_dir={tmp_path / 'run'}"])
+    short, foreign, longer = images[0], images[-1], images[-2]
+    short.write_bytes(short.read_bytes()[:-200])
+    with pytest.raises(UserError, match=rf"^{short} is truncated or damaged: replace it"):
+        tasks.train(config)
+    foreign.write_text("no image")
+    longer.write_bytes(longer.read_bytes() + bytes(9999))  # of a camera, which decoders ignore
+    with pytest.raises(UserError, match=rf"^2 of \d+ image files .*: {short}, {foreign}$"):
+        tasks.train(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_check_ticks_no_step_that_was_not_tried(config_file: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.models.backbone.checkpoint_io import check_fit, read_tensors
 from cgeartheye.reports.scene import summary_table
 from cgeartheye.tasks import model_io
+from cgeartheye.tasks.broken_files import refuse_broken
 from cgeartheye.tasks.data_identity import keep_identity
 from cgeartheye.tasks.exports import is_exported
 from cgeartheye.tasks.inputs import Input
@@ -56,7 +57,9 @@ def _train(pipeline: TaskPipeline, run: Run, device: torch.device, checkpoint: P
     config, classes = pipeline.config, pipeline.classes
     task, built = build(config, classes, device)
     _log_notes(built)
-    if checkpoint:
+    if checkpoint is None:
+        refuse_broken(pipeline.parts)
+    else:
         model_io.refuse_other_weights(run.folder, config, built)
     keep_identity(run.folder, pipeline.parts, resume=checkpoint is not None)
     data = pipeline.data(task, built)

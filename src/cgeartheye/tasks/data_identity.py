@@ -82,19 +82,22 @@ def identity(chips: SceneChips | MaskedChips | BoxChips) -> dict[str, str]:
     found = {}
     for index, name in enumerate(chips.names):
         digest = hashlib.blake2b(digest_size=12)
-        if isinstance(chips, MaskedChips):
-            files = [*chips.image_paths[index], chips.mask_paths[index]]
-        else:
-            files = [chips.paths[index]]
         if isinstance(chips, SceneChips):
             digest.update(str(int(chips.labels[index])).encode())
         if isinstance(chips, BoxChips):
             for tensor in chips.load_boxes(index):
                 digest.update(tensor.numpy().tobytes())
-        for path in files:
+        for path in files_of(chips, index):
             _update(digest, path)
         found[name] = digest.hexdigest()
     return found
+
+
+def files_of(chips: SceneChips | MaskedChips | BoxChips, index: int) -> list[Path]:
+    """Return the files of a sample: its image, or images and mask."""
+    if isinstance(chips, MaskedChips):
+        return [*chips.image_paths[index], chips.mask_paths[index]]
+    return [chips.paths[index]]
 
 
 def _update(digest: "hashlib.blake2b", path: Path) -> None:
