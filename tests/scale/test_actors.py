@@ -1,7 +1,13 @@
 """Errors of Ray are sentences; no memory is really exhausted for it."""
 
+import os
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +17,8 @@ from cgeartheye.scale.blocks import BlockMapper
 from cgeartheye.utils.errors import UserError
 
 ray = pytest.importorskip("ray", reason="pip install 'cgeartheye[ray]'")
+RAY = Path(sys.executable).with_name("ray")
+SOURCE = Path(__file__).parents[2] / "src"
 
 
 def test_a_worker_that_ray_ends_for_lack_of_memory() -> None:
@@ -52,8 +60,6 @@ class Worker:
     def do(self, task: Any) -> Any:
         if task == "mistake":
             raise UserError("scene.tif is damaged")
-        if task == "memory":
-            raise MemoryError
         return task
 
 
@@ -61,8 +67,6 @@ def test_what_an_actor_raises_is_raised() -> None:
     with connected("local") as cluster:
         with pytest.raises(UserError, match=r"scene\.tif is damaged"):
             list(cluster.work(Worker, (), "do", [1, "mistake", 2], 1, on_gpu=False))
-        with pytest.raises(UserError, match="out of memory"):
-            list(cluster.work(Worker, (), "do", ["memory"], 1, on_gpu=False))
 
 
 def test_an_address_that_does_not_answer() -> None:
@@ -86,3 +90,41 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"--cluster needs Ray: pip install"):
         connected("local").__enter__()
+
+
+def test_a_cluster_that_asks_for_a_token(tmp_path: Path) -> None:
+    """Ray's server asks for the user's token once there is one; its client does not send it."""
+    home = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(SOURCE)}
+    home = {name: value for name, value in home.items() if not name.startswith("RAY_")}
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text("0" * 64)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = f"--port {port} --num-cpus 1 --include-dashboard false --disable-usage-stats --block"
+    folder = tempfile.mkdtemp(prefix="ray")  # paths of sockets are short
+    command = [RAY, "start", "--head", *options.split(), "--temp-dir", folder]
+    code = (
+        "from cgeartheye.scale.actors import connected\n"
+        f"with connected('127.0.0.1:{port}') as cluster: print(cluster.cores)"
+    )
+    server = subprocess.Popen(command, env=home, stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(port)
+        client = [sys.executable, "-c", code]
+        result = subprocess.run(client, env=home, capture_output=True, text=True, timeout=120)
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+    assert result.stdout.split()[-1:] == ["1"], result.stderr
+
+
+def _wait_for(port: int) -> None:
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)

@@ -145,6 +145,19 @@ def _sentences() -> Iterator[None]:
         ) from error
 
 
+def _send_token() -> None:
+    """Let Ray send the user's token, if there is one.
+
+    Its servers ask for it as soon as it is there; its clients do not send it by themselves.
+    """
+    try:
+        from ray._private.authentication import authentication_token_setup as setup
+
+        setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    except (ImportError, AttributeError):  # another version of Ray
+        return
+
+
 def _connect(ray: Any, address: str) -> None:
     # Workers import the same package as the driver, wherever it was put on the path.
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
@@ -164,9 +177,11 @@ def _connect(ray: Any, address: str) -> None:
     try:
         # Ray itself waits for minutes for one that does not answer.
         socket.create_connection((host, int(port)), timeout=5).close()
+        _send_token()
         ray.init(address=address, runtime_env=environment, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"no Ray cluster answers at {address}: start one with `ray start --head`, or name local"
+            f"no Ray cluster answers at {address}: start one with `ray start --head`, name local, "
+            "or copy its token (~/.ray/auth_token) to this machine"
         ) from error
     log_info(f"cluster {address}: {ray.cluster_resources().get('CPU', 0):.0f} cores")
