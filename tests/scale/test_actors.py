@@ -65,8 +65,9 @@ class Worker:
 
 def test_what_an_actor_raises_is_raised() -> None:
     with connected("local") as cluster:
+        results = cluster.work(Worker, (), "do", [1, "mistake", 2], 1, on_gpu=False)
         with pytest.raises(UserError, match=r"scene\.tif is damaged"):
-            list(cluster.work(Worker, (), "do", [1, "mistake", 2], 1, on_gpu=False))
+            list(results)
 
 
 def test_an_address_that_does_not_answer() -> None:

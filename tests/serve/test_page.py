@@ -1,6 +1,7 @@
 """The page in a real browser: scenes, applications, jobs."""
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -359,12 +360,13 @@ def test_shapes_are_drawn_by_mouse_and_by_keyboard(page: Any, address: str, tmp_
     wait_for_labels(page, "water", 2)
     end = page.evaluate("window.cgeartheye.map.getCenter().toArray()")
 
-    with page.expect_response("**/labels"):
-        page.get_by_label("Color of wood").fill("#ff00aa")
-    features = labels_of(page, address)
+    page.get_by_label("Color of wood").fill("#ff00aa")
+    limit = time.monotonic() + 20
+    while (features := labels_of(page, address))[0]["properties"]["color"] != "#ff00aa":
+        assert time.monotonic() < limit
+        page.wait_for_timeout(100)
     kinds = [(one["geometry"]["type"], one["properties"]["class"]) for one in features]
     assert kinds == [("Polygon", "wood"), ("LineString", "water"), ("Polygon", "water")]
-    assert features[0]["properties"]["color"] == "#ff00aa"
     assert len(features[1]["geometry"]["coordinates"]) > 4
     ring = np.array(features[2]["geometry"]["coordinates"][0])
     assert ring.min(0) == pytest.approx(np.minimum(begin, end), abs=1e-6)
