@@ -33,7 +33,8 @@ from cgeartheye.commands.map import map_scenes
 from cgeartheye.config.loader import load
 from cgeartheye.mapping.options import Options
 from cgeartheye.synthetic import LAND_COVER, make_world
-from cgeartheye.utils.console import bar, muted
+from cgeartheye.utils.console import bar, log_info, muted
+from cgeartheye.utils.errors import UserError
 
 WAYS = (
     ("torch", "fp32"),
@@ -71,10 +72,15 @@ def main() -> None:
         with muted():
             run = train(folder, asked.size, asked.window)
         progress.advance()
+        ways = list(WAYS)
         for engine, precision in WAYS[2:]:
             images = [folder / "data/train/Img"] if precision == "int8" else None
-            with muted():
-                export(run, engine, precision, images)
+            try:
+                with muted():
+                    export(run, engine, precision, images)
+            except UserError as error:  # int8 that costs too much, or that this processor has not
+                log_info(f"{engine} in {precision} is left out: {error}")
+                ways.remove((engine, precision))
             progress.advance()
         taken: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
         same: dict[tuple[str, str], float] = {}
@@ -83,7 +89,7 @@ def main() -> None:
         for number in range(asked.rounds):
             if number and time.perf_counter() - began > 60 * asked.limit:
                 break
-            for way in (*WAYS, THIRD):
+            for way in (*ways, THIRD):
                 out = folder / f"{number}-{way[0]}-{way[1]}".replace("/", "-")
                 options = {"overlap": 1 / 3 if way == THIRD else Options().overlap}
                 started, busy = time.perf_counter(), time.process_time()

@@ -116,10 +116,6 @@ def test_int8_agrees_or_is_refused(runs: dict[str, Path], monkeypatch: pytest.Mo
     with pytest.raises(UserError, match=r"int8 agrees with float32 on \d"):
         export(run, "openvino", "int8", images)
     assert not list(folder.iterdir())
-    monkeypatch.setattr("cgeartheye.commands.export.LEAST_AGREEMENT", 0.0)
-    monkeypatch.setattr("cgeartheye.commands.export.LARGEST_LOSS", -100.0)
-    with pytest.raises(UserError, match=r"int8 costs .* points of miou on the"):
-        export(run, "openvino", "int8", images)
 
 
 def test_a_map_by_an_engine_is_that_of_torch(

@@ -35,9 +35,11 @@ class OpenVinoEngine:
         try:
             self._model = openvino.Core().compile_model(path, "CPU", settings)
         except Exception as error:  # of the runtime's own kinds, which it does not document
+            # Its passes for int8 differ by processor, and some fail on graphs of any batch.
+            way = "export the run in fp32" if precision == "int8" else "export the run again"
             raise UserError(
                 f"{path} cannot be opened by OpenVINO {openvino.__version__.split('-')[0]} "
-                f"({' '.join(str(error).split())[:160]}): export the run again"
+                f"({' '.join(str(error).split())[:160]}): {way}"
             ) from error
 
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
