@@ -310,6 +310,16 @@ def test_a_few_clicks_make_a_map(page: Any, address: str, scene_folder: Path) ->
     page.locator("[data-key=found-1]").wait_for()
 
 
+@pytest.fixture(scope="module")
+def label_address(
+    registry: Registry, scene_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Another server, whose scenes and labels are those of the tests below alone."""
+    folder = tmp_path_factory.mktemp("labels")
+    with served("--registry", registry.folder, "--folder", folder, "--scenes", scene_folder) as at:
+        yield at
+
+
 def label_dropped(page: Any, address: str, path: Path) -> Callable[[float, float], Any]:
     """Upload a scene and prepare it for labels; return where places of it are."""
     opened(page, address)
@@ -330,8 +340,12 @@ def wait_for_labels(page: Any, name: str, count: int) -> None:
     row.locator("small", has_text=f"{count} labels").wait_for()
 
 
-def test_shapes_are_drawn_by_mouse_and_by_keyboard(page: Any, address: str, tmp_path: Path) -> None:
-    place = label_dropped(page, address, toy_runs.land_scene(tmp_path / "shapes.tif", 112, 168))
+def test_shapes_are_drawn_by_mouse_and_by_keyboard(
+    page: Any, label_address: str, tmp_path: Path
+) -> None:
+    place = label_dropped(
+        page, label_address, toy_runs.land_scene(tmp_path / "shapes.tif", 112, 168)
+    )
     page.get_by_role("radio", name="wood").check()
     page.get_by_role("button", name="Polygon").click()
     for at in ((0.1, 0.1), (0.3, 0.1), (0.2, 0.4)):
@@ -362,7 +376,7 @@ def test_shapes_are_drawn_by_mouse_and_by_keyboard(page: Any, address: str, tmp_
 
     page.get_by_label("Color of wood").fill("#ff00aa")
     limit = time.monotonic() + 20
-    while (features := labels_of(page, address))[0]["properties"]["color"] != "#ff00aa":
+    while (features := labels_of(page, label_address))[0]["properties"]["color"] != "#ff00aa":
         assert time.monotonic() < limit
         page.wait_for_timeout(100)
     kinds = [(one["geometry"]["type"], one["properties"]["class"]) for one in features]
@@ -386,8 +400,8 @@ def labels_of(page: Any, address: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_map_is_corrected(page: Any, address: str, tmp_path: Path) -> None:
-    opened(page, address)
+def test_a_map_is_corrected(page: Any, label_address: str, tmp_path: Path) -> None:
+    opened(page, label_address)
     dropped = toy_runs.land_scene(tmp_path / "wrong.tif", 112, 168)
     drop(page, dropped, "wrong.tif")
     page.locator(".row.chosen", has_text="wrong.tif").wait_for()
@@ -410,7 +424,7 @@ def test_a_map_is_corrected(page: Any, address: str, tmp_path: Path) -> None:
     assert not violations(page)
 
     job = page.evaluate("window.cgeartheye.state.job.jobID")
-    found = page.request.get(f"{address}jobs/{job}/corrections").json()["features"]
+    found = page.request.get(f"{label_address}jobs/{job}/corrections").json()["features"]
     assert [one["properties"]["class"] for one in found] == [f"not {known}", "water"]
     assert {one["properties"]["source"] for one in found} == {f"correction of land, job {job}"}
     page.locator("#correct").get_by_role("button", name="Undo").click()
@@ -420,6 +434,6 @@ def test_a_map_is_corrected(page: Any, address: str, tmp_path: Path) -> None:
     page.get_by_role("button", name="Go on to Label").click()
     page.get_by_role("button", name="Prepare the scene").click()
     page.get_by_label("Name of a class").wait_for()
-    kept = labels_of(page, address)
+    kept = labels_of(page, label_address)
     assert [one["properties"]["class"] for one in kept] == [f"not {known}"]
     assert not violations(page)

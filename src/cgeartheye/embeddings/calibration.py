@@ -1,9 +1,8 @@
-"""Probabilities that mean what they say: one temperature, found on places that were left out."""
+"""Calibrated probabilities: one temperature, found on places that were left out."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from cgeartheye.embeddings.crossval import HeldOut, leave_places_out
@@ -93,6 +92,8 @@ def find_temperature(scores_NK: Reals, classes_N: Ints, weights_N: Reals, count:
         return -float(weights_N @ (targets * np.maximum(logs, _LEAST)).sum(-1))
 
     bounds = np.log(_COLDEST), np.log(_HOTTEST)
+    from scipy.optimize import minimize_scalar  # takes a second, which a server would start later
+
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5})
     return float(np.exp(found.x))
 
