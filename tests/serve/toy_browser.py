@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -35,6 +36,8 @@ def start_server(*options: str | Path) -> tuple[subprocess.Popen[str], str]:
     for line in process.stdout:
         said += line
         if found := re.search(r"http://[\d.:]+/", line):
+            # A pipe that nobody reads is full some day, and the server waits for its log.
+            Thread(target=process.stdout.read, daemon=True).start()
             return process, found[0]
     pytest.fail(f"the server has ended: {said}")
 
