@@ -58,6 +58,18 @@ def run_ranks(arguments: Sequence[str | Path], count: int = 2) -> None:
     _end([start(arguments, RANK=str(n), LOCAL_RANK=str(n), **meeting) for n in range(count)])
 
 
+def block_mappers() -> list[int]:
+    """Return the processes of Ray's actors that map."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if line.read_bytes().startswith(b"ray::BlockMapper"):
+                found.append(int(line.parent.name))
+        except OSError:
+            continue
+    return found
+
+
 def _end(processes: list[BaseProcess]) -> None:
     try:
         for process in processes:

@@ -1,6 +1,5 @@
 """Workers as processes: killed, cancelled, and taken over by others."""
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))  # the toys
+
+from tests import processes
 
 import toy_runs
 from cgeartheye.apps.publish import publish
@@ -130,16 +131,6 @@ def test_killed_workers_leave_the_bytes_of_one(
     store.close()
 
 
-def actors() -> list[int]:
-    """Return the processes of Ray that map."""
-    found = []
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if line.read_bytes().startswith(b"ray::BlockMapper"):
-                found.append(int(line.parent.name))
-    return found
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 @pytest.mark.slow  # each process of Ray imports the package
 def test_a_job_by_ray_has_the_bytes_of_one_process(
@@ -179,5 +170,5 @@ def test_a_job_by_ray_has_the_bytes_of_one_process(
     wait_until(lambda: state(other).done > 0, 300)
     store.cancel(other.id)
     wait_until(lambda: state(other).status == "dismissed")
-    wait_until(lambda: not (actors() or (tmp_path / "jobs" / other.id).exists()))
+    wait_until(lambda: not (processes.block_mappers() or (tmp_path / "jobs" / other.id).exists()))
     store.close()

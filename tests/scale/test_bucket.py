@@ -190,6 +190,7 @@ def test_losses_of_worker_and_driver_leave_the_bytes_of_one_process(
     made.wait_for_nodes()
     own = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     own |= {"PYTHONPATH": str(SOURCE)}
+    own |= {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}  # the nodes'
     words = ["-m", "cgeartheye", "map", land_run, scene, "--out", out, "--resume"]
     words += ["--cluster", made.address, "--workers", "2"]
     limit = time.monotonic() + 400
@@ -204,11 +205,11 @@ def test_losses_of_worker_and_driver_leave_the_bytes_of_one_process(
                 time.sleep(0.05)
 
         wait_for(1)
-        os.kill(block_mappers()[0], signal.SIGKILL)  # Ray starts another
+        os.kill(processes.block_mappers()[0], signal.SIGKILL)  # Ray starts another
         wait_for(3)
         driver.kill()
         driver.join()
-        while block_mappers():  # those of the lost driver end with it
+        while processes.block_mappers():  # those of the lost driver end with it
             assert time.monotonic() < limit
             time.sleep(0.1)
         assert store.begun()
@@ -220,15 +221,3 @@ def test_losses_of_worker_and_driver_leave_the_bytes_of_one_process(
     made_map = bytes(bucket.get("map/map.tif").bytes())
     assert made_map == (tmp_path / "whole" / "map.tif").read_bytes()
     assert not keys(bucket, "map/unfinished")
-
-
-def block_mappers() -> list[int]:
-    """Return the processes of Ray's actors that map."""
-    found = []
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if line.read_bytes().startswith(b"ray::BlockMapper"):
-                found.append(int(line.parent.name))
-        except OSError:
-            continue
-    return found

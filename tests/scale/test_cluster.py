@@ -36,18 +36,6 @@ def cluster() -> Iterator[str]:
     made.shutdown()
 
 
-def block_mappers() -> list[int]:
-    """Return the processes of Ray's actors that map."""
-    found = []
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if line.read_bytes().startswith(b"ray::BlockMapper"):
-                found.append(int(line.parent.name))
-        except OSError:
-            continue
-    return found
-
-
 def finished_rows(out: Path) -> int:
     """Return in how many blocks a row may be finished: those that have a ledger."""
     return len(list(out.glob("unfinished/blocks/*/ledger.sqlite")))
@@ -66,7 +54,11 @@ def test_losses_leave_the_bytes_of_one_process(
     # Small blocks, so that there are some to lose; whoever maps takes the plan that is there.
     monkeypatch.setattr(blocks_module, "_FEWEST", 3)
     assert BlockMapper(land, [scene], out, {}, []).begin(2, resume=False) > 5
-    driver = processes.start(command, PYTHONPATH=str(SOURCE))
+    driver = processes.start(
+        command,
+        PYTHONPATH=str(SOURCE),
+        RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "disabled"),  # the nodes'
+    )
     limit = time.monotonic() + 500
 
     def wait_for(count: int) -> None:
@@ -76,12 +68,12 @@ def test_losses_leave_the_bytes_of_one_process(
             time.sleep(0.05)
 
     wait_for(1)
-    os.kill(block_mappers()[0], signal.SIGKILL)  # Ray starts another
+    os.kill(processes.block_mappers()[0], signal.SIGKILL)  # Ray starts another
     wait_for(3)
     driver.kill()
     driver.join()
     assert not (out / "map.tif").exists()
-    while block_mappers():  # those of the lost driver end with it
+    while processes.block_mappers():  # those of the lost driver end with it
         assert time.monotonic() < limit
         time.sleep(0.1)
     processes.run(command, PYTHONPATH=str(SOURCE))
