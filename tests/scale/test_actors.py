@@ -93,8 +93,9 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         connected("local").__enter__()
 
 
-def test_a_cluster_that_asks_for_a_token(tmp_path: Path) -> None:
-    """Ray's server asks for the user's token once there is one; its client does not send it."""
+@pytest.mark.parametrize("mode", ["token", "disabled"])
+def test_a_token_goes_to_a_cluster_that_asks_for_it(mode: str, tmp_path: Path) -> None:
+    """Ray's server asks for the user's token if one was there at its start; no client sends it."""
     home = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(SOURCE)}
     home = {name: value for name, value in home.items() if not name.startswith("RAY_")}
     (tmp_path / ".ray").mkdir()
@@ -105,11 +106,16 @@ def test_a_cluster_that_asks_for_a_token(tmp_path: Path) -> None:
     options = f"--port {port} --num-cpus 1 --include-dashboard false --disable-usage-stats --block"
     folder = tempfile.mkdtemp(prefix="ray")  # paths of sockets are short
     command = [RAY, "start", "--head", *options.split(), "--temp-dir", folder]
+    server = subprocess.Popen(
+        command, env={**home, "RAY_AUTH_MODE": mode}, stdout=subprocess.DEVNULL
+    )
     code = (
         "from cgeartheye.scale.actors import connected\n"
-        f"with connected('127.0.0.1:{port}') as cluster: print(cluster.cores)"
+        "class Adder:\n"
+        "    def add(self, number): return number + 1\n"
+        f"with connected('127.0.0.1:{port}') as cluster:\n"
+        "    print(list(cluster.work(Adder, (), 'add', [1], 1, on_gpu=False)))"
     )
-    server = subprocess.Popen(command, env=home, stdout=subprocess.DEVNULL)
     try:
         _wait_for(port)
         client = [sys.executable, "-c", code]
@@ -118,7 +124,22 @@ def test_a_cluster_that_asks_for_a_token(tmp_path: Path) -> None:
         server.terminate()
         server.wait()
         shutil.rmtree(folder, ignore_errors=True)
-    assert result.stdout.split()[-1:] == ["1"], result.stderr
+    assert "[2]" in result.stdout, result.stderr
+    assert ("asks for a token" in result.stdout + result.stderr) == (mode == "token")
+
+
+def test_the_mode_of_tokens_ends_with_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ray.init of a cluster of this machine alone sets it, and the next cluster may want none."""
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+
+    def start(**_: object) -> None:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        raise Exception("stop")
+
+    monkeypatch.setattr(ray, "init", start)
+    with pytest.raises(UserError):
+        connected("local").__enter__()
+    assert "RAY_AUTH_MODE" not in os.environ
 
 
 def _wait_for(port: int) -> None:

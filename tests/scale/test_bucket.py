@@ -190,7 +190,6 @@ def test_losses_of_worker_and_driver_leave_the_bytes_of_one_process(
     made.wait_for_nodes()
     own = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     own |= {"PYTHONPATH": str(SOURCE)}
-    own |= {"RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled")}  # the nodes'
     words = ["-m", "cgeartheye", "map", land_run, scene, "--out", out, "--resume"]
     words += ["--cluster", made.address, "--workers", "2"]
     limit = time.monotonic() + 400

@@ -54,11 +54,7 @@ def test_losses_leave_the_bytes_of_one_process(
     # Small blocks, so that there are some to lose; whoever maps takes the plan that is there.
     monkeypatch.setattr(blocks_module, "_FEWEST", 3)
     assert BlockMapper(land, [scene], out, {}, []).begin(2, resume=False) > 5
-    driver = processes.start(
-        command,
-        PYTHONPATH=str(SOURCE),
-        RAY_AUTH_MODE=os.environ.get("RAY_AUTH_MODE", "disabled"),  # the nodes'
-    )
+    driver = processes.start(command, PYTHONPATH=str(SOURCE))
     limit = time.monotonic() + 500
 
     def wait_for(count: int) -> None:

@@ -5,10 +5,11 @@ results too: what is made goes to files, not over the wire. What waits for an ac
 one, so that the memory of the driver does not grow with the number of tasks.
 """
 
+import importlib
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ _NO_MEMORY = (
     "a worker is out of memory, or its machine ran out of memory: start fewer with --workers, or "
     "give each less at a time with --set data.batch_size, then give the same command with --resume"
 )
+_MODE = "RAY_AUTH_MODE"
 LOSSES = 3
 """Losses of processes on one task, after which it is known as the one that kills them."""
 
@@ -115,11 +117,12 @@ def connected(address: str) -> Iterator[Cluster]:
         import ray
     except ImportError as error:
         raise UserError("--cluster needs Ray: pip install 'cgeartheye[ray]'") from error
-    _connect(ray, address)
-    try:
-        yield Cluster(ray)
-    finally:
-        ray.shutdown()
+    with _mode_ends_with_the_block():
+        _connect(ray, address)
+        try:
+            yield Cluster(ray)
+        finally:
+            ray.shutdown()
 
 
 @contextmanager
@@ -145,17 +148,42 @@ def _sentences() -> Iterator[None]:
         ) from error
 
 
-def _send_token() -> None:
-    """Let Ray send the user's token, if there is one.
+def _send_token(address: str) -> None:
+    """Let Ray send the user's token to a cluster that asks for one, and to no other.
 
-    Its servers ask for it as soon as it is there; its clients do not send it by themselves.
+    A cluster that was started when a token was there asks for it, and clients do not send it by
+    themselves; where a client sends it to one that was started without, no actor ever runs.
     """
+    if _MODE in os.environ:  # the user's own choice
+        return
     try:
         from ray._private.authentication import authentication_token_setup as setup
+        from ray.exceptions import AuthenticationError
 
-        setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+        connect = importlib.import_module("ray._raylet").GcsClient
     except (ImportError, AttributeError):  # another version of Ray
         return
+    try:
+        if not address.startswith("ray://"):  # a client of that kind holds no actors' address
+            connect(address=address)
+            return
+    except AuthenticationError:
+        log_info(f"cluster {address} asks for a token: this user's is sent")
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+@contextmanager
+def _mode_ends_with_the_block() -> Iterator[None]:
+    """Take back the mode of tokens that Ray sets: the next cluster may want another."""
+    before = os.environ.get(_MODE)
+    try:
+        yield
+    finally:
+        if before is None and _MODE in os.environ:
+            del os.environ[_MODE]
+            with suppress(ImportError, AttributeError):  # another version of Ray
+                # As Ray does when it sets the mode.
+                importlib.import_module("ray._raylet").Config.initialize("")
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -177,7 +205,7 @@ def _connect(ray: Any, address: str) -> None:
     try:
         # Ray itself waits for minutes for one that does not answer.
         socket.create_connection((host, int(port)), timeout=5).close()
-        _send_token()
+        _send_token(address)
         ray.init(address=address, runtime_env=environment, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
