@@ -287,6 +287,31 @@ def test_suggestions_are_doubtful_apart_and_new(tmp_path: Path) -> None:
     assert len(set(truth[rows, columns])) == 2
 
 
+@pytest.mark.parametrize("rare", range(12))
+def test_a_class_in_one_square_is_learnt(tmp_path: Path, rare: int) -> None:
+    """Wherever it is: of two squares one is for training, and one to test with."""
+    pixels = np.full((3, 168, 224), 100, np.uint8)
+    profile = {"driver": "GTiff", "width": 224, "height": 168, "count": 3, "dtype": "uint8"}
+    transform = NORTH_UP @ NORTH_UP.scale(1 / 14)
+    with rasterio.open(tmp_path / "s.tif", "w", crs=UTM, transform=transform, **profile) as file:
+        file.write(pixels)
+    places = [(4 * column + 2, 4 * row + 2) for row in range(3) for column in range(4)]
+    names = ["rare" if n == rare else "crop" if n % 2 else "bare" for n in range(12)]
+    path = labels_file(tmp_path / "l.gpkg", [shapely.Point(place) for place in places], names)
+    counts = write_dataset([tmp_path / "s.tif"], path, tmp_path / "d", chip=56)
+    assert counts == {"train": 8, "val": 2, "test": 2}
+    found = {
+        part: {
+            n
+            for mask in (tmp_path / "d" / part).glob("Label/*")
+            for n in np.unique(Image.open(mask))
+        }
+        for part in counts
+    }
+    assert found == {"train": {0, 1, 2, 255}, "val": {*found["val"]}, "test": {*found["test"]}}
+    assert len((found["val"] | found["test"]) - {255}) == 2
+
+
 def test_a_data_set_is_split_by_place_and_trains(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(1, 255, (3, 200, 240)).astype(np.uint8)
     transform = NORTH_UP @ NORTH_UP.scale(1 / 14)

@@ -44,7 +44,7 @@ CHIPS = (280, 140, 70)
 """Pixels a side of the images of a data set: the largest of these of which there are enough."""
 
 _ENOUGH = 10  # images
-
+_ORDERS = 200  # of squares, of which the best is taken
 _PARTS = {"train": 0.7, "val": 0.15, "test": 0.15}
 _ROWS = 2048  # of the map that are drawn at a time
 
@@ -221,7 +221,9 @@ def write_dataset(
     palette += nothing * (256 - len(colors))
     counts = dict.fromkeys(_PARTS, 0)
     with bar("cutting", len(masks), "images") as progress:
-        for ((top, left), mask), part in zip(masks.items(), _split(len(masks)), strict=True):
+        for ((top, left), mask), part in zip(
+            masks.items(), _split(list(masks.values())), strict=True
+        ):
             rows = top, min(top + side, scene.height)
             columns = left, min(left + side, scene.width)
             pixels, _ = scene.read(rows, columns)
@@ -274,12 +276,26 @@ def _on_pixels(labels: geopandas.GeoDataFrame, scene: Scene, patch: int) -> Any:
     return pixels.to_numpy()
 
 
-def _split(count: int) -> list[str]:
-    """Return a part for each square, in proportion, none of them empty; the same each time."""
-    held = max(1, round(_PARTS["val"] * count))
-    parts = ["val"] * held + ["test"] * held + ["train"] * (count - 2 * held)
-    order = np.random.default_rng(0).permutation(count)
-    return [parts[number] for number in order]
+def _split(masks: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
+    """Return a part for each square, in proportion, none of them empty; the same each time.
+
+    Of some orders drawn at random it is the first in which training has the most of the classes,
+    then validation and test do.
+    """
+    classes = [set(np.unique(mask[mask < 255]).tolist()) for mask in masks]
+    held = max(1, round(_PARTS["val"] * len(masks)))
+    best: tuple[int, int] = (-1, -1)
+    for seed in range(_ORDERS):
+        order = np.random.default_rng(seed).permutation(len(masks))
+        seen = [
+            len(set().union(*(classes[number] for number in part)))
+            for part in np.split(order, [held, 2 * held])
+        ]
+        worth = seen[2], seen[0] + seen[1]
+        if worth > best:
+            best, chosen = worth, order
+    parts = dict.fromkeys(chosen[:held], "val") | dict.fromkeys(chosen[held : 2 * held], "test")
+    return [parts.get(number, "train") for number in range(len(masks))]
 
 
 def _write_config(

@@ -10,7 +10,8 @@ const MANY = 6; // scenes from which a search helps
 const unread = state.scenes;
 
 export async function loadScenes() {
-  set({ scenes: (await get("scenes")).scenes });
+  const { scenes, left_out: leftOut } = await get("scenes");
+  set({ leftOut, scenes });
 }
 
 export const sceneOf = (id) => state.scenes.find((scene) => scene.id === id) ?? null;
@@ -33,7 +34,15 @@ function render() {
   $("#scene-filter").placeholder = t("filter-scenes");
   const found = state.scenes.filter((scene) => scene.label.toLowerCase().includes(wanted));
   const empty = el("p", { class: "hint" }, t(state.scenes === unread ? "loading" : state.scenes.length ? "nothing-found" : "no-scenes"));
-  fill($("#scenes"), found.length ? found.map(row) : empty);
+  fill($("#scenes"), found.length ? found.map(row) : empty, leftOut());
+}
+
+/** The operator's files that are no scenes, with their reasons. */
+function leftOut() {
+  if (!state.leftOut.length) return null;
+  const facts = state.leftOut.map(({ label, reason }) => el("li", {}, el("b", {}, label), ` ${reason}`));
+  const open = $("#scenes details")?.open ?? false;
+  return el("details", { open }, el("summary", { "data-key": "left-out" }, t("left-out", { count: facts.length })), el("ul", {}, facts));
 }
 
 /** Whether a scene can be one mosaic with the chosen one: the same grid and the same bands. */
@@ -126,7 +135,7 @@ async function sendFile(file) {
 }
 
 export function startScenes() {
-  on(["scenes", "scene", "more", "after", "language"], render);
+  on(["scenes", "leftOut", "scene", "more", "after", "language"], render);
   on(["scenes"], () => ready.then(() => showOutlines(state.scenes, (id) => state.scene ?? pickScene(id))));
   $("#scene-filter").addEventListener("input", render);
   $("#file").addEventListener("change", (event) => {

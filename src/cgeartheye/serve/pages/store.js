@@ -3,6 +3,7 @@
 export const state = {
   view: "make", // or label, jobs, job
   scenes: [],
+  leftOut: [], // the operator's files that cannot be mapped, each with its reason
   scene: null,
   more: [], // ids of scenes that make one mosaic with it
   after: null, // the scene of a second date
