@@ -27,7 +27,7 @@ CASES = {
     "--repeats 1",
     "linear_probe": "--samples 200 --channels 6 --classes 3 --turns 1",
     "jlssd_kmeans": "--points 600 --clusters 10 --iterations 2 --turns 1",
-    "map_overlap": "ROADS --window 56 --epochs 1",
+    "map_overlap": "ROADS --window 56 --steps 2 --seeds 1",
     "peak_memory_reading": "--files 12",
     "pretraining_losses": "--batch 4 --prototypes 64",
     "pretraining_views": "CHIPS --repeats 1",

@@ -14,6 +14,8 @@ from cgeartheye.boxes import overlap
 from cgeartheye.commands import tasks
 from cgeartheye.commands.export import export
 from cgeartheye.commands.map import map_scenes
+from cgeartheye.export.graph import write_onnx
+from cgeartheye.export.quantize import quantize_openvino
 from cgeartheye.inference.engines import open_engine
 from cgeartheye.tasks import model_io
 from cgeartheye.utils.errors import UserError
@@ -94,6 +96,24 @@ def test_openvino_keeps_the_order_of_the_dates(runs: dict[str, Path]) -> None:
         assert torch.allclose(expected, other.task.probabilities(pairs), atol=BOUND)
         turned = own.task.probabilities(pairs.roll(3, 1))
     assert not torch.allclose(expected, turned, atol=100 * BOUND)
+
+
+def test_int8_opens_at_the_size_of_a_real_model(runs: dict[str, Path], tmp_path: Path) -> None:
+    """OpenVINO opens a small int8 graph where it cannot open one of more tokens than channels."""
+    openvino = pytest.importorskip("openvino")
+    model = tasks.load_model(runs["segmentation"], [], torch.device("cpu"))
+    side = 14 * 14
+    assert (side // 14) ** 2 > model.task.backbone.embed_dim
+    with torch.no_grad():  # as in a trained one; a scale of 1 would be left out
+        model.task.backbone.norm.weight.uniform_(0.5, 2)
+    write_onnx(model.task, "semantic_segmentation", side, tmp_path / "model.onnx")
+    seen = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
+    graph = quantize_openvino(openvino.convert_model(tmp_path / "model.onnx"), seen)
+    opened = openvino.Core().compile_model(graph, "CPU")
+    found = torch.from_numpy(opened(seen.numpy())[0])
+    with torch.inference_mode():
+        expected = model.task.probabilities(seen)
+    assert (found - expected).abs().max() < 0.2
 
 
 def test_int8_agrees_or_is_refused(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import rasterio
 import uvicorn
 
 from cgeartheye.jobs.store import JobStore
@@ -19,6 +20,7 @@ from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.events import log_event
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_CACHE = 64 * 2**20  # bytes of decoded blocks; GDAL's own limit is a share of the machine's memory
 _RESTART_SECONDS = 2.0  # after the death of a worker
 
 
@@ -54,7 +56,7 @@ def serve(settings: Settings, host: str, port: int, workers: int) -> None:
     except SystemExit as error:
         raise UserError(f"port {port} of {host} is taken: name another with --port") from error
     socket.listen(config.backlog)  # whoever reads the address may ask at once
-    with _workers(settings, workers):
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), _workers(settings, workers):
         shown = f"[{host}]" if ":" in host else host
         log_info(f"CGEarthEye serves at http://{shown}:{socket.getsockname()[1]}/")
         server.run(sockets=[socket])

@@ -93,16 +93,18 @@ class VisionTransformer(nn.Module):
         """
         indices = resolve_layers(layers, self.depth)
         embedded, grid = self._embed(images, mask)
-        shape = embedded.shape[:2]
         maps: dict[int, Tensor] = {}
         # Without a map of the last layer only the class token is needed of it.
         class_only = self.depth - 1 not in indices
         for index, tokens_TC in enumerate(self._layers([embedded], class_only)):
+            tokens = tokens_TC.unflatten(0, (images.shape[0], -1))
+            if index == self.depth - 1:
+                # By image: OpenVINO cannot open an int8 graph that reshapes what a norm gives.
+                tokens = self.norm(tokens)
             if index in indices:
-                tokens = tokens_TC.unflatten(0, shape)[:, 1 + self.registers :]
-                maps[index] = tokens.transpose(1, 2).unflatten(2, grid)
-        cls = tokens_TC.unflatten(0, (images.shape[0], -1))[:, 0]
-        return cls, [maps[index] for index in indices]
+                patches = tokens[:, 1 + self.registers :]
+                maps[index] = patches.transpose(1, 2).unflatten(2, grid)
+        return tokens[:, 0], [maps[index] for index in indices]
 
     def forward_crops(
         self,
@@ -126,8 +128,8 @@ class VisionTransformer(nn.Module):
         """
         groups = zip(crops, masks, kept or [None] * len(crops), strict=True)
         embedded = [self._embed(*group)[0] for group in groups]
-        *_, tokens_TC = self._layers(embedded, class_only=False)
-        parts = tokens_TC.split([x.shape[0] * x.shape[1] for x in embedded])
+        *_, x_TC = self._layers(embedded, class_only=False)
+        parts = self.norm(x_TC).split([x.shape[0] * x.shape[1] for x in embedded])
         tokens = [part.view_as(x) for part, x in zip(parts, embedded, strict=True)]
         return [(x[:, 0], x[:, 1 + self.registers :]) for x in tokens]
 
@@ -173,12 +175,12 @@ class VisionTransformer(nn.Module):
         return torch.cat(tokens, dim=1), grid
 
     def _layers(self, embedded: list[Tensor], class_only: bool) -> Iterator[Tensor]:
-        """Yield what leaves each layer, tokens of all groups `[T, C]`; the last after its norm."""
+        """Yield what leaves each layer, tokens of all groups `[T, C]`, before the final norm."""
         groups = tuple((x.shape[0], x.shape[1]) for x in embedded)
         x_TC = torch.cat([x.flatten(0, 1) for x in embedded])
         for index, block in enumerate(self.blocks):
-            last = index == self.depth - 1
             kept = self._draw_kept(groups, x_TC.device)
+            last = index == self.depth - 1
             queries = 1 if last and class_only and kept is None else None
             if self.checkpoint_activations and torch.is_grad_enabled():
                 # No block draws random numbers.
@@ -193,7 +195,7 @@ class VisionTransformer(nn.Module):
                 )
             else:
                 x_TC = block(x_TC, groups, queries, kept)
-            yield self.norm(x_TC) if last else x_TC
+            yield x_TC
 
     def _draw_kept(self, groups: Groups, device: torch.device) -> tuple[Samples, Samples] | None:
         """Draw which images of each group a block's two branches work on; none: all.
