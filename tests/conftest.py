@@ -32,6 +32,12 @@ def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
     return chip.clip(0, 255).astype(np.uint8)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Three processes for two cores: many tests wait for servers, browsers and other processes."""
+    return max(1, 3 * (os.cpu_count() or 1) // 2)
+
+
 @pytest.fixture(autouse=True)
 def quick_reports(request: pytest.FixtureRequest) -> Iterator[None]:
     """Leave charts out, but in the tests of the reports themselves and of the demo."""
