@@ -145,7 +145,11 @@ def test_what_does_not_fit_says_why(page: Any, address: str) -> None:
     why.wait_for()
     assert "5.00 m/px" in why.inner_text()
     assert page.get_by_role("radio", name="Land").is_disabled()
+    # Nor does the operator's file that is no raster: it is listed, with its reason.
+    page.get_by_text("Files that cannot be mapped: 1").click()
+    page.locator("#scenes li", has_text="broken.tif").wait_for()
     page.get_by_role("button", name="切换到中文").click()
+    page.get_by_text("无法制图的文件：1 个").wait_for()
     page.locator(".why", has_text="5.00 米/像素").first.wait_for()
     assert page.locator("html").get_attribute("lang") == "zh-CN"
 

@@ -40,7 +40,7 @@ function render() {
 /** The operator's files that are no scenes, with their reasons. */
 function leftOut() {
   if (!state.leftOut.length) return null;
-  const facts = state.leftOut.map(({ label, reason }) => el("li", {}, el("b", {}, label), ` ${reason}`));
+  const facts = state.leftOut.map(({ reason }) => el("li", {}, reason)); // which begins with the file's name
   const open = $("#scenes details")?.open ?? false;
   return el("details", { open }, el("summary", { "data-key": "left-out" }, t("left-out", { count: facts.length })), el("ul", {}, facts));
 }
