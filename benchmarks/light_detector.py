@@ -46,6 +46,7 @@ FOLDERS = {"horizontal": "HBB", "oriented": "OBB"}
 STAGES = ("light", "dino", "soon", "rcnn", "eight", "rate")
 RATE_SIDE, ROUNDS, BATCH = 336, 5, 8
 RCNN_LR, RCNN_BATCH = 5e-4, 4
+OVERRIDES: tuple[str, ...] = ()  # of every config; tests make all of it smaller
 
 Figures = dict[str, Any]
 
@@ -111,7 +112,7 @@ def configure(data: Path, out: Path, boxes: str, kind: str, *overrides: str) -> 
     """The shipped config of a detector, on this data."""
     name = "336-NWPUVHR10" if kind == "dino" else "560-NWPUVHR10-light"
     path = CONFIGS / FOLDERS[boxes] / f"CGEarthEye-Tiny-{name}.py"
-    config = load(path, [f"data.root={data}", f"work_dir={out}", *overrides])
+    config = load(path, [f"data.root={data}", f"work_dir={out}", *overrides, *OVERRIDES])
     assert isinstance(config, ObjectDetection)
     return config
 

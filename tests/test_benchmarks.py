@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # they import each other
-sys.path.append(str(Path(__file__).parent))  # the toys
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent / "commands")]  # the toys
+
+from toy_things import CLASSES, write_things
 
 import toy_runs
 
@@ -51,6 +53,7 @@ SLOW = {
     "--steps 1 --discard 0",
     "sliding_stride": "--tiles 1 --epochs 1",
     "export_accuracy": "RUN --rounds 1 --batch 1",
+    "light_detector": "THINGS OUT --seeds 1 --soon 1",
     "map_engines": "--side 112 --window 56 --rounds 1",
     "ray_scaling": "--side 168 --window 56 --rounds 1 --workers 1",
     "s3_mosaic": "--files 7 --side 32 --window 56",
@@ -70,6 +73,17 @@ SMALLER: dict[str, dict[str, Any]] = {
     "block_scheduler": {"ROUNDS": 1},
     "change_ban": {"VIT_SIDE": 56},
     "detection_map": {"SIZE": 1536},
+    "light_detector": {
+        "OVERRIDES": (
+            f"data.classes=[{', '.join(CLASSES)}]",
+            "data.image_size=56",
+            "training.epochs=1",
+            "training.warmup_epochs=0",
+            "training.evaluate_every=1",
+        ),
+        "RATE_SIDE": 56,
+        "ROUNDS": 1,
+    },
     "mapping_rate": {"ALONE": 0.1, "TILE": 768},
     "pretraining_losses": {"REPEATS": 1},
     "pretraining_views": {"BATCH": 4},
@@ -93,6 +107,15 @@ def roads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Boxes in the layout of NWPU VHR-10 as DIOR-R has it."""
+    root = tmp_path_factory.mktemp("things")
+    for part, count in (("trainval", 9), ("test", 8)):
+        write_things(root, part, {f"{part}{n}": (n, 112, 112) for n in range(count)})
+    return root
+
+
 @pytest.mark.parametrize(
     "name", [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
@@ -100,6 +123,7 @@ def test_a_benchmark_prints_its_table(
     name: str,
     chips: Path,
     roads: Path,
+    things: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -112,7 +136,8 @@ def test_a_benchmark_prints_its_table(
     arguments = (CASES | SLOW)[name]
     table = tmp_path / "table.yaml"
     table.write_text(TABLE.replace("CHIPS", str(chips)))
-    places = {"CHIPS": chips, "ROADS": roads, "TABLE": table, "OUT": tmp_path / "out"}
+    places = {"CHIPS": chips, "ROADS": roads, "THINGS": things, "TABLE": table}
+    places["OUT"] = tmp_path / "out"
     if "RUN" in arguments:
         scene = toy_runs.land_scene(tmp_path / "scene.tif")
         places |= {"RUN": toy_runs.train_land(tmp_path / "land"), "SCENE": scene}
