@@ -419,6 +419,19 @@ def test_a_map_is_corrected(page: Any, label_address: str, tmp_path: Path) -> No
     known = page.locator(".popup strong").inner_text()
     page.locator(".answers").get_by_role("button", name="not this").click()
     page.get_by_text("1 corrections are kept").wait_for()
+
+    # On a phone all of a popup is seen, wherever the polygon is.
+    size = page.viewport_size
+    page.set_viewport_size({"width": 390, "height": 740})
+    stage = page.locator("#stage").bounding_box()
+    for y in (stage["y"] + stage["height"] - 15, stage["y"] + stage["height"] / 2):
+        page.mouse.click(stage["x"] + stage["width"] / 2, y)
+        box = page.locator(".maplibregl-popup").bounding_box()
+        assert box["y"] >= stage["y"]
+        assert box["y"] + box["height"] <= stage["y"] + stage["height"]
+        page.locator(".maplibregl-popup-close-button").click()
+    page.set_viewport_size(size)
+
     page.get_by_label("An area that is drawn is").select_option("water")
     page.locator("#correct").get_by_role("button", name="Box").click()
     page.mouse.click(*place(0.2, 0.2))

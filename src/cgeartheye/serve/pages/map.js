@@ -196,6 +196,7 @@ export function go([lng, lat], zoom) {
   map.easeTo({ center: [lng, lat], zoom: Math.max(map.getZoom(), zoom), duration: still ? 0 : 400 });
 }
 
+const MARGIN = 8; // pixels between a popup and the end of the map
 const popup = new maplibre.Popup({ closeButton: true, maxWidth: "260px" });
 let legend = [];
 let polygons = [];
@@ -236,7 +237,19 @@ map.on("click", "fill", (event) => {
   const { id, properties } = event.features[0];
   map.setFilter("picked", ["==", ["id"], id]);
   popup.setLngLat(event.lngLat).setDOMContent(el("div", { class: "popup" }, describe(properties), ask(polygons[id]))).addTo(map);
+  bringInside(popup.getElement());
 });
+
+/** Move the map by what is cut off of a popup: on a phone it is hardly higher than one with its answers. */
+function bringInside(element) {
+  for (let turn = 0; turn < 3; turn++) { // where the map moves, a popup may turn to the other side of its place
+    const [box, frame] = [element, map.getContainer()].map((node) => node.getBoundingClientRect());
+    const past = (low, high, from, to) => Math.min(0, low - from - MARGIN) || Math.max(0, high - to + MARGIN);
+    const by = [past(box.left, box.right, frame.left, frame.right), past(box.top, box.bottom, frame.top, frame.bottom)];
+    if (!by.some(Boolean)) return;
+    map.panBy(by, { duration: 0 });
+  }
+}
 map.on("mouseenter", "fill", () => (map.getCanvas().style.cursor = "pointer"));
 map.on("mouseleave", "fill", () => (map.getCanvas().style.cursor = ""));
 
