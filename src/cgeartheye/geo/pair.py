@@ -53,6 +53,11 @@ class PairScene:
     registration: Registration | None = None
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """That both consist of."""
+        return *self.before.files, *self.after.scene.files
+
+    @property
     def name(self) -> str:
         """Both files, for messages."""
         return f"{self.before.name} and {self.after.scene.name}"

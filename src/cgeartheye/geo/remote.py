@@ -9,7 +9,7 @@ a public bucket `AWS_NO_SIGN_REQUEST=YES`.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,16 @@ def driver_of(path: Path) -> str | None:
     What an address holds may change: as a VRT, whatever it is called, it would open other files.
     """
     return _DRIVERS.get(path.suffix.lower()) if is_remote(path) else None
+
+
+def gdal_options(paths: Iterable[Path]) -> dict[str, str]:
+    """Return options of GDAL for opening rasters, if some are at addresses.
+
+    For each that it opens GDAL would list what is beside it, of a bucket a thousand keys.
+    """
+    if any(map(is_remote, paths)):
+        return {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    return {}
 
 
 def prepare_gdal() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
-from itertools import product
+from itertools import product, repeat
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,17 @@ from rasterio.crs import CRS
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
+from rasterio.session import DummySession
 
 from cgeartheye.geo.rectify import fit_points, view_text
-from cgeartheye.geo.remote import address_of, driver_of, is_remote, list_rasters, signature
+from cgeartheye.geo.remote import (
+    address_of,
+    driver_of,
+    gdal_options,
+    is_remote,
+    list_rasters,
+    signature,
+)
 from cgeartheye.geo.validity import rectified
 from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
@@ -100,7 +108,7 @@ def build_mosaic_vrt(paths: Sequence[Path]) -> str:
     with warnings.catch_warnings(), ThreadPoolExecutor(_AT_ONCE) as pool:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         first = _look_at(paths[0], None)
-        others = list(pool.map(lambda path: _look_at(path, first), paths[1:]))
+        others = list(pool.map(_look_at, paths[1:], repeat(first)))
     for tile in others:
         _check_like(first, tile)
     return _virtual([first, *others])
@@ -109,7 +117,10 @@ def build_mosaic_vrt(paths: Sequence[Path]) -> str:
 def _look_at(path: Path, first: _Tile | None) -> _Tile:
     """Return what is to be known of a file; `first` is that of the mosaic, if it is another."""
     try:
-        with rasterio.open(path, driver=driver_of(path)) as file:
+        # Without an environment of the thread's own, rasterio makes a session of boto3 for each
+        # file, if that is installed and a key is in the environment; GDAL reads the key by itself.
+        environment = rasterio.Env(session=DummySession(), **gdal_options([path]))
+        with environment, rasterio.open(path, driver=driver_of(path)) as file:
             refuse_blocks(path, file)
             if file.crs is None and file.gcps[0] and file.gcps[1] is not None:
                 return _warped_tile(path, file, first)

@@ -17,6 +17,7 @@ import torch
 from cgeartheye.geo.aoi import read_aoi
 from cgeartheye.geo.pair import AnyScene, open_pair
 from cgeartheye.geo.reader import Span, open_scene
+from cgeartheye.geo.remote import gdal_options
 from cgeartheye.geo.vector_writer import FORMATS
 from cgeartheye.mapping.blocks import LEDGER, block_folder, join_blocks, unfinished_blocks
 from cgeartheye.mapping.geotiff import nearly_empty
@@ -81,7 +82,7 @@ def map_scene(
         UserError: a scene that cannot be read or placed, options that make no sense, a folder
             that holds another map, a full disk, or predictions that are not finite.
     """
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE, **gdal_options([*scenes, *(after or ())])):
         options = options or Options()
         scene, settings = _examine(predictor, scenes, model, options, colors, after)
         done = finished_map(out, settings, resume)
@@ -199,7 +200,7 @@ def map_block(job: MapJob, predictor: AnyModel, block: Span, parcel: Path | None
         thumbnail = Thumbnail(job.work, job.grid, job.scene.channels)
         sink = _sink_of(job, predictor, thumbnail, ledger)
         mapper = Mapper(job, predictor, sink, thumbnail)
-        with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE, **gdal_options(job.scene.files)):
             _run(job, mapper, sink, thumbnail, ledger, block)
         if parcel:
             pack_planes([*sink.planes, thumbnail.plane], parcel)
