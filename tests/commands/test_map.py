@@ -56,7 +56,7 @@ def test_a_segmenter_maps_what_it_predicts_for_chips(land_config: Path, tmp_path
     assert not facts["model_grid"]["resampled"]
     task, _ = tasks.load(pipeline_for(load(run / "config.yaml")), run, torch.device("cpu"))
     image = torch.from_numpy(picture).permute(2, 0, 1)
-    (expected,) = slide([image], task.eval().logits, 56, 1 / 3, 8)
+    (expected,) = slide([image], task.eval().logits, 56, config.window.overlap, 8)
     with rasterio.open(out / "map.tif") as file, rasterio.open(out / "probabilities.tif") as deep:
         assert file.transform == NORTH_UP
         assert np.abs(deep.read() / 100 - expected.numpy()).max() < 0.0051  # in percent

@@ -52,7 +52,7 @@ def test_every_patch_has_its_features_wherever_windows_lie(
 def test_int8_keeps_features_within_half_a_step(tmp_path: Path) -> None:
     pixels = picture(140, 140)
     scene = write_scene(tmp_path / "scene.tif", pixels)
-    run_encoder(scene, tmp_path / "out", ToyEncoder(dtype="int8", components=3))
+    run_encoder(scene, tmp_path / "out", ToyEncoder(dtype="int8", components=3), overlap=1 / 3)
     held = open_vectors(tmp_path / "out")
     assert held["vectors"].dtype == np.int8
     inside = (np.abs(held["vectors"]) < 127).all(-1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from toy_map import NORTH_UP, UTM, Toy, ToyCells, picture, read, run_toy, smooth, write_scene
 
 from cgeartheye.inference import windows
+from cgeartheye.mapping.options import Options
 from cgeartheye.utils.errors import UserError
 
 quick = settings(
@@ -181,7 +182,7 @@ def test_windows_without_data_cost_nothing(tmp_path: Path) -> None:
     toy = Toy()
     run_toy(scene, tmp_path / "map", toy, batch_size=1)
     # A look at the model; two rows of windows touch the data.
-    assert toy.calls == 1 + 2 * len(windows.window_offsets(300, 28, 1 / 3))
+    assert toy.calls == 1 + 2 * len(windows.window_offsets(300, 28, Options().overlap))
 
 
 def test_nan_is_nodata(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     run_toy(scene, tmp_path / "map", toy, resume=True)
     assert (tmp_path / "map/map.tif").stat().st_mtime_ns == before
     assert toy.calls == 0
-    with pytest.raises(UserError, match=r"begun with overlap = 0.33.*, not 0.5"):
+    with pytest.raises(UserError, match=r"begun with overlap = 0.08.*, not 0.5"):
         run_toy(scene, tmp_path / "map", overlap=0.5, resume=True)
     write_scene(scene, picture(60, 60, 1))
     with pytest.raises(UserError, match="begun with scenes"):

@@ -46,7 +46,11 @@ Dem = Annotated[
     ),
 ]
 Overlap = Annotated[
-    float | None, typer.Option(help="Share of a window that its neighbor covers too [1/3].")
+    float | None,
+    typer.Option(
+        help="Share of a window that its neighbor covers too [of a map: as in the training; of an "
+        "embedding: 1/3]."
+    ),
 ]
 Stretch = Annotated[
     tuple[float, float] | None,

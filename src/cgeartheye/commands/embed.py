@@ -76,6 +76,11 @@ class SceneEncoder:
         return found.float()
 
 
+OVERLAP = 1 / 3
+"""Share of a window that its neighbor covers too: vectors are compared over the whole scene, so
+those of a window's edge, which see less around them, are averaged with others."""
+
+
 def embed_scenes(
     scenes: Sequence[Path],
     out: Path,
@@ -96,7 +101,7 @@ def embed_scenes(
         out: a folder, in which each scene gets one by its name.
         backbone: what `create_backbone` takes.
         level: a vector for each patch, or for each window (cell), windows being side by side.
-        options: fields of `mapping.Options` that are set.
+        options: fields of `mapping.Options` that are set; `overlap` is else `OVERLAP`.
         weights: of the backbone, where its name is none of a file.
         window: pixels a side of what the backbone sees at a time.
         num_components: principal components of a patch's vector that are kept; 0: all.
@@ -141,9 +146,10 @@ def embed_scenes(
         "components": encoder.num_components if level == "patch" else None,
         "dtype": dtype if level == "patch" else "float32",
     }
+    asked = Options(**{"overlap": OVERLAP, **(options or {})})
     folders = [out / name for name in names]
     for number, (scene, folder) in enumerate(zip(scenes, folders, strict=True), 1):
         if len(scenes) > 1:
             log_info(f"scene {number} of {len(scenes)}: {scene}")
-        map_scene(encoder, [scene], folder, model, Options(**options or {}), resume=resume)
+        map_scene(encoder, [scene], folder, model, asked, resume=resume)
     return folders

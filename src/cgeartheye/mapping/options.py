@@ -14,7 +14,8 @@ class Options:
     Attributes:
         gsd: m/px that the model sees; none: what it was trained with, or, if that is
             not known, the scene's pixels as they are.
-        overlap: least share of a window that its neighbour covers too, 0..0.9.
+        overlap: least share of a window that its neighbour covers too, 0..0.9; the default is the
+            cheapest without seams (benchmarks/map_overlap.py).
         bands: counted from 1, that are red, green and blue.
         stretch: values of bands of more than 8 bits that become 0 and 255; none: the 1st and 99th
             percentile of the scene.
@@ -42,7 +43,7 @@ class Options:
     """
 
     gsd: float | None = None
-    overlap: float = 1 / 3
+    overlap: float = 1 / 12
     bands: tuple[int, int, int] = (1, 2, 3)
     stretch: tuple[float, float] | None = None
     aoi: Path | None = None
