@@ -87,6 +87,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "mapping_rate": {"ALONE": 0.1, "TILE": 768},
     "pretraining_losses": {"REPEATS": 1},
     "pretraining_views": {"BATCH": 4},
+    "ray_scaling": {"ENCODED": 1},
     "sliding_stride": {"SIDE": 56, "TILE": 84, "WORLD": 1008},
 }
 
