@@ -81,9 +81,7 @@ def test_a_plan_is_measured(
     monkeypatch.setattr(plan_module, "_SECONDS", 0.2)
     scene = toy_runs.land_scene(tmp_path / "scene.tif", 400, 150)
     made = plan_module.plan(land_run, [scene], {}, [], hours=1e-4)
-    rows, columns = (
-        1 + -(-(side - 56) // 51) for side in (400, 150)
-    )  # a twelfth of 56 px overlaps
+    rows, columns = (1 + -(-(side - 56) // 51) for side in (400, 150))  # 5 px overlap
     assert made.windows == rows * columns
     assert made.square_km == pytest.approx(400 * 150 * 0.75**2 / 1e6, rel=2e-3)
     assert made.disk_bytes == 2 * 400 * 150
