@@ -68,7 +68,7 @@ def test_a_job_that_kills_its_workers_fails(open_store: Open) -> None:
     ended = store.get(job.id)
     assert ended is not None
     assert ended.status == "failed"
-    assert "lost 3 times" in ended.message
+    assert f"lost {LOSSES} times" in ended.message
 
 
 def test_who_gets_ahead_between_losses_goes_on(open_store: Open) -> None:
