@@ -5,7 +5,7 @@
 SET is a folder of segmentation, `{train,val,test}/{Img,Label}`, labels from 0. A light head on the
 weights of `tiny` that ship learns its train part, enlarged by --zoom, once a seed; each of its
 other images, enlarged too, is a scene and predicted with every overlap. --drawn is one more set, of
-a drawn world in six classes, not enlarged. Of each overlap:
+a drawn world in eight classes, not enlarged. Of each overlap:
 
     cost    windows, as a multiple of those without overlap
     mIoU    of all images of a set, and how far it is below that of the largest overlap: mean over
@@ -71,18 +71,19 @@ def main() -> None:
                     work = folder / f"{root.name}-{seed}"
                     with muted():
                         model = train(root, classes, zoom, asked.window, asked.steps, seed, work)
-                    metrics = {name: SegmentationMetrics(classes) for name in OVERLAPS}
-                    for image, mask in scenes(root, zoom):
-                        least = count_windows(*mask.shape, asked.window, 0.0)
-                        for name, overlap in OVERLAPS.items():
+                    for name, overlap in OVERLAPS.items():
+                        metrics = SegmentationMetrics(classes)
+                        for image, mask in scenes(root, zoom):
                             (logits,) = slide([image], model.task.logits, asked.window, overlap, 8)
-                            metrics[name].update(logits.argmax(0).to(torch.uint8), mask)
-                            cost = count_windows(*mask.shape, asked.window, overlap) / least
-                            costs[name].append(cost)
+                            metrics.update(logits.argmax(0).to(torch.uint8), mask)
+                            windows, least = (
+                                count_windows(*mask.shape, asked.window, one)
+                                for one in (overlap, 0)
+                            )
+                            costs[name].append(windows / least)
                             seams[name].append(seam(logits[-1], asked.window, overlap))
                             progress.advance()
-                    for name, one in metrics.items():
-                        mious[name].append(one.compute()["miou"])
+                        mious[name].append(metrics.compute()["miou"])
     largest = list(OVERLAPS)[-1]
     below = {
         name: [np.subtract(mious[largest], mious[name]) for mious in found.values()]

@@ -115,6 +115,19 @@ def test_a_token_is_sent_where_it_is_asked_for(
     assert "RAY_AUTH_MODE" not in os.environ  # the next cluster may want another
 
 
+def test_a_port_of_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own error is of no kind that Python knows."""
+
+    def connect(address: str) -> None:
+        raise ray.exceptions.RpcError("Timed out while waiting for GCS to become available.")
+
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr("ray._raylet.GcsClient", connect)
+    server = socket.create_server(("127.0.0.1", 0))
+    with server, pytest.raises(UserError, match="no Ray cluster answers"):
+        connected(f"127.0.0.1:{server.getsockname()[1]}").__enter__()
+
+
 @pytest.mark.slow  # the same with Ray's own servers
 @pytest.mark.parametrize("mode", ["token", "disabled"])
 def test_a_token_goes_to_a_cluster_that_asks_for_it(mode: str, tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ class SlidingWindow(Section):
     )
 
 
+class DetectionWindow(SlidingWindow):
+    """The same for a detector: objects that are larger than the overlap may be cut."""
+
+    overlap: float = Field(1 / 3, ge=0, lt=1, description="share of a window's side")
+    batch_size: Positive = Field(1, description="windows a forward pass")
+
+
 class FeatureCache(Section):
     """Frozen features, encoded once and read in every epoch (see `training/feature_cache.py`)."""
 
@@ -163,13 +170,6 @@ class SceneClassification(TaskRun):
     task: Literal["scene_classification"] = "scene_classification"
     data: SceneData
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-
-
-class DetectionWindow(SlidingWindow):
-    """The same for a detector: objects that are larger than the overlap may be cut."""
-
-    overlap: float = Field(1 / 3, ge=0, lt=1, description="share of a window's side")
-    batch_size: Positive = Field(1, description="windows a forward pass")
 
 
 class SemanticSegmentation(TaskRun):

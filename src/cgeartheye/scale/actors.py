@@ -207,7 +207,7 @@ def _connect(ray: Any, address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
         _send_token(address)
         ray.init(address=address, runtime_env=environment, **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(
             f"no Ray cluster answers at {address}: start one with `ray start --head`, name local, "
             "or copy its token (~/.ray/auth_token) to this machine"

@@ -179,8 +179,8 @@ class VisionTransformer(nn.Module):
         groups = tuple((x.shape[0], x.shape[1]) for x in embedded)
         x_TC = torch.cat([x.flatten(0, 1) for x in embedded])
         for index, block in enumerate(self.blocks):
-            kept = self._draw_kept(groups, x_TC.device)
             last = index == self.depth - 1
+            kept = self._draw_kept(groups, x_TC.device)
             queries = 1 if last and class_only and kept is None else None
             if self.checkpoint_activations and torch.is_grad_enabled():
                 # No block draws random numbers.
