@@ -4,7 +4,10 @@ import io
 import json
 import shutil
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from cgeartheye.apps.registry import Registry
 from cgeartheye.cli.main import main
 from cgeartheye.inference.windows import Axis, strips_of
 from cgeartheye.jobs.store import JobStore
+from cgeartheye.serve import app as app_module
 from cgeartheye.serve import run as run_module
 from cgeartheye.serve import scenes as scenes_module
 from cgeartheye.serve.app import create_app
@@ -296,6 +300,56 @@ def test_uploads(client: TestClient, settings: Settings) -> None:
     assert list(settings.uploads.iterdir()) == []
     refused(client.get(f"/scenes/{scene['id']}"), 404)
     assert "read only" in refused(client.delete(f"/scenes/{scene_id(client)}"), 403)
+
+
+def test_uploads_are_looked_at_two_at_a_time(
+    client: TestClient, scene_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take gigabytes; other answers do not wait for them."""
+    looking, most, enough = set[int](), [0], threading.Event()
+
+    def slowly(path: Path) -> dict[str, Any]:
+        looking.add(threading.get_ident())
+        most[0] = max(most[0], len(looking))
+        enough.wait(30)
+        looking.discard(threading.get_ident())
+        return facts
+
+    facts = client.get("/scenes").json()["scenes"][0]
+    facts = {name: facts[name] for name in facts.keys() - {"id", "label", "uploaded"}}
+    monkeypatch.setattr(scenes_module, "describe_safely", slowly)
+    content = (scene_folder / "fine.tif").read_bytes()
+    with ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(client.post, "/scenes", content=content) for _ in range(12)]
+        while len(looking) < 2:
+            time.sleep(0.01)
+        for _ in range(12):
+            assert client.get("/scenes").status_code == 200
+        enough.set()
+        assert [one.result().status_code for one in answers] == [201] * 12
+    assert most == [2]
+
+
+def test_few_threads_answer(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each keeps rasters and a connection open, so memory would grow with them."""
+    answering, most, lock = [0], [0], threading.Lock()
+    overview = scenes_module.Scenes.overview
+
+    def slowly(*args: Any) -> Any:
+        with lock:
+            answering[0] += 1
+            most[0] = max(most[0], answering[0])
+        time.sleep(0.1)
+        with lock:
+            answering[0] -= 1
+        return overview(*args)
+
+    monkeypatch.setattr(scenes_module.Scenes, "overview", slowly)
+    monkeypatch.setattr(app_module, "_THREADS", 3)
+    with TestClient(client.app) as again, ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(again.get, "/scenes") for _ in range(12)]
+        assert [one.result().status_code for one in answers] == [200] * 12
+    assert most == [3]
 
 
 def test_a_large_upload_gets_overviews(

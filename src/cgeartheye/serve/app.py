@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -30,6 +32,9 @@ from cgeartheye.utils.events import log_event
 
 PAGES = Path(__file__).parent / "pages"
 _TIDY_SECONDS = 600.0
+# Answers that are made at a time: each thread keeps rasters and a connection of its own open, and
+# more than a few for each core answer nothing sooner.
+_THREADS = max(8, 4 * (os.cpu_count() or 1))
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "worker-src 'self' blob:; connect-src 'self'; frame-ancestors 'self'; base-uri 'none'; "
@@ -51,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = _THREADS
         tidying = asyncio.create_task(_tidy(state))
         yield
         tidying.cancel()

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 
 from cgeartheye.geo.remote import (
@@ -40,6 +42,7 @@ from cgeartheye.utils.io import folder_bytes, write_json
 _SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"})
 _ID = r"[0-9a-f]{24}"
 _AT_ONCE = 16  # of a bucket's scenes that are looked at
+_LOOKED_AT = 2  # uploads at a time: each may take `inspect.MEMORY` and minutes
 _LISTED_SECONDS = 60.0  # for which a bucket, or a file at an address, is taken to be unchanged
 
 
@@ -86,6 +89,7 @@ class Scenes:
     def __init__(self, settings: Settings):
         """Take the settings; uploads that were not finished are removed."""
         self._settings = settings
+        self._looking = CapacityLimiter(_LOOKED_AT)
         self._known: dict[tuple[Path, int | str, int | str], ServedScene | LeftOut] = {}
         self._listed: dict[Path, tuple[float, list[Path]]] = {}  # by address: when, and what
         self._places: dict[str, tuple[Path, Path]] = {}  # by id: file and folder of the operator's
@@ -171,7 +175,7 @@ class Scenes:
                 await run_in_threadpool(os.fsync, file.fileno())
             if not size:
                 raise Problem(400, "the file is empty")
-            facts = await run_in_threadpool(describe_safely, partial)
+            facts = await run_sync(describe_safely, partial, limiter=self._looking)
             path = settings.uploads / f"{scene}.tif"
             partial.rename(path)
         except OSError as error:
