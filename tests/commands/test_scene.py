@@ -240,9 +240,13 @@ def load_rows(run: Path, folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.distributed
 @pytest.mark.usefixtures("shallow")
-@pytest.mark.parametrize("tuning", ["frozen", "full"])
-def test_two_processes_train_as_one(config_file: Path, tmp_path: Path, tuning: str) -> None:
-    common = [f"backbone.tuning={tuning}", "training.epochs=2"]
+@pytest.mark.parametrize(
+    ("tuning", "decoder"), [("frozen", "linear"), ("frozen", "light"), ("full", "light")]
+)
+def test_two_processes_train_as_one(
+    config_file: Path, tmp_path: Path, tuning: str, decoder: str
+) -> None:
+    common = [f"backbone.tuning={tuning}", f"decoder.kind={decoder}", "training.epochs=2"]
     one, _ = train(config_file, *common, "data.batch_size=8", f"work_dir={tmp_path / 'one'}")
     two = tmp_path / "two"
     options = ["--work-dir", two, "--cfg-options", *common, "data.batch_size=4"]
@@ -278,6 +282,7 @@ def test_a_run_keeps_the_weights_that_shipped_when_it_began(
 def test_kill_and_resume_is_bit_identical(config_file: Path, tmp_path: Path) -> None:
     """A real SIGKILL at two moments, with augmentation, drop path and loader processes."""
     settings = ["backbone.tuning=full", "backbone.drop_path=0.2", "training.epochs=3"]
+    settings += ["decoder.kind=light"]
     arguments = ["train", str(config_file)]
     for setting in (*settings, "training.checkpoint_minutes=0"):
         arguments += ["--set", setting]
@@ -337,6 +342,32 @@ def test_a_published_classifier_is_tested_as_it_is(
     assert tasks.test(config, path)["top1"] == expected["top1"]
 
 
+def test_the_light_decoder_learns_where_channels_differ(config_file: Path, tmp_path: Path) -> None:
+    """Features of random weights are nearly the same for all images."""
+    found = {}
+    for kind in ("linear", "light"):
+        run, figures = train(
+            config_file,
+            *(f"decoder.kind={kind}", f"work_dir={tmp_path / kind}"),
+            *("training.lr=1e-3", "training.decoder_lr_mult=1.0", "training.epochs=12"),
+        )
+        found[kind] = figures["top1"]
+        assert tasks.test(load(run / "config.yaml")) == figures
+    assert found["light"] > found["linear"] + 10
+
+
+def test_a_published_classifier_needs_the_linear_decoder(
+    config_file: Path, trained: Path, tmp_path: Path
+) -> None:
+    ours = load_file(trained / "model.safetensors")
+    state = {"head.fc.weight": ours["decoder.weight"], "head.fc.bias": ours["decoder.bias"]}
+    path = tmp_path / "published.pth"
+    torch.save({"state_dict": state | {n: t for n, t in ours.items() if n[0] == "b"}}, path)
+    config = load(config_file, ["decoder.kind=light", "backbone.normalization={}"])
+    with pytest.raises(UserError, match=r"decoder\.kind=linear"):
+        tasks.test(config, path)
+
+
 def test_probe(config_file: Path, trained: Path, tmp_path: Path) -> None:
     weights = export_backbone(trained, tmp_path / "backbone.safetensors")
     probe(load(config_file, [f"backbone.weights={weights}"]))
@@ -377,13 +408,24 @@ def test_mixed_precision_accumulation_and_tensorboard(config_file: Path, precisi
     assert list((run / "tensorboard").glob("events*"))
 
 
-@pytest.mark.parametrize("tuning", ["frozen", "lora", "full"])
-def test_a_timm_backbone_stands_in(config_file: Path, tmp_path: Path, tuning: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "tuning", "decoder"),
+    [
+        ("vit_tiny_patch16_224", "frozen", "light"),
+        ("vit_tiny_patch16_224", "lora", "linear"),
+        ("vit_tiny_patch16_224", "full", "linear"),
+        ("tf_efficientnet_lite0", "frozen", "light"),  # its maps have fewer channels than its end
+    ],
+)
+def test_a_timm_backbone_stands_in(
+    config_file: Path, tmp_path: Path, name: str, tuning: str, decoder: str
+) -> None:
     run, _ = train(
         config_file,
-        "backbone.name=timm/vit_tiny_patch16_224",
+        f"backbone.name=timm/{name}",
         "data.image_size=32",
         f"backbone.tuning={tuning}",
+        f"decoder.kind={decoder}",
         "training.epochs=1",
     )
     before = json.loads((run / "test.json").read_text())

@@ -60,9 +60,10 @@ EXAMPLES = (
             "task": "scene_classification",
             "backbone": {"name": "tiny"},
             "data": {**_CROPS, "batch_size": 64, "train_fraction": 0.8, "gsd": 0.3},
+            "decoder": {"kind": "light"},
             "cache": {"views": 4},
             # All that is not learned from is tested, so nothing is chosen on it.
-            "training": {**_STEPS, "evaluate_every": 1_000_000},
+            "training": {**_STEPS, "lr": 1e-2, "evaluate_every": 1_000_000},
         },
     ),
     Example(

@@ -199,7 +199,7 @@ def _config(
         "backbone.tuning": "lora" if settings.kind == "lora" else "frozen",
         "training.seed": seed,
     }
-    if settings.kind == "light" and base.task != "scene_classification":
+    if settings.kind == "light":
         overrides["decoder.kind"] = "light"
     if settings.kind == "light" and base.task == "change_detection":
         overrides["decoder.side_weights"] = None  # of BAN alone

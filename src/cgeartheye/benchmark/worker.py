@@ -107,7 +107,7 @@ def encode(cells: Sequence[BenchmarkCell], folder: Path) -> None:
                 begin = time.monotonic()
                 if cell.probe:
                     assert config.task == "scene_classification"
-                    encode_parts(config, pipeline.parts, task, built)
+                    encode_parts(config, pipeline.parts, built, device)
                 elif config.backbone.tuning == "frozen":
                     pipeline.data(task, built)
                 record["seconds"] += time.monotonic() - begin

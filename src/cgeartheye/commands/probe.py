@@ -10,13 +10,13 @@ import torch
 from rich.table import Table
 
 from cgeartheye.commands.tasks import build
-from cgeartheye.config import SceneClassification, to_yaml
+from cgeartheye.config import SceneClassification, SceneDecoder, to_yaml
 from cgeartheye.data import SceneParts, load_parts
 from cgeartheye.metrics.classification import ConfusionMatrix
 from cgeartheye.metrics.probes import few_per_class, knn_predict, linear_probe
 from cgeartheye.models.backbone import BackboneBundle
 from cgeartheye.reports.scene import probe_report
-from cgeartheye.tasks.scene.module import SceneTask
+from cgeartheye.tasks.registry import build_task
 from cgeartheye.tasks.scene.pipeline import chip_facts, chip_views
 from cgeartheye.tasks.sources import SourceFactory
 from cgeartheye.training import distributed
@@ -74,7 +74,7 @@ class Probed:
 
 
 def probe(config: SceneClassification, probes: Sequence[Probe] = PROBES) -> Probed:
-    """Measure the config's backbone on its data, whatever its tuning.
+    """Measure the class tokens of the config's backbone on its data, whatever tuning and decoder.
 
     Writes `probe.json` and `report.html`. The features of the training part and of the test part
     are those of the test view, in float32: half precision would favour some backbones. The penalty
@@ -85,8 +85,8 @@ def probe(config: SceneClassification, probes: Sequence[Probe] = PROBES) -> Prob
     started = time.monotonic()
     parts = load_parts(config.data)
     with distributed.process_group(config.training.device) as device:
-        task, built = build(config, parts.classes, device)
-        train, test = encode_parts(config, parts, task, built)
+        built = build(config, parts.classes, device)[1]
+        train, test = encode_parts(config, parts, built, device)
     labels, truth = np.array(parts.train.labels), np.array(parts.test.labels)
     figures, outcomes, confusions = {}, {}, {}
     with bar("probing", len(probes), "protocols") as progress:
@@ -115,21 +115,24 @@ def probe(config: SceneClassification, probes: Sequence[Probe] = PROBES) -> Prob
 
 
 def encode_parts(
-    config: SceneClassification, parts: SceneParts, task: SceneTask, built: BackboneBundle
+    config: SceneClassification, parts: SceneParts, built: BackboneBundle, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the features of the training and of the test part, float32 `[chips, C]`.
+    """Return the class tokens of the training and of the test part, float32 `[chips, C]`.
 
     Args:
         config: of the run.
         parts: of its data.
-        task: on its device.
         built: its backbone.
+        device: to compute on.
     """
-    sources = SourceFactory(config, task, built)
+    # The light decoder's features begin with them, and its trainings find these stored.
+    light = config.model_copy(update={"decoder": SceneDecoder(kind="light")})
+    task = build_task(light, built, parts.classes, tta=False).to(device)
+    sources = SourceFactory(light, task, built)
     train, test = (
         sources.exact_features(
             chip_views(config, chips, views=0), chip_facts(config.data, chips, augmented=False)
-        )
+        )[:, : built.module.embed_dim]
         for chips in (parts.train, parts.test)
     )
     return train, test

@@ -11,6 +11,16 @@ from cgeartheye.config.model import Backbone
 from cgeartheye.config.training import Training
 
 
+class SceneDecoder(Section):
+    """Decoder of the features of an image into classes."""
+
+    kind: Literal["linear", "light"] = Field(
+        "linear",
+        description="a linear layer on the class token, or (light) on class token and mean of the "
+        "patch tokens, standardised",
+    )
+
+
 class SegmentationDecoder(Section):
     """Decoder of feature maps into classes."""
 
@@ -165,10 +175,11 @@ class TaskRun(Run):
 
 
 class SceneClassification(TaskRun):
-    """Scene classification: a linear layer on the class token."""
+    """Scene classification: a decoder of the features of an image."""
 
     task: Literal["scene_classification"] = "scene_classification"
     data: SceneData
+    decoder: SceneDecoder = SceneDecoder()
     label_smoothing: float = Field(0.1, ge=0, lt=1)
 
 

@@ -22,6 +22,7 @@ from cgeartheye.config import (
     ObjectDetection,
     SceneClassification,
     SceneData,
+    SceneDecoder,
     SegmentationData,
     SegmentationDecoder,
     SemanticSegmentation,
@@ -144,9 +145,10 @@ def learn_scenes(world: World, folder: Path, report: Report) -> None:
             batch_size=32,
             workers=1,
         ),
+        decoder=SceneDecoder(kind="light"),
         cache=FeatureCache(views=2),
         training=Training(
-            epochs=30, lr=2e-3, decoder_lr_mult=1.0, warmup_epochs=1, evaluate_every=30
+            epochs=30, lr=1e-2, decoder_lr_mult=1.0, warmup_epochs=1, evaluate_every=30
         ),
         work_dir=folder / CLASSIFIER,
     )

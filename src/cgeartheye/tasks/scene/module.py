@@ -1,7 +1,7 @@
-"""Scene classification: a linear layer on the class token of a backbone."""
+"""Scene classification: a linear layer on the features of a backbone."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,8 @@ from cgeartheye.data.transforms.image import Normalize
 from cgeartheye.inference.engines import Engine
 from cgeartheye.metrics.classification import ClassificationMetrics
 from cgeartheye.models.backbone import Model
-from cgeartheye.models.linear import LinearClassifier
+from cgeartheye.models.backbone.timm_adapter import TimmBackbone
+from cgeartheye.models.linear import LightClassifier, LinearClassifier
 from cgeartheye.training.loaders import Batch
 
 
@@ -22,7 +23,7 @@ class ScenePrediction:
 
     Attributes:
         probabilities: `[B, classes]`, float32, rows sum to 1.
-        features: class tokens `[B, C]`.
+        features: `[B, C]`, see `SceneTask.encode`.
     """
 
     probabilities: Tensor
@@ -39,7 +40,6 @@ class SceneTask(nn.Module):
     monitor = "top1"
     cacheable = True
     engine: Engine | None = None  # computes `graph` in place of the modules
-    encoder_facts: ClassVar[dict[str, object]] = {}
     backbone: Model
 
     def __init__(
@@ -56,12 +56,15 @@ class SceneTask(nn.Module):
             backbone: built by `cgeartheye.models.backbone.build`.
             normalization: of the backbone's weights.
             classes: names by index.
-            config: tuning and label smoothing.
+            config: tuning, decoder and label smoothing.
             tta: average the probabilities of an image and its mirror image.
         """
         super().__init__()
         self.backbone = backbone
-        self.decoder = LinearClassifier(backbone.embed_dim, len(classes))
+        self.light = config.decoder.kind == "light"
+        self.channels = backbone.embed_dim + (_map_channels(backbone) if self.light else 0)
+        decoder = LightClassifier if self.light else LinearClassifier
+        self.decoder: nn.Module = decoder(self.channels, len(classes))
         self.normalize = Normalize(normalization.mean, normalization.std)
         self.classes = classes
         self.frozen = config.backbone.tuning == "frozen"
@@ -78,17 +81,26 @@ class SceneTask(nn.Module):
     @property
     def encoded_shape(self) -> tuple[int, ...]:
         """Channels of what `encode` returns for an image."""
-        return (self.backbone.embed_dim,)
+        return (self.channels,)
+
+    @property
+    def encoder_facts(self) -> dict[str, object]:
+        """All that features depend on beside the backbone's weights and the images."""
+        return {"patches": "mean"} if self.light else {}
 
     def encode(self, images: Tensor) -> Tensor:
-        """Map images uint8 `[B, 3, H, W]` to class tokens `[B, C]`."""
+        """Map images uint8 `[B, 3, H, W]` to features `[B, C]`.
+
+        They are the class token; for the light decoder the mean of the patch tokens follows.
+        """
+        layers = [self.backbone.depth - 1] if self.light else None
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            cls: Tensor = self.backbone(self.normalize(images))[0]
-        return cls
+            cls, maps = self.backbone(self.normalize(images), layers=layers)
+        return torch.cat([cls, *(each.mean((2, 3)) for each in maps)], dim=1)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the cross-entropy with smoothed labels (Szegedy et al. 2016)."""
-        logits = self.decoder(self._features(batch))
+        logits = self.decoder(self.features(batch))
         loss = F.cross_entropy(logits.float(), batch["label"], label_smoothing=self.label_smoothing)
         return {"cross_entropy": loss}
 
@@ -130,9 +142,18 @@ class SceneTask(nn.Module):
         """See `training.trainer.Task`."""
         metrics.update(prediction.probabilities, batch["label"])
 
-    def _features(self, batch: Batch) -> Tensor:
+    def features(self, batch: Batch) -> Tensor:
+        """Return the features of a batch, from the cache or encoded, `[B, C]`."""
         return batch["features"] if "features" in batch else self.encode(batch["image"])
 
     def _classify(self, features: Tensor) -> Tensor:
         logits: Tensor = self.decoder(features)
         return logits.float().softmax(-1)
+
+
+def _map_channels(backbone: Model) -> int:
+    """Return the channels of the last layer's map."""
+    if len(backbone.blocks):
+        return backbone.embed_dim
+    assert isinstance(backbone, TimmBackbone)
+    return backbone.maps[-1][0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
@@ -25,6 +26,7 @@ from cgeartheye.data.checks.scene import check_scenes
 from cgeartheye.data.image_io import read_header
 from cgeartheye.geo.georeference import pixel_size
 from cgeartheye.models.backbone import BackboneBundle
+from cgeartheye.models.linear import LightClassifier
 from cgeartheye.tasks.inputs import Input, load_image
 from cgeartheye.tasks.model_io import TestResult, device_of
 from cgeartheye.tasks.pipeline import TaskPipeline
@@ -35,10 +37,13 @@ from cgeartheye.tasks.sources import SourceFactory, Views
 from cgeartheye.tasks.verdict import judge_labels, name_some
 from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Source
-from cgeartheye.training.trainer import Data, evaluate
+from cgeartheye.training.trainer import Data, autocast, evaluate
+from cgeartheye.utils.console import bar
 from cgeartheye.utils.errors import UserError
 
 Piece = tuple[np.ndarray, ...]
+
+_SEEN = 2000  # training images whose features are standardised by
 
 
 class ScenePipeline(TaskPipeline):
@@ -72,10 +77,11 @@ class ScenePipeline(TaskPipeline):
         """See `TaskPipeline`; the classifier has mmpretrain's names."""
         head = {name: tensors.get(f"head.fc.{name}") for name in ("weight", "bias")}
         weight, bias = head["weight"], head["bias"]
-        if weight is None or bias is None:
+        if weight is None or bias is None or self.config.decoder.kind != "linear":
             raise UserError(
-                f"{path} holds no classifier (head.fc.weight, head.fc.bias): name a run "
-                "directory, or train with backbone.weights set to this file"
+                f"{path} holds no classifier (head.fc.weight, head.fc.bias) for "
+                "decoder.kind=linear: name a run directory, or train with backbone.weights set to "
+                "this file"
             )
         if len(weight) != classes:
             raise UserError(
@@ -87,12 +93,29 @@ class ScenePipeline(TaskPipeline):
     def data(self, task: SceneTask, built: BackboneBundle) -> Data:
         """Return what is trained on and evaluated on."""
         batch, sources = self.config.data.batch_size, SourceFactory(self.config, task, built)
+        train = self._source(sources, self.parts.train, self.config.cache.views)
+        if isinstance(task.decoder, LightClassifier):
+            task.decoder.standardise(self._some_features(task, train))
         return Data(
-            train=self._source(sources, self.parts.train, self.config.cache.views),
+            train=train,
             train_batch=batch,
             val=self._source(sources, self.parts.val, views=0),
             val_batch=batch,
         )
+
+    def _some_features(self, task: SceneTask, train: Source) -> Tensor:
+        """Return features of views of at most `_SEEN` training images, `[N, C]`."""
+        some = np.linspace(0, len(train) - 1, min(_SEEN, len(train))).astype(int).tolist()
+        size = self.config.cache.batch_size
+        batches = [[(n, n) for n in some[at : at + size]] for at in range(0, len(some), size)]
+        found = []
+        task.eval()
+        with bar("standardising", len(some), "images") as progress, torch.no_grad():
+            for batch in train.load(batches):
+                with autocast(device_of(task), self.config.training.precision):
+                    found.append(task.features(batch).float())
+                progress.advance(len(found[-1]))
+        return torch.cat(found)
 
     def training_files(self, sources: SourceFactory) -> FileSource:
         """Return the source of training images in files."""
