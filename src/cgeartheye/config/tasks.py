@@ -159,11 +159,24 @@ class FeatureCache(Section):
     seed: int = Field(
         0, description="of these views: trainings with other seeds find the same features"
     )
-    batch_size: Positive = Field(64, description="images a forward pass while encoding")
+    batch_size: Positive | None = Field(
+        None, description="images a forward pass while encoding; none: 8 on a CPU, 64 elsewhere"
+    )
     budget_gb: float = Field(
         20.0, ge=0, description="of each part's features on the disk; what takes more is not cached"
     )
     folder: Path | None = Field(None, description="none: `features` beside the run directory")
+
+    def images_at_once(self, device: str) -> int:
+        """Return how many images a forward pass encodes.
+
+        On a CPU few: the system maps and zeroes anew what is 32 MiB and larger for each operation
+        (findings/torch_cpu_32_mib_page_faults.sh), and what is small stays in the caches.
+
+        Args:
+            device: type of the one that encodes, as PyTorch names it.
+        """
+        return self.batch_size or (8 if device == "cpu" else 64)
 
 
 class TaskRun(Run):

@@ -168,7 +168,7 @@ class FrozenTeacher:
         if self._rows is not None:
             return self.recall(chosen)
         source = FileSource(self._images, self._workers, self._device)
-        size = self._settings.cache.batch_size
+        size = self._settings.cache.images_at_once(self._device.type)
         batches = [chosen[n : n + size].tolist() for n in range(0, len(chosen), size)]
         pieces = [self.encode(batch["image"]) for batch in source.load(batches)]
         maps = [torch.cat(layer) for layer in zip(*(p.maps for p in pieces), strict=True)]
@@ -179,7 +179,7 @@ class FrozenTeacher:
         source = FileSource(self._images, self._workers, self._device)
         order = test_order(
             len(self._images),
-            self._settings.cache.batch_size,
+            self._settings.cache.images_at_once(self._device.type),
             distributed.rank(),
             distributed.world_size(),
         )

@@ -172,7 +172,8 @@ class SourceFactory:
 
     def _order(self, samples: Views) -> list[list[int]]:
         """Return the batches of samples that this process encodes."""
-        count = max(1, self._config.cache.batch_size // max(samples.views, 1))
+        images = self._config.cache.images_at_once(self.device.type)
+        count = max(1, images // max(samples.views, 1))
         return test_order(len(samples), count, distributed.rank(), distributed.world_size())
 
     def _encoder_facts(self) -> dict[str, object]:

@@ -35,7 +35,7 @@ def encode_windows(
         for batch in source.load(order):
             number = ends[int(batch["index"][0])]
             windows = cut_windows(task.image_stacks(batch)[0], task.side, config.window.overlap)
-            for some in windows.split(config.cache.batch_size):
+            for some in windows.split(config.cache.images_at_once(windows.device.type)):
                 with autocast(device_of(task), config.training.precision):
                     features = task.encode(some)
                 yield list(range(number, number + len(some))), features[:, None]

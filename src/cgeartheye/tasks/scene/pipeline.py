@@ -106,7 +106,7 @@ class ScenePipeline(TaskPipeline):
     def _some_features(self, task: SceneTask, train: Source) -> Tensor:
         """Return features of views of at most `_SEEN` training images, `[N, C]`."""
         some = np.linspace(0, len(train) - 1, min(_SEEN, len(train))).astype(int).tolist()
-        size = self.config.cache.batch_size
+        size = self.config.cache.images_at_once(device_of(task).type)
         batches = [[(n, n) for n in some[at : at + size]] for at in range(0, len(some), size)]
         found = []
         task.eval()
