@@ -24,7 +24,7 @@ def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "WORLD_SIZE", WORLD_SIZE)
-    monkeypatch.setattr(demo, "FINDER_EPOCHS", 3)  # no floor: 40 find nothing in it either
+    monkeypatch.setattr(demo, "FINDER_EPOCHS", 1)  # no floor: 40 find nothing in it either
     demo.demo(tmp_path)
     for part, (name, floor) in FLOORS.items():
         assert json.loads((tmp_path / part / "test.json").read_text())[name] >= floor, part
