@@ -137,14 +137,15 @@ class ScenePipeline(TaskPipeline):
         pieces: list[Piece] = []
 
         def keep(prediction: ScenePrediction, batch: Batch) -> None:
-            tensors = batch["index"], prediction.probabilities, prediction.features.float()
+            tokens = prediction.features[:, : task.backbone.embed_dim].float()
+            tensors = batch["index"], prediction.probabilities, tokens
             pieces.append(tuple(tensor.cpu().numpy() for tensor in tensors))
 
         metrics = evaluate(task, source, config.data.batch_size, config.training.precision, keep)
         everything = [piece for share in distributed.gather(pieces) for piece in share]
         order = np.argsort(np.concatenate([piece[0] for piece in everything]))
         probabilities = np.concatenate([piece[1] for piece in everything])[order]
-        features = np.concatenate([piece[2] for piece in everything])[order]
+        tokens = np.concatenate([piece[2] for piece in everything])[order]
 
         def report(path: Path) -> None:
             if out:
@@ -158,7 +159,7 @@ class ScenePipeline(TaskPipeline):
                 chips,
                 metrics,
                 probabilities,
-                features,
+                tokens,
                 started,
                 self.tested_part,
                 verdict,
