@@ -321,7 +321,8 @@ def test_uploads_are_looked_at_two_at_a_time(
     content = (scene_folder / "fine.tif").read_bytes()
     with ThreadPoolExecutor(12) as pool:
         answers = [pool.submit(client.post, "/scenes", content=content) for _ in range(12)]
-        while len(looking) < 2:
+        limit = time.monotonic() + 20
+        while len(looking) < 2 and time.monotonic() < limit:
             time.sleep(0.01)
         for _ in range(12):
             assert client.get("/scenes").status_code == 200
@@ -331,15 +332,18 @@ def test_uploads_are_looked_at_two_at_a_time(
 
 
 def test_few_threads_answer(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each keeps rasters and a connection open, so memory would grow with them."""
-    answering, most, lock = [0], [0], threading.Lock()
+    """Each keeps rasters and a connection open, so memory would grow with them.
+
+    The server's health can be asked for while all of them are at work.
+    """
+    answering, most, lock, enough = [0], [0], threading.Lock(), threading.Event()
     overview = scenes_module.Scenes.overview
 
     def slowly(*args: Any) -> Any:
         with lock:
             answering[0] += 1
             most[0] = max(most[0], answering[0])
-        time.sleep(0.1)
+        enough.wait(30)
         with lock:
             answering[0] -= 1
         return overview(*args)
@@ -348,6 +352,12 @@ def test_few_threads_answer(client: TestClient, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(app_module, "_THREADS", 3)
     with TestClient(client.app) as again, ThreadPoolExecutor(12) as pool:
         answers = [pool.submit(again.get, "/scenes") for _ in range(12)]
+        limit = time.monotonic() + 20
+        while answering[0] < 3 and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert again.get("/health").json()["status"] == "ok"
+        assert answering == [3]
+        enough.set()
         assert [one.result().status_code for one in answers] == [200] * 12
     assert most == [3]
 

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from anyio.to_thread import current_default_thread_limiter
+from anyio import CapacityLimiter
+from anyio.to_thread import current_default_thread_limiter, run_sync
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
@@ -204,10 +205,12 @@ def _add_applications(app: FastAPI) -> None:
 
 
 def _add_operations(app: FastAPI) -> None:
+    own_thread = CapacityLimiter(1)  # whoever watches the server does not wait for slow answers
+
     @app.get("/health", tags=["operations"])
-    def health(request: Request) -> dict[str, Any]:
+    async def health(request: Request) -> dict[str, Any]:
         """Say that the server and its database answer."""
-        state_of(request).store.count("running")
+        await run_sync(state_of(request).store.count, "running", limiter=own_thread)
         return {"status": "ok", "version": __version__}
 
     @app.get("/metrics", tags=["operations"])
