@@ -18,7 +18,7 @@ from PIL import Image
 from s3_server import make_bucket, s3_server, variables
 from tests.quicker import leave_charts_out, shallow_backbone
 
-WITHOUT_CHARTS = {"api", "cli", "commands", "docs", "pretraining"}
+WITHOUT_CHARTS = {"api", "cli", "commands", "docs", "export", "pretraining"}
 CLASSES = ("brick", "field", "water", "wood")
 
 

@@ -16,17 +16,16 @@ from pathlib import Path
 from tests.quicker import Ways
 
 SECONDS = 180  # that a process may take
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "tests.quicker",
-        "cgeartheye.cli.main",
-        "cgeartheye.commands.map",
-        "cgeartheye.commands.tasks",
-        "cgeartheye.pretraining.trainer",
-        "torch.distributed.fsdp",
-    ]
-)
+START = "forkserver"
+_CONTEXT = multiprocessing.get_context(START)
+_PRELOADED = [
+    "tests.quicker",
+    "cgeartheye.cli.main",
+    "cgeartheye.commands.map",
+    "cgeartheye.commands.tasks",
+    "cgeartheye.pretraining.trainer",
+    "torch.distributed.fsdp",
+]
 
 
 def start(arguments: Sequence[str | Path], **environment: str) -> BaseProcess:
@@ -39,6 +38,7 @@ def start(arguments: Sequence[str | Path], **environment: str) -> BaseProcess:
     What makes runs quicker here does so there.
     """
     given = [*map(str, arguments)], environment, Ways.current()
+    _CONTEXT.set_forkserver_preload(_PRELOADED)  # here: what is tested may have set its own
     process = _CONTEXT.Process(target=_run, args=given)
     process.start()
     return process

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from cgeartheye.models.backbone.variants import SIZES, Size
-from cgeartheye.reports import box_charts, charts
+from cgeartheye.reports import box_charts, charts, detection
 
 CHARTS = {
     charts: ("curves", "confusion_matrix", "reliability", "embedding"),
     box_charts: ("scores", "mean_curves", "class_curves", "stacked_bars"),
 }
+PICTURES = "outcome_picture", "crop_picture"
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,23 @@ class Ways:
 
 
 @contextmanager
-def shallow_backbone() -> Iterator[None]:
-    """Give `tiny` four layers, for tests of what surrounds the backbone."""
+def shallow_backbone(depth: int = 4) -> Iterator[None]:
+    """Give `tiny` few layers, for tests of what surrounds the backbone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", replace(SIZES["tiny"], depth=4))
+        patch.setitem(SIZES, "tiny", replace(SIZES["tiny"], depth=depth))
         yield
 
 
 def leave_charts_out(patch: pytest.MonkeyPatch) -> None:
-    """Leave charts out of the reports of runs: they take as long as a small training."""
+    """Leave charts out of the reports of runs: they take as long as a small training.
+
+    Pictures with boxes are shown without these.
+    """
     for module, names in CHARTS.items():
         for name in names:
             patch.setattr(module, name, _no_chart)
+    for name in PICTURES:
+        patch.setattr(detection, name, lambda image, *_, **__: image)
     patch.setattr(
         charts,
         "embed",

@@ -95,9 +95,9 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def few_things(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first four of these."""
+    """The first two of these."""
     root = tmp_path_factory.mktemp("few-things")
-    write_things(root, "train", {f"t{n}": (n, 112, 112) for n in range(4)})
+    write_things(root, "train", {f"t{n}": (n, 112, 112) for n in range(2)})
     return root
 
 
@@ -114,7 +114,7 @@ data:
 decoder:
   {{channels: 64, queries: 40, encoder_layers: 1, decoder_layers: 2, heads: 4, ffn_dim: 128,
     num_dn_queries: 20}}
-training: {{epochs: 2, lr: 2e-3, decoder_lr_mult: 1.0, log_every: 1, device: cpu, warmup_epochs: 1,
+training: {{epochs: 1, lr: 2e-3, decoder_lr_mult: 1.0, log_every: 1, device: cpu, warmup_epochs: 1,
   weight_decay: 1e-4, clip_norm: 0.5}}
 cache: {{views: 1}}
 work_dir: {tmp_path / "run"}

@@ -12,6 +12,7 @@ from cgeartheye.config.loader import load
 from cgeartheye.utils.console import muted
 
 
+@pytest.mark.usefixtures("shallow")
 def test_the_fastest_way_is_found_and_kept(
     config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from cgeartheye.models.backbone.checkpoint_io import WeightsMetadata, save_tenso
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
+def weights(shallow: None, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     state = VisionTransformer(SIZES["tiny"], grid=4, layer_scale=0.5).state_dict()
     facts = WeightsMetadata((127.5,) * 3, (127.5,) * 3, gsd=0.5, image_size=56)
@@ -45,8 +45,9 @@ def test_a_small_run_of_everything(
     monkeypatch.setattr(default_backbone, "DENSE", {"land": few, "pairs": change})
     tasks = ("chips", "land", "pairs", *default_backbone.BOXES)
     monkeypatch.setattr(default_backbone, "TASKS", tasks)
-    small = (f"data.classes=[{', '.join(CLASSES)}]", "data.image_size=56", "training.epochs=1")
-    monkeypatch.setattr(default_backbone, "BOX_OVERRIDES", list(small))
+    small = ["data.image_size=56", "training.epochs=1", "decoder.decoder_layers=1", "cache.views=1"]
+    small.append(f"data.classes=[{', '.join(CLASSES)}]")
+    monkeypatch.setattr(default_backbone, "BOX_OVERRIDES", small)
     out = tmp_path / "out"
     backbones = ["histograms", str(weights), f"timm/resnet18={weights}"]
     options = ["--backbones", *backbones, "--part", "val", "--out", str(out), "--seeds", "2"]

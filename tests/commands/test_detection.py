@@ -59,13 +59,14 @@ def train(config_file: Path, *overrides: str) -> tuple[Path, dict[str, float]]:
         ("oriented", "dino"),
     ],
 )
-def test_overfits_four_images(
+def test_overfits_two_images(
     things_config: Path, few_things: Path, tmp_path: Path, boxes: str, kind: str
 ) -> None:
+    epochs = {"light": 80, "dino": 50}[kind]
     run, figures = train(
         things_config,
-        *(f"decoder.kind={kind}", f"data.boxes={boxes}", "data.val=train"),
-        *("training.epochs=100", "training.evaluate_every=100", "data.flips=none"),
+        *(f"decoder.kind={kind}", f"data.boxes={boxes}", "data.val=train", "data.flips=none"),
+        *(f"training.epochs={epochs}", f"training.evaluate_every={epochs}", "training.lr=4e-3"),
         f"data.root={few_things}",
     )
     assert figures["ap50"] > 95
@@ -77,13 +78,13 @@ def test_overfits_four_images(
     outcomes = read_outcomes(run)
     assert isinstance(outcomes, BoxOutcomes)
     for name in outcomes.figures:
-        assert outcomes.score(name, np.ones((1, 4))) == pytest.approx(figures[name], abs=1e-6)
+        assert outcomes.score(name, np.ones((1, 2))) == pytest.approx(figures[name], abs=1e-6)
 
     # The boxes in a table are where the objects are.
     tasks.predict(run, [few_things / "images" / "train"], tmp_path / "found.csv", [])
     with (tmp_path / "found.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if float(row["score"]) > 0.3]
-    for number in range(4):
+    for number in range(2):
         _, corners, labels = draw_things(number, 112, 112)
         mine = [row for row in rows if Path(row["path"]).name == f"t{number}.png"]
         for box, label in zip(corners, labels, strict=True):
@@ -130,12 +131,26 @@ def test_every_form_of_output(things_config: Path, tmp_path: Path) -> None:
     assert tasks.test(config, tta=True).keys() == figures.keys()
 
 
-@pytest.mark.parametrize("keys", [(7, 40), ("image-", "kind-")])
 def test_results_carry_the_ids_of_their_coco_file(
-    things_config: Path, things: Path, tmp_path: Path, keys: tuple[Any, Any]
+    things_config: Path, things: Path, tmp_path: Path
 ) -> None:
-    content = json.loads((things / "Annotations" / "val.json").read_text())
-    image, category = ({n: key + type(key)(n) for n in range(9)} for key in keys)
+    folder = tmp_path / "things"
+    shutil.copytree(things, folder)
+    coco = f"data.root={folder}", "data.annotations=Annotations/{part}.json"
+    run, _ = train(things_config, *coco)
+    config = read(run / "config.yaml")
+    found_with_ids(config, 7, 40)
+    found_with_ids(config, "image-", "kind-")
+
+
+def found_with_ids(config: ObjectDetection, *keys: Any) -> None:
+    """Number the images and the classes of the file anew, and test."""
+    path = config.data.root / "Annotations" / "val.json"
+    content = json.loads(path.read_text())
+    image, category = (
+        {one["id"]: key + type(key)(n) for n, one in enumerate(content[kind])}
+        for kind, key in zip(("images", "categories"), keys, strict=True)
+    )
     for one in content["images"]:
         one["id"] = image[one["id"]]
     for one in content["categories"]:
@@ -143,13 +158,10 @@ def test_results_carry_the_ids_of_their_coco_file(
     content["categories"].reverse()
     for one in content["annotations"]:
         one["image_id"], one["category_id"] = image[one["image_id"]], category[one["category_id"]]
-    folder = tmp_path / "things"
-    shutil.copytree(things, folder)
-    (folder / "Annotations" / "val.json").write_text(json.dumps(content))
-    config = read(things_config, f"data.root={folder}", "data.annotations=Annotations/{part}.json")
-    tasks.train(config)
-    tasks.test(config, out=tmp_path / "found.json")
-    found = json.loads((tmp_path / "found.json").read_text())
+    path.write_text(json.dumps(content))
+    out = config.data.root / "found.json"
+    tasks.test(config, out=out)
+    found = json.loads(out.read_text())
     names = {one["id"]: one["file_name"] for one in content["images"]}
     classes = {one["id"]: one["name"] for one in content["categories"]}
     assert {one["image_id"] for one in found} == set(names)
@@ -158,7 +170,7 @@ def test_results_carry_the_ids_of_their_coco_file(
 
 
 def test_boxes_of_georeferenced_images(things_config: Path, things: Path, tmp_path: Path) -> None:
-    run, _ = train(things_config, "training.epochs=1", "data.boxes=oriented")
+    run, _ = train(things_config, "data.boxes=oriented")
     image, _, _ = draw_things(1, 112, 112)
     transform = rasterio.transform.from_origin(500_000, 4_000_000, 0.75, 0.75)
     profile = {"driver": "GTiff", "count": 3, "height": 112, "width": 112, "dtype": "uint8"}
@@ -197,10 +209,10 @@ def test_resume_is_bit_identical(
     things_config: Path, tmp_path: Path, kind: str, tuning: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The noise of the queries is drawn anew from the step's number."""
-    settings = [f"backbone.tuning={tuning}", "training.checkpoint_minutes=0", "training.steps=5"]
-    settings.append(f"decoder.kind={kind}")
+    settings = [f"backbone.tuning={tuning}", "training.steps=4", f"decoder.kind={kind}"]
     whole, _ = train(things_config, *settings, f"work_dir={tmp_path / 'whole'}")
-    cut = read(things_config, *settings, f"work_dir={tmp_path / 'cut'}")
+    often = "training.checkpoint_minutes=0"
+    cut = read(things_config, *settings, often, f"work_dir={tmp_path / 'cut'}")
     original = Trainer._step
 
     def dying(self: Trainer, *arguments: Any) -> float:
@@ -233,6 +245,8 @@ def test_two_processes(things_config: Path, tmp_path: Path, kind: str) -> None:
     processes.run_ranks([TOOLS / "train_obb.py", things_config, *options])
     two = json.loads((run / "test.json").read_text())
     assert tasks.test(read(run / "config.yaml"), out=tmp_path / "one.json") == two
+    if kind == "light":
+        return  # what a test writes does not depend on the head
     two_json = tmp_path / "two.json"
     processes.run_ranks([TOOLS / "test_obb.py", run / "config.yaml", "--out", two_json])
     assert json.loads((run / "test.json").read_text()) == two
@@ -341,7 +355,7 @@ def test_nothing_is_found_beyond_an_image(things_config: Path, boxes: str) -> No
 
 def test_large_images_are_seen_window_by_window(things_config: Path, things: Path) -> None:
     """As large as a window they give what they give resized; larger ones are covered."""
-    settings = ["data.boxes=oriented", "cache.enabled=false", "training.epochs=1"]
+    settings = ["data.boxes=oriented", "cache.enabled=false"]
     run, _ = train(things_config, *settings)
     resized = tasks.test(read(run / "config.yaml"))
     config = read(run / "config.yaml", "data.resize=false")
@@ -417,7 +431,7 @@ def test_mistakes_are_one_sentence(
 def test_more_objects_than_queries_are_reported_and_trained_on(
     things_config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(things_config, "decoder.queries=2", "max_detections=1", "training.epochs=1")
+    train(things_config, "decoder.queries=2", "max_detections=1")
     output = " ".join("".join(capsys.readouterr()).split())
     assert "decoder.queries=2 is fewer than the objects of an image" in output
     assert "max_detections=1 keeps fewer boxes" in output
@@ -462,7 +476,7 @@ def test_other_mistakes(things_config: Path, things: Path, tmp_path: Path) -> No
 
 def test_a_published_checkpoint_is_read(things_config: Path, tmp_path: Path) -> None:
     """A detector beside its backbone, under mmdetection's and mmpretrain's names."""
-    run, _ = train(things_config, "training.epochs=1", "backbone.tuning=full")
+    run, _ = train(things_config, "backbone.tuning=full")
     model = model_io.read_model(run)
     tensors = {
         name.removeprefix("decoder.") if name.startswith("decoder.") else name: tensor

@@ -21,6 +21,7 @@ from cgeartheye.inference.sliding_window import slide
 from cgeartheye.tasks import model_io
 from cgeartheye.tasks.registry import pipeline_for
 
+pytestmark = pytest.mark.usefixtures("shallow")
 NORTH_UP = Affine(0.75, 0, 500_000, 0, -0.75, 4_400_000)
 
 
@@ -138,12 +139,11 @@ def test_mistakes_are_one_sentence(
     command(*arguments, "--resume")  # nothing to go on with: it begins
 
 
-@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("boxes", ["horizontal", "oriented"])
 def test_a_detector_maps_what_it_finds_in_a_large_image(
     things_config: Path, tmp_path: Path, boxes: str
 ) -> None:
-    tasks.train(load(things_config, ["training.epochs=1", "data.gsd=0.75", f"data.boxes={boxes}"]))
+    tasks.train(load(things_config, ["data.gsd=0.75", f"data.boxes={boxes}"]))
     run, out = tmp_path / "run", tmp_path / "map"
     picture = draw_things(7, 260, 200)[0]
     scene = write_scene(tmp_path / "scene.tif", picture)

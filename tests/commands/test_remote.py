@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.windows import Window
+from tests.quicker import shallow_backbone
 
 sys.path.append(str(Path(__file__).parents[1]))  # the toys
 
@@ -26,8 +27,9 @@ SIDE = 40  # of the small files
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_runs.train_land(tmp_path_factory.mktemp("land"))
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with shallow_backbone():  # also for those that load it
+        yield toy_runs.train_land(tmp_path_factory.mktemp("land"))
 
 
 @pytest.fixture(scope="module")

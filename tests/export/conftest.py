@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from cgeartheye.commands.export import export
 from cgeartheye.config.loader import load
 from cgeartheye.utils.console import muted
 
+DEPTH = 2  # layers
 BACKBONE = "backbone: {name: tiny, weights: random, layer_scale: 0.5}"
 TRAINING = (
     "training: {epochs: 2, lr: 5e-3, decoder_lr_mult: 1.0, log_every: 1, device: cpu, "
@@ -25,13 +27,15 @@ TRAINING = (
 
 
 @pytest.fixture(autouse=True)
-def _shallow(shallow: None) -> None:
+def _shallow() -> Iterator[None]:
     """The time of an export is that of its operators."""
+    with shallow_backbone(DEPTH):
+        yield
 
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory, chips: Path) -> dict[str, Path]:
-    """A run directory of each task, trained for a moment."""
+    """Run directories of the tasks, each trained for a moment when it is first asked for."""
     root = tmp_path_factory.mktemp("exported")
     land, pairs, things = root / "land", root / "pairs", root / "things"
     for part, count in (("train", 8), ("val", 4)):
@@ -71,14 +75,17 @@ decoder: {{kind: light, channels: 64}}""",
 decoder: {{channels: 64, queries: 40, encoder_layers: 1, decoder_layers: 2, heads: 4, ffn_dim: 128,
   num_dn_queries: 20}}""",
     }
-    found = {}
-    for name, text in configs.items():
-        path = root / f"{name}.yaml"
-        path.write_text(f"{text}\n{BACKBONE}\n{TRAINING}\nwork_dir: {root / name}\n")
-        with muted(), shallow_backbone():
-            tasks.train(load(path))
-        found[name] = root / name
-    return found
+
+    class Runs(dict[str, Path]):
+        def __missing__(self, name: str) -> Path:
+            path = root / f"{name}.yaml"
+            path.write_text(f"{configs[name]}\n{BACKBONE}\n{TRAINING}\nwork_dir: {root / name}\n")
+            with muted():
+                tasks.train(load(path))
+            self[name] = root / name
+            return self[name]
+
+    return Runs()
 
 
 @pytest.fixture(scope="session")

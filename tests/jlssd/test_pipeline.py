@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from tests import processes
+from tests.quicker import shallow_backbone
 from tools.jlssd_country import write_configs
 
 from cgeartheye import cli
@@ -23,12 +24,17 @@ from cgeartheye.synthetic.country import Country, write_country
 TABLES = ("design", "chips", "quality", "curated", "packed")
 
 
+@pytest.fixture(autouse=True)
+def _shallow(shallow: None) -> None:
+    """The backbone only tells chips apart."""
+
+
 @pytest.fixture(scope="module")
 def country(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2 km a side, of which 0.6 km have pictures."""
     folder = tmp_path_factory.mktemp("country")
     write_country(Country(kilometers=2, tiles=1, world=800), folder)
-    sizes = {"cells": 100, "total": 350, "size": 70, "keep": 12, "steps": 2, "workers": 0}
+    sizes = {"cells": 100, "total": 250, "size": 70, "keep": 12, "steps": 2, "workers": 0}
     write_configs(folder, **sizes)
     return folder
 
@@ -36,7 +42,8 @@ def country(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(country: Path) -> Path:
     """The work directory of a build that nobody disturbed."""
-    run("jlssd", "build", str(country / "jlssd.yaml"), "--work-dir", str(country / "whole"))
+    with shallow_backbone():
+        run("jlssd", "build", str(country / "jlssd.yaml"), "--work-dir", str(country / "whole"))
     return country / "whole"
 
 

@@ -8,11 +8,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cgeartheye.scale.actors import _sentences, connected
+from cgeartheye.scale.actors import Cluster, _sentences, connected
 from cgeartheye.scale.blocks import BlockMapper
 from cgeartheye.utils.errors import UserError
 
@@ -54,20 +55,37 @@ def test_a_block_that_memory_does_not_suffice_for_is_named(
         mapper.map_block((4, 10))
 
 
-class Worker:
-    """Does what a task says."""
-
-    def do(self, task: Any) -> Any:
-        if task == "mistake":
-            raise UserError("scene.tif is damaged")
-        return task
-
-
 def test_what_an_actor_raises_is_raised() -> None:
+    class Worker:
+        """Does what a task says; of no module, or its process would import all of this one."""
+
+        def do(self, task: Any) -> Any:
+            if task == "mistake":
+                raise UserError("scene.tif is damaged")
+            return task
+
     with connected("local") as cluster:
         results = cluster.work(Worker, (), "do", [1, "mistake", 2], 1, on_gpu=False)
         with pytest.raises(UserError, match=r"scene\.tif is damaged"):
             list(results)
+
+
+@pytest.mark.parametrize(
+    ("machines", "count", "cores"),
+    [((16,), 8, 2), ((1, 1), 1, 1), ((8, 8, 8, 8), 2, 8), ((8, 8, 8, 8), 5, 4), ((2, 0), 5, 0)],
+)
+def test_machines_have_room_for_all_processes(
+    machines: tuple[int, ...], count: int, cores: int
+) -> None:
+    lost = {"Alive": False, "Resources": {"CPU": 64.0}}
+    nodes = [
+        lost,
+        *({"Alive": True, "Resources": {"CPU": float(n)} if n else {}} for n in machines),
+    ]
+    stand_in = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": float(sum(machines))}, nodes=lambda: nodes
+    )
+    assert Cluster(stand_in).share(count, on_gpu=False) == (cores, 0)
 
 
 def test_an_address_that_does_not_answer() -> None:

@@ -1,27 +1,21 @@
-import io
-import json
 import re
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # the toys
 
 from toy_browser import CHROMIUM, PATIENCE, SOFTWARE_GL
+from toy_server import serving, working
 
 import toy_runs
 from cgeartheye.apps.publish import publish
 from cgeartheye.apps.registry import Registry
-from cgeartheye.jobs import worker as worker_module
-from cgeartheye.jobs.runner import Runner
-from cgeartheye.jobs.store import JobStore
-from cgeartheye.jobs.worker import Worker
 from cgeartheye.serve.app import create_app
 from cgeartheye.serve.settings import Settings
 
@@ -60,43 +54,14 @@ def client(settings: Settings) -> Iterator[TestClient]:
         yield made
 
 
-class InProcess:
-    """Stands for the worker's other process; without it a test would import PyTorch again."""
-
-    alive = ready = True
-
-    def __init__(self) -> None:
-        self._lines = io.StringIO()
-        self._runner = Runner(self._lines)
-
-    def send(self, request: dict[str, Any]) -> None:
-        self._lines.truncate(0)
-        self._lines.seek(0)
-        self._runner.run(request)
-        self._answers = [json.loads(line) for line in self._lines.getvalue().splitlines()]
-
-    def answer(self, timeout: float) -> dict[str, Any] | None:
-        return self._answers.pop(0) if self._answers else None
-
-    def kill(self) -> None:
-        self._answers = []
-
-
 @pytest.fixture
-def work_off(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def work_off(settings: Settings) -> Callable[[], None]:
     """Does all jobs that wait."""
-    monkeypatch.setattr(worker_module, "_Runner", InProcess)
 
     def work() -> None:
-        store = JobStore(settings.store)
-        worker = Worker(store, settings.jobs, settings.registry)
-        thread = threading.Thread(target=worker.run)
-        thread.start()
-        while store.count("accepted") or store.count("running"):
-            thread.join(0.05)
-        worker.stop()
-        thread.join()
-        store.close()
+        with working(settings) as store:
+            while store.count("accepted") or store.count("running"):
+                time.sleep(0.02)
 
     return work
 
@@ -104,14 +69,8 @@ def work_off(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
 @pytest.fixture
 def address(settings: Settings) -> Iterator[str]:
     """A server at loopback, in a thread."""
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with serving(settings) as at:
+        yield at
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +85,9 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page that must not fail, and must not ask anybody but its server."""
-    context = browser.new_context(viewport={"width": 1000, "height": 700}, locale="en-GB")
+    # Software draws the maps: fewer pixels, and no frames of a motion.
+    size = {"width": 900, "height": 600}
+    context = browser.new_context(viewport=size, locale="en-GB", reduced_motion="reduce")
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     errors: list[str] = []

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import rasterio
 from toy_browser import CHROMIUM, color_at, drop, opened, places_of, served, settled
+from toy_server import serving, working
 
 import toy_runs
 from cgeartheye.apps.registry import Registry
 from cgeartheye.serve.auth import add_token
+from cgeartheye.serve.settings import Settings
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 
@@ -23,9 +25,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium o
 def address(
     registry: Registry, scene_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("data")
-    with served("--registry", registry.folder, "--folder", folder, "--scenes", scene_folder) as at:
-        yield at
+    """A server and its worker, in threads: processes of their own would import all again."""
+    settings = Settings(tmp_path_factory.mktemp("data"), registry, (scene_folder,))
+    with serving(settings) as at, working(settings):
+        yield f"{at}/"
 
 
 def test_from_a_dropped_file_to_a_map(page: Any, address: str, tmp_path: Path) -> None:
@@ -182,10 +185,11 @@ def test_a_file_that_is_no_scene_is_refused_in_a_sentence(
 def test_a_token_is_asked_for_and_kept(
     page: Any, registry: Registry, scene_folder: Path, tmp_path: Path
 ) -> None:
+    """Of the command, in processes of its own; its worker does a job for the token."""
     token = add_token(tmp_path / "tokens", "ann", "run")
     options = ("--registry", registry.folder, "--folder", tmp_path / "data")
     options += ("--scenes", scene_folder)
-    with served(*options, "--token-file", tmp_path / "tokens", "--workers", "0") as place:
+    with served(*options, "--token-file", tmp_path / "tokens") as place:
         page.goto(place)
         page.get_by_role("textbox", name="Token").fill("a wrong one")
         page.get_by_role("button", name="Enter").click()
@@ -194,8 +198,12 @@ def test_a_token_is_asked_for_and_kept(
         page.get_by_role("button", name="Enter").click()
         page.get_by_role("radio", name="fine.tif").wait_for()
         page.reload()
-        page.get_by_role("radio", name="fine.tif").wait_for()
+        page.get_by_role("radio", name="fine.tif").check()
         assert token not in page.evaluate("document.cookie")
+        page.locator(".card", has_text="Land").click()
+        page.wait_for_selector("#run[aria-disabled=false]")
+        page.get_by_role("button", name="Run", exact=True).click()
+        page.get_by_role("table", name="Legend").wait_for()
 
 
 def test_a_mosaic_is_mapped_with_options(page: Any, address: str, tmp_path: Path) -> None:
@@ -314,16 +322,6 @@ def test_a_few_clicks_make_a_map(page: Any, address: str, scene_folder: Path) ->
     page.locator("[data-key=found-1]").wait_for()
 
 
-@pytest.fixture(scope="module")
-def label_address(
-    registry: Registry, scene_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """Another server, whose scenes and labels are those of the tests below alone."""
-    folder = tmp_path_factory.mktemp("labels")
-    with served("--registry", registry.folder, "--folder", folder, "--scenes", scene_folder) as at:
-        yield at
-
-
 def label_dropped(page: Any, address: str, path: Path) -> Callable[[float, float], Any]:
     """Upload a scene and prepare it for labels; return where places of it are."""
     opened(page, address)
@@ -344,12 +342,8 @@ def wait_for_labels(page: Any, name: str, count: int) -> None:
     row.locator("small", has_text=f"{count} labels").wait_for()
 
 
-def test_shapes_are_drawn_by_mouse_and_by_keyboard(
-    page: Any, label_address: str, tmp_path: Path
-) -> None:
-    place = label_dropped(
-        page, label_address, toy_runs.land_scene(tmp_path / "shapes.tif", 112, 168)
-    )
+def test_shapes_are_drawn_by_mouse_and_by_keyboard(page: Any, address: str, tmp_path: Path) -> None:
+    place = label_dropped(page, address, toy_runs.land_scene(tmp_path / "shapes.tif", 112, 168))
     page.get_by_role("radio", name="wood").check()
     page.get_by_role("button", name="Polygon").click()
     for at in ((0.1, 0.1), (0.3, 0.1), (0.2, 0.4)):
@@ -380,7 +374,7 @@ def test_shapes_are_drawn_by_mouse_and_by_keyboard(
 
     page.get_by_label("Color of wood").fill("#ff00aa")
     limit = time.monotonic() + 20
-    while (features := labels_of(page, label_address))[0]["properties"]["color"] != "#ff00aa":
+    while (features := labels_of(page, address))[0]["properties"]["color"] != "#ff00aa":
         assert time.monotonic() < limit
         page.wait_for_timeout(100)
     kinds = [(one["geometry"]["type"], one["properties"]["class"]) for one in features]
@@ -404,8 +398,8 @@ def labels_of(page: Any, address: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_map_is_corrected(page: Any, label_address: str, tmp_path: Path) -> None:
-    opened(page, label_address)
+def test_a_map_is_corrected(page: Any, address: str, tmp_path: Path) -> None:
+    opened(page, address)
     dropped = toy_runs.land_scene(tmp_path / "wrong.tif", 112, 168)
     drop(page, dropped, "wrong.tif")
     page.locator(".row.chosen", has_text="wrong.tif").wait_for()
@@ -441,7 +435,7 @@ def test_a_map_is_corrected(page: Any, label_address: str, tmp_path: Path) -> No
     assert not violations(page)
 
     job = page.evaluate("window.cgeartheye.state.job.jobID")
-    found = page.request.get(f"{label_address}jobs/{job}/corrections").json()["features"]
+    found = page.request.get(f"{address}jobs/{job}/corrections").json()["features"]
     assert [one["properties"]["class"] for one in found] == [f"not {known}", "water"]
     assert {one["properties"]["source"] for one in found} == {f"correction of land, job {job}"}
     page.locator("#correct").get_by_role("button", name="Undo").click()
@@ -451,6 +445,6 @@ def test_a_map_is_corrected(page: Any, label_address: str, tmp_path: Path) -> No
     page.get_by_role("button", name="Go on to Label").click()
     page.get_by_role("button", name="Prepare the scene").click()
     page.get_by_label("Name of a class").wait_for()
-    kept = labels_of(page, label_address)
+    kept = labels_of(page, address)
     assert [one["properties"]["class"] for one in kept] == [f"not {known}"]
     assert not violations(page)

@@ -1,10 +1,8 @@
 """A group of processes as such; what it does for training is tested where training is."""
 
-import subprocess
-import sys
+from tests import processes
 
 PROGRAM = """
-import os
 from pathlib import Path
 
 import torch
@@ -28,5 +26,4 @@ assert not gloo(), gloo()
 
 def test_no_thread_of_the_group_is_left_to_abort_the_interpreter() -> None:
     alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
-    script = f"import os\nos.environ.update({alone!r})\n{PROGRAM}"
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    processes.run(["-c", PROGRAM], **alone)

@@ -16,6 +16,9 @@ Task = TypeVar("Task")
 CACHE = 256
 """MB of decoded rasters that a process keeps."""
 
+START = "spawn"
+"""How processes begin: one that has opened rasters must not be forked."""
+
 
 def spread(
     work: Callable[[State, Task], None], state: State, tasks: Iterable[Task], workers: int
@@ -37,9 +40,8 @@ def spread(
                 work(state, task)
                 yield
         return
-    # A process that has opened rasters must not be forked.
     pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(work, state)
+        workers, multiprocessing.get_context(START), initializer=_begin, initargs=(work, state)
     )
     try:
         running: set[Future[None]] = set()

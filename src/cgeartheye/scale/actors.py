@@ -49,10 +49,17 @@ class Cluster:
         return workers or (self.gpus if on_gpu else 0) or max(1, self.cores // 2)
 
     def share(self, count: int, on_gpu: bool) -> tuple[int, int]:
-        """Return the cores and GPUs that Ray reserves for one of `count` processes."""
+        """Return the cores and GPUs that Ray reserves for one of `count` processes.
+
+        All find room at the same time: one that a machine has no room for would be waited for
+        without end. Of more processes than cores, each reserves none.
+        """
         if on_gpu and self.gpus:
             return 0, 1
-        return max(1, self.cores // count), 0
+        machines = [int(n["Resources"].get("CPU", 0)) for n in self.ray.nodes() if n["Alive"]]
+        most = self.cores // count
+        fits = (n for n in range(most, 0, -1) if sum(cores // n for cores in machines) >= count)
+        return next(fits, 0), 0
 
     def work(
         self,

@@ -5,9 +5,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageFilter
+from tests import processes
 from tests.jlssd.quality.test_measures import picture, with_cloud
 
 from cgeartheye.config import ChipQuality
+from cgeartheye.jlssd import workers
 from cgeartheye.jlssd.quality import filter as quality_filter
 from cgeartheye.jlssd.quality.filter import filter_chips, status_counts, valid_pixels
 from cgeartheye.jlssd.quality.measures import MEASURES, measure
@@ -118,7 +120,8 @@ def test_a_killed_review_goes_on(chips: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.distributed
-def test_several_processes(chips: Path) -> None:
+def test_several_processes(chips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "START", processes.START)
     alone = filter_chips(chips, chips.parent / "alone.parquet", ChipQuality(), workers=0)
     assert filter_chips(chips, chips.parent / "two.parquet", ChipQuality(), workers=2).equals(alone)
 

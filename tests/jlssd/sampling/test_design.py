@@ -15,6 +15,7 @@ from country import Country, make_country
 from earth import TABLE, brute_cover, brute_height, patches, write
 from tests import processes
 
+from cgeartheye.jlssd import workers
 from cgeartheye.jlssd.resumable import claim
 from cgeartheye.jlssd.sampling import cells, design
 from cgeartheye.jlssd.sampling.cells import WHOLE
@@ -172,10 +173,11 @@ def test_killed_and_resumed_the_same_bytes(
 def test_neither_processes_nor_blocks_matter(
     country: Country, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, workers, rows, columns in (("a", 1, 64, 256), ("b", 2, 16, 30), ("c", 1, 9, 17)):
+    monkeypatch.setattr(workers, "START", processes.START)
+    for name, count, rows, columns in (("a", 1, 64, 256), ("b", 2, 16, 30), ("c", 1, 9, 17)):
         monkeypatch.setattr(cells, "_ROWS", rows)
         monkeypatch.setattr(cells, "_COLUMNS", columns)
-        make_design(country.inputs, PLAN, tmp_path / name / "design.parquet", workers=workers)
+        make_design(country.inputs, PLAN, tmp_path / name / "design.parquet", workers=count)
     for name in ("design.parquet", "design.strata.parquet"):
         contents = [(tmp_path / run / name).read_bytes() for run in "abc"]
         assert contents[0] == contents[1] == contents[2]

@@ -58,7 +58,7 @@ def test_more_boxes_of_an_image_than_count() -> None:
 
 def test_an_interval_is_that_of_a_loop() -> None:
     images = without_ties(draw(7, oriented=False, images=9), 7)
-    draws = np.random.default_rng(3).multinomial(9, np.full(9, 1 / 9), 300)
+    draws = np.random.default_rng(3).multinomial(9, np.full(9, 1 / 9), 100)
     loop = [brute_force(images, one, oriented=False)["ap50"] for one in draws]
     found = bootstrap("ap50", [outcomes_of(images, oriented=False)], draws=4000)
     np.testing.assert_allclose(found, np.nanquantile(loop, [0.025, 0.975]), atol=6)
