@@ -26,6 +26,7 @@ _PRELOADED = [
     "cgeartheye.pretraining.trainer",
     "torch.distributed.fsdp",
 ]
+_CONTEXT.set_forkserver_preload(_PRELOADED)
 
 
 def start(arguments: Sequence[str | Path], **environment: str) -> BaseProcess:
@@ -38,7 +39,7 @@ def start(arguments: Sequence[str | Path], **environment: str) -> BaseProcess:
     What makes runs quicker here does so there.
     """
     given = [*map(str, arguments)], environment, Ways.current()
-    _CONTEXT.set_forkserver_preload(_PRELOADED)  # here: what is tested may have set its own
+    _CONTEXT.set_forkserver_preload(_PRELOADED)  # again: what is tested sets its own
     process = _CONTEXT.Process(target=_run, args=given)
     process.start()
     return process

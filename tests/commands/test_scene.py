@@ -225,8 +225,9 @@ def test_two_processes_give_the_figures_of_one(
 
 def test_the_published_command_starts_ranks(config_file: Path, tmp_path: Path) -> None:
     """By torchrun, which other tests with ranks are without."""
+    command = ["bash", TOOLS / "dist_train_sc.sh", config_file, "1"]
     subprocess.run(
-        ["bash", TOOLS / "dist_train_sc.sh", config_file, "1", "--cfg-options", "training.epochs=1"],
+        [*command, "--cfg-options", "training.epochs=1"],
         check=True,
         env=os.environ | {"PYTHON": sys.executable},
         timeout=300,

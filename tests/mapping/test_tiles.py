@@ -31,7 +31,7 @@ def tile_files(folder: Path, ending: str = ".tif") -> list[Path]:
 @pytest.mark.parametrize("make", [None, ToyCells], ids=["pixels", "cells"])
 @pytest.mark.parametrize("transform", [NORTH_UP, OBLIQUE], ids=["even", "oblique"])
 def test_the_mosaic_of_tiles_is_the_map(tmp_path: Path, transform: Affine, make: type) -> None:
-    pixels = picture(420, 530)
+    pixels = picture(300, 390)
     pixels[:, :130, :130] = 0  # all of a tile and more
     scene = write_scene(tmp_path / "scene.tif", pixels, transform, nodata=0)
     size = 40 if make is None else 336

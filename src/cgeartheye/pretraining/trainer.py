@@ -382,8 +382,9 @@ def continue_from(path: Path, student: SSLNetwork, teacher: SSLNetwork, losses: 
     for name, module in parts.items():
         tensors = checkpoint.read_part(path, name)
         if isinstance(module, SSLNetwork) and "backbone.pos_embed" in tensors:
-            grid = module.backbone.grid
-            positions = resample_positions(tensors["backbone.pos_embed"], (grid, grid))
+            grid, registers = module.backbone.grid, module.backbone.registers
+            positions = tensors["backbone.pos_embed"]
+            positions = resample_positions(positions, (grid, grid), registers)
             tensors["backbone.pos_embed"] = positions
         check_fit(module.state_dict(), tensors, path)
         module.load_state_dict(tensors)

@@ -88,6 +88,24 @@ def test_agrees_with_transformers(name, registers, tmp_path, randomize):
     assert read_weights(tmp_path / "model.safetensors").naming == "huggingface"
 
 
+@pytest.mark.parametrize("registers", [0, 4])
+@torch.no_grad()
+def test_agrees_with_transformers_on_other_grids(registers, tmp_path, randomize):
+    """A smaller grid is smoothed where there are registers, and only there."""
+    theirs = transformers_model(SMALL, 4, registers)
+    randomize(theirs)
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    vit = loaded(path, SMALL, 4, registers)
+    for height, width in ((28, 42), (84, 28), (70, 70)):
+        images = torch.randn(1, 3, height, width)
+        expected = theirs(images).last_hidden_state[:, 0]
+        assert_agree(vit(images)[0], expected)
+    fitted = VisionTransformer(SMALL, grid=5, registers=registers)  # at loading
+    load_into(fitted.eval(), read_weights(path))
+    assert_agree(fitted(images)[0], expected)
+
+
 @pytest.mark.parametrize("swiglu", [False, True])
 def test_transformers_names_of_today_and_its_classifier(swiglu, tmp_path, randomize):
     config = Dinov2Config(

@@ -85,8 +85,8 @@ def test_what_a_mask_hides_has_no_influence(vit):
 
 def test_positions_stay_at_their_own_grid_and_match_a_plain_resampling_elsewhere():
     positions = torch.randn(1, 1 + 25, 6)
-    assert resample_positions(positions, (5, 5)) is positions
-    other = resample_positions(positions, (3, 8))
+    assert resample_positions(positions, (5, 5), 0) is positions
+    other = resample_positions(positions, (3, 8), 0)
     assert other.shape == (1, 1 + 24, 6)
     assert torch.equal(other[:, 0], positions[:, 0])
     channel = positions[0, 1:, 4].view(1, 1, 5, 5)
@@ -96,7 +96,8 @@ def test_positions_stay_at_their_own_grid_and_match_a_plain_resampling_elsewhere
 
 def test_a_constant_position_embedding_stays_constant():
     positions = torch.full((1, 1 + 16, 3), 0.7)
-    torch.testing.assert_close(resample_positions(positions, (9, 2)), torch.full((1, 19, 3), 0.7))
+    other = resample_positions(positions, (9, 2), 0)
+    torch.testing.assert_close(other, torch.full((1, 19, 3), 0.7))
 
 
 def test_drop_path_drops_branches_of_samples_at_its_rate(randomize):

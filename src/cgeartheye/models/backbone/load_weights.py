@@ -25,7 +25,8 @@ def load_into(vit: VisionTransformer, weights: Weights) -> list[str]:
     _check_size(vit, weights)
     state, notes = dict(weights.state), []
     if weights.grid != vit.grid:
-        state["pos_embed"] = resample_positions(state["pos_embed"], (vit.grid, vit.grid))
+        grid = vit.grid, vit.grid
+        state["pos_embed"] = resample_positions(state["pos_embed"], grid, weights.registers)
         notes.append(
             f"position embeddings resampled from {weights.grid} x {weights.grid} patches to "
             f"{vit.grid} x {vit.grid}"

@@ -164,7 +164,7 @@ class VisionTransformer(nn.Module):
         if mask is not None:
             token = self.mask_token.to(patches.dtype)
             patches = torch.where(mask.flatten(1).unsqueeze(-1), token, patches)
-        positions = resample_positions(self.pos_embed, grid)
+        positions = resample_positions(self.pos_embed, grid, self.registers)
         cls = (self.cls_token + positions[:, :1]).expand(images.shape[0], -1, -1)
         patches = patches + positions[:, 1:]
         if kept is not None:
@@ -225,12 +225,16 @@ def resolve_layers(layers: Sequence[int] | None, depth: int) -> list[int]:
     return [index % depth for index in layers or ()]
 
 
-def resample_positions(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Resample position embeddings to another grid, as mmpretrain does.
+def resample_positions(pos_embed: Tensor, grid: tuple[int, int], registers: int) -> Tensor:
+    """Resample position embeddings to another grid, as the networks were trained.
+
+    A smaller grid of a network without registers is that of mmpretrain and DINOv2; one with
+    registers is smoothed first (antialias), as DINOv2 does since it has them.
 
     Args:
         pos_embed: `[1, 1 + n * n, C]`, the class token's first.
         grid: rows and columns.
+        registers: how many register tokens the network has.
 
     Returns:
         `[1, 1 + rows * columns, C]`; the class token's is as before.
@@ -240,6 +244,6 @@ def resample_positions(pos_embed: Tensor, grid: tuple[int, int]) -> Tensor:
         return pos_embed
     square = pos_embed[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     # Bicubic weights in half precision would shift the embeddings.
-    resampled = F.interpolate(square.float(), grid, mode="bicubic", align_corners=False)
-    patches = resampled.to(pos_embed.dtype).flatten(2).transpose(1, 2)
+    square = F.interpolate(square.float(), grid, mode="bicubic", antialias=registers > 0)
+    patches = square.to(pos_embed.dtype).flatten(2).transpose(1, 2)
     return torch.cat([pos_embed[:, :1], patches], dim=1)
