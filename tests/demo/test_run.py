@@ -19,6 +19,13 @@ FLOORS = {
 """Figures of the tests, percent, well below what this little world gives: 69, 32 and 10, and above
 those of one class for all: about 26, 4 and 2. It has too few objects to learn them."""
 
+WHOLE_FLOORS = {
+    demo.CLASSIFIER: {"top1": 84.0},
+    demo.SEGMENTER: {"miou": 66.0},
+    demo.DETECTOR: {"f1": 65.0},
+    demo.FINDER: {"ap50": 40.0},
+}
+
 
 def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -62,6 +69,16 @@ def test_the_demo_leaves_a_world_its_models_a_map_and_a_report(
     page = (tmp_path / "report.html").read_text()
     assert "mean IoU" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+@pytest.mark.slow  # eleven minutes on one core
+def test_the_demo_convinces(tmp_path: Path) -> None:
+    """Of the size that users see; the floors are a few points below what it gives."""
+    demo.demo(tmp_path)
+    for part, floors in WHOLE_FLOORS.items():
+        figures = json.loads((tmp_path / part / "test.json").read_text())
+        for name, floor in floors.items():
+            assert figures[name] >= floor, (part, figures)
 
 
 def test_the_demo_touches_no_other_files(tmp_path: Path) -> None:

@@ -88,6 +88,16 @@ def test_machines_have_room_for_all_processes(
     assert Cluster(stand_in).share(count, on_gpu=False) == (cores, 0)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "count", "part"), [(2, 1, 1), (2, 2, 1), (2, 3, 0.5), (1, 4, 0.25)]
+)
+def test_processes_share_gpus_where_there_are_more_of_them(
+    gpus: int, count: int, part: float
+) -> None:
+    stand_in = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": float(gpus)})
+    assert Cluster(stand_in).share(count, on_gpu=True) == (0, part)
+
+
 def test_an_address_that_does_not_answer() -> None:
     started = time.monotonic()
     for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "127.0.0.1:port"):

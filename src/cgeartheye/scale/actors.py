@@ -6,6 +6,7 @@ one, so that the memory of the driver does not grow with the number of tasks.
 """
 
 import importlib
+import math
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -48,14 +49,15 @@ class Cluster:
         """
         return workers or (self.gpus if on_gpu else 0) or max(1, self.cores // 2)
 
-    def share(self, count: int, on_gpu: bool) -> tuple[int, int]:
+    def share(self, count: int, on_gpu: bool) -> tuple[int, float]:
         """Return the cores and GPUs that Ray reserves for one of `count` processes.
 
         All find room at the same time: one that a machine has no room for would be waited for
-        without end. Of more processes than cores, each reserves none.
+        without end. Of more processes than cores, each reserves none; of more than GPUs, some
+        share one.
         """
         if on_gpu and self.gpus:
-            return 0, 1
+            return 0, 1 / math.ceil(count / self.gpus)
         machines = [int(n["Resources"].get("CPU", 0)) for n in self.ray.nodes() if n["Alive"]]
         most = self.cores // count
         fits = (n for n in range(most, 0, -1) if sum(cores // n for cores in machines) >= count)
