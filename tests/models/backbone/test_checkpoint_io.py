@@ -27,8 +27,8 @@ from cgeartheye.utils.errors import UserError
 REFERENCE = Path(__file__).parents[3] / ".." / "shared" / "reference"
 SMALL = Size(width=48, depth=3, heads=3, hidden=96)
 SHORT = {name: replace(size, depth=2) for name, size in SIZES.items()}
-# All layers treat registers alike: one size has them.
-CASES = [*((name, 0) for name in SIZES), ("small", 4)]
+# All layers treat registers alike: one size of each kind of MLP has them.
+CASES = [*((name, 0) for name in SIZES), ("small", 4), ("giant", 4)]
 Randomize = Callable[[nn.Module], None]
 
 

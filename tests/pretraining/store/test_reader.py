@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
-from tests import processes
 from torch.utils.data import DataLoader, Dataset
 
 from cgeartheye.pretraining.store.items import Settings
@@ -49,7 +48,7 @@ class Decoded(Dataset[torch.Tensor]):
         return self.store.decode(index)
 
 
-@pytest.mark.parametrize("start", ["fork", processes.START])
+@pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_worker_processes_read(store: Store, start: str) -> None:
     expected = [store.decode(i) for i in range(len(store))]
     context = multiprocessing.get_context(start)
