@@ -2,9 +2,9 @@
 
     python benchmarks/embed_rate.py [--side 3000] [--turns 3]
 
-Both read the same GeoTIFF, see the same model's windows (tiny, 280 px, overlap one third, 0.75 m,
-float32) and write their finished files; they take turns in one process, after a look at the model.
-An embedding keeps 64 principal components in int8.
+Both read the same GeoTIFF, see windows of the same model (tiny, 280 px, 0.75 m, float32) with the
+overlap that each has by default, and write their finished files; they take turns in one process,
+after a look at the model. An embedding keeps 64 principal components in int8.
 """
 
 import argparse
@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 import torch
-from mapping_rate import BATCH, GSD, OVERLAP, SIDE, load_model, ours, write_scene
+from mapping_rate import BATCH, GSD, SIDE, load_model, write_scene
 from rich.console import Console
 from rich.table import Table
 
-from cgeartheye.commands.embed import SceneEncoder
+from cgeartheye.commands.embed import OVERLAP, SceneEncoder
 from cgeartheye.config import Backbone
 from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.run import map_scene
@@ -51,7 +51,7 @@ def main() -> None:
                     facts = {"backbone": built.fingerprint}
                     map_scene(encoder, [scene], out, facts, options)
                 else:
-                    ours(predictor, scene, out)
+                    map_scene(predictor, [scene], out, {}, Options(batch_size=BATCH))
                 seconds[what].append(time.perf_counter() - begin)
                 own = out / ("features.zarr" if what == "embed" else "map.tif")
                 parts = [own] if own.is_file() else [p for p in own.rglob("*") if p.is_file()]

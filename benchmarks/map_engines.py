@@ -1,4 +1,5 @@
-"""Mapping from file to file by each engine: torch, ONNX Runtime and OpenVINO, in each precision.
+"""Mapping from file to file by each engine: torch, plain and compiled (`backbone.compile=true`, its
+compilation included), ONNX Runtime and OpenVINO, in each precision.
 
     python benchmarks/map_engines.py [--size tiny] [--window 280] [--side 1120] [--rounds 3]
 
@@ -36,9 +37,11 @@ from cgeartheye.synthetic import LAND_COVER, make_world
 from cgeartheye.utils.console import bar, log_info, muted
 from cgeartheye.utils.errors import UserError
 
+COMPILED = ("torch, compiled", "fp32")
 WAYS = (
     ("torch", "fp32"),
     ("torch", "bf16"),
+    COMPILED,
     ("onnx", "fp32"),
     ("onnx", "int8"),
     ("openvino", "fp32"),
@@ -61,7 +64,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     began = time.perf_counter()
-    steps = 1 + len(WAYS[2:]) + asked.rounds * (len(WAYS) + 1)
+    exported = [way for way in WAYS if not way[0].startswith("torch")]
+    steps = 1 + len(exported) + asked.rounds * (len(WAYS) + 1)
     with (
         tempfile.TemporaryDirectory() as name,
         bar("measuring", steps, "models and maps") as progress,
@@ -73,7 +77,7 @@ def main() -> None:
             run = train(folder, asked.size, asked.window)
         progress.advance()
         ways = list(WAYS)
-        for engine, precision in WAYS[2:]:
+        for engine, precision in exported:
             images = [folder / "data/train/Img"] if precision == "int8" else None
             try:
                 with muted():
@@ -94,8 +98,11 @@ def main() -> None:
                 options = {"overlap": 1 / 3 if way == THIRD else Options().overlap}
                 started, busy = time.perf_counter(), time.process_time()
                 engine, precision = way[0].split(",")[0], way[1]
+                extra = ["backbone.compile=true"] if way == COMPILED else []
                 with muted():
-                    map_scenes(run, [scene], out, options, [], engine=engine, precision=precision)
+                    map_scenes(
+                        run, [scene], out, options, extra, engine=engine, precision=precision
+                    )
                 wall, spent = time.perf_counter() - started, time.process_time() - busy
                 shares = json.loads((out / "map.json").read_text())["time"]["shares"]
                 taken.setdefault(way, []).append((km2 / wall, spent / km2, shares["inference"]))

