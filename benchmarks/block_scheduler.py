@@ -76,7 +76,8 @@ def blocks_of(rows: int, workers: int) -> list[int]:
 def planned(rows: int) -> Iterator[MapJob]:
     """Yield what the plan of a map needs to know of it."""
     with tempfile.TemporaryDirectory() as folder:
-        yield cast(MapJob, SimpleNamespace(rows=rows, work=Path(folder)))
+        place = Path(folder)
+        yield cast(MapJob, SimpleNamespace(rows=rows, work=place, out=place, settings={}))
 
 
 class StandIns:

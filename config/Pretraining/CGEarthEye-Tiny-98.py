@@ -1,7 +1,7 @@
-"""The default backbone: tiny, from some ten thousand small public images, on one GPU.
+"""Tiny without a teacher, from some ten thousand small images, on one GPU.
 
-`bash tools/default_backbone.sh DATA OUT` packs the images and runs it. The images are held on the
-GPU and their crops made there; with an image of 150 to 400 px a crop of 98 px is what 224 px is to
+`bash tools/default_backbone.sh DATA OUT` packs such a store for its distillation. The images are
+held on the GPU and their crops made there; with an image of 150 to 400 px a crop of 98 px is what 224 px is to
 a large one. For a CPU set data.preload=memory data.workers=1 data.batch_size=64
 training.steps=4000.
 """

@@ -18,12 +18,12 @@ from tests.quicker import leave_charts_out, shallow_backbone
 import processes
 from cgeartheye.benchmark import processes as starting
 from cgeartheye.benchmark import worker
-from cgeartheye.benchmark.cells import BenchmarkCell
+from cgeartheye.benchmark.cells import BenchmarkCell, plan
 from cgeartheye.benchmark.run import benchmark
 from cgeartheye.benchmark.summary import Summary
 from cgeartheye.commands import tasks
 from cgeartheye.commands.probe import probe
-from cgeartheye.config import make
+from cgeartheye.config import BenchmarkTable, make, read_section
 from cgeartheye.tasks.sources import SourceFactory, Views
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock
@@ -265,6 +265,70 @@ def test_cells_of_an_image_that_was_overwritten_run_again(tmp_path: Path, chips:
     # What comes of it is what comes of the new images alone.
     benchmark(path, out=tmp_path / "new")
     assert figures(out) == figures(tmp_path / "new")
+
+
+def test_finished_cells_outlive_images_that_cannot_be_read(
+    tmp_path: Path, chips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(chips, tmp_path / "chips")
+    path, out = write_table(tmp_path, root, **SMALL, seeds=[0]), tmp_path / "out"
+    benchmark(path, out=out)
+    before, found = stamps(out), figures(out)
+    root.rename(tmp_path / "elsewhere")
+    root.mkdir()  # the mount point of a disk that is not there
+    capsys.readouterr()
+    benchmark(path, out=out, resume=True)
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "chips cannot be read now: 2 finished cells are kept as they are" in said
+    assert (stamps(out), figures(out)) == (before, found)
+
+
+def test_costs_of_a_protocol_that_comes_later(tmp_path: Path, chips: Path) -> None:
+    """Its features are there already, and no others are measured again."""
+    light = {"chips": {"task": "scene_classification", "set": {"decoder.kind": "light"}}}
+    light["chips"]["data"] = {"root": str(chips), "image_size": 28, "train_fraction": 0.55}
+    fields = {**SMALL, "datasets": light, "seeds": [0]}
+    linear = {"linear": SMALL["protocols"]["linear"]}
+    out, begun = tmp_path / "out", write_table(tmp_path, chips, **fields | {"protocols": linear})
+    (first,) = benchmark(begun, out=out).entries.values()
+    assert first.learned == 4 * (192 + 1)
+    entries = benchmark(write_table(tmp_path, chips, **fields), out=out, resume=True).entries
+    linear, light = (entries[name, "one", "chips"] for name in ("linear", "light"))
+    assert linear.encode_seconds == light.encode_seconds > first.encode_seconds
+    assert (linear.learned, linear.encode_ms) == (first.learned, first.encode_ms)
+
+
+def test_what_is_set_of_one_data_set_wins_over_what_is_set_of_all(
+    tmp_path: Path, chips: Path
+) -> None:
+    data = {"root": str(chips), "image_size": 28, "train_fraction": 0.55}
+    entry = {"task": "scene_classification", "data": data, "set": {"training.lr": 0.5}}
+    protocols = {"a": {"kind": "light"}, "b": {"kind": "light", "set": {"training.lr": 0.25}}}
+    path = write_table(tmp_path, chips, datasets={"chips": entry}, protocols=protocols)
+    cells = plan(read_section(path, BenchmarkTable, []), tmp_path).cells
+    assert {cell.protocol: cell.config.training.lr for cell in cells} == {"a": 0.5, "b": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ("published=Aidd", "chips: published=Aidd is none of AID, RESISC45"),
+        ("figure=macro_f1", "top1 of AID is published, not macro_f1"),
+    ],
+)
+def test_published_figures_stand_beside_the_same_figure(
+    finished: tuple[Path, Path, Summary], field: str, sentence: str
+) -> None:
+    path, out, _ = finished
+    with pytest.raises(UserError, match=sentence):
+        benchmark(path, [f"datasets.chips.{field}"], out, resume=True)
+
+
+def test_a_figure_that_a_task_does_not_have_is_a_sentence(tmp_path: Path, chips: Path) -> None:
+    path, out = write_table(tmp_path, chips, **SMALL, seeds=[0]), tmp_path / "out"
+    benchmark(path, out=out)
+    entries = benchmark(path, ["datasets.chips.figure=kappa"], out, resume=True).entries
+    assert all("figure=kappa is none of top1" in entry.errors[0] for entry in entries.values())
 
 
 def figures(out: Path) -> list[tuple[str, ...]]:

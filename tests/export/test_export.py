@@ -156,6 +156,17 @@ def test_a_map_by_an_engine_is_that_of_torch(
     assert (found[0] == found[1]).mean() > 0.999
 
 
+def test_a_run_is_no_folder_for_its_export(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = runs["segmentation"]
+    before = {path: path.read_bytes() for path in run.glob("model.*")}
+    with pytest.raises(UserError, match="holds a trained model: give another --out"):
+        export(run, "torch", "bf16", out=run)
+    assert {path: path.read_bytes() for path in run.glob("model.*")} == before
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file cannot be written \(.*\): give another --out"):
+        export(run, "torch", "bf16", out=tmp_path / "file")
+
+
 def test_torch_keeps_the_backbone_and_the_precision(runs: dict[str, Path]) -> None:
     folder = export(runs["segmentation"], "torch", "bf16")
     own, other = load(runs["segmentation"]), load(folder)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests import processes
 from toy_map import NORTH_UP, Toy, content, picture, read, run_toy, write_scene
 
@@ -134,6 +135,23 @@ def test_a_mosaic_whose_file_is_gone_is_an_error(tmp_path: Path) -> None:
         file.truncate(size // 2)
     with pytest.raises(UserError, match=r"cannot be (read|opened)"):
         run_toy([a, b], tmp_path / "map")
+
+
+def test_a_map_goes_on_with_smaller_batches(tmp_path: Path) -> None:
+    """As after the memory was not enough."""
+    scene = write_scene(tmp_path / "scene.tif", picture(150, 300))
+    run_toy(scene, tmp_path / "whole", batch_size=8)
+
+    class Large(Toy):
+        def predict(self, images: torch.Tensor) -> torch.Tensor:
+            if len(images) > 1 and self.calls > 3:
+                raise MemoryError
+            return super().predict(images)
+
+    with pytest.raises(MemoryError):
+        run_toy(scene, tmp_path / "map", Large(), batch_size=8)
+    run_toy(scene, tmp_path / "map", Large(), batch_size=1, resume=True)
+    assert content(tmp_path / "map" / "map.tif") == content(tmp_path / "whole" / "map.tif")
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:

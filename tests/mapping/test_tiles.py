@@ -1,6 +1,7 @@
 """Maps in tiles: the same pixels as in one file, cut at multiples of a size."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.merge import merge
 from toy_detector import ToyDetector, draw, scatter
-from toy_map import NORTH_UP, ToyCells, content, picture, read, run_toy, write_scene
+from toy_map import NORTH_UP, Toy, ToyCells, content, picture, read, run_toy, write_scene
 
 from cgeartheye.api.maps import MapResult
 from cgeartheye.mapping.outputs import tiles as tiles_module
@@ -115,6 +116,28 @@ def test_resume_keeps_the_tiles_that_are_there(
     assert facts["tiles"] == len(tile_files(out))
     with pytest.raises(UserError, match="begun with tiles"):
         run_toy(scene, out, tiles=60, resume=True)
+
+
+def test_tiles_of_another_map_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the message of a folder with an unfinished map advises, that is deleted."""
+    scene = write_scene(tmp_path / "scene.tif", picture(200, 200))
+    out, written, write = tmp_path / "map", [], tiles_module.write_geotiff
+    run_toy(scene, tmp_path / "whole", tiles=50)
+
+    def broken(*given: object) -> None:
+        if len(written) == 3:
+            raise UserError("no room")
+        written.append(given[1])
+        write(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiles_module, "write_geotiff", broken)
+        with pytest.raises(UserError, match="no room"):
+            run_toy(scene, out, Toy(gsd=2.0), tiles=50)
+    shutil.rmtree(out / "unfinished")
+    run_toy(scene, out, tiles=50)
+    for path in tile_files(tmp_path / "whole"):
+        assert (out / "tiles" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:

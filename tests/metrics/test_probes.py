@@ -90,6 +90,9 @@ def test_two_classes_have_the_form_of_sklearn() -> None:
     np.testing.assert_allclose(shares.sum(1), 1)
     np.testing.assert_array_equal(probe.classes_[shares.argmax(1)], probe.predict(FEATURES))
     assert probe.score(FEATURES, labels) > 0.85
+    scaled = StandardScaler().fit_transform(FEATURES)
+    oracle = _oracle(scaled, labels, probe[-1].C)
+    np.testing.assert_allclose(shares, oracle.predict_proba(scaled), atol=2e-3)
 
 
 def test_few_per_class() -> None:

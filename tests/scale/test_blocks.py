@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import torch
 
 sys.path.append(str(Path(__file__).parents[1]))  # the toys
 
@@ -17,11 +18,12 @@ import toy_runs
 from cgeartheye.cli.main import main
 from cgeartheye.commands.map import map_scenes
 from cgeartheye.mapping import blocks as blocks_module
-from cgeartheye.mapping.blocks import plan_blocks, unfinished_blocks
+from cgeartheye.mapping.blocks import LEDGER, block_folder, plan_blocks, unfinished_blocks
 from cgeartheye.mapping.job import MapJob
+from cgeartheye.mapping.ledger import Ledger
 from cgeartheye.scale import plan as plan_module
 from cgeartheye.scale.actors import in_turn
-from cgeartheye.scale.blocks import array_place
+from cgeartheye.scale.blocks import BlockMapper, array_place
 from cgeartheye.utils.errors import UserError
 
 
@@ -54,6 +56,43 @@ def test_the_parts_of_an_array_are_one_map(
     run(*parts, "--resume")
     whole, made = (tmp_path / name / "map.tif" for name in ("whole", "map"))
     assert made.read_bytes() == whole.read_bytes()
+
+
+def test_a_part_looks_at_what_the_folder_holds(
+    land_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(blocks_module, "_FEWEST", 1)
+    scene = toy_runs.land_scene(tmp_path / "scene.tif", 300, 100)
+    parts = "map", land_run, scene, "--out", tmp_path / "map"
+    run(*parts, "--part", "0/2")
+    # Of another map.
+    with pytest.raises(SystemExit, match="2"):
+        main([str(word) for word in (*parts, "--part", "1/2", "--overlap", "0.6")])
+    assert "was begun with overlap" in capsys.readouterr().err
+    # While another part is in the middle of its block.
+    job = BlockMapper(land_run, [scene], tmp_path / "map", {}, []).job
+    *before, block = unfinished_blocks(job)
+    folder = block_folder(job, block)
+    folder.mkdir(parents=True, exist_ok=True)
+    held = Ledger(folder / LEDGER, {**job.settings, "block": list(block)})
+    run(*parts, "--part", "0/2")
+    assert f"{len(before) + 1} blocks are left to others" in capsys.readouterr().out
+    held.close()
+    # When the map is made.
+    run(*parts, "--part", "1/2")
+    run(*parts, "--resume")
+    run(*parts, "--part", "1/2")
+    assert not (tmp_path / "map" / "unfinished").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused(land_run: Path, tmp_path: Path) -> None:
+    scene = toy_runs.land_scene(tmp_path / "scene.tif", 100, 100)
+    with pytest.raises(UserError, match="there is no device 'cuda:0' here"):
+        BlockMapper(land_run, [scene], tmp_path / "map", {}, ["training.device=cuda"])
 
 
 @pytest.mark.parametrize("text", ["2/2", "1", "a/b", "-1/2", "array", "1/"])
@@ -103,7 +142,9 @@ def test_a_plan_is_measured(
 def test_the_drivers_memory_does_not_grow_with_the_number_of_blocks(tmp_path: Path) -> None:
     peaks = []
     for number, count in enumerate((1_000, 30_000)):
-        job = cast(MapJob, SimpleNamespace(rows=12 * count, work=tmp_path / str(number)))
+        folder = tmp_path / str(number)
+        stand_in = SimpleNamespace(rows=12 * count, work=folder, out=folder, settings={})
+        job = cast(MapJob, stand_in)
         plan_blocks(job, count // 10)
         pool, done = block_scheduler.StandIns(64), 0
         tracemalloc.start()

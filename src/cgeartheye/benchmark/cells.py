@@ -3,8 +3,12 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from cgeartheye.commands.probe import Probe
 from cgeartheye.config import (
@@ -146,7 +150,7 @@ def plan(table: BenchmarkTable, out: Path) -> Plan:
                     place = out / "cells" / dataset / backbone / f"{protocol}-{seed}"
                     own = {"work_dir": place, "cache.folder": out / "features"}
                     config = refuse_other_kinds(make(config, own), "the table")
-                    figure = entry.figure or FIGURES[config.task]
+                    figure = _figure(dataset, entry, config.task)
                     cells.append(
                         BenchmarkCell(
                             *(dataset, backbone, protocol, seed, settings, config, figure),
@@ -183,9 +187,37 @@ def _base(table: BenchmarkTable, name: str, entry: BenchmarkData) -> Config:
         given = refuse_other_kinds(load(entry.config, {"backbone": backbone}), str(entry.config))
     else:
         given = {"task": entry.task, "backbone": backbone, "data": entry.data}
-    config = _made(given, name, entry.set)
+    # What is said of one data set wins over what is said of all.
+    config = _made(_made(given, name, table.set), name, entry.set)
     root = (table.data_root or Path()) / config.data.root
     return _made(config, name, {"data.root": root})
+
+
+def _figure(name: str, entry: BenchmarkData, task: str) -> str:
+    """Return the key of what is compared on a data set: the publication's, where it stands beside.
+
+    Raises:
+        UserError: the publication has no such data set, or another figure of it.
+    """
+    if entry.published is None:
+        return entry.figure or FIGURES[task]
+    if entry.published not in published():
+        raise UserError(f"{name}: published={entry.published} is none of {', '.join(published())}")
+    figure = str(published()[entry.published]["figure"])
+    if entry.figure not in (None, figure):
+        raise UserError(
+            f"{name}: {figure} of {entry.published} is published, not {entry.figure}: leave out "
+            "either published or figure"
+        )
+    return figure
+
+
+@cache
+def published() -> dict[str, dict[str, Any]]:
+    """Return the figures that CGEarthEye publishes, by data set."""
+    text = files("cgeartheye.benchmark").joinpath("published.yaml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return found
 
 
 def _config(
@@ -201,13 +233,15 @@ def _config(
     }
     if settings.kind == "light":
         overrides["decoder.kind"] = "light"
+    elif settings.kind in PROBES:  # they learn as much as a linear decoder
+        overrides["decoder.kind"] = "linear"
     if settings.kind == "light" and base.task == "change_detection":
         overrides["decoder.side_weights"] = None  # of BAN alone
     if base.data.test in (None, base.data.val):
         # What is tested must choose nothing: neither the epoch nor the end of a training.
         overrides |= {"training.evaluate_every": NEVER, "training.patience": None}
     what = f"{backbone} by {settings.kind}"
-    return _made(_made(_made(base, what, table.set), what, settings.set), what, overrides)
+    return _made(_made(base, what, settings.set), what, overrides)
 
 
 def _made(given: Any, what: str, overrides: Mapping[str, Any]) -> Config:

@@ -84,7 +84,7 @@ def _done(planned: Plan, out: Path, resume: bool) -> set[Path]:
         raise UserError(
             f"{out} already holds a benchmark: add --resume to go on with it, or name another --out"
         )
-    done, stale = set(), []
+    done, stale, unread = set(), [], []
     for cell in planned.cells:
         record = worker.read_record(cell.folder / worker.RECORD)
         if record is None:
@@ -94,10 +94,14 @@ def _done(planned: Plan, out: Path, resume: bool) -> set[Path]:
                 f"{cell.folder} was begun with other settings or weights than {cell} has now: "
                 "delete it, or name another --out"
             )
-        if record.get("data") != cell.data:
+        if cell.data and record.get("data") != cell.data:
             stale.append(cell)
         elif "figures" in record:
             done.add(cell.folder)
+            if record.get("data") != cell.data:
+                unread.append(cell)
+    for dataset, count in Counter(cell.dataset for cell in unread).items():
+        warn(f"{dataset} cannot be read now: {count} finished cells are kept as they are")
     for dataset, count in Counter(cell.dataset for cell in stale).items():
         warn(f"{dataset} has changed since {count} of its cells were run: they are run again")
     for cell in stale:

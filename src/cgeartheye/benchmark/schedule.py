@@ -66,13 +66,13 @@ class Schedule:
         """Encode what a pair shares, if it is not there; return its cells."""
         folder = pair[0].folder.parent
         each = list({cell.protocol: cell for cell in reversed(pair)}.values())[::-1]
-        data = {cell.protocol: cell.data for cell in each}
-        features = worker.read_record(folder / worker.FEATURES)
-        if not features or features["errors"] or features.get("data") != data:
+        stamps = {cell.protocol: cell.stamp for cell in each}
+        features = worker.read_record(folder / worker.FEATURES) or {}
+        if features.get("errors") or features.get("stamps") != stamps:
             (folder / worker.FEATURES).unlink(missing_ok=True)
             log_info(f"encoding {pair[0].dataset} by {pair[0].backbone}")
-            code = self._started(worker.encode, (each, folder), folder, {})
-            failed = dict.fromkeys(data, _ended(code, folder))
+            code = self._started(worker.encode, (each, folder, features), folder, {})
+            failed = dict.fromkeys(stamps, _ended(code, folder))
             features = worker.read_record(folder / worker.FEATURES) or {"errors": failed}
         errors = features["errors"]
         return [

@@ -2,18 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from scipy.stats import rankdata
 
-from cgeartheye.benchmark.cells import BenchmarkCell, Plan
-from cgeartheye.benchmark.worker import FEATURES, RECORD, Record, read_record
+from cgeartheye.benchmark.cells import BenchmarkCell, Plan, published
+from cgeartheye.benchmark.worker import FEATURES, RECORD, Record, no_figure, read_record
 from cgeartheye.metrics.resampling import (
     Outcomes,
     bootstrap,
@@ -142,14 +138,6 @@ class Summary:
         return ranks
 
 
-@cache
-def published() -> dict[str, dict[str, Any]]:
-    """Return the figures that CGEarthEye publishes, by data set."""
-    text = files("cgeartheye.benchmark").joinpath("published.yaml").read_text(encoding="utf-8")
-    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
-    return found
-
-
 def published_figure(plan: Plan, dataset: str, kind: str) -> float:
     """Return the published figure of a column; NaN where there is none.
 
@@ -159,7 +147,7 @@ def published_figure(plan: Plan, dataset: str, kind: str) -> float:
         kind: `frozen` or `best`.
     """
     name = plan.table.datasets[dataset].published
-    return float(published().get(name or "", {}).get(kind, math.nan))
+    return float(published()[name].get(kind, math.nan)) if name else math.nan
 
 
 def summarize(plan: Plan, out: Path) -> Summary:
@@ -190,7 +178,10 @@ def summarize(plan: Plan, out: Path) -> Summary:
 
 
 def _record(cell: BenchmarkCell) -> Record:
-    return read_record(cell.folder / RECORD) or {"error": "it has not been run"}
+    record = read_record(cell.folder / RECORD) or {"error": "it has not been run"}
+    if cell.figure not in record.get("figures", [cell.figure]):
+        return {"error": no_figure(cell, record["figures"])}
+    return record
 
 
 def _outcomes(cells: list[BenchmarkCell]) -> dict[int, Outcomes]:
@@ -223,7 +214,7 @@ def _entry(cells: list[BenchmarkCell], outcomes: dict[int, Outcomes], draws: int
         features.get("learned", {}).get(cells[0].protocol, 0),
         features.get("parameters", 0),
         features.get("encode_ms", math.nan),
-        features.get("seconds", math.nan),
+        sum(features["encode_seconds"].values()) if "encode_seconds" in features else math.nan,
         cells[good[0] if good else 0].folder,
     )
 

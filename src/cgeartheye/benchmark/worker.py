@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def run_cell(cell: BenchmarkCell) -> None:
     else:
         figures = tasks.train(cell.config, resume=True)
     if cell.figure not in figures:
-        raise UserError(f"{cell.dataset}: figure={cell.figure} is none of {', '.join(figures)}")
+        raise UserError(no_figure(cell, figures))
     record = {
         **cell.stamp,
         "figures": figures,
@@ -80,20 +80,38 @@ def run_cell(cell: BenchmarkCell) -> None:
     write_json(path, record)
 
 
-def encode(cells: Sequence[BenchmarkCell], folder: Path) -> None:
+def no_figure(cell: BenchmarkCell, figures: Iterable[str]) -> str:
+    """Return a sentence on a figure that a cell does not have."""
+    return f"{cell.dataset}: figure={cell.figure} is none of {', '.join(figures)}"
+
+
+def encode(cells: Sequence[BenchmarkCell], folder: Path, before: Record) -> None:
     """Encode what cells of one backbone and data set share, and measure the backbone.
 
-    Writes `features.json`: milliseconds an image, seconds, what each protocol learns, and a
+    Writes `features.json`: milliseconds an image, seconds and what is learned by protocol, and a
     sentence for each protocol that cannot have its features.
 
     Args:
         cells: one of each protocol.
         folder: of the record.
+        before: the record of an earlier encoding, or an empty one. Protocols whose features it
+            has keep their figures: encoded again they would be read from the cache.
     """
-    record: Record = {"seconds": 0.0, "learned": {}, "errors": {}}
-    record["data"] = {cell.protocol: cell.data for cell in cells}
+    record: Record = {"encode_seconds": {}, "learned": {}, "errors": {}}
+    record["stamps"] = {cell.protocol: cell.stamp for cell in cells}
+    kept = {
+        name
+        for name, stamp in record["stamps"].items()
+        if before.get("stamps", {}).get(name) == stamp and name not in before["errors"]
+    }
+    for name in kept:
+        for part in ("encode_seconds", "learned"):
+            record[part][name] = before[part][name]
+        record |= {part: before[part] for part in ("encode_ms", "parameters")}
     # Probes first: of their features in float32 those of decoders follow.
     for cell in sorted(cells, key=lambda cell: cell.probe is None):
+        if cell.protocol in kept:
+            continue
         config = cell.config
         try:
             with distributed.process_group(config.training.device) as device:
@@ -110,7 +128,7 @@ def encode(cells: Sequence[BenchmarkCell], folder: Path) -> None:
                     encode_parts(config, pipeline.parts, built, device)
                 elif config.backbone.tuning == "frozen":
                     pipeline.data(task, built)
-                record["seconds"] += time.monotonic() - begin
+                record["encode_seconds"][cell.protocol] = time.monotonic() - begin
         except UserError as error:
             record["errors"][cell.protocol] = str(error)
     write_json(folder / FEATURES, record)

@@ -81,6 +81,15 @@ def export(
     return folder
 
 
+def _is_labelled(pipeline: TaskPipeline) -> bool:
+    """Whether the images and labels of the training are here, so that accuracy can be measured."""
+    try:
+        return len(pipeline.parts.test) > 0
+    except UserError as error:
+        log_info(f"accuracy is not measured: {error}")
+        return False
+
+
 def _refuse_losses(
     pipeline: TaskPipeline, own: tuple[Any, Any], folder: Path, windows: torch.Tensor
 ) -> None:
@@ -96,7 +105,7 @@ def _refuse_losses(
             f"{LEAST_AGREEMENT:.0%}: calibrate with images more like those to be predicted, or "
             "export in fp32"
         )
-    if pipeline.config.data.root.exists():
+    if _is_labelled(pipeline):
         figure = own[0].monitor
         before = pipeline.test(*own, None, None).figures[figure]
         after = pipeline.test(other, outline, None, None).figures[figure]

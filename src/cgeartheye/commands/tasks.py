@@ -317,7 +317,7 @@ class LoadedModel:
 def load_model(
     run: Path,
     overrides: Overrides,
-    device: torch.device,
+    device: torch.device | None,
     tta: bool = False,
     engine: str | None = None,
     precision: str | None = None,
@@ -327,7 +327,7 @@ def load_model(
     Args:
         run: a run directory or its `model.safetensors`, or an exported folder.
         overrides: of the model's config; see `config.load`.
-        device: where to.
+        device: where to; none: to that of the config.
         tta: average over changed views of an image.
         engine: see `choose_engine`.
         precision: see `choose_engine`.
@@ -338,6 +338,7 @@ def load_model(
     run, chosen = choose_engine(run, engine, precision)
     files = model_io.read_model(run)
     pipeline = pipeline_for(override(override(files.config, chosen), overrides))
+    device = device or distributed.local_device(pipeline.config.training.device)
     task, _ = restore(pipeline.config, files, device, tta)
     return LoadedModel(files, pipeline, task.eval())
 

@@ -69,12 +69,16 @@ class BenchmarkTable(Section):
     backbones: dict[Name, Backbone] = Field(min_length=1)
     datasets: dict[Name, BenchmarkData] = Field(min_length=1)
     protocols: dict[Name, Protocol] = Field(min_length=1)
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="of trainings and draws")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="of trainings and draws"
+    )
     data_root: Path | None = Field(
         None, description="folder that the data sets' relative roots are in; none: the current one"
     )
     set: dict[str, Any] = Field(
-        {}, description="fields of every cell's config, e.g. training.device: cpu"
+        {},
+        description="fields of every cell's config, e.g. training.device: cpu; those of a data set "
+        "and of a protocol win over it",
     )
     resamples: Positive = Field(2000, description="of bootstrap intervals and permutation tests")
 

@@ -38,7 +38,7 @@ class Optimization(Section):
         "ddp", description="fsdp shards weights and optimizer: full tuning of huge and giant"
     )
     log_every: Positive = Field(10, description="steps between two lines of metrics.jsonl")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     tensorboard: bool = False
 
 

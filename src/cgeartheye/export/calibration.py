@@ -49,7 +49,7 @@ def record_windows(pipeline: TaskPipeline, task: Any, inputs: Sequence[Input]) -
     """
     task.engine = recorder = _Recorder(task)
     try:
-        step = max(1, len(inputs) // IMAGES)
+        step = max(1, -(-len(inputs) // IMAGES))
         for _ in pipeline.predict(task, inputs[::step][:IMAGES]):
             pass
     finally:

@@ -7,6 +7,7 @@ openvino  model.xml and model.bin
 
 import json
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cgeartheye.tasks import model_io
 from cgeartheye.tasks.exports import FACTS, WEIGHTS, Export
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import digest, write_json, write_text
+from cgeartheye.utils.state import json_object
 
 PRECISIONS = {
     "torch": ("fp32", "bf16", "fp16"),
@@ -73,10 +75,8 @@ def export_model(
     """
     refuse_precision(engine, precision)
     assert precision != "int8" or windows is not None
-    description = folder / FACTS
-    description.unlink(missing_ok=True)  # until all is there, nothing is
-    side = config.data.image_size
-    folder.mkdir(parents=True, exist_ok=True)
+    description, side = folder / FACTS, config.data.image_size
+    _claim(folder)
     try:
         if engine == "torch":
             paths = [_write_torch(task, precision, folder)]
@@ -113,6 +113,28 @@ def export_model(
     write_text(folder / "config.yaml", to_yaml(own))
     write_json(description, facts)
     return export
+
+
+def _claim(folder: Path) -> None:
+    """Make the folder of an export, and drop what describes an older one: until all is there,
+    nothing is.
+
+    Raises:
+        UserError: it holds a model that is no export, or cannot be written to.
+    """
+    description, before = folder / FACTS, None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if description.exists():
+            with suppress(ValueError):  # what is damaged is of no use
+                before = json_object(description.read_bytes())
+            if before is not None and "export" not in before:
+                raise UserError(f"{folder} holds a trained model: give another --out")
+            description.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written ({error.strerror}): give another --out"
+        ) from error
 
 
 def _self_contained(config: Config, precision: str, folder: Path) -> Config:

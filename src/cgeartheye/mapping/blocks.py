@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from cgeartheye.geo.reader import Span
 from cgeartheye.mapping.job import MapJob
-from cgeartheye.mapping.ledger import Ledger
+from cgeartheye.mapping.ledger import BusyError, Ledger, check_same
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_json
 from cgeartheye.utils.state import json_object
@@ -57,11 +57,12 @@ def plan_blocks(job: MapJob, workers: int) -> Iterator[Span]:
         workers: processes that will map.
 
     Raises:
-        UserError: the plan is damaged, or cannot be written.
+        UserError: the plan is damaged, of another map, or cannot be written.
     """
     path = plan_path(job)
     if not path.exists():
-        write_json(path, Plan(workers, _FEWEST, _SHARE)._asdict())
+        plan = Plan(workers, _FEWEST, _SHARE)._asdict()
+        write_json(path, {**plan, "settings": job.settings})
     return _planned(job)
 
 
@@ -121,7 +122,9 @@ def _planned(job: MapJob) -> Iterator[Span]:
     if not path.exists():
         return iter(())
     try:
-        plan = Plan(**json_object(path.read_bytes()))
+        found = json_object(path.read_bytes())
+        begun = found.pop("settings", job.settings)  # plans of earlier versions have none
+        plan = Plan(**found)
         if min(plan) < 1:
             raise ValueError("numbers below 1")
     except (OSError, ValueError, TypeError) as error:
@@ -129,19 +132,23 @@ def _planned(job: MapJob) -> Iterator[Span]:
             f"{path} is damaged, so which blocks are finished is lost: delete {job.work} and map "
             "again"
         ) from error
+    check_same(begun, job.settings, job.out)
     return plan.blocks(job.rows)
 
 
 def is_finished(job: MapJob, block: Span) -> bool:
-    """Return whether all rows of a block are noted in its ledger.
+    """Return whether all rows of a block are noted in its ledger; no while another process maps it.
 
     Raises:
-        UserError: the ledger is damaged, or another process maps the block.
+        UserError: the ledger is damaged.
     """
     # No `Path`: it interns its parts, and the table of a million of them takes megabytes.
     if not os.path.exists(f"{_folder(job)}/{block_name(block)}/{LEDGER}"):
         return False
-    ledger = _ledger(job, block)
+    try:
+        ledger = _ledger(job, block)
+    except BusyError:
+        return False
     try:
         return ledger.finished()[0] == block[1] - block[0]
     finally:

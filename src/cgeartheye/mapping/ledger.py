@@ -14,6 +14,14 @@ from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import json_text
 from cgeartheye.utils.state import json_object
 
+_FREE = {"batch_size"}
+"""Settings that may change: work that ran out of memory goes on with less at a time, and only the
+last bits of what a network computes depend on it."""
+
+
+class BusyError(UserError):
+    """Another process holds a ledger."""
+
 
 class Ledger:
     """Finished rows of windows, numbered in the order in which they are mapped.
@@ -71,7 +79,7 @@ class Ledger:
             yield
         except (sqlite3.DatabaseError, ValueError, TypeError) as error:
             if "locked" in str(error):
-                raise UserError(f"another process is mapping into {folder.parent}") from error
+                raise BusyError(f"another process is mapping into {folder.parent}") from error
             # A file of "unsupported format" is an operational error too, and a damaged one.
             operational = isinstance(error, sqlite3.OperationalError)
             if operational and "format" not in str(error):
@@ -141,7 +149,7 @@ def check_same(begun: Mapping[str, Any], now: Mapping[str, Any], place: Path | s
     """
     now = json.loads(json_text(now))
     for name in [*now, *begun]:
-        if begun.get(name) != now.get(name):
+        if name not in _FREE and begun.get(name) != now.get(name):
             was, is_now = (json_text(s.get(name))[:120] for s in (begun, now))
             raise UserError(
                 f"{place} was begun with {name} = {was}, not {is_now}: use the same value, or "

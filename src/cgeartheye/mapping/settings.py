@@ -9,7 +9,7 @@ from typing import Any
 
 from cgeartheye.geo.pair import AnyScene
 from cgeartheye.geo.vrt import file_signature
-from cgeartheye.mapping.job import FACTS, UNFINISHED
+from cgeartheye.mapping.job import FACTS, TILES, UNFINISHED
 from cgeartheye.mapping.ledger import check_same
 from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.predictor import AnyModel, Detector
@@ -119,7 +119,9 @@ def finished_map(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[s
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         log_info(f"{out} is finished already")
         return facts
-    if (out / UNFINISHED).exists() and not resume:
+    if not (out / UNFINISHED).exists():  # nothing of this map is there: tiles are of another
+        shutil.rmtree(out / TILES, ignore_errors=True)
+    elif not resume:
         raise UserError(
             f"{out} holds an unfinished map: finish it with --resume, or delete {out / UNFINISHED}"
         )

@@ -27,7 +27,7 @@ class LogisticPath:
     """Fits to the same features, best each with a weaker penalty than the one before.
 
     Minimises, as scikit-learn does, C times the summed cross-entropy plus half the squared weights;
-    the intercepts are free.
+    the intercepts are free. Of two classes the weights are the difference of their two rows.
     """
 
     features: Array
@@ -58,7 +58,9 @@ class LogisticPath:
             c: inverse strength of the penalty, above 0.
             tolerance: the fall of the mean loss in a step at which steps end.
         """
-        count, penalty = len(self._z_NR), 1 / (c * len(self._z_NR))
+        count = len(self._z_NR)
+        # The square of the difference of two opposite rows is twice the sum of their squares.
+        penalty = (2 if self.classes == 2 else 1) / (c * count)
         curvature = self._curvature.copy()
         curvature[:-1] += penalty
         units = np.sqrt(curvature)

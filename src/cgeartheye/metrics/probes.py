@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from torch.nn.functional import cross_entropy
 
 from cgeartheye.metrics.logistic import COARSE, LogisticPath
 
@@ -107,16 +108,19 @@ def _choose(
     """Return the penalty that is best on held-out features float32 `[M, C]`, and its fit.
 
     The strongest is tried first, and the rest are left out when some in a row are worse than the
-    best.
+    best and likelihood has fallen too. By hits alone the strongest could seem the best: it finds
+    the commonest class everywhere, and the next few flip an image or two at random.
     """
     fits: list[Fit] = []
     hits: list[int] = []
+    losses: list[float] = []
     for penalty in penalties:
         weights, free = path.fit(penalty, COARSE)
         fits.append((weights, free))
         logits = features @ weights.T.astype(np.float32) + free
         hits.append(int((logits.argmax(1) == labels).sum()))
-        if max(hits[-PATIENCE:]) < max(hits):
+        losses.append(float(cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))))
+        if max(hits[-PATIENCE:]) < max(hits) and min(losses[-PATIENCE:]) > min(losses):
             break
     ties = np.flatnonzero(np.array(hits) == max(hits))
     best = int(ties[len(ties) // 2])

@@ -17,7 +17,6 @@ from cgeartheye.mapping.job import UNFINISHED
 from cgeartheye.mapping.run import map_block, map_block_apart, plan_map
 from cgeartheye.mapping.settings import finished_map
 from cgeartheye.scale.block_store import BlockStore
-from cgeartheye.training.distributed import local_device
 from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
@@ -51,9 +50,13 @@ class BlockMapper:
         Raises:
             UserError: see `commands.map.map_scenes`.
         """
-        device = local_device("auto")
-        self._model = load_model(run, overrides, device, engine=engine, precision=precision)
+        self._model = load_model(run, overrides, None, engine=engine, precision=precision)
         self._scenes, self._options, self._after = scenes, options, after
+        self._batch = (
+            "data.batch_size"
+            if self._model.config.task == "scene_classification"
+            else "window.batch_size"
+        )
         self._store = BlockStore(out) if is_remote(out) else None
         mapped = prepare(self._model, options, after)
         self.predictor = mapped.predictor
@@ -87,7 +90,7 @@ class BlockMapper:
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise UserError(
                 f"rows of windows {block[0]}-{block[1] - 1}: a worker is out of memory: give each "
-                "fewer windows with --set data.batch_size, then go on with --resume"
+                f"fewer windows with --set {self._batch}, then go on with --resume"
             ) from error
         except UserError as error:
             raise UserError(f"rows of windows {block[0]}-{block[1] - 1}: {error}") from error
@@ -117,6 +120,14 @@ class BlockMapper:
                 if store.has(block):
                     store.take(job, block)
         return sum(1 for _ in self.unfinished())
+
+    def is_made(self) -> bool:
+        """Return whether the map of the blocks is there.
+
+        Raises:
+            UserError: another map is.
+        """
+        return finished_map(self.job.out, self.job.settings, resume=True) is not None
 
     def plan(self, workers: int) -> Iterator[Span]:
         """Return the blocks; see `plan_blocks`. In a bucket all machines have one plan."""
@@ -177,6 +188,8 @@ def map_part(mapper: BlockMapper, place: tuple[int, int]) -> None:
         mapper: of the map.
         place: which of how many processes this one is.
     """
+    if mapper.is_made():
+        return
     for number, block in enumerate(mapper.plan(place[1])):
         if number % place[1] == place[0]:
             mapper.map_block(block)  # of one that is finished nothing is left to do

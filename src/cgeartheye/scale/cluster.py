@@ -47,20 +47,18 @@ def map_on_cluster(
     Raises:
         UserError: Ray is not installed, its address does not answer, or a block fails.
     """
-    given = (
-        run.resolve(),
-        [_resolved(path) for path in scenes],
-        _resolved(out),
-        options,
-        overrides,
-        None if after is None else [_resolved(path) for path in after],
-        engine,
-        precision,
-    )
+    options = {k: _resolved(v) if isinstance(v, Path) else v for k, v in options.items()}
+    if options.get("dem") and Path(options["dem"]).is_file():  # else it is a height
+        options["dem"] = str(Path(options["dem"]).resolve())
+    paths = run.resolve(), [_resolved(path) for path in scenes], _resolved(out)
+    second = None if after is None else [_resolved(path) for path in after]
     with connected(address) as cluster:
-        driver = BlockMapper(*given)
+        driver = BlockMapper(*paths, options, overrides, second, engine, precision)
         # All compute on the driver's kind of device: others would give other bytes.
-        on_gpu = driver.job.settings["device"] == "cuda"
+        device = driver.job.settings["device"]
+        on_gpu = device == "cuda"
+        overrides = [*overrides, f"training.device={device}"]
+        given = *paths, options, overrides, second, engine, precision
         count = cluster.count(workers, on_gpu)
         left = driver.begin(count, resume)
         with bar("mapping", left, "blocks") as progress:

@@ -9,10 +9,9 @@ from cgeartheye.data import BoxChips, MaskedChips, SceneChips
 from cgeartheye.data.index.scene import more
 from cgeartheye.training import distributed
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_json
+from cgeartheye.utils.io import sample, write_json
 
 FILE = "data.json"
-_PIECE = 4096  # bytes at the beginning, in the middle and at the end of a file
 
 Identity = dict[str, dict[str, str]]
 """A digest of each image and its label, mask or boxes, by part and name."""
@@ -88,7 +87,7 @@ def identity(chips: SceneChips | MaskedChips | BoxChips) -> dict[str, str]:
             for tensor in chips.load_boxes(index):
                 digest.update(tensor.numpy().tobytes())
         for path in files_of(chips, index):
-            _update(digest, path)
+            digest.update(sample(path))
         found[name] = digest.hexdigest()
     return found
 
@@ -98,15 +97,3 @@ def files_of(chips: SceneChips | MaskedChips | BoxChips, index: int) -> list[Pat
     if isinstance(chips, MaskedChips):
         return [*chips.image_paths[index], chips.mask_paths[index]]
     return [chips.paths[index]]
-
-
-def _update(digest: "hashlib.blake2b", path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            digest.update(str(size).encode())
-            for start in sorted({0, max(0, size // 2 - _PIECE // 2), max(0, size - _PIECE)}):
-                file.seek(start)
-                digest.update(file.read(_PIECE))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error

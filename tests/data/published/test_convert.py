@@ -186,6 +186,15 @@ def test_vhr10_becomes_coco(tmp_path: Path) -> None:
             np.testing.assert_array_equal(objects.corners[0, ::2], [[number, 2], [30, 20]])
 
 
+def test_text_that_is_none_is_named(tmp_path: Path) -> None:
+    downloads.picture(tmp_path / "in" / "positive image set" / "001.jpg", 1, (50, 40))
+    text = tmp_path / "in" / "ground truth" / "001.txt"
+    text.parent.mkdir()
+    text.write_bytes(b"\xff\xfe(1,2)")
+    with pytest.raises(UserError, match=r"001\.txt cannot be read as text: save it as UTF-8"):
+        run("NWPU-VHR-10", tmp_path / "in", tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("name", "folders", "suffix"),
     [
@@ -274,6 +283,46 @@ def test_published_lists_are_kept(tmp_path: Path) -> None:
         (tmp_path / "in" / name).write_text("Airport/airport_1.jpg 0\n")
     assert run("AID", tmp_path / "in", tmp_path / "out") == []
     assert (tmp_path / "out" / "val_20per.txt").read_text() == "Airport/airport_1.jpg 0\n"
+
+
+def test_a_list_alone_leaves_all_other_images_to_the_other_part(tmp_path: Path) -> None:
+    make_aid(tmp_path / "in")
+    (tmp_path / "in" / "val_20per.txt").write_text("Airport/airport_1.jpg 0\n")
+    (warning,) = run("AID", tmp_path / "in", tmp_path / "out")
+    assert warning.startswith("train_80per.txt has all images that the other list has not")
+    lines = (tmp_path / "out" / "train_80per.txt").read_text().splitlines()
+    assert len(lines) == 29
+    assert "Airport/airport_1.jpg 0" not in lines
+
+
+def test_a_corrected_download_is_taken(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    make_aid(source)
+    image = source / "Airport" / "airport_1.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:100])
+    assert len(run("AID", source, out)) == 2  # drawn lists
+    image.unlink()
+    image.write_bytes(whole)
+    for name in ("train_80per.txt", "val_20per.txt"):
+        (source / name).write_text("Airport/airport_1.jpg 0\n")
+    before = downloads.files(source)
+    assert run("AID", source, out) == []
+    assert (out / "val_20per.txt").read_text() == "Airport/airport_1.jpg 0\n"
+    assert (out / "Airport" / "airport_1.jpg").read_bytes() == whole
+    assert downloads.files(source) == before
+
+
+def test_corrected_annotations_are_taken(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    downloads.picture(source / "JPEGImages-trainval" / "00001.jpg", 0)
+    annotation = source / "Annotations" / "Horizontal Bounding Boxes" / "00001.xml"
+    downloads.voc(annotation, [("ship", (1, 1, 5, 5))])
+    run("DIOR", source, out)
+    downloads.voc(annotation, [("ship", (1, 1, 5, 5)), ("ship", (2, 2, 6, 6))])
+    run("DIOR", source, out)
+    content = json.loads((out / "Annotations" / "trainval.json").read_text())
+    assert len(content["annotations"]) == 2
 
 
 def test_class_folders_in_any_spelling(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from cgeartheye.data.transforms.boxes import box_transform, eval_scale, eval_vie
 from cgeartheye.data.transforms.image import seeded
 from cgeartheye.utils.colors import class_colors
 from cgeartheye.utils.console import log_info
+from cgeartheye.utils.io import sample
 
 
 class BoxChips(Dataset[dict[str, Any]]):
@@ -220,13 +221,13 @@ def load_detection_parts(data: DetectionData) -> DetectionParts:
 def box_fingerprint(chips: BoxChips) -> str:
     """Return a SHA-256 that changes when an image is added, removed or rewritten, or a box moved.
 
-    Like `scenes.fingerprint` it is taken over each image's relative path, size and time of change,
-    and here over all that is annotated.
+    Like `scene.fingerprint` it is taken over each image's relative path, size and pieces, and here
+    over all that is annotated.
     """
     digest = hashlib.sha256(chips.digest())
     for name, path in zip(chips.names, chips.paths, strict=True):
-        status = path.stat()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{name}\0".encode())
+        digest.update(sample(path))
     return digest.hexdigest()
 
 

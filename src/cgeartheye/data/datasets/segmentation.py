@@ -18,6 +18,7 @@ from cgeartheye.data.index.segmentation import Sample, survey_masks
 from cgeartheye.data.transforms.image import dense_transform, seeded
 from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
+from cgeartheye.utils.io import sample
 
 
 class MaskedChips(Dataset[dict[str, Any]], ABC):
@@ -127,15 +128,14 @@ def load_segmentation_parts(data: SegmentationData) -> SegmentationParts:
 def fingerprint_masks(chips: MaskedChips) -> str:
     """Return a SHA-256 that changes when an image or mask is added, removed or rewritten.
 
-    Like `scenes.fingerprint` it is taken over relative path, size and time of change, and here over
-    what mask values mean.
+    Like `scene.fingerprint` it is taken over relative path, size and pieces of each file, and here
+    over what mask values mean.
     """
     digest = hashlib.sha256(repr(chips.legend).encode())
     for name, images, mask in zip(chips.names, chips.image_paths, chips.mask_paths, strict=True):
         digest.update(f"{name}\0".encode())
         for path in (*images, mask):
-            status = path.stat()
-            digest.update(f"{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            digest.update(sample(path))
     return digest.hexdigest()
 
 

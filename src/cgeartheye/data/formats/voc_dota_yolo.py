@@ -164,7 +164,7 @@ def kind_of(files: Iterable[Path]) -> Kind:
     for path in files:
         if path.suffix.lower() in _KINDS:
             return _KINDS[path.suffix.lower()]
-        for line in _lines(path, Faults()):
+        for line in lines_of(path, Faults()):
             columns = line.split()
             numbers = [_numbers([column]) is not None for column in columns]
             if _is_yolo(len(columns)) and all(numbers):
@@ -182,7 +182,7 @@ def read_dota(path: Path, faults: Faults) -> Written:
         a missing last column means: not difficult.
     """
     found: Written = []
-    for number, line in enumerate(_lines(path, faults), start=1):
+    for number, line in enumerate(lines_of(path, faults), start=1):
         columns = line.split()
         if not columns or columns[0].startswith(_DOTA_HEAD):
             continue
@@ -217,7 +217,7 @@ def read_yolo(
         As `read_dota`.
     """
     read: list[tuple[str, str, npt.NDArray[np.float64]]] = []
-    for number, line in enumerate(_lines(path, faults), start=1):
+    for number, line in enumerate(lines_of(path, faults), start=1):
         columns = line.split()
         if not columns:
             continue
@@ -301,7 +301,8 @@ def _names_in_yaml(text: str) -> list[Any] | None:
     return names if isinstance(names, list) else None
 
 
-def _lines(path: Path, faults: Faults) -> list[str]:
+def lines_of(path: Path, faults: Faults) -> list[str]:
+    """Return the lines of a text file; of one that is no text none, and a fault."""
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -13,6 +13,7 @@ from cgeartheye.data.formats.voc_dota_yolo import (
     Written,
     corners_of_sides,
     gather,
+    lines_of,
     spellings,
 )
 from cgeartheye.data.image_io import files_below, images_below, read_header
@@ -41,8 +42,7 @@ def dior(known: PublishedDataSet, source: Path) -> list[Step]:
     steps = [link(path, _dior_image(path)) for path in images.values()]
     for part, of_part in parts.items():
         name = f"Annotations/{part}.json"
-        make = partial(_write_coco, known.classes, of_part, annotations, name)
-        steps.append(Step((name,), make, summary=True))
+        steps.append(_coco(known.classes, of_part, annotations, name))
     return steps
 
 
@@ -90,8 +90,7 @@ def vhr10(known: PublishedDataSet, source: Path) -> list[Step]:
         of_part = {stem: images[stem] for stem in half[""]}
         steps += [link(path, f"images/{part}/{path.name}") for path in of_part.values()]
         name = f"Annotations/{part}.json"
-        make = partial(_write_coco, known.classes, of_part, texts, name)
-        steps.append(Step((name,), make, summary=True))
+        steps.append(_coco(known.classes, of_part, texts, name))
     return steps
 
 
@@ -132,6 +131,15 @@ def _refuse_unannotated(images: Mapping[str, Path], annotations: Mapping[str, Pa
             f"{missing[0]} (of {len(missing)}) has no annotation file: extract the annotations "
             "beside the images, or download them again"
         )
+
+
+def _coco(
+    classes: tuple[str, ...], images: Mapping[str, Path], annotations: Mapping[str, Path], name: str
+) -> Step:
+    """Return the step that writes a COCO file of a part; see `_write_coco`."""
+    make = partial(_write_coco, classes, images, annotations, name)
+    read = *images.values(), *(annotations[stem] for stem in images)
+    return Step((name,), make, read, summary=True)
 
 
 def _write_coco(
@@ -197,7 +205,7 @@ def _write_coco(
 def _read_vhr10(path: Path, classes: tuple[str, ...], faults: Faults) -> Written:
     """Read a text file of NWPU VHR-10: lines `(x1,y1),(x2,y2),class`, classes from 1."""
     found: Written = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(lines_of(path, faults), start=1):
         if not line.strip():
             continue
         numbers = [int(text) for text in re.findall(r"-?\d+", line)]

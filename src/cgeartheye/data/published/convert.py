@@ -84,7 +84,7 @@ def _convert(known: PublishedDataSet, source: Path, out: Path) -> list[str]:
             f"two files in {source} would become {doubled[0]}: take one of the copies out"
         )
     _claim(known, source, out, steps)
-    left = [step for step in steps if not all((out / name).is_file() for name in step.outputs)]
+    left = [step for step in steps if not step.is_done(out)]
     todo, total = sum(len(step.outputs) for step in left), sum(names.values())
     warnings = []
     with (
@@ -104,12 +104,15 @@ def _convert(known: PublishedDataSet, source: Path, out: Path) -> list[str]:
 
 
 def _claim(known: PublishedDataSet, source: Path, out: Path, steps: Sequence[Step]) -> None:
-    """Note whose folder it is; refuse another's, and remove summaries of other files."""
+    """Note whose folder it is; refuse another's, and remove summaries of other or older files."""
     outputs = sorted(name for step in steps for name in step.outputs)
+    summed = sorted({path for step in steps if step.summary for path in step.sources})
+    stamps = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in summed]
+    files = "\n".join([*outputs, *stamps])
     facts = {
         "data_set": known.name,
         "source": str(source.resolve()),
-        "files": hashlib.sha256("\n".join(outputs).encode()).hexdigest(),
+        "files": hashlib.sha256(files.encode()).hexdigest(),
     }
     record = out / _RECORD
     before: Mapping[str, object] = {}

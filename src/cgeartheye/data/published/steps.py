@@ -10,6 +10,8 @@ from PIL import Image
 
 from cgeartheye.utils.io import replacing, write_image
 
+_TICK = 2  # seconds by which some file systems round times
+
 
 @dataclass(frozen=True)
 class Step:
@@ -18,12 +20,22 @@ class Step:
     Attributes:
         outputs: the files that it makes, below the new folder, with slashes.
         make: makes those that are not there, in the new folder; returns what is worth a warning.
+        sources: files of the download: what is linked, one for each output, or what a summary is
+            made of.
         summary: whether it depends on which files the others make, as lists do.
     """
 
     outputs: tuple[str, ...]
     make: Callable[[Path], str | None]
+    sources: tuple[Path, ...] = ()
     summary: bool = False
+
+    def is_done(self, out: Path) -> bool:
+        """Whether all outputs are in the new folder, and what is linked is as in the download."""
+        paths = [out / name for name in self.outputs]
+        if self.summary or not self.sources:
+            return all(path.is_file() for path in paths)
+        return all(map(_is_copy, paths, self.sources))
 
 
 def link(source: Path, name: str) -> Step:
@@ -38,16 +50,22 @@ def link(source: Path, name: str) -> Step:
 
     def make(out: Path) -> None:
         target = out / name
+        target.unlink(missing_ok=True)  # of an earlier download
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             os.link(source.resolve(), target)
-        except FileExistsError:
-            return
         except OSError:
             with replacing(target) as temporary:
-                shutil.copyfile(source, temporary)
+                shutil.copy2(source, temporary)
 
-    return Step((name,), make)
+    return Step((name,), make, (source,))
+
+
+def _is_copy(path: Path, source: Path) -> bool:
+    if not path.is_file():
+        return False
+    one, other = path.stat(), source.stat()
+    return one.st_size == other.st_size and abs(one.st_mtime - other.st_mtime) <= _TICK
 
 
 def write_png(path: Path, image: Image.Image) -> None:

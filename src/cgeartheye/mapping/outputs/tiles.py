@@ -6,13 +6,12 @@ from typing import Any
 
 from cgeartheye.geo.reader import Span
 from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, styled_vrt, write_geotiff
-from cgeartheye.mapping.job import MAP, PROBABILITIES, MapJob
+from cgeartheye.mapping.job import MAP, PROBABILITIES, TILES, MapJob
 from cgeartheye.mapping.outputs.stac import COLLECTION, asset_of, declare, item_of, times_of
 from cgeartheye.mapping.tiles import Tile, has_data, tiles_of
 from cgeartheye.utils.console import bar
 from cgeartheye.utils.io import write_json, write_text
 
-TILES = "tiles"
 _PLANES = {"classes": (MAP, ""), "probabilities": (PROBABILITIES, ".probabilities")}
 
 
