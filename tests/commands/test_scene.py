@@ -368,11 +368,14 @@ def test_a_published_classifier_needs_the_linear_decoder(
 
 def test_probe(config_file: Path, trained: Path, tmp_path: Path) -> None:
     weights = export_backbone(trained, tmp_path / "backbone.safetensors")
+    report = (trained / "report.html").read_bytes()
     probe(load(config_file, [f"backbone.weights={weights}"]))
     result = json.loads((tmp_path / "run" / "probe.json").read_text())
     assert result["kNN, k = 5"] > 50
     assert result["linear"] > 60
     assert set(result) >= {f"linear, {n} a class" for n in (1, 5, 10)}
+    assert (tmp_path / "run" / "probe.html").exists()
+    assert (trained / "report.html").read_bytes() == report
 
 
 def test_weights_that_changed_under_a_decoder(

@@ -39,8 +39,8 @@ class GridCell:
         """Return the report of its run, as seen from the folder of the benchmark."""
         if self.run is None:
             return ""
-        page = self.run / "report.html"
-        return (page if page.exists() else self.run).relative_to(out).as_posix()
+        pages = (self.run / name for name in ("report.html", "probe.html"))
+        return next(filter(Path.exists, pages), self.run).relative_to(out).as_posix()
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,10 @@ class Probed:
 def probe(config: SceneClassification, probes: Sequence[Probe] = PROBES) -> Probed:
     """Measure the class tokens of the config's backbone on its data, whatever tuning and decoder.
 
-    Writes `probe.json` and `report.html`. The features of the training part and of the test part
-    are those of the test view, in float32: half precision would favour some backbones. The penalty
-    of a linear probe is chosen on a part of the training features; `training.seed` draws that
-    part, and the known labels where there are few.
+    Writes `probe.json` and `probe.html`, beside the report of a training in the same folder. The
+    features of the training part and of the test part are those of the test view, in float32: half
+    precision would favour some backbones. The penalty of a linear probe is chosen on a part of the
+    training features; `training.seed` draws that part, and the known labels where there are few.
     """
     assert config.work_dir is not None
     started = time.monotonic()
@@ -107,7 +107,7 @@ def probe(config: SceneClassification, probes: Sequence[Probe] = PROBES) -> Prob
         show(table)
         write_json(config.work_dir / "probe.json", figures)
         facts = {**environment(device), "time": f"{time.monotonic() - started:.1f} s"}
-        report = config.work_dir / "report.html"
+        report = config.work_dir / "probe.html"
         title = config.work_dir.name
         probe_report(report, title, figures, confusions, parts.classes, facts, to_yaml(config))
         log_info(f"figures: {config.work_dir / 'probe.json'}, report: {report}")
