@@ -99,9 +99,8 @@ def refit(given: argparse.Namespace) -> Table:
 
 def _patches(random: np.random.Generator, shape: tuple[int, int], count: int) -> LabelledPatches:
     rows, columns = (random.integers(0, side, count) for side in shape)
-    return LabelledPatches(
-        rows, columns, np.arange(count) % 3, np.arange(count), ("field", "house", "water")
-    )
+    names, covered = ("field", "house", "water"), np.zeros(shape, bool)
+    return LabelledPatches(rows, columns, np.arange(count) % 3, np.arange(count), names, covered)
 
 
 def clicks(given: argparse.Namespace) -> Table:
@@ -163,7 +162,9 @@ def _middles(embedding: Embedding, values: np.ndarray) -> np.ndarray:
 def _labelled(embedding: Embedding, truth: np.ndarray, places: list) -> LabelledPatches:
     rows, columns = (np.array([place[n] for place in places]) for n in (0, 1))
     classes = _middles(embedding, truth)[rows, columns].astype(np.int64)
-    return LabelledPatches(rows, columns, classes, np.arange(len(rows)), ("other", "target"))
+    names, covered = ("other", "target"), np.zeros(embedding.shape, bool)
+    covered[rows, columns] = True
+    return LabelledPatches(rows, columns, classes, np.arange(len(rows)), names, covered)
 
 
 def _every_patch(embedding: Embedding, truth: np.ndarray, part: np.ndarray) -> LabelledPatches:

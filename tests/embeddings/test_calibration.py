@@ -108,7 +108,8 @@ def test_held_out_scores_are_those_of_fits_without_the_place(tmp_path: Path) -> 
     embedding = open_embedding(make(tmp_path / "e", random.normal(size=(100, 100, 4))))
     rows, columns = np.divmod(random.permutation(10_000)[:60], 100)
     classes = np.arange(60) % 3
-    patches = LabelledPatches(rows, columns, classes, np.arange(60), ("a", "b", "c"))
+    names, covered = ("a", "b", "c"), np.zeros(embedding.shape, bool)
+    patches = LabelledPatches(rows, columns, classes, np.arange(60), names, covered)
     held = leave_places_out(patches, embedding)
     assert held is not None
     assert len(np.unique(held.folds)) == 5
@@ -117,7 +118,7 @@ def test_held_out_scores_are_those_of_fits_without_the_place(tmp_path: Path) -> 
         places = [set(zip(rows[m] // 20, columns[m] // 20, strict=True)) for m in (fit, ~fit)]
         assert not places[0] & places[1]
         part = LabelledPatches(
-            rows[fit], columns[fit], classes[fit], np.arange(fit.sum()), patches.names
+            rows[fit], columns[fit], classes[fit], np.arange(fit.sum()), names, covered
         )
         own = fit_decoder(part, embedding).scores(embedding.components(rows[~fit], columns[~fit]))
         np.testing.assert_allclose(held.scores[~fit], own, rtol=1e-4, atol=1e-4)

@@ -56,6 +56,26 @@ def test_what_changed_stands_out_and_a_season_does_not(tmp_path: Path) -> None:
         timeline(embeddings, (0.0, 0.0))
 
 
+def test_two_scenes_of_one_date_are_refused(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(6, 6, 4))
+    for name, date in (("a", "2021-05-01"), ("b", "2022-05-01"), ("c", "2021-05-01")):
+        make(tmp_path / "e" / name, features, date=date)
+    with pytest.raises(UserError, match=r"e/a and .*e/c are both of 2021-05-01"):
+        write_changes(tmp_path / "e", tmp_path / "c.tif")
+    embeddings = open_embeddings(tmp_path / "e")
+    with pytest.raises(UserError, match="are both of 2021-05-01"):
+        timeline(embeddings, lonlat(embeddings[0], 3, 3))
+
+
+def test_ground_without_any_difference_has_not_changed(tmp_path: Path) -> None:
+    for name, date in (("a", "2021-05-01"), ("b", "2022-05-01")):
+        make(tmp_path / "e" / name, np.ones((6, 6, 4)), date=date, dtype="float16")
+    embeddings = open_embeddings(tmp_path / "e")
+    assert (changed(*embeddings)[0] == 0).all()
+    moments = timeline(embeddings, lonlat(embeddings[0], 3, 3))
+    assert [m.from_first for m in moments] == [0, 0]
+
+
 def test_dates_and_weights_are_needed(tmp_path: Path) -> None:
     features = np.random.default_rng(0).normal(size=(6, 6, 4))
     make(tmp_path / "e/a", features, date="2021-05-01")

@@ -154,6 +154,46 @@ def test_what_a_label_only_excludes(tmp_path: Path) -> None:
     }
 
 
+def test_what_a_correction_excludes_is_not_known(tmp_path: Path) -> None:
+    """Its map may have more classes than the labels."""
+    read = read_labels(points(tmp_path / "l.gpkg", [(1, n) for n in range(4)], list("aabb")))
+    read["class"] = ["a", "b", "not a", "not a"]
+    read["source"] = ["", "", "", "correction of land, job 1"]
+    assert class_numbers(read, ("a", "b")).tolist() == [0, 1, 1, -1]
+
+
+def test_shapes_at_the_edges_are_in_or_out(tmp_path: Path) -> None:
+    """Those that only touch an edge from without are outside, as rasters have it."""
+    embedding = open_embedding(make(tmp_path / "e", field(30, 40)[0]))
+    inside = [shapely.box(38, 28, 40, 30), shapely.Point(0, 0)]
+    outside = [
+        shapely.box(40, 2, 45, 9),
+        shapely.box(2, 30, 9, 35),
+        shapely.box(-5, 2, 0, 9),
+        shapely.box(2, -5, 9, 0),
+        shapely.Point(40, 10),
+        shapely.Point(10, 30),
+        shapely.LineString([(40, 2), (40, 9)]),
+    ]
+    path = labels_file(tmp_path / "l.gpkg", [*inside, *outside], ["a", "b", *["a"] * 7])
+    found = patches_of(read_labels(path), embedding)
+    assert np.bincount(found.labels).tolist() == [4, 1]
+
+
+def test_labels_are_in_the_order_of_time_in_any_zone(tmp_path: Path) -> None:
+    times = ["2026-01-01T12:00:00+08:00", "2026-01-01T05:00:00.5Z", "", "2026-01-01 04:30"]
+    path = points(tmp_path / "l.gpkg", [(1, 1)] * 4, list("abcd"), times=times)
+    assert list(read_labels(path)["class"]) == ["c", "a", "d", "b"]
+
+
+def test_more_classes_than_a_map_can_have_are_one_sentence(tmp_path: Path) -> None:
+    folder = make(tmp_path / "e", field(30, 40)[0])
+    places = [divmod(n, 40) for n in range(256)]
+    path = points(tmp_path / "l.gpkg", places, [f"class {n}" for n in range(256)])
+    with pytest.raises(UserError, match="256 classes, and a map 255 at most"):
+        fit_labels(folder, path, tmp_path / "map.tif")
+
+
 def test_colors_are_chosen_or_in_the_order_of_the_classes(tmp_path: Path) -> None:
     places, names = [(n, n) for n in range(5)], ["z", "background", "a", "z", "m"]
     chosen = ["#ff0000", "", "", "#4285f4", "nonsense"]
@@ -191,9 +231,8 @@ def test_the_decoder_agrees_with_scikit_learn(tmp_path: Path) -> None:
     )
     rows, columns = np.divmod(random.permutation(400)[:30], 20)
     classes = np.arange(30) % 3
-    patches = LabelledPatches(
-        rows=rows, columns=columns, classes=classes, labels=np.arange(30), names=("a", "b", "c")
-    )
+    covered = np.zeros(embedding.shape, bool)
+    patches = LabelledPatches(rows, columns, classes, np.arange(30), ("a", "b", "c"), covered)
     decoder = fit_decoder(patches, embedding)
     x = embedding.components(rows, columns)
     scale = np.sqrt(x.var(0).sum())
@@ -214,9 +253,8 @@ def test_accuracy_is_by_place(tmp_path: Path) -> None:
     rows, columns = np.divmod(random.permutation(10_000)[:300], 100)
     place = rows // BLOCK * 5 + columns // BLOCK
     classes = random.integers(0, 2, 25)[place]
-    patches = LabelledPatches(
-        rows=rows, columns=columns, classes=classes, labels=np.arange(300), names=("a", "b")
-    )
+    covered = np.zeros(embedding.shape, bool)
+    patches = LabelledPatches(rows, columns, classes, np.arange(300), ("a", "b"), covered)
     decoder = fit_decoder(patches, embedding)
     found = decoder.probabilities(embedding.components(rows, columns)).argmax(-1)
     seen = (found == classes).mean()
@@ -226,11 +264,7 @@ def test_accuracy_is_by_place(tmp_path: Path) -> None:
 
     assert estimate < seen - 0.1
     alone = LabelledPatches(
-        rows=rows[:2],
-        columns=columns[:2],
-        classes=np.array([0, 1]),
-        labels=np.arange(2),
-        names=("a", "b"),
+        rows[:2], columns[:2], np.array([0, 1]), np.arange(2), ("a", "b"), covered
     )
     assert leave_places_out(alone, embedding) is None
 
@@ -287,6 +321,22 @@ def test_suggestions_are_doubtful_apart_and_new(tmp_path: Path) -> None:
     assert len(set(truth[rows, columns])) == 2
 
 
+def test_no_suggestion_is_where_a_label_is(tmp_path: Path) -> None:
+    """Also on what a large label has beyond the patches that are drawn of it, or only excludes."""
+    folder = make(tmp_path / "e", field()[0])
+    halves = [shapely.box(0, 0, 80, 30), shapely.box(0, 30, 70, 60)]
+    for names in (["a", "b"], ["a", "a"], ["a", "not a"]):
+        found = suggest_labels(folder, labels_file(tmp_path / "l.gpkg", halves, names), 12)
+        rows, columns, _ = open_embedding(folder).find(found[["lon", "lat"]].to_numpy())
+        assert len(found) == 12
+        assert (rows >= 30).all()
+        assert (columns >= 70).all()
+        assert (found["guess"] == "").all() == ("b" not in names)
+    whole = labels_file(tmp_path / "l.gpkg", [*halves, shapely.box(70, 30, 80, 60)], list("aba"))
+    with pytest.raises(UserError, match="labels are on all of e that has data"):
+        suggest_labels(folder, whole, 12)
+
+
 @pytest.mark.parametrize("rare", range(12))
 def test_a_class_in_one_square_is_learnt(tmp_path: Path, rare: int) -> None:
     """Wherever it is: of two squares one is for training, and one to test with."""
@@ -310,6 +360,29 @@ def test_a_class_in_one_square_is_learnt(tmp_path: Path, rare: int) -> None:
     }
     assert found == {"train": {0, 1, 2, 255}, "val": {*found["val"]}, "test": {*found["test"]}}
     assert len((found["val"] | found["test"]) - {255}) == 2
+
+
+def test_a_data_set_has_no_label_where_the_scene_has_no_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.full((3, 168, 224), 100, np.uint8)
+    pixels[:, :70] = 0  # the first row of squares, and a part of the second
+    profile = {"driver": "GTiff", "width": 224, "height": 168, "count": 3, "dtype": "uint8"}
+    place = {"crs": UTM, "transform": NORTH_UP @ NORTH_UP.scale(1 / 14), "nodata": 0}
+    with rasterio.open(tmp_path / "s.tif", "w", **profile, **place) as file:
+        file.write(pixels)
+    halves = [shapely.box(0, 0, 8, 12), shapely.box(8, 0, 16, 12)]
+    path = labels_file(tmp_path / "l.gpkg", halves, ["crop", "bare"])
+    counts = write_dataset([tmp_path / "s.tif"], path, tmp_path / "d", chip=56)
+    assert sum(counts.values()) == 8
+    assert "4 squares have labels only where" in capsys.readouterr().out
+    for file in (tmp_path / "d").glob("*/Label/*.png"):
+        top = int(file.stem.split("_")[0])
+        known = np.asarray(Image.open(file)) < 255
+        np.testing.assert_array_equal(known, (pixels[0, top : top + 56, :56] > 0))
+    with pytest.raises(UserError, match="--chip 100 is no multiple of 14: give 98"):
+        write_dataset([tmp_path / "s.tif"], path, tmp_path / "e", chip=100)
+    assert not (tmp_path / "e").exists()
 
 
 def test_a_data_set_is_split_by_place_and_trains(tmp_path: Path) -> None:

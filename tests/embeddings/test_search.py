@@ -67,6 +67,18 @@ def test_two_scenes_are_ranked_as_by_brute_force(tmp_path: Path) -> None:
     assert sum(a.intersection(b).area > 1 for a in squares for b in squares) == 8  # each itself
 
 
+def test_places_of_two_dates_may_be_the_same_ground(tmp_path: Path) -> None:
+    """Within a scene no two overlap."""
+    features = np.random.default_rng(0).normal(size=(12, 15, 6))
+    for number in range(2):
+        make(tmp_path / "e" / f"s{number}", features, dtype="float16", seed=number)
+    found = search(tmp_path / "e", [lonlat(open_embeddings(tmp_path / "e")[0], 3, 4)], top=10)
+    squares = [part.to_crs(32650).geometry for _, part in found.groupby("scene")]
+    assert sum(a.intersection(b).area > 1 for a in squares[0] for b in squares[1]) > 0
+    for part in squares:
+        assert sum(a.intersection(b).area > 1 for a in part for b in part) == len(part)
+
+
 def test_patches_without_data_are_never_found(tmp_path: Path) -> None:
     features = np.random.default_rng(1).normal(size=(20, 20, 4))
     valid = np.zeros((20, 20), bool)

@@ -10,8 +10,9 @@ import zarr
 from affine import Affine
 from tests import processes
 from toy_encoder import MIX, ToyEncoder, decoded, open_vectors, run_encoder
-from toy_map import NORTH_UP, content, picture, write_scene
+from toy_map import NORTH_UP, UTM, content, picture, write_scene
 
+from cgeartheye.commands.embed import embed_scenes
 from cgeartheye.mapping.predictor import Detector, Encoder
 from cgeartheye.utils.errors import UserError
 
@@ -74,6 +75,53 @@ def test_components_are_those_of_scikit_learn(tmp_path: Path) -> None:
     np.testing.assert_allclose(held["mean"], pca.mean_, atol=1e-4)
     cosines = np.abs((held["basis"].T * pca.components_).sum(1))
     np.testing.assert_allclose(cosines, 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("cut", ["aoi", "nodata"])
+def test_components_are_those_of_what_is_embedded(tmp_path: Path, cut: str) -> None:
+    """However little of the scene that is, and wherever: windows elsewhere tell nothing of it."""
+    pixels, options = picture(600, 600), {}
+    inside = np.zeros((600, 600), bool)
+    inside[140:196, 364:420] = True
+    if cut == "aoi":
+        area = shapely.box(366, 142, 418, 194)
+        area = shapely.transform(area, lambda xy: np.stack(NORTH_UP @ xy.T, -1))
+        geopandas.GeoDataFrame(geometry=[area], crs=UTM.to_wkt()).to_file(tmp_path / "a.gpkg")
+        options = {"aoi": tmp_path / "a.gpkg"}
+    else:
+        pixels[:, ~inside] = 0
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=0)
+    run_encoder(scene, tmp_path / "out", ToyEncoder(dtype="int8"), overlap=0.0, **options)
+    held = open_vectors(tmp_path / "out")
+    np.testing.assert_array_equal(held["valid"], inside[::7, ::7])
+    off = (decoded(tmp_path / "out") - mean_colors(pixels, 7))[held["valid"]]
+    assert np.abs(off).max() < 0.05
+    assert (np.abs(held["vectors"][held["valid"]]) == 127).mean() < 0.1
+
+
+def test_the_sample_of_a_whole_scene_is_evenly_spread(tmp_path: Path) -> None:
+    """And none of it is taken in addition."""
+    toy = ToyEncoder(window=14)
+    scene = write_scene(tmp_path / "scene.tif", picture(140, 140))
+    seen = []
+    toy.predict = lambda images: seen.append(images) or ToyEncoder.predict(toy, images)  # type: ignore[method-assign,func-returns-value]
+    run_encoder(scene, tmp_path / "out", toy, overlap=0.0)
+    pixels = picture(140, 140)
+    for number, images in zip((0, 25, 50, 74, 99), seen, strict=False):
+        top, left = 14 * (number // 10), 14 * (number % 10)
+        expected = pixels[:, top : top + 14, left : left + 14]
+        np.testing.assert_array_equal(images[0].numpy(), expected)
+    assert len(seen) > 5
+    assert len(seen[5]) > 1  # the map begins
+
+
+def test_nothing_to_embed_is_one_sentence(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", np.zeros((3, 60, 60), np.uint8), nodata=0)
+    with pytest.raises(UserError, match=r"has no patch of 7 pixels with data in half of it"):
+        run_encoder(scene, tmp_path / "out")
+    small = write_scene(tmp_path / "small.tif", picture(5, 60))
+    with pytest.raises(UserError, match=r"small\.tif has no patch of 7 pixels"):
+        run_encoder(small, tmp_path / "other")
 
 
 def test_patches_without_data_are_told_and_no_others(tmp_path: Path) -> None:
@@ -169,6 +217,16 @@ def test_other_weights_do_not_go_on_with_it(tmp_path: Path) -> None:
     path.write_text(json.dumps(facts))
     with pytest.raises(UserError, match="was begun with model"):
         run_encoder(scene, tmp_path / "out", resume=True)
+
+
+def test_an_embedding_is_within_its_folder_however_the_scene_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cgeartheye.commands.embed.map_scene", lambda *a, **k: None)
+    (tmp_path / "town" / "north").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "town" / "north")
+    for given in ("..", "../.", "../../town", "../../town.tif"):
+        assert embed_scenes([Path(given)], Path("out")) == [Path("out/town")]
 
 
 def test_features_that_are_not_finite_are_one_sentence(tmp_path: Path) -> None:

@@ -97,6 +97,24 @@ def test_corrections_are_labels_of_the_scene(
     assert client.get(f"/jobs/{embedding}/corrections").status_code == 422
 
 
+def test_what_is_not_one_of_two_classes_is_the_other(
+    client: TestClient, work_off: Work, settings: Settings
+) -> None:
+    """The labels do not tell whether a map has two classes, so the other one's name is kept."""
+    scene = scene_of(client, "fine.tif")
+    job = run(client, work_off, {"scene": scene["id"]})
+    west, south, east, north = scene["bounds"]
+    place = shapely.Point((west + east) / 2, (south + north) / 2)
+    path = f"/jobs/{job}/corrections"
+    for kept in ("not wood", "field"):
+        assert put(client, path, [label(place, "not wood")]).status_code == 200
+        (found,) = client.get(path).json()["features"]
+        assert found["properties"]["class"] == kept
+        file = settings.jobs / job / "map" / "map.json"
+        facts = json.loads(file.read_text())
+        file.write_text(json.dumps({**facts, "classes": facts["classes"][:2]}))
+
+
 def pixels_of(polygon: Any, scene: Path) -> int:
     with rasterio.open(scene) as file:
         placed = geopandas.GeoSeries([polygon], crs=4326).to_crs(file.crs)

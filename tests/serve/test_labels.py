@@ -17,6 +17,7 @@ from PIL import Image
 from rasterio.warp import transform
 from starlette.testclient import TestClient
 
+import toy_runs
 from cgeartheye.embeddings.store import open_embeddings
 from cgeartheye.jobs import runner as runner_module
 from cgeartheye.serve.app import create_app
@@ -64,7 +65,8 @@ def test_labels_become_a_map_that_tiles_and_downloads_agree_on(
     again = client.post("/embeddings", json={"scene": scene_id(client)})
     assert (again.status_code, again.json()["jobID"]) == (200, embedded)  # it is there already
     empty = client.get(f"/embeddings/{embedded}/labels").json()
-    assert empty == {"labels": {"type": "FeatureCollection", "features": []}, "map": None}
+    nothing = {"type": "FeatureCollection", "features": []}
+    assert empty == {"labels": nothing, "map": None, "reason": None}
     embedding, lon, lat = patch_places(settings, embedded)
     first = client.get(f"/embeddings/{embedded}/suggestions?count=4").json()["features"]
     assert len(first) == 4
@@ -72,8 +74,9 @@ def test_labels_become_a_map_that_tiles_and_downloads_agree_on(
     west, east = int(lon.argmin()), int(lon.argmax())
     places = [(west, "crop"), (east, "bare"), (west + 1, "crop")]
     features = [point(lon[n], lat[n], name) for n, name in places]
-    assert put(client, embedded, features[:1]).json() is None  # one class is no map yet
-    told = put(client, embedded, features).json()
+    one_class = put(client, embedded, features[:1]).json()
+    assert one_class == {"map": None, "reason": None}  # no map yet
+    told = put(client, embedded, features).json()["map"]
     assert [one["name"] for one in told["legend"]] == ["crop", "bare"]
     assert sum(one["share"] for one in told["legend"]) == pytest.approx(1)
     kept = client.get(f"/embeddings/{embedded}/labels").json()
@@ -131,7 +134,7 @@ def test_labels_become_a_map_that_tiles_and_downloads_agree_on(
         f"/embeddings/{embedded}/search", json={"at": [[lon[west], lat[west]]], "top": 3}
     ).json()["features"]
     assert [f["properties"]["rank"] for f in found] == list(range(1, len(found) + 1))
-    assert put(client, embedded, []).json() is None  # all undone
+    assert put(client, embedded, []).json()["map"] is None  # all undone
     assert client.get(f"/embeddings/{embedded}/labels.gpkg").status_code == 404
 
 
@@ -141,7 +144,7 @@ def test_labels_survive_the_server_and_each_user_has_own_ones(
     _, lon, lat = patch_places(settings, embedded)
     features = [point(lon[0], lat[0], "a"), point(lon[-1], lat[-1], "b")]
     with TestClient(create_app(settings)) as first:
-        told = put(first, embedded, features).json()
+        told = put(first, embedded, features).json()["map"]
     tokens = tmp_path / "tokens"
     boss = {"Authorization": f"Bearer {add_token(tokens, 'boss', 'admin')}"}
     anna = {"Authorization": f"Bearer {add_token(tokens, 'anna', 'run')}"}
@@ -164,7 +167,6 @@ def test_labels_survive_the_server_and_each_user_has_own_ones(
         ([point(1, 2, " ")], 400),
         ([point(1, 2, "x" * 200)], 400),
         ([{"geometry": {"type": "Point", "coordinates": []}, "properties": {"class": "a"}}], 400),
-        ([point(1, 2, "a"), point(3, 4, "b")], 422),
         ([point(0, 0, "a")] * 5001, 413),
     ],
 )
@@ -175,6 +177,99 @@ def test_bad_labels_are_refused(
     assert answer.status_code == status, answer.text
     detail = answer.json()["detail"]
     assert "/tmp" not in detail
+
+
+def test_labels_of_other_places_can_be_mended(
+    client: TestClient, settings: Settings, embedded: str
+) -> None:
+    """They are kept, and what is wrong is told by all routes that need a map."""
+    path = f"/embeddings/{embedded}"
+    answer = put(client, embedded, [point(1, 2, "a"), point(3, 4, "b")])
+    assert answer.status_code == 200
+    told = answer.json()
+    assert told["map"] is None
+    assert told["reason"].startswith("none of the 2 labels is where ")
+    kept = client.get(f"{path}/labels").json()
+    assert len(kept.pop("labels")["features"]) == 2
+    assert kept == told
+    assert client.get(f"{path}/accuracy").json()["detail"] == told["reason"]
+    assert len(client.get(f"{path}/suggestions").json()["features"]) == 10
+    many = [point(1, 2, f"class {number}") for number in range(256)]
+    assert "256 classes, and a map 255 at most" in put(client, embedded, many).json()["reason"]
+
+    (file,) = settings.labels.glob("*/*.gpkg")
+    file.write_bytes(b"damaged")
+    for route in ("labels", "accuracy", "suggestions"):
+        answer = client.get(f"{path}/{route}")
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith("labels.gpkg cannot be read as labels")
+        assert str(settings.folder) not in answer.text
+    assert put(client, embedded, []).status_code == 200
+
+
+def test_suggestions_are_where_no_label_is(
+    client: TestClient, settings: Settings, embedded: str
+) -> None:
+    """Already with one class; a polygon takes all that it covers."""
+    embedding, lon, lat = patch_places(settings, embedded)
+    labels: list[dict[str, Any]] = []
+    for _ in range(3):
+        found = client.get(f"/embeddings/{embedded}/suggestions?count=1").json()["features"]
+        labels.append({**found[0], "properties": {"class": "a"}})
+        put(client, embedded, labels)
+    assert len({tuple(one["geometry"]["coordinates"]) for one in labels}) == 3
+    west, south, east, north = lon.min() - 1, lat.min() - 1, lon.max() + 1, lat.max() + 1
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    everywhere = {"type": "Polygon", "coordinates": [ring]}
+    labels.append({**labels[0], "geometry": everywhere})
+    put(client, embedded, labels)
+    answer = client.get(f"/embeddings/{embedded}/suggestions")
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == (
+        f"labels are on all of {embedding.name} that has data: no place is left"
+    )
+
+
+def test_labels_that_others_changed_are_not_replaced(
+    client: TestClient, settings: Settings, embedded: str
+) -> None:
+    path = f"/embeddings/{embedded}/labels"
+    _, lon, lat = patch_places(settings, embedded)
+    first, second = point(lon[0], lat[0], "a"), point(lon[-1], lat[-1], "b")
+    seen = client.get(path).headers["etag"]
+    answer = put(client, embedded, [first], headers={"If-Match": seen})
+    assert answer.status_code == 200
+    newer = answer.headers["etag"]
+    assert newer == client.get(path).headers["etag"] != seen
+    answer = put(client, embedded, [second], headers={"If-Match": seen})  # of another tab
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == "the labels were changed by others: read them again"
+    (kept,) = client.get(path).json()["labels"]["features"]
+    assert kept["properties"]["class"] == "a"
+    weak = f'W/{newer[:-1]}-gzip"'  # as proxies that compress make it
+    assert put(client, embedded, [first, second], headers={"If-Match": weak}).status_code == 200
+    assert put(client, embedded, [second]).status_code == 200
+    assert put(client, embedded, [], headers={"If-Match": "*"}).headers["etag"] == '"0"'
+
+
+def test_a_scene_whose_file_was_replaced_is_embedded_again(
+    settings: Settings, work_off: Work, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    file = toy_runs.land_scene(tmp_path / "own" / "fine.tif")
+    with TestClient(create_app(replace(settings, scene_folders=(tmp_path / "own",)))) as client:
+        scene = {"scene": scene_id(client)}
+        first = client.post("/embeddings", json=scene).json()["jobID"]
+        assert client.post("/embeddings", json=scene).json()["jobID"] == first
+        toy_runs.land_scene(file, 140, 140)
+        again = client.post("/embeddings", json={"scene": scene_id(client)})
+        assert again.status_code == 201
+        assert scene_id(client) == scene["scene"]
+        second = again.json()["jobID"]
+        work_off()
+        assert client.post("/embeddings", json=scene).json()["jobID"] == second
+        embedding = patch_places(settings, second)[0]
+        assert embedding.scene_shape == (140, 140)
 
 
 def test_other_jobs_have_no_embedding(client: TestClient, embedded: str) -> None:

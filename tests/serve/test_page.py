@@ -389,12 +389,38 @@ def test_shapes_are_drawn_by_mouse_and_by_keyboard(page: Any, address: str, tmp_
     wait_for_labels(page, "water", 1)
 
 
-def labels_of(page: Any, address: str) -> list[dict[str, Any]]:
+def test_labels_that_were_changed_elsewhere_are_shown(
+    page: Any, address: str, tmp_path: Path
+) -> None:
+    """In another tab, as here, or by a correction: none are lost."""
+    place = label_dropped(page, address, toy_runs.land_scene(tmp_path / "tabs.tif", 112, 168))
+    page.get_by_role("radio", name="wood").check()
+    with page.expect_response("**/labels"):
+        page.mouse.click(*place(0.2, 0.5))
+    features = labels_of(page, address)
+    other = {**features[0], "properties": {"class": "water"}}
+    data = {"type": "FeatureCollection", "features": [*features, other]}
+    assert page.request.put(labels_at(page, address), data=data).ok
+    page.mouse.click(*place(0.8, 0.5))
+    page.get_by_text("The labels were changed elsewhere").wait_for()
+    for name in ("wood", "water"):
+        wait_for_labels(page, name, 1)
+    with page.expect_response("**/labels"):
+        page.mouse.click(*place(0.8, 0.5))
+    wait_for_labels(page, "wood", 2)
+    kept = [one["properties"]["class"] for one in labels_of(page, address)]
+    assert sorted(kept) == ["water", "wood", "wood"]
+
+
+def labels_at(page: Any, address: str) -> str:
     jobs = page.request.get(f"{address}jobs").json()["jobs"]
     job = next(one["jobID"] for one in jobs if one["processID"] == "embed")
-    found: list[dict[str, Any]] = page.request.get(f"{address}embeddings/{job}/labels").json()[
-        "labels"
-    ]["features"]
+    return f"{address}embeddings/{job}/labels"
+
+
+def labels_of(page: Any, address: str) -> list[dict[str, Any]]:
+    answer = page.request.get(labels_at(page, address)).json()
+    found: list[dict[str, Any]] = answer["labels"]["features"]
     return found
 
 

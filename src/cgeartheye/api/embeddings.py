@@ -113,7 +113,7 @@ def search(
         at: longitude and latitude of places that are looked for; of scenes without CRS column and
             row of their pixels.
         unlike: of places that are not.
-        top: places at most; none overlaps another.
+        top: places at most; none overlaps another of its scene.
 
     Returns:
         The best first: rank, score (cosine), scene, date, lon, lat, and the square of a place.

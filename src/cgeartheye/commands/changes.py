@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rasterio
 
-from cgeartheye.embeddings.changes import by_date, changed
+from cgeartheye.embeddings.changes import by_date, changed, refuse_same_dates
 from cgeartheye.embeddings.store import open_embeddings
 from cgeartheye.geo.raster_writer import replacing_raster
 from cgeartheye.utils.console import log_info
@@ -25,9 +25,11 @@ def write_changes(folder: Path, out: Path, since: str | None = None) -> tuple[st
         The two dates.
 
     Raises:
-        UserError: fewer than two dates, an unknown one, or a file that cannot be written.
+        UserError: fewer than two dates, two scenes of one, an unknown one, or a file that cannot
+            be written.
     """
     embeddings = by_date(open_embeddings(folder))
+    refuse_same_dates(embeddings)
     dates = [str(each.date) for each in embeddings]
     if since is not None and since not in dates[:-1]:
         raise UserError(f"--since {since} is none of the earlier dates: {', '.join(dates[:-1])}")

@@ -1,5 +1,6 @@
 """Embeddings of whole scenes: a backbone's vectors on the map."""
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from os import PathLike
@@ -123,7 +124,9 @@ def embed_scenes(
         raise UserError(
             "embeddings of patches are kept with zarr: pip install 'cgeartheye[search]'"
         )
-    names = [scene.stem if scene.suffix else scene.name for scene in scenes]
+    # `..` is no name of a folder: an embedding called so would be outside of `out`.
+    paths = [Path(os.path.abspath(scene)) for scene in scenes]
+    names = [path.stem if path.suffix else path.name for path in paths]
     for name in names:
         if names.count(name) > 1:
             raise UserError(

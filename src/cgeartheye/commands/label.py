@@ -33,10 +33,10 @@ from cgeartheye.embeddings.labels import (
 )
 from cgeartheye.embeddings.redraw import draw_classes
 from cgeartheye.embeddings.store import Embedding, open_embeddings
-from cgeartheye.geo.reader import Scene, open_scene
+from cgeartheye.geo.reader import Scene, Span, open_scene
 from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, write_geotiff
 from cgeartheye.utils.colors import RGB
-from cgeartheye.utils.console import bar
+from cgeartheye.utils.console import bar, warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image, write_text
 
@@ -144,19 +144,20 @@ def suggest_labels(
 
     Args:
         folder: of the embedding of a scene.
-        labels: so far; none, or of one class: places are spread over what there is.
+        labels: so far; none, or of one class: places are spread over what is not labelled.
         count: of places.
         user: whose labels count; none: everybody's.
 
     Raises:
-        UserError: no embedding, or labels outside of it.
+        UserError: no embedding, or labels outside of it or on all of it.
     """
     embedding = one_embedding(folder)
     decoder = patches = None
     if labels is not None:
         read = read_labels(labels, user)
-        if len(named_classes(read)) > 1:
-            patches = patches_of(read, embedding)
+        names = named_classes(read)
+        patches = patches_of(read, embedding, names)
+        if len(names) > 1:
             decoder = calibrated(fit_decoder(patches, embedding), patches, embedding)
     rows, columns = suggesting.suggest(embedding, decoder, patches, count)
     guesses: Sequence[str] = ()
@@ -178,8 +179,8 @@ def write_dataset(
     """Cut labels and their scene into a data set of segmentation, with a config to train it.
 
     The scene is divided into squares; those with a label become images, whole ones into one part
-    each, so that no two parts share ground. What is not labelled is 255 in the masks. A point
-    stands for the square of a patch, a line is as wide as one.
+    each, so that no two parts share ground. What is not labelled, or has no data, is 255 in the
+    masks. A point stands for the square of a patch, a line is as wide as one.
 
     Args:
         scenes: rasters that are one mosaic, georeferenced.
@@ -187,16 +188,19 @@ def write_dataset(
         out: a folder that is not there, or is empty.
         user: whose labels count; none: everybody's.
         chip: pixels a side of an image; none: see `CHIPS`.
-        patch: pixels a side of what a point stands for.
+        patch: pixels a side of a patch, of which an image has whole ones.
         bands: of the scenes, that are red, green and blue.
 
     Returns:
         The number of images of each part.
 
     Raises:
-        UserError: labels of one class, or in fewer than three squares; or a folder that is not
-            empty.
+        UserError: labels of one class, or in fewer than three squares; images of no whole patches;
+            or a folder that is not empty.
     """
+    if chip and chip % patch:
+        near = patch * max(1, round(chip / patch))
+        raise UserError(f"--chip {chip} is no multiple of {patch}: give {near}")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: delete it, or name another folder")
     scene = open_scene(scenes, bands)
@@ -207,9 +211,11 @@ def write_dataset(
     values = (class_numbers(read, names) % 256).tolist()
     colors = colors_of(read, names)
     for side in (chip,) if chip else CHIPS:
-        masks = _masks(shapes, values, scene, side)
+        masks, left_out = _masks(shapes, values, scene, side)
         if len(masks) >= _ENOUGH:
             break
+    if left_out:
+        warn(f"{left_out} squares have labels only where {scene.name} has no data: left out")
     if len(masks) < len(_PARTS):
         raise UserError(
             f"{labels} has labels in {len(masks)} squares of {side} pixels of {scene.name}, but "
@@ -224,8 +230,7 @@ def write_dataset(
         for ((top, left), mask), part in zip(
             masks.items(), _split(list(masks.values())), strict=True
         ):
-            rows = top, min(top + side, scene.height)
-            columns = left, min(left + side, scene.width)
+            rows, columns = _square(scene, top, left, side)
             pixels, _ = scene.read(rows, columns)
             image = np.zeros((side, side, 3), np.uint8)  # squares at the scene's end are filled up
             image[: rows[1] - top, : columns[1] - left] = pixels.transpose(1, 2, 0)
@@ -242,10 +247,13 @@ def write_dataset(
 
 def _masks(
     shapes: Any, values: Sequence[int], scene: Scene, chip: int
-) -> dict[tuple[int, int], npt.NDArray[np.uint8]]:
-    """Masks of the squares that have a label, by their first row and column."""
+) -> tuple[dict[tuple[int, int], npt.NDArray[np.uint8]], int]:
+    """Masks of the squares that have a label on data, by their first row and column.
+
+    And how many have labels only where there is no data.
+    """
     tree = STRtree(shapes)
-    masks = {}
+    masks, left_out = {}, 0
     for top in range(0, scene.height, chip):
         for left in range(0, scene.width, chip):
             near = np.sort(tree.query(box(left, top, left + chip, top + chip)))
@@ -259,9 +267,22 @@ def _masks(
                 dtype="uint8",
             )
             mask[scene.height - top :], mask[:, scene.width - left :] = 255, 255
+            if (mask == 255).all():
+                continue
+            rows, columns = _square(scene, top, left, chip)
+            valid = None if scene.all_valid else scene.read(rows, columns)[1]
+            if valid is not None:
+                mask[: valid.shape[0], : valid.shape[1]][~valid] = 255
             if (mask < 255).any():
                 masks[top, left] = mask
-    return masks
+            else:
+                left_out += 1
+    return masks, left_out
+
+
+def _square(scene: Scene, top: int, left: int, chip: int) -> tuple[Span, Span]:
+    """Rows and columns of what a square has of the scene."""
+    return (top, min(top + chip, scene.height)), (left, min(left + chip, scene.width))
 
 
 def _on_pixels(labels: geopandas.GeoDataFrame, scene: Scene, patch: int) -> Any:

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from cgeartheye.embeddings.store import Bools, Embedding, Reals, check_same_weights
 from cgeartheye.utils.errors import UserError
+
+_NONE = 1e-12  # length of what has no direction
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,23 @@ def by_date(embeddings: Sequence[Embedding]) -> list[Embedding]:
     return sorted(embeddings, key=lambda each: each.date or "")
 
 
+def refuse_same_dates(embeddings: Sequence[Embedding]) -> None:
+    """Refuse embeddings that are not of different dates.
+
+    Args:
+        embeddings: of one place, by date.
+
+    Raises:
+        UserError: two are of one date.
+    """
+    for first, second in pairwise(embeddings):
+        if first.date == second.date:
+            raise UserError(
+                f"{first.folder} and {second.folder} are both of {first.date}, so neither shows "
+                "what changed: move one to another folder"
+            )
+
+
 def timeline(embeddings: Sequence[Embedding], place: tuple[float, float]) -> list[Moment]:
     """Return how much a place changed, date by date.
 
@@ -52,24 +72,30 @@ def timeline(embeddings: Sequence[Embedding], place: tuple[float, float]) -> lis
         place: longitude and latitude.
 
     Raises:
-        UserError: fewer than two dates see the place.
+        UserError: fewer than two dates see the place, or two scenes of one date do.
     """
     seen = []
     for each in by_date(embeddings):
         rows, columns, inside = each.find([place])
         if inside[0]:
             features = each.features(rows, columns)[0] - each.projection.mean
-            seen.append((each, features / max(float(np.linalg.norm(features)), 1e-12)))
+            seen.append((each, features / max(float(np.linalg.norm(features)), _NONE)))
     if len(seen) < 2:
         raise UserError(
             f"the place {place[0]:g},{place[1]:g} is seen at fewer than two dates: name one inside"
         )
+    refuse_same_dates([each for each, _ in seen])
     moments = []
     for number, (each, features) in enumerate(seen):
         first, last = seen[0][1], seen[max(0, number - 1)][1]
-        far = (round(float(1 - features @ other), 4) for other in (first, last))
+        far = (_distance(features, other) for other in (first, last))
         moments.append(Moment(each.name, each.date, *far))
     return moments
+
+
+def _distance(first: Reals, second: Reals) -> float:
+    """Cosine distance of two directions; of none from none it is 0."""
+    return round(float(1 - first @ second), 4) if first.any() or second.any() else 0.0
 
 
 def changed(before: Embedding, after: Embedding) -> tuple[Reals, Bools]:
@@ -100,8 +126,10 @@ def changed(before: Embedding, after: Embedding) -> tuple[Reals, Bools]:
     # The dot product of both in all channels, which neither needs to be unfolded to.
     turn = after.projection.basis.T @ before.projection.basis
     first, second = before.components(*here), after.components(*there)
-    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    lengths = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
     dots = np.einsum("nd,nd->n", second @ turn, first)
-    distances[here] = 1 - dots / np.maximum(lengths, 1e-12)
+    far = 1 - dots / np.maximum(lengths[0] * lengths[1], _NONE)
+    # Where both dates are as the mean of their scene there is no direction that could change.
+    distances[here] = np.where(np.maximum(*lengths) < _NONE, 0, far)
     known[here] = True
     return distances, known

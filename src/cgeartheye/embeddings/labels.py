@@ -13,7 +13,7 @@ import pandas
 import shapely
 from rasterio.features import rasterize
 
-from cgeartheye.embeddings.store import Embedding, Ints, Reals
+from cgeartheye.embeddings.store import Bools, Embedding, Ints, Reals
 from cgeartheye.geo.crs import WGS84
 from cgeartheye.geo.vector_reader import reading_vectors
 from cgeartheye.utils.colors import RGB, class_colors, distinct_colors
@@ -26,6 +26,7 @@ NOT = "not "
 """What the class of a label begins with that only excludes one: 'not water'."""
 
 _MOST = 200  # patches of one label that count: a large polygon is not worth thousands of clicks
+_MOST_CLASSES = 255  # of a map in bytes, whose 255 is nodata
 
 
 def read_labels(path: Path, user: str | None = None) -> geopandas.GeoDataFrame:
@@ -61,7 +62,13 @@ def read_labels(path: Path, user: str | None = None) -> geopandas.GeoDataFrame:
         raise UserError(f"{path} has no label{whose}: draw some first")
     frame = frame.assign(**{CLASS: frame[CLASS].astype(str)})
     columns = [CLASS, USER, TIME, COLOR, SOURCE, "geometry"]
-    return frame.sort_values(TIME, kind="stable")[columns].reset_index(drop=True)
+    frame = frame.sort_values(TIME, kind="stable", key=_moments, na_position="first")
+    return frame[columns].reset_index(drop=True)
+
+
+def _moments(times: pandas.Series) -> pandas.Series:
+    """Return times as such: as text those of other zones would be out of order."""
+    return pandas.to_datetime(times, format="ISO8601", utc=True, errors="coerce")
 
 
 def named_classes(labels: geopandas.GeoDataFrame) -> tuple[str, ...]:
@@ -81,12 +88,16 @@ def classes_of(labels: geopandas.GeoDataFrame) -> tuple[str, ...]:
         labels: of `read_labels`.
 
     Raises:
-        UserError: there is only one, or none.
+        UserError: there is only one, or none, or more than a map can have.
     """
     names = named_classes(labels)
     if len(names) < 2:
         what = f"of the class {names[0]}" if names else "what is not there"
         raise UserError(f"all labels are {what}: label at least one place of another class")
+    if len(names) > _MOST_CLASSES:
+        raise UserError(
+            f"the labels have {len(names)} classes, and a map {_MOST_CLASSES} at most: name fewer"
+        )
     return names
 
 
@@ -94,7 +105,8 @@ def class_numbers(labels: geopandas.GeoDataFrame, names: Sequence[str]) -> Ints:
     """Return the index of each label's class `[n]`.
 
     A label that excludes one of two classes is of the other. With more classes it is of none, -1:
-    what is there is not known, but earlier labels there no longer count.
+    what is there is not known, but earlier labels there no longer count. So is a correction that
+    excludes: its map may have classes that no label has.
 
     Args:
         labels: of `read_labels`.
@@ -102,7 +114,11 @@ def class_numbers(labels: geopandas.GeoDataFrame, names: Sequence[str]) -> Ints:
     """
     numbers = {name: number for number, name in enumerate(names)}
     others = {f"{NOT}{names[n]}": 1 - n for n in range(2)} if len(names) == 2 else {}
-    return np.array([{**others, **numbers}.get(name, -1) for name in labels[CLASS]], np.int64)
+    found = [
+        numbers.get(name, -1 if source else others.get(name, -1))
+        for name, source in zip(labels[CLASS], labels[SOURCE], strict=True)
+    ]
+    return np.array(found, np.int64)
 
 
 def colors_of(labels: geopandas.GeoDataFrame, names: Sequence[str]) -> tuple[RGB, ...]:
@@ -142,6 +158,8 @@ class LabelledPatches:
         classes: index of each one's class `[n]`.
         labels: number of the label that each is of `[n]`.
         names: of the classes.
+        covered: all patches that labels are on, more than those above where a label is large or
+            only excludes a class, `[rows, columns]`.
     """
 
     rows: Ints
@@ -149,6 +167,7 @@ class LabelledPatches:
     classes: Ints
     labels: Ints
     names: tuple[str, ...]
+    covered: Bools
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -195,10 +214,11 @@ def patches_of(
         warn(f"{outside} of {len(labels)} labels are outside of {embedding.name}: left out")
     if contradicted:
         warn(f"{contradicted} patches have labels of two classes: the later one counts")
-    owner[(owner < 0) | (classes[owner] < 0)] = -1
+    covered = owner >= 0
+    owner[~covered | (classes[owner] < 0)] = -1
     rows, columns = _some_of_each(owner)
     whose = owner[rows, columns]
-    return LabelledPatches(rows, columns, classes[whose], whose, names)
+    return LabelledPatches(rows, columns, classes[whose], whose, names, covered)
 
 
 def _some_of_each(owner: Ints) -> tuple[Ints, Ints]:
@@ -245,6 +265,8 @@ def _patches_in(shape: Any, size: tuple[int, int]) -> tuple[Ints, Ints]:
     lines = shape.geom_type in ("LineString", "MultiLineString")
     low = np.maximum(np.floor(shape.bounds[:2]), 0).astype(int)
     high = np.minimum(np.ceil(np.array(shape.bounds[2:])) + 1, size[::-1]).astype(int)
+    if (low >= high).any():  # it only touches the right or lower edge
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     local = shapely.transform(shape, lambda xy: xy - low)
     inside = rasterize(
         [local], (high[1] - low[1], high[0] - low[0]), all_touched=lines, dtype="uint8"

@@ -117,7 +117,9 @@ class SceneIndex:
         ]
 
     def search(self, at: Places, unlike: Places = (), top: int = 20) -> geopandas.GeoDataFrame:
-        """Find places like some; those that are named are left out, and none overlaps another.
+        """Find places like some; those that are named are left out.
+
+        None overlaps another of its scene.
 
         Args:
             at: longitude and latitude of places that are looked for; of scenes without CRS column

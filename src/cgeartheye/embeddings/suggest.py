@@ -13,6 +13,7 @@ from cgeartheye.embeddings.decoder import Decoder
 from cgeartheye.embeddings.labels import LabelledPatches
 from cgeartheye.embeddings.store import Embedding, Ints, Reals
 from cgeartheye.geo.crs import WGS84
+from cgeartheye.utils.errors import UserError
 
 _SPREAD = 20_000  # patches that are looked at where nothing is labelled, drawn at random
 _CLUSTERED, _MOST_CLUSTERS = 4_000, 100  # patches drawn at random, and their clusters
@@ -35,20 +36,21 @@ def suggest(
 
     Args:
         embedding: of the scene.
-        decoder: fitted to `patches`; none: nothing is labelled yet.
-        patches: that are labelled.
+        decoder: fitted to `patches`; none: fewer than two classes are labelled yet.
+        patches: that are labelled; none: nothing is.
         count: patches wanted.
         seed: of what is drawn at random.
 
     Returns:
         Rows and columns, the most useful first.
+
+    Raises:
+        UserError: all that has data is labelled.
     """
-    rows, columns = np.nonzero(embedding.valid)
-    taken = np.zeros(embedding.shape, bool)
-    if patches is not None:
-        taken[patches.rows, patches.columns] = True
-    free = ~taken[rows, columns]
-    rows, columns = rows[free], columns[free]
+    free = embedding.valid if patches is None else embedding.valid & ~patches.covered
+    rows, columns = np.nonzero(free)
+    if not len(rows):
+        raise UserError(f"labels are on all of {embedding.name} that has data: no place is left")
     random = np.random.default_rng(seed)
     if decoder is None or patches is None:
         some = random.permutation(len(rows))[:_SPREAD]

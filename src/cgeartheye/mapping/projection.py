@@ -1,10 +1,13 @@
 """Principal components of a scene's patches: what is kept of their features."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from cgeartheye.embeddings.store import Projection
+from cgeartheye.geo.reader import Span
 from cgeartheye.mapping.job import MapJob
 from cgeartheye.mapping.predictor import Encoder
 from cgeartheye.mapping.prefetch import Reader
@@ -12,8 +15,8 @@ from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import replacing
 
 SAMPLE = 4, 16
-"""Windows, evenly spread over the scene, whose patches the components are found from: one in
-twenty, within these bounds."""
+"""Windows, evenly spread over what is embedded, whose patches the components are found from: one
+in twenty, within these bounds."""
 
 _SEEN = 0.5  # share of a patch that is not black, which is how pixels without data are seen
 _OUTERMOST = 99.9  # percentile of a component in the sample that int8 still holds
@@ -36,7 +39,7 @@ def projection_of(job: MapJob, encoder: Encoder) -> Projection:
         encoder: the backbone.
 
     Raises:
-        UserError: what was kept is damaged, or see `fit_projection`.
+        UserError: what was kept is damaged, no patch has data, or see `fit_projection`.
     """
     path = job.work / "projection.npz"
     if not path.exists():
@@ -54,18 +57,16 @@ def fit_projection(features: Tensor, encoder: Encoder) -> Projection:
     """Find the principal components of features.
 
     Args:
-        features: float `[N, C]`.
+        features: float `[N, C]`, at least one.
         encoder: has the number of components that are kept, and their type.
 
     Raises:
         UserError: features that are not finite.
     """
-    dim, count = encoder.embed_dim, encoder.num_components
+    count = encoder.num_components
     x_NC = features.double().cpu()
     if not x_NC.isfinite().all():
         raise UserError("the backbone gives features that are not finite: its weights are damaged")
-    if not len(x_NC):
-        x_NC = torch.zeros(1, dim, dtype=torch.float64)
     mean = x_NC.mean(0)
     _, vectors = torch.linalg.eigh((x_NC - mean).T @ (x_NC - mean))
     basis = vectors.flip(1)[:, :count]
@@ -81,29 +82,54 @@ def fit_projection(features: Tensor, encoder: Encoder) -> Projection:
 def _sample(job: MapJob, encoder: Encoder) -> Tensor:
     """Features of patches with data, `[N, C]`, from windows that are evenly spread."""
     grid, patch = job.grid, encoder.patch_size
-    lefts = sorted({left for band in grid.bands for left in band.starts})
-    places = [(top, left) for top in grid.starts for left in lefts]
-    count = int(np.clip(len(places) // 20, *SAMPLE))
-    chosen = np.unique(np.linspace(0, len(places) - 1, count).round().astype(int))
+    windows = _windows(job, patch)
+    count = int(np.clip(len(windows) // 20, *SAMPLE))
     reader = Reader(job.scene, grid, job.aoi, job.clock)
-    found = []
+    found: list[Tensor] = []
     with torch.inference_mode():
-        for number in chosen.tolist():
-            rows, columns = (
-                (start, min(start + grid.window, axis.model) // patch * patch)
-                for start, axis in zip(places[number], (grid.rows, grid.columns), strict=True)
-            )
-            if rows[0] >= rows[1] or columns[0] >= columns[1]:
-                continue
+        for number in _spread(len(windows), count):
+            rows, columns = windows[number]
             spans = grid.rows.to_scene(rows), grid.columns.to_scene(columns)
             pixels, valid = reader.read(rows, columns, *spans)
-            if valid is not None and not valid.any():
+            height, width = pixels.shape[1:]
+            seen = pixels.any(0).reshape(height // patch, patch, width // patch, patch)
+            known = torch.from_numpy(seen.mean((1, 3)).ravel() > _SEEN)
+            if not known.any() or (valid is not None and not valid.any()):
                 continue
             images = torch.zeros(1, *pixels.shape[:1], grid.window, grid.window, dtype=torch.uint8)
-            height, width = pixels.shape[1:]
             images[0, :, :height, :width] = torch.from_numpy(pixels)
             maps = encoder.predict(images.to(encoder.device))[0]
             inside = maps[:, : height // patch, : width // patch].flatten(1).T
-            seen = pixels.any(0).reshape(height // patch, patch, width // patch, patch)
-            found.append(inside.cpu()[torch.from_numpy(seen.mean((1, 3)).ravel() > _SEEN)])
-    return torch.cat(found) if found else torch.zeros(0, encoder.embed_dim)
+            found.append(inside.cpu()[known])
+            if len(found) == count:
+                break
+    if not found:
+        where = " within --aoi" if job.aoi else ""
+        raise UserError(
+            f"{job.scene.name} has no patch of {patch} pixels{where} with data in half of it, and "
+            "black is none: name another scene or area"
+        )
+    return torch.cat(found)
+
+
+def _windows(job: MapJob, patch: int) -> list[tuple[Span, Span]]:
+    """Rows and columns of the windows that the area of interest touches, in whole patches."""
+    grid = job.grid
+    lefts = sorted({left for band in grid.bands for left in band.starts})
+    down, across = (
+        [(start, min(start + grid.window, axis.model) // patch * patch) for start in starts]
+        for starts, axis in ((grid.starts, grid.rows), (lefts, grid.columns))
+    )
+    whole = [(r, c) for r in down for c in across if r[0] < r[1] and c[0] < c[1]]
+    if job.aoi is None:
+        return whole
+    scene_rows, scene_columns = grid.rows.to_scene, grid.columns.to_scene
+    return [(r, c) for r, c in whole if job.aoi.touches(scene_rows(r), scene_columns(c))]
+
+
+def _spread(size: int, count: int) -> Iterator[int]:
+    """Yield numbers below `size`: `count` that are evenly spread, then the others at random."""
+    first = np.unique(np.linspace(0, size - 1, min(count, size)).round().astype(int))
+    yield from first.tolist()
+    others = np.setdiff1d(np.arange(size), first)
+    yield from np.random.default_rng(0).permutation(others).tolist()

@@ -1,5 +1,6 @@
 """Routes of corrections: labels that say where a finished map is wrong, and what is there."""
 
+import json
 from typing import Any
 
 import shapely
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from shapely.geometry import shape
 
-from cgeartheye.embeddings.labels import SOURCE
+from cgeartheye.embeddings.labels import CLASS, NOT, SOURCE
 from cgeartheye.jobs.store import Job
 from cgeartheye.serve.auth import require
 from cgeartheye.serve.jobs import successful_job
@@ -21,7 +22,8 @@ router = APIRouter(prefix="/jobs", tags=["few clicks"])
 class _Corrections(BaseModel):
     type: str = "FeatureCollection"
     features: list[dict[str, Any]] = Field(
-        description="with the property class: what is there, or 'not NAME'; time and color too"
+        description="with the property class: what is there, or 'not NAME', which of a map's two "
+        "classes is the other one; time and color too"
     )
 
 
@@ -47,10 +49,12 @@ def correct(job: str, body: _Corrections, request: Request) -> dict[str, Any]:
         request: of HTTP.
     """
     state, found, user = _opened(job, request, "run")
-    source = source_of(found)
+    source, others = source_of(found), _others(state, found)
     for scene, features in _by_scene(state, found, body.features).items():
         for one in features:
-            one["properties"] = {**one["properties"], SOURCE: source}
+            own = one["properties"] = {**one["properties"], SOURCE: source}
+            if (name := str(own.get(CLASS)).strip()) in others:
+                own[CLASS] = others[name]
         state.labelling.write(scene, user, features, source)
     return {"count": len(body.features), SOURCE: source}
 
@@ -58,6 +62,15 @@ def correct(job: str, body: _Corrections, request: Request) -> dict[str, Any]:
 def source_of(job: Job) -> str:
     """Return what the column `source` of a correction has."""
     return f"correction of {job.app}, job {job.id}"
+
+
+def _others(state: State, job: Job) -> dict[str, str]:
+    """What 'not NAME' is on a map of two classes; the labels alone do not tell its classes."""
+    path = state.settings.jobs / job.id / "map" / "map.json"
+    if not path.is_file():
+        raise Problem(404, "this job has made no map")
+    names = [one["name"] for one in json.loads(path.read_text())["classes"]]
+    return {f"{NOT}{names[n]}": names[1 - n] for n in range(2)} if len(names) == 2 else {}
 
 
 def _opened(job: str, request: Request, scope: str) -> tuple[State, Job, str]:

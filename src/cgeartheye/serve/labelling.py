@@ -102,7 +102,7 @@ class Labelling:
         self._embeddings: OrderedDict[str, Embedding] = OrderedDict()
         self._indexes: OrderedDict[tuple[tuple[str, str], ...], tuple[SceneIndex, int]]
         self._indexes = OrderedDict()
-        self._fits: OrderedDict[tuple[str, Path, int], CurrentMap | None] = OrderedDict()
+        self._fits: OrderedDict[tuple[str, Path, str], CurrentMap | None] = OrderedDict()
 
     def embedding(self, job: str) -> Embedding:
         """Return the embedding that a job has made.
@@ -172,14 +172,26 @@ class Labelling:
         path = self.path(scene, user)
         return read_file(path) if path.is_file() else None
 
+    def version(self, scene: str, user: str) -> str:
+        """Return what changes when a user's labels of a scene do, hexadecimal.
+
+        Args:
+            scene: its id.
+            user: name of the token.
+        """
+        path = self.path(scene, user)
+        with self._lock:
+            return f"{path.stat().st_mtime_ns:x}" if path.is_file() else "0"
+
     def write(
         self,
         scene: str,
         user: str,
         features: Sequence[dict[str, Any]],
         source: str | None = None,
-    ) -> None:
-        """Put labels in the place of a user's.
+        version: str | None = None,
+    ) -> str:
+        """Put labels in the place of a user's; returns the version of what is then there.
 
         Args:
             scene: its id.
@@ -187,11 +199,15 @@ class Labelling:
             features: of GeoJSON, with the property `class` (`time`, `color` and `source` too), in
                 the order in which they were made.
             source: only labels of this source are replaced; none: all.
+            version: of the labels that are replaced; none: whatever is there.
 
         Raises:
-            Problem: 400 or 413: what is no label, or too much of it.
+            Problem: 400, 409 or 413: what is no label, other labels than those of the version are
+                there, or too much.
         """
         with self._lock:
+            if version not in (None, self.version(scene, user)):
+                raise Problem(409, "the labels were changed by others: read them again")
             if source is not None:
                 known = as_geojson(self.read(scene, user))["features"]
                 kept = [one for one in known if one["properties"][SOURCE] != source]
@@ -200,9 +216,10 @@ class Labelling:
             path = self.path(scene, user)
             if frame is None:
                 path.unlink(missing_ok=True)
-                return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_vectors([frame], path)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_vectors([frame], path)
+            return self.version(scene, user)
 
     def current(self, job: str, scene: str, user: str) -> CurrentMap | None:
         """Return what a user's labels make of a scene; none: they are of fewer than two classes.
@@ -213,20 +230,38 @@ class Labelling:
             user: name of the token.
 
         Raises:
-            UserError: all labels are outside.
+            UserError: all labels are outside, of too many classes, or cannot be read.
         """
-        path = self.path(scene, user)
         with self._lock:
             labels = self.read(scene, user)
             if labels is None:
                 return None
-            key = job, path, path.stat().st_mtime_ns
+            key = job, self.path(scene, user), self.version(scene, user)
             if key not in self._fits:
-                self._fits[key] = self._fit(job, labels, f"{key[2]:x}")
+                self._fits[key] = self._fit(job, labels, key[2])
                 while len(self._fits) > _KEPT:
                     self._fits.popitem(last=False)
             self._fits.move_to_end(key)
             return self._fits[key]
+
+    def patches(self, job: str, scene: str, user: str) -> LabelledPatches | None:
+        """Return the patches of a user's labels, of any number of classes; none: none is inside.
+
+        Args:
+            job: of the embedding.
+            scene: its id.
+            user: name of the token.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        labels, embedding = self.read(scene, user), self.embedding(job)
+        if labels is None:
+            return None
+        try:
+            return patches_of(labels, embedding, named_classes(labels))
+        except UserError:
+            return None  # all are outside
 
     def _fit(self, job: str, labels: geopandas.GeoDataFrame, version: str) -> CurrentMap | None:
         if len(named_classes(labels)) < 2:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import rasterio
 import shapely
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +25,7 @@ from cgeartheye.serve.jobs import status_info, successful_job
 from cgeartheye.serve.labelling import EMBED, CurrentMap, as_geojson
 from cgeartheye.serve.problems import Problem
 from cgeartheye.serve.processes import refuse_crowd, refuse_full_disk
+from cgeartheye.serve.scenes import ServedScene
 from cgeartheye.serve.state import State, address_of, state_of, user_of
 from cgeartheye.utils.errors import UserError
 
@@ -57,6 +58,8 @@ class _Named(BaseModel):
 def embed(body: _Scene, request: Request) -> JSONResponse:
     """Embed a scene as a job; an embedding that is there, or is being made, is returned.
 
+    One of a file that was replaced since is not: the scene is embedded again.
+
     Args:
         body: the scene.
         request: of HTTP.
@@ -64,8 +67,8 @@ def embed(body: _Scene, request: Request) -> JSONResponse:
     state, user = state_of(request), user_of(request)
     require(user, "run")
     scene = state.scenes.get(body.scene, user.sees)
-    for job in state.store.find(user.name, ("accepted", "running", "successful"), EMBED, 1000):
-        if job.request["scene_ids"] == [scene.id]:
+    for job in state.store.find(user.sees, ("accepted", "running", "successful"), EMBED, 1000):
+        if shows(job, scene, state):
             return JSONResponse(status_info(state, job, address_of(request)), 200)
     pixels = scene.facts["width"] * scene.facts["height"]
     square_km = pixels * scene.facts["gsd"] ** 2 / 1e6
@@ -80,6 +83,7 @@ def embed(body: _Scene, request: Request) -> JSONResponse:
         "scenes": [str(scene.path)],
         "labels": [scene.label],
         "scene_ids": [scene.id],
+        "scene_version": state.scenes.version(scene),
         "bounds": scene.facts["bounds"],
         "square_km": square_km,
     }
@@ -88,25 +92,53 @@ def embed(body: _Scene, request: Request) -> JSONResponse:
 
 
 @router.get("/{job}/labels")
-def labels(job: str, request: Request) -> dict[str, Any]:
-    """Return one's labels of an embedded scene, and what they make of it."""
+def labels(job: str, request: Request, response: Response) -> dict[str, Any]:
+    """Return one's labels of an embedded scene, and what they make of it.
+
+    `reason`: why labels of two classes make no `map`. The header `ETag` has the labels' version.
+
+    Args:
+        job: of the embedding.
+        request: of HTTP.
+        response: of HTTP.
+    """
     state, found, user = opened(job, request, "read")
-    known = as_geojson(state.labelling.read(_scene(found), user.name))
-    return {"labels": known, "map": _facts(_current(state, found, user))}
+    # Before the labels are read: of newer ones than the version says none are lost.
+    response.headers["ETag"] = f'"{state.labelling.version(_scene(found), user.name)}"'
+    try:
+        known = state.labelling.read(_scene(found), user.name)
+    except UserError as error:
+        raise _refusal(error, state, found, user) from error
+    return {"labels": as_geojson(known), **_told(state, found, user)}
 
 
 @router.put("/{job}/labels")
-def relabel(job: str, body: _Labels, request: Request) -> dict[str, Any] | None:
-    """Put labels in the place of one's own; returns what they make of the scene.
+def relabel(
+    job: str,
+    body: _Labels,
+    request: Request,
+    response: Response,
+    if_match: Annotated[
+        str | None, Header(description="ETag of the labels that are replaced; else 409")
+    ] = None,
+) -> dict[str, Any]:
+    """Put labels in the place of one's own; returns what they make of the scene, as GET does.
 
     Args:
         job: of the embedding.
         body: the labels.
         request: of HTTP.
+        response: of HTTP.
+        if_match: a header; none: whatever is there is replaced.
     """
     state, found, user = opened(job, request, "run")
-    state.labelling.write(_scene(found), user.name, body.features)
-    return _facts(_current(state, found, user))
+    # Proxies that compress make an ETag a weak one, or append to it.
+    known = (if_match or "*").removeprefix("W/").strip('"').partition("-")[0]
+    version = state.labelling.write(
+        _scene(found), user.name, body.features, version=None if known == "*" else known
+    )
+    response.headers["ETag"] = f'"{version}"'
+    return _told(state, found, user)
 
 
 @router.get("/{job}/accuracy")
@@ -204,12 +236,16 @@ def suggestions(
         count: of the places.
     """
     state, found, user = opened(job, request, "read")
-    made = _current(state, found, user)
     embedding = state.labelling.embedding(found.id)
-    decoder, patches = (made.decoder, made.patches) if made else (None, None)
-    if made and made.calibration:
-        decoder = made.decoder.tempered(made.calibration.temperature)
-    rows, columns = suggest(embedding, decoder, patches, count)
+    try:
+        patches = state.labelling.patches(found.id, _scene(found), user.name)
+        made = None if patches is None else _current(state, found, user)
+        decoder = made.decoder if made else None
+        if made and made.calibration:
+            decoder = made.decoder.tempered(made.calibration.temperature)
+        rows, columns = suggest(embedding, decoder, patches, count)
+    except UserError as error:
+        raise _refusal(error, state, found, user) from error
     guesses: list[str] = []
     if decoder is not None:
         likely = decoder.probabilities(embedding.components(rows, columns)).argmax(-1)
@@ -264,11 +300,40 @@ def _scene(job: Job) -> str:
     return str(job.request["scene_ids"][0])
 
 
+def shows(job: Job, scene: ServedScene, state: State) -> bool:
+    """Return whether an embedding is of a scene as its file is now.
+
+    Args:
+        job: of the embedding.
+        scene: of the server.
+        state: of the server.
+    """
+    return job.request["scene_ids"] == [scene.id] and (
+        job.request.get("scene_version") == state.scenes.version(scene)
+    )
+
+
 def _current(state: State, job: Job, user: User) -> CurrentMap | None:
     try:
         return state.labelling.current(job.id, _scene(job), user.name)
     except UserError as error:
-        raise Problem(422, "none of the labels is on the scene") from error
+        raise _refusal(error, state, job, user) from error
+
+
+def _refusal(error: UserError, state: State, job: Job, user: User) -> Problem:
+    """Return what is wrong with labels, without the place of their file."""
+    path = state.labelling.path(_scene(job), user.name)
+    return Problem(422, str(error).replace(str(path), "labels.gpkg"))
+
+
+def _told(state: State, job: Job, user: User) -> dict[str, Any]:
+    """What labels make of a scene; or why they make nothing, so that they can be mended."""
+    try:
+        return {"map": _facts(_current(state, job, user)), "reason": None}
+    except Problem as problem:
+        if problem.status != 422:
+            raise
+        return {"map": None, "reason": problem.detail}
 
 
 def _needed(made: CurrentMap | None) -> CurrentMap:

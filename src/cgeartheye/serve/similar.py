@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cgeartheye.jobs.store import Job
 from cgeartheye.serve.auth import User
 from cgeartheye.serve.labelling import EMBED
-from cgeartheye.serve.labels import collection, opened
+from cgeartheye.serve.labels import collection, opened, shows
 from cgeartheye.serve.problems import Problem
 from cgeartheye.serve.state import State
 from cgeartheye.utils.errors import UserError
@@ -55,10 +55,14 @@ def _scene(job: Job) -> str:
 
 
 def _jobs_of_scenes(state: State, user: User, first: Job) -> dict[str, str]:
-    """Newest embedding of each scene that is there, by the scene; the one asked for comes first."""
-    seen = {scene.id for scene in state.scenes.visible(user.sees)}
+    """Newest embedding of each scene that is there, by the scene; the one asked for comes first.
+
+    Those of files that were replaced are left out.
+    """
+    seen = {scene.id: scene for scene in state.scenes.visible(user.sees)}
     jobs = {_scene(first): first.id}
     for job in state.store.find(user.sees, ("successful",), EMBED, 1000):
-        if _scene(job) in seen:
+        scene = seen.get(_scene(job))
+        if scene and shows(job, scene, state):
             jobs.setdefault(_scene(job), job.id)
     return jobs

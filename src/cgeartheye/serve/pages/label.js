@@ -1,6 +1,6 @@
 // Labels with few clicks: prepare a scene, click, see the map, and where to click next.
 
-import { address, follow, get, post, send } from "./api.js";
+import { address, follow, get, post, request, send } from "./api.js";
 import { $, announce, el, fill, toast } from "./dom.js";
 import { percent, sentence, t } from "./i18n.js";
 import * as view from "./map.js";
@@ -23,8 +23,10 @@ const fresh = () => ({
   chosen: null,
   shape: POINT,
   features: [], // the labels, the oldest first
+  version: null, // of those on the server
   past: [], // what they were before each change
   made: null, // what they make of the scene
+  reason: null, // why they make nothing
   accuracy: null, // estimated, 0..1
   calibration: null, // error of its probabilities, before and after
   history: [], // of it: [labels, share]
@@ -65,7 +67,7 @@ async function begin() {
     try {
       const { jobs } = await get("jobs?limit=1000&status=successful&status=running&status=accepted");
       const known = jobs.find((job) => job.processID === "embed" && job["cgeartheye:scenes"][0] === mine.scene?.id);
-      if (known && now === mine) watch(known);
+      if (known && now === mine) prepare(); // the server knows if it is of the file as it is now
     } catch (error) {
       toast(error.message);
     }
@@ -75,9 +77,11 @@ async function begin() {
 }
 
 async function prepare() {
-  now.problem = "";
+  const mine = now;
+  mine.problem = "";
   try {
-    watch(await post("embeddings", { scene: now.scene.id }));
+    const job = await post("embeddings", { scene: mine.scene.id });
+    if (now === mine) watch(job);
     loadJobs();
   } catch (error) {
     toast(error.message);
@@ -105,9 +109,15 @@ function watch(job) {
 async function open(job) {
   const mine = now;
   await sending;
-  const { labels, map } = await get(`embeddings/${job}/labels`);
-  if (now !== mine) return;
-  Object.assign(now, { job, share: null, features: labels.features, past: [], made: map });
+  let answer;
+  try {
+    answer = await request(`embeddings/${job}/labels`);
+  } catch (error) {
+    return toast(error.message);
+  }
+  const { labels, map, reason } = await answer.json();
+  if (now !== mine) return null;
+  Object.assign(now, { job, share: null, features: labels.features, past: [], made: map, reason, version: answer.headers.get("ETag") });
   for (const { class: name, color } of labels.features.map((one) => one.properties)) {
     if (name.startsWith("not ")) continue;
     const legend = map?.legend.find((one) => one.name === name);
@@ -116,7 +126,7 @@ async function open(job) {
   now.chosen ??= Object.keys(now.colors)[0] ?? null;
   rate();
   render();
-  draw();
+  return draw();
 }
 
 /** Ask how good the map is; it takes longer than the map itself. */
@@ -144,12 +154,15 @@ function relabel(features, undoing = false) {
   sending = sending.then(async () => {
     if (now !== mine || mine.features !== features) return; // newer ones follow
     try {
-      const answer = await send("PUT", `embeddings/${mine.job}/labels`, { type: "FeatureCollection", features });
-      mine.made = await answer.json();
+      const answer = await send("PUT", `embeddings/${mine.job}/labels`, { type: "FeatureCollection", features }, { "If-Match": mine.version ?? "*" });
+      const { map, reason } = await answer.json();
+      Object.assign(mine, { made: map, reason, version: answer.headers.get("ETag") });
       rate();
       if (mine.made) announce(mine.made.legend.map((one) => `${one.name} ${percent(one.share, 0)}`).join(", "));
     } catch (error) {
-      toast(error.message);
+      const changed = error.status === 409; // in another tab, or by a correction
+      toast(changed ? t("label-changed") : error.message);
+      if (changed && now === mine) open(mine.job);
     }
     if (now === mine) {
       render();
@@ -317,7 +330,7 @@ function walk() {
 
 function results() {
   const { made } = now;
-  if (!made) return el("p", { class: "hint" }, t("label-more"));
+  if (!made) return el("p", { class: "hint" }, sentence(now.reason) || t("label-more"));
   const sure = now.accuracy !== null;
   return el(
     "div",
