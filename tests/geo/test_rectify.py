@@ -174,6 +174,25 @@ def test_a_mosaic_of_scenes_that_control_points_place(tmp_path: Path, ground) ->
     assert area == pytest.approx((1 + step / W) * H * W * 0.49, rel=0.08)
 
 
+def test_a_mosaic_of_palettes_that_control_points_place_has_their_colors_alone(
+    tmp_path: Path,
+) -> None:
+    colors = {0: (250, 10, 10), 1: (10, 250, 10), 2: (10, 10, 250)}
+    paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    for path in paths:
+        with rasterio.open(
+            path, "w", driver="GTiff", width=W, height=H, count=1, dtype="uint8",
+            gcps=controls(affine), crs="EPSG:32650",
+        ) as file:  # fmt: skip
+            file.write((np.arange(H * W).reshape(1, H, W) // 7 % 3).astype(np.uint8))
+            file.write_colormap(1, colors)
+    scene = open_scene(paths)
+    pixels, valid = scene.read((0, scene.height), (0, scene.width))
+    assert valid is not None
+    seen = np.unique(pixels[:, valid], axis=1).T.tolist()
+    assert sorted(map(tuple, seen)) == sorted(colors.values())
+
+
 def test_a_mosaic_of_other_systems_is_refused(tmp_path: Path) -> None:
     one = write(tmp_path / "a.tif", gcps=controls(affine), crs="EPSG:32650")
     two = write(tmp_path / "b.tif", gcps=controls(affine), crs="EPSG:32651")

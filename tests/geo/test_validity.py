@@ -141,3 +141,74 @@ def test_as_a_mosaic(tmp_path: Path, kind: str) -> None:
     assert found is not None
     np.testing.assert_array_equal(found, right)
     assert (pixels[1:, found] == VALUE).all()
+
+
+STRIPE = slice(10, 20)  # rows whose red is 0, of a scene that has 0 where it has no data
+
+
+def write_stripe(path: Path, **options: Any) -> Path:
+    values = np.full((3, 40, 40), VALUE, np.uint8)
+    values[0, STRIPE] = 0
+    values[:, :, :5] = 0
+    with rasterio.open(
+        path, "w", driver="GTiff", width=40, height=40, count=3, dtype="uint8", crs=UTM,
+        transform=PLACE, nodata=0, **options,
+    ) as file:  # fmt: skip
+        file.write(values)
+    return path
+
+
+@pytest.mark.parametrize("nodata", [0, 255, None])
+def test_in_a_mosaic_a_band_alone_may_have_the_value_for_no_data(
+    tmp_path: Path, nodata: int | None
+) -> None:
+    beside = tmp_path / "b.tif"
+    with rasterio.open(
+        beside, "w", driver="GTiff", width=40, height=40, count=3, dtype="uint8", crs=UTM,
+        transform=PLACE @ Affine.translation(40, 0), nodata=nodata,
+    ) as file:  # fmt: skip
+        file.write(np.full((3, 40, 40), 200, np.uint8))
+    a = write_stripe(tmp_path / "a.tif")
+    alone, there = open_scene([a]).read((0, 40), (0, 40))
+    pixels, found = open_scene([a, beside]).read((0, 40), (0, 80))
+    assert there is not None
+    assert found is not None
+    assert (there == (np.arange(40) >= 5)).all()
+    np.testing.assert_array_equal(found[:, :40], there)
+    np.testing.assert_array_equal(pixels[:, :, :40], alone)
+    assert found[:, 40:].all()
+    assert (pixels[:, :, 40:] == 200).all()
+
+
+@pytest.mark.parametrize("below", [0, 7, None])
+def test_no_pixel_of_a_mosaic_is_of_two_files(tmp_path: Path, below: int | None) -> None:
+    """Seen is the last that has data, in all bands; elsewhere what is below it."""
+    first = tmp_path / "first.tif"
+    with rasterio.open(
+        first, "w", driver="GTiff", width=50, height=40, count=3, dtype="uint8", crs=UTM,
+        transform=PLACE, nodata=below,
+    ) as file:  # fmt: skip
+        file.write(np.full((3, 40, 50), 200, np.uint8))
+    top = write_stripe(tmp_path / "top.tif")
+    scene = open_scene([first, top])
+    right = np.full((3, 40, 50), 200, np.uint8)
+    right[:, :, 5:40] = VALUE
+    right[0, STRIPE, 5:40] = 0
+    pixels, found = scene.read((0, 40), (0, 50))
+    assert found is None
+    np.testing.assert_array_equal(pixels, right)
+    np.testing.assert_array_equal(scene.read((8, 22), (3, 11))[0], right[:, 8:22, 3:11])
+
+
+def test_in_a_mosaic_a_mask_counts_for_more_than_a_value(tmp_path: Path) -> None:
+    """As in a file alone."""
+    a = write_stripe(tmp_path / "a.tif")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(a, "r+") as file:
+        file.write_mask(np.ones((40, 40), bool))
+    other = write_stripe(tmp_path / "b.tif")
+    with rasterio.open(other, "r+") as file:
+        file.transform = PLACE @ Affine.translation(40, 0)
+    scene = open_scene([a, other])
+    found = scene.read((0, 40), (0, 80))[1]
+    assert found is not None
+    np.testing.assert_array_equal(np.flatnonzero(~found.all(axis=0)), np.arange(40, 45))

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 from cgeartheye.geo.georeference import locate
 from cgeartheye.geo.rectify import Rectification, rectification_of
 from cgeartheye.geo.remote import address_of, driver_of
-from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
+from cgeartheye.geo.stretch import percentile_limits, sample_squares, squares_with_data, to_8_bits
 from cgeartheye.geo.validity import MaskedRaster, valid_pixels
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
 from cgeartheye.utils.allocation import refuse_blocks
@@ -31,6 +31,8 @@ Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 Span = tuple[int, int]
 """First row or column, and the one after the last."""
+
+_LOOKS = 2048  # rows and columns of a scene of which pixels are looked for that have data
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,12 +175,36 @@ class Scene:
         """Return values with data of the three bands together, from squares spread over the scene.
 
         At most 256 squares of 256 pixels, evenly spaced: all of a scene below 4,096 pixels a side.
+        If all data lie between them, as in a mosaic of files far apart, others that have data.
+
+        Raises:
+            UserError: it cannot be read, or no pixel with data is found.
         """
-        found = []
-        for rows, columns in sample_squares(self.height, self.width):
-            values, valid = self._load(rows, columns)
-            found.append(values.ravel() if valid is None else values[:, valid].ravel())
-        return np.concatenate(found)
+        found = [self._values(*square) for square in sample_squares(self.height, self.width)]
+        if not any(map(len, found)):
+            squares = squares_with_data(self._look(), self.height, self.width)
+            found += [self._values(*square) for square in squares]
+        values = np.concatenate(found)
+        if not values.size:
+            raise UserError(
+                f"no pixel with data was found in {self.name} to stretch its values by: give two "
+                "of them with --stretch LOW HIGH, or leave it out"
+            )
+        return values
+
+    def _values(self, rows: Span, columns: Span) -> npt.NDArray[Any]:
+        """Values with data in a rectangle, `[N]`."""
+        values, valid = self._load(rows, columns)
+        return values.ravel() if valid is None else values[:, valid].ravel()
+
+    def _look(self) -> Bools:
+        """Return where there are data, of at most 2,048 rows and columns at equal distances."""
+        file = self._open()
+        if isinstance(file, MaskedRaster):
+            file = file.nearest
+        shape = len(self._chosen), min(self.height, _LOOKS), min(self.width, _LOOKS)
+        values = file.read(self._chosen, out_shape=shape)
+        return valid_pixels(file, self._chosen, values)
 
 
 def open_scene(
@@ -203,7 +229,7 @@ def open_scene(
 
     Raises:
         UserError: files that are missing, damaged or do not go together, a band that is not
-            there, complex values, or no CRS.
+            there, complex values, no CRS, or nothing to stretch by.
     """
     paths = find_rasters(inputs)
     source, name = build_mosaic_vrt(paths), address_of(paths[0])

@@ -24,6 +24,27 @@ def sample_squares(height: int, width: int) -> Iterator[tuple[Span, Span]]:
     yield from product(_spread(height), _spread(width))
 
 
+def squares_with_data(
+    valid: npt.NDArray[np.bool_], height: int, width: int
+) -> Iterator[tuple[Span, Span]]:
+    """Yield rows and columns of at most 256 squares of 256 pixels that pixels with data lie in.
+
+    Args:
+        valid: which pixels have data, of some at equal distances, `[h, w]`.
+        height: of the raster.
+        width: of the raster.
+    """
+    found = np.argwhere(valid) + 0.5
+    squares = np.unique(found * (height, width) / valid.shape // _SAMPLE_SIDE, axis=0).astype(int)
+    count = min(_SAMPLES**2, len(squares))
+    spread = np.linspace(0, len(squares) - 1, count).round().astype(int)
+    for top, left in (squares[spread] * _SAMPLE_SIDE).tolist():
+        yield (
+            (top, min(top + _SAMPLE_SIDE, height)),
+            (left, min(left + _SAMPLE_SIDE, width)),
+        )
+
+
 def percentile_limits(values: npt.NDArray[Any]) -> tuple[float, float]:
     """Return the 1st and 99th percentile, both of them values that occur; of none 0 and 1.
 

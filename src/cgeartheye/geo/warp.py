@@ -175,7 +175,7 @@ def warp_to(scene: Scene, grid: PixelGrid, middle: tuple[float, float]) -> Warpe
     return WarpedScene(scene, grid, (down, across), turn, float(np.nan_to_num(x[0], posinf=0)))
 
 
-def turn_of(scene: Scene) -> float:
+def turn_of(scene: Scene | PixelGrid) -> float:
     """Return how many columns of a scene go once around the world; 0: its map does not."""
     a, b, _, d = scene.transform[:4]
     return 0.0 if b or d else _around_the_world(scene.crs) / abs(a)
@@ -189,6 +189,8 @@ def turns(turn: float) -> tuple[float, ...]:
 def footprint(scene: Scene, grid: PixelGrid) -> shapely.Geometry:
     """Return what a scene covers, in a grid's pixels; everything if not all of it has a place.
 
+    On a map of the whole world it may reach beyond the map's edge.
+
     Raises:
         pyproj.exceptions.ProjError: no way leads from one CRS to the other.
     """
@@ -199,6 +201,9 @@ def footprint(scene: Scene, grid: PixelGrid) -> shapely.Geometry:
     border = np.stack(pixel_grid_at(scene).to(grid, x, y), axis=1)
     if not np.isfinite(border).all():
         return shapely.box(-1e9, -1e9, 1e9, 1e9)
+    turn = turn_of(grid)
+    if turn:
+        border[:, 0] = np.unwrap(border[:, 0], period=turn)
     return shapely.make_valid(shapely.Polygon(border))
 
 

@@ -65,7 +65,7 @@ def source_of(job: Job) -> str:
 
 
 def _others(state: State, job: Job) -> dict[str, str]:
-    """What 'not NAME' is on a map of two classes; the labels alone do not tell its classes."""
+    """Return what 'not NAME' is on a map of two classes, which labels alone do not name."""
     path = state.settings.jobs / job.id / "map" / "map.json"
     if not path.is_file():
         raise Problem(404, "this job has made no map")

@@ -327,7 +327,7 @@ def _refusal(error: UserError, state: State, job: Job, user: User) -> Problem:
 
 
 def _told(state: State, job: Job, user: User) -> dict[str, Any]:
-    """What labels make of a scene; or why they make nothing, so that they can be mended."""
+    """Return what labels make of a scene, or why they make nothing, so that they can be mended."""
     try:
         return {"map": _facts(_current(state, job, user)), "reason": None}
     except Problem as problem:
