@@ -1,8 +1,8 @@
 """Tiny without a teacher, from some ten thousand small images, on one GPU.
 
 `bash tools/default_backbone.sh DATA OUT` packs such a store for its distillation. The images are
-held on the GPU and their crops made there; with an image of 150 to 400 px a crop of 98 px is what 224 px is to
-a large one. For a CPU set data.preload=memory data.workers=1 data.batch_size=64
+held on the GPU and their crops made there; with an image of 150 to 400 px a crop of 98 px is what
+224 px is to a large one. For a CPU set data.preload=memory data.workers=1 data.batch_size=64
 training.steps=4000.
 """
 

@@ -109,7 +109,7 @@ def labels(job: str, request: Request, response: Response) -> dict[str, Any]:
         known = state.labelling.read(_scene(found), user.name)
     except UserError as error:
         raise _refusal(error, state, found, user) from error
-    return {"labels": as_geojson(known), **_told(state, found, user)}
+    return {"labels": as_geojson(known), **_outcome(state, found, user)}
 
 
 @router.put("/{job}/labels")
@@ -138,7 +138,7 @@ def relabel(
         _scene(found), user.name, body.features, version=None if known == "*" else known
     )
     response.headers["ETag"] = f'"{version}"'
-    return _told(state, found, user)
+    return _outcome(state, found, user)
 
 
 @router.get("/{job}/accuracy")
@@ -326,7 +326,7 @@ def _refusal(error: UserError, state: State, job: Job, user: User) -> Problem:
     return Problem(422, str(error).replace(str(path), "labels.gpkg"))
 
 
-def _told(state: State, job: Job, user: User) -> dict[str, Any]:
+def _outcome(state: State, job: Job, user: User) -> dict[str, Any]:
     """Return what labels make of a scene, or why they make nothing, so that they can be mended."""
     try:
         return {"map": _facts(_current(state, job, user)), "reason": None}
