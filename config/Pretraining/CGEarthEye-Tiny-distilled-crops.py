@@ -3,7 +3,7 @@
 In stage 1 targets are cut from maps of whole images, so the student comes to know its few images by
 heart. Here no crop is like another: two images are mixed with a new weight each time, and the
 teacher says what it sees in the mixture (Beyer et al. 2022, "Knowledge distillation: A good teacher
-is patient and consistent"). A sample costs four times as much.
+is patient and consistent"). A sample costs several times as much.
 """
 
 from cgeartheye.config import (
