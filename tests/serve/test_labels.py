@@ -126,7 +126,7 @@ def test_labels_become_a_map_that_tiles_and_downloads_agree_on(
             else:
                 assert pixels[r, c, 3] == 0
     assert total > 20
-    assert agree >= total - 2  # a border may lie within a pixel
+    assert agree >= 0.98 * total  # borders may lie within pixels
     away = client.get(f"/embeddings/{embedded}/tiles/{z}/0/0")
     assert away.status_code == 204
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 from cgeartheye.geo.reader import Span
 from cgeartheye.geo.remote import address_of, open_store
 from cgeartheye.mapping.blocks import LEDGER, block_name, plan_path
-from cgeartheye.mapping.job import UNFINISHED, MapJob
+from cgeartheye.mapping.job import FACTS, UNFINISHED, MapJob
 from cgeartheye.mapping.ledger import check_same
 from cgeartheye.mapping.parcels import MANIFEST, unpack_block
 from cgeartheye.utils.errors import UserError
@@ -43,6 +43,17 @@ class BlockStore:
             UserError: see `remote.open_store`; so for all that follows.
         """
         return self._read(_PLAN) is not None
+
+    def is_made(self, job: MapJob) -> bool:
+        """Return whether the map of the blocks is there.
+
+        Raises:
+            UserError: another map is.
+        """
+        facts = self._read(FACTS, self.out)
+        if facts is not None:
+            check_same(json_object(facts)["settings"], job.settings, address_of(self.out))
+        return facts is not None
 
     def share_plan(self, job: MapJob) -> None:
         """Take the plan that is there to this machine, or put the one of this machine there.
@@ -111,8 +122,8 @@ class BlockStore:
             for page in store.list(f"{key}/"):
                 store.delete([entry["path"] for entry in page])
 
-    def _read(self, name: str) -> bytes | None:
-        with open_store(self._place) as (store, _, key):
+    def _read(self, name: str, place: Path | None = None) -> bytes | None:
+        with open_store(place or self._place) as (store, _, key):
             try:
                 return bytes(store.get(f"{key}/{name}").bytes())
             except FileNotFoundError as error:

@@ -52,11 +52,6 @@ class BlockMapper:
         """
         self._model = load_model(run, overrides, None, engine=engine, precision=precision)
         self._scenes, self._options, self._after = scenes, options, after
-        self._batch = (
-            "data.batch_size"
-            if self._model.config.task == "scene_classification"
-            else "window.batch_size"
-        )
         self._store = BlockStore(out) if is_remote(out) else None
         mapped = prepare(self._model, options, after)
         self.predictor = mapped.predictor
@@ -90,7 +85,8 @@ class BlockMapper:
         except (MemoryError, torch.OutOfMemoryError) as error:
             raise UserError(
                 f"rows of windows {block[0]}-{block[1] - 1}: a worker is out of memory: give each "
-                f"fewer windows with --set {self._batch}, then go on with --resume"
+                "fewer windows with --set window.batch_size (of a scene classifier "
+                "data.batch_size), then go on with --resume"
             ) from error
         except UserError as error:
             raise UserError(f"rows of windows {block[0]}-{block[1] - 1}: {error}") from error
@@ -127,6 +123,8 @@ class BlockMapper:
         Raises:
             UserError: another map is.
         """
+        if self._store:
+            return self._store.is_made(self.job)
         return finished_map(self.job.out, self.job.settings, resume=True) is not None
 
     def plan(self, workers: int) -> Iterator[Span]:
