@@ -4,8 +4,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
+import rasterio
+import shapely
 import torch
 from tests import processes
 from toy_map import NORTH_UP, Toy, content, picture, read, run_toy, write_scene
@@ -152,6 +155,20 @@ def test_a_map_goes_on_with_smaller_batches(tmp_path: Path) -> None:
         run_toy(scene, tmp_path / "map", Large(), batch_size=8)
     run_toy(scene, tmp_path / "map", Large(), batch_size=1, resume=True)
     assert content(tmp_path / "map" / "map.tif") == content(tmp_path / "whole" / "map.tif")
+
+
+def test_a_map_is_found_finished_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, aoi = write_scene(tmp_path / "scene.tif", picture(60, 60)), tmp_path / "aoi.gpkg"
+    with rasterio.open(scene) as file:
+        ground = shapely.box(*file.bounds)
+    geopandas.GeoSeries([ground], crs=file.crs).to_file(aoi)
+    run_toy(scene, tmp_path / "map", aoi=aoi)
+    monkeypatch.chdir(tmp_path)
+    toy = Toy()
+    run_toy(scene, tmp_path / "map", toy, aoi=Path("aoi.gpkg"), resume=True)
+    assert toy.calls == 0
 
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:

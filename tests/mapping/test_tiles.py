@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -84,24 +86,31 @@ def test_a_tile_without_data_is_left_out(tmp_path: Path) -> None:
         assert (file.read(1)[:, 80:] == 255).all()
 
 
-def test_resume_keeps_the_tiles_that_are_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene = write_scene(tmp_path / "scene.tif", picture(200, 200))
-    run_toy(scene, tmp_path / "whole", tiles=50)
-    out, written = tmp_path / "map", []
-    write = tiles_module.write_geotiff
+@contextmanager
+def no_room_after(tiles: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The disk is full after some tiles."""
+    written, write = [], tiles_module.write_geotiff
 
-    def broken(*given: object) -> None:
-        if len(written) == 4:
+    def full(*given: object) -> None:
+        if len(written) == tiles:
             raise UserError("no room")
         written.append(given[1])
         write(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tiles_module, "write_geotiff", broken)
+        patch.setattr(tiles_module, "write_geotiff", full)
         with pytest.raises(UserError, match="no room"):
-            run_toy(scene, out, tiles=50)
+            yield
+
+
+def test_resume_keeps_the_tiles_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = write_scene(tmp_path / "scene.tif", picture(200, 200))
+    run_toy(scene, tmp_path / "whole", tiles=50)
+    out = tmp_path / "map"
+    with no_room_after(4, monkeypatch):
+        run_toy(scene, out, tiles=50)
     assert not (out / "map.json").exists()
     before = {path: path.stat().st_mtime_ns for path in tile_files(out)}
     assert len(before) == 4
@@ -121,23 +130,17 @@ def test_resume_keeps_the_tiles_that_are_there(
 def test_tiles_of_another_map_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the message of a folder with an unfinished map advises, that is deleted."""
     scene = write_scene(tmp_path / "scene.tif", picture(200, 200))
-    out, written, write = tmp_path / "map", [], tiles_module.write_geotiff
+    out, mine = tmp_path / "map", tmp_path / "map" / "tiles" / "mine.tif"
+    mine.parent.mkdir(parents=True)
+    mine.touch()  # whoever names a folder with files of his own keeps them
     run_toy(scene, tmp_path / "whole", tiles=50)
-
-    def broken(*given: object) -> None:
-        if len(written) == 3:
-            raise UserError("no room")
-        written.append(given[1])
-        write(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tiles_module, "write_geotiff", broken)
-        with pytest.raises(UserError, match="no room"):
-            run_toy(scene, out, Toy(gsd=2.0), tiles=50)
+    with no_room_after(3, monkeypatch):
+        run_toy(scene, out, Toy(gsd=2.0), tiles=50)
     shutil.rmtree(out / "unfinished")
     run_toy(scene, out, tiles=50)
     for path in tile_files(tmp_path / "whole"):
         assert (out / "tiles" / path.name).read_bytes() == path.read_bytes()
+    assert mine.exists()
 
 
 def test_what_cannot_be_cut_is_refused(tmp_path: Path) -> None:

@@ -104,9 +104,9 @@ def encode(cells: Sequence[BenchmarkCell], folder: Path, before: Record) -> None
         for name, stamp in record["stamps"].items()
         if before.get("stamps", {}).get(name) == stamp and name not in before["errors"]
     }
-    for name in kept:
-        for part in ("encode_seconds", "learned"):
-            record[part][name] = before[part][name]
+    for part in ("encode_seconds", "learned"):
+        record[part] = {name: before[part][name] for name in kept}
+    if kept:
         record |= {part: before[part] for part in ("encode_ms", "parameters")}
     # Probes first: of their features in float32 those of decoders follow.
     for cell in sorted(cells, key=lambda cell: cell.probe is None):

@@ -11,6 +11,7 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.features import rasterize
+from shapely.affinity import translate
 
 from cgeartheye.geo.pair import AnyScene, PairScene
 from cgeartheye.geo.reader import Bools, Span
@@ -96,6 +97,4 @@ def _surroundings(scene: AnyScene, crs: Any) -> shapely.Geometry:
     ground = footprint(scene.before if isinstance(scene, PairScene) else scene, grid)
     west, south, east, north = ground.bounds
     ground = ground.buffer(0.1 * max(east - west, north - south))
-    return shapely.union_all(
-        [shapely.affinity.translate(ground, shift) for shift in turns(turn_of(grid))]
-    )
+    return shapely.union_all([translate(ground, shift) for shift in turns(turn_of(grid))])

@@ -16,7 +16,6 @@ from cgeartheye.mapping.options import Options
 from cgeartheye.utils.colors import RGB
 
 UNFINISHED = "unfinished"
-TILES = "tiles"
 BACKGROUND = "background"
 MAP, PROBABILITIES, PREVIEW, FACTS = "map.tif", "probabilities.tif", "preview.html", "map.json"
 

@@ -63,7 +63,7 @@ def map_scene(
     Writes `map.tif`, `preview.html` and `map.json`, and what `options` ask for besides; of a
     detector the objects in place of `map.tif`, as GeoPackage if nothing else is asked for. Until it
     is done, `unfinished/` in the same folder holds what is; killed at any moment, `resume` ends
-    with the same bytes (on the same machine and device).
+    with the same bytes (on the same machine and device, by the same batch).
 
     Args:
         predictor: the model.

@@ -9,7 +9,7 @@ from typing import Any
 
 from cgeartheye.geo.pair import AnyScene
 from cgeartheye.geo.vrt import file_signature
-from cgeartheye.mapping.job import FACTS, TILES, UNFINISHED
+from cgeartheye.mapping.job import FACTS, UNFINISHED
 from cgeartheye.mapping.ledger import check_same
 from cgeartheye.mapping.options import Options
 from cgeartheye.mapping.predictor import AnyModel, Detector
@@ -65,8 +65,10 @@ def settings_of(
         options: of the user.
         colors: of the classes.
     """
-    asked = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
-    aoi, dem = options.aoi, options.dem
+    asked, aoi, dem = asdict(options), options.aoi, options.dem
+    for name in ("aoi", "dem"):  # files by their place, from wherever the map is gone on with
+        if asked[name] is not None and Path(asked[name]).is_file():
+            asked[name] = str(Path(asked[name]).resolve())
     if isinstance(predictor, Detector):
         own = _SCORE if predictor.score_threshold is None else predictor.score_threshold
         asked["score_threshold"] = (
@@ -119,9 +121,7 @@ def finished_map(out: Path, settings: Mapping[str, Any], resume: bool) -> dict[s
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
         log_info(f"{out} is finished already")
         return facts
-    if not (out / UNFINISHED).exists():  # nothing of this map is there: tiles are of another
-        shutil.rmtree(out / TILES, ignore_errors=True)
-    elif not resume:
+    if (out / UNFINISHED).exists() and not resume:
         raise UserError(
             f"{out} holds an unfinished map: finish it with --resume, or delete {out / UNFINISHED}"
         )

@@ -17,11 +17,11 @@ from typing import Any
 from cgeartheye.utils.console import log_info
 from cgeartheye.utils.errors import UserError
 
-_NO_MEMORY = (
-    "a worker is out of memory, or its machine ran out of memory: start fewer with --workers, or "
-    "give each less at a time with --set data.batch_size (a map window.batch_size), then give the "
-    "same command with --resume"
+_LESS = (
+    "start fewer with --workers, or give each less at a time with --set data.batch_size (a map "
+    "window.batch_size), then give the same command with --resume"
 )
+_NO_MEMORY = f"a worker is out of memory, or its machine ran out of memory: {_LESS}"
 _MODE = "RAY_AUTH_MODE"
 LOSSES = 3
 """Losses of processes on one task, after which it is known as the one that kills them."""
@@ -152,7 +152,7 @@ def _sentences() -> Iterator[None]:
         raise UserError(_NO_MEMORY) from error
     except (RayActorError, WorkerCrashedError) as error:
         raise UserError(
-            f"a worker was lost {LOSSES + 1} times on one task: {_NO_MEMORY}"
+            f"a worker was lost {LOSSES + 1} times on one task (out of memory?): {_LESS}"
         ) from error
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from cgeartheye.geo.reader import Span
 from cgeartheye.mapping.geotiff import RasterStyle, RawRaster, styled_vrt, write_geotiff
-from cgeartheye.mapping.job import MAP, PROBABILITIES, TILES, MapJob
+from cgeartheye.mapping.job import MAP, PROBABILITIES, MapJob
 from cgeartheye.mapping.outputs.stac import COLLECTION, asset_of, declare, item_of, times_of
 from cgeartheye.mapping.tiles import Tile, has_data, tiles_of
 from cgeartheye.utils.console import bar
 from cgeartheye.utils.io import write_json, write_text
 
+TILES = "tiles"
 _PLANES = {"classes": (MAP, ""), "probabilities": (PROBABILITIES, ".probabilities")}
 
 
@@ -20,7 +21,7 @@ def write_tiles(
 ) -> list[str]:
     """Write the tiles of a map that have data, and `map.vrt` over them.
 
-    A tile that is there was written whole, of the same map: it is kept.
+    What this map has written of them before it was stopped is kept, and no tile of another map.
 
     Args:
         job: the map.
@@ -53,13 +54,15 @@ def write_tiles(
 def _write_tile(
     job: MapJob, planes: Mapping[str, RawRaster], style: RasterStyle, tile: Tile
 ) -> dict[str, Any]:
-    """Write the rasters of a tile that are not there; return the assets of all."""
-    assets = {}
+    """Write the rasters of a tile that this map has not; return the assets of all."""
+    assets, written = {}, job.work / TILES
+    written.mkdir(exist_ok=True)
     for plane, (name, suffix) in _PLANES.items():
         if plane in planes:
             path = job.out / TILES / f"{tile.name}{suffix}.tif"
-            if not path.exists():
+            if not (written / path.name).exists():
                 write_geotiff(planes[plane], path, style, (tile.rows, tile.columns))
+                (written / path.name).touch()
             href = {"href": f"./{path.name}"}
             assets[Path(name).stem] = asset_of(job, name, tile.window) | href
     return assets
