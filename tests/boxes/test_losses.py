@@ -7,7 +7,14 @@ from scipy.spatial.distance import directed_hausdorff
 from tests.boxes.boxes import oriented, some_boxes
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from cgeartheye.boxes import canonical, corners_of, gaussian_kld, hausdorff, kld_loss
+from cgeartheye.boxes import (
+    canonical,
+    corners_of,
+    gaussian_kld,
+    hausdorff,
+    hellinger,
+    kld_loss,
+)
 from cgeartheye.boxes.losses import SHORTEST_SIDE
 
 
@@ -38,6 +45,22 @@ def test_divergence_agrees_with_that_of_the_distributions() -> None:
         assert loss.item() == pytest.approx(1 - 1 / (1 + math.log1p(expected)), abs=1e-9)
 
 
+def test_hellinger_agrees_with_the_integral() -> None:
+    """1 - H^2 is the integral of the root of the product of the densities (Hellinger 1909)."""
+    y, x = torch.meshgrid(*2 * [torch.arange(-90.0, 150.0, 0.25).double()], indexing="ij")
+    places = torch.stack([x, y], -1)
+    for a, b in zip(some_boxes(12, 60, seed=0), some_boxes(12, 60, seed=1), strict=True):
+        b[:2] = a[:2] + (b[:2] - a[:2]) / 4
+        # Of covariance w^2 / 12, where `gaussian` has w^2 / 4; wide enough for the grid.
+        a[2:4], b[2:4] = a[2:4].clamp(min=8), b[2:4].clamp(min=8)
+        scaled = (torch.cat([box[:2], box[2:4] / math.sqrt(3), box[4:]]) for box in (a, b))
+        logs = sum(gaussian(box).log_prob(places) for box in scaled)
+        shared = (logs / 2).exp().sum().item() / 16
+        expected = math.sqrt(max(0.0, 1 - shared))
+        assert hellinger(a, b).item() == pytest.approx(expected, abs=2e-3)
+        assert hellinger(b, a).item() == pytest.approx(hellinger(a, b).item(), abs=1e-9)
+
+
 @given(oriented)
 @settings(deadline=None)
 def test_equal_boxes_are_at_no_distance(box: torch.Tensor) -> None:
@@ -50,9 +73,11 @@ def test_equal_boxes_are_at_no_distance(box: torch.Tensor) -> None:
         assert gaussian_kld(same, same).item() == pytest.approx(0.0, abs=1e-6)
         assert gaussian_kld(same, turned).item() <= 0.1
         assert kld_loss(same, canonical(same)).item() <= 0.1
+        assert hellinger(same, same).item() == pytest.approx(0.0, abs=1e-3)
+        assert hellinger(same, turned).item() <= 0.1
 
 
-@pytest.mark.parametrize("distance", [hausdorff, gaussian_kld, kld_loss])
+@pytest.mark.parametrize("distance", [hausdorff, gaussian_kld, kld_loss, hellinger])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @given(oriented, oriented)
 @settings(max_examples=40, deadline=None)
@@ -66,7 +91,7 @@ def test_finite_with_finite_gradients(distance, dtype, a, b) -> None:  # type: i
         assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("distance", [hausdorff, gaussian_kld, kld_loss])
+@pytest.mark.parametrize("distance", [hausdorff, gaussian_kld, kld_loss, hellinger])
 def test_gradients(distance) -> None:  # type: ignore[no-untyped-def]
     a = some_boxes(6, 60, seed=2).requires_grad_()
     b = some_boxes(4, 60, seed=3).requires_grad_()
@@ -79,12 +104,13 @@ def test_sides_below_the_shortest_count_as_it() -> None:
     box = torch.tensor([6.0, 5.0, 10.0, 4.0, 0.3])
     assert gaussian_kld(thin, box) == gaussian_kld(least, box)
     assert gaussian_kld(box, thin) == gaussian_kld(box, least)
+    assert hellinger(box, thin) == hellinger(box, least)
 
 
 def test_broadcasting_is_element_by_element() -> None:
     a = some_boxes(24, 60, seed=4).reshape(2, 3, 4, 5)
     b = some_boxes(7, 60, seed=5)
-    for distance in (hausdorff, gaussian_kld, kld_loss):
+    for distance in (hausdorff, gaussian_kld, kld_loss, hellinger):
         found = distance(a[..., None, :], b)
         assert found.shape == (2, 3, 4, 7)
         torch.testing.assert_close(found[1, 2, 3, 6], distance(a[1, 2, 3], b[6]))
@@ -93,7 +119,7 @@ def test_broadcasting_is_element_by_element() -> None:
 
 def test_half_precision_is_raised_to_single() -> None:
     a, b = some_boxes(5, 500, seed=6).bfloat16(), some_boxes(5, 500, seed=7).bfloat16()
-    for distance in (hausdorff, gaussian_kld, kld_loss):
+    for distance in (hausdorff, gaussian_kld, kld_loss, hellinger):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = distance(a, b)
         assert found.dtype == torch.float32
@@ -102,7 +128,7 @@ def test_half_precision_is_raised_to_single() -> None:
 
 def test_single_precision_is_enough() -> None:
     a, b = some_boxes(200, 800, seed=8), some_boxes(200, 800, seed=9)
-    for distance in (hausdorff, gaussian_kld, kld_loss):
+    for distance in (hausdorff, gaussian_kld, kld_loss, hellinger):
         single = distance(a.float(), b.float()).double()
         torch.testing.assert_close(single, distance(a, b), rtol=1e-4, atol=1e-4)
 
@@ -111,7 +137,7 @@ def test_compiles_without_a_break() -> None:
     """Traced as one graph; the eager backend needs no compiler."""
 
     def both(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return hausdorff(a, b) + kld_loss(a, b)
+        return hausdorff(a, b) + kld_loss(a, b) + hellinger(a, b)
 
     a, b = some_boxes(3, 60, seed=10)[:, None], some_boxes(4, 60, seed=11)[None]
     compiled = torch.compile(both, fullgraph=True, backend="eager")

@@ -17,7 +17,7 @@ from cgeartheye.boxes.iou import (
     paired_overlap,
     rotated_iou,
 )
-from cgeartheye.boxes.losses import gaussian_kld, hausdorff, kld_loss
+from cgeartheye.boxes.losses import gaussian_kld, hausdorff, hellinger, kld_loss
 from cgeartheye.boxes.nms import nms
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "from_horizontal",
     "gaussian_kld",
     "hausdorff",
+    "hellinger",
     "horizontal_of",
     "intersection_over_smaller",
     "kld_loss",

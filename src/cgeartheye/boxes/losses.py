@@ -6,6 +6,8 @@ its result. They compute in float32 at least, also under autocast, and their gra
 for boxes of any size, also where two boxes are equal.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,8 @@ from cgeartheye.boxes.convert import corners_of
 # Sides below this many pixels count as this long in the Gaussians. It is far below anything that
 # can be drawn, and far above what float32 resolves over a box of 1000 pixels turned by pi.
 SHORTEST_SIDE = 1e-3
+# Of a Hellinger distance's square, whose root has no gradient at 0.
+_SMALLEST = 1e-6
 
 
 def hausdorff(a: Tensor, b: Tensor) -> Tensor:
@@ -99,6 +103,40 @@ def kld_loss(predicted: Tensor, target: Tensor, tau: float = 1.0) -> Tensor:
         float32 (float64 for such boxes) `[...]`, below 1.
     """
     return 1 - 1 / (tau + torch.log1p(gaussian_kld(target, predicted)))
+
+
+def hellinger(a: Tensor, b: Tensor) -> Tensor:
+    """Return the Hellinger distance of boxes' Gaussians, the loss of ProbIoU.
+
+    Here a box stands for the normal distribution with the mean and the covariance of a uniform one
+    over it, w^2 / 12 and h^2 / 12 along its sides (Llerena et al. 2021, 'Gaussian Bounding Boxes
+    and Probabilistic Intersection-over-Union for Object Detection', whose first loss this is). Near
+    equal boxes it grows with the distance, as 1 - IoU does, and `gaussian_kld` with its square. All
+    determinants are sums of positive terms, so thin boxes lose nothing to cancellation. Sides count
+    as `SHORTEST_SIDE` at least, and have no gradient below it.
+
+    Args:
+        a: float `[..., 5]`, in pixels.
+        b: float `[..., 5]`, in pixels, which broadcasts against a.
+
+    Returns:
+        float32 (float64 for such boxes) `[...]`, 0..1, symmetric.
+    """
+    xa, ya, wa, ha, angle_a = _precise(a).unbind(-1)
+    xb, yb, wb, hb, angle_b = _precise(b).unbind(-1)
+    wa, ha, wb, hb = (side.clamp(min=SHORTEST_SIDE).square() / 12 for side in (wa, ha, wb, hb))
+    # In the axes of b, of which the covariance is diagonal.
+    dx, dy = xa - xb, ya - yb
+    cos_b, sin_b = torch.cos(angle_b), torch.sin(angle_b)
+    dx, dy = dx * cos_b + dy * sin_b, dy * cos_b - dx * sin_b
+    cos, sin = torch.cos(angle_a - angle_b), torch.sin(angle_a - angle_b)
+    xx, yy = wa * cos.square() + ha * sin.square(), wa * sin.square() + ha * cos.square()
+    xy = (wa - ha) * cos * sin
+    both = wa * ha + wb * hb + xx * hb + yy * wb  # determinant of the sum of the covariances
+    offset = ((yy + hb) * dx.square() - 2 * xy * dx * dy + (xx + wb) * dy.square()) / both
+    shape = both.log() - (wa.log() + ha.log() + wb.log() + hb.log()) / 2 - math.log(4)
+    apart = -torch.expm1(-(offset / 4 + shape / 2).clamp(min=0))
+    return (apart + _SMALLEST).sqrt() - math.sqrt(_SMALLEST)
 
 
 def _precise(boxes: Tensor) -> Tensor:

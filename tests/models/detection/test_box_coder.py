@@ -91,6 +91,23 @@ def test_the_divergence_is_that_of_pixels() -> None:
     )
 
 
+def test_boxes_of_a_dense_detector_are_drawn_to_the_truth_until_they_are_there() -> None:
+    """A square law near the truth left small objects at an overlap below a half."""
+    truth = torch.tensor([[0.5, 0.5, 0.04, 0.02, 0.6]])
+    for coder in (OrientedBoxes(), HorizontalBoxes()):
+        exact = truth[:, : coder.box_dim]
+        change = torch.tensor([[0.001, 0.0005, 0.001, 0.001, 0.01]])[:, : coder.box_dim]
+        near, nearer = (coder.overlap_loss(exact + f * change, exact) for f in (1.0, 0.5))
+        assert coder.overlap_loss(exact, exact).item() == pytest.approx(0, abs=1e-3)
+        assert 0.4 < (nearer / near).item() < 0.6
+        smaller = exact.clone(), (exact + change).clone()
+        for boxes in smaller:
+            boxes[:, :4] *= 0.3
+        assert coder.overlap_loss(smaller[1], smaller[0]).item() == pytest.approx(
+            near.item(), rel=1e-3
+        )
+
+
 @settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.floats(0, 1), min_size=4, max_size=4),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from cgeartheye.boxes import canonical, hausdorff, kld_loss, oriented_of, paired_overlap
+from cgeartheye.boxes import canonical, hausdorff, hellinger, kld_loss, oriented_of, paired_overlap
 
 _LEAST = 1e-4  # of a share, before its logit is taken
 _ALMOST_NOTHING = 1e-9  # of the image's area
@@ -77,7 +77,7 @@ class BoxCoder(Protocol):
         """Return the weighted losses `[P]` of P boxes `[P, numbers]` that belong together."""
 
     def overlap_loss(self, found: Tensor, truth: Tensor) -> Tensor:
-        """Return the one of these that does not depend on the scale, `[P]`."""
+        """Return the loss of a dense detector's boxes, `[P]`; it does not depend on the scale."""
 
 
 class HorizontalBoxes:
@@ -132,7 +132,7 @@ class HorizontalBoxes:
 
 class OrientedBoxes:
     """RHINO's boxes (Lee et al. 2023): matched by Hausdorff distance and KLD, with weights 5 and 5;
-    learnt by L1 and KLD, 5 and 5.
+    learnt by L1 and KLD, 5 and 5; by ProbIoU in a dense detector.
 
     Two things are our own. The angle is refined by adding to it, modulo pi, where RHINO squeezes it
     through a sigmoid: boxes at 0, the commonest, would be at the sigmoid's far end. And the L1
@@ -196,11 +196,15 @@ class OrientedBoxes:
             (found[..., 2:4] - truth[..., 2:4]).abs().sum(-1) + _turn(found[..., 4], truth[..., 4]),
             (found[..., 2:4] - truth[..., [3, 2]]).abs().sum(-1) + _turn(found[..., 4], other),
         )
-        return {"l1": 5 * (center + shape), "kld": self.overlap_loss(found, truth)}
+        return {"l1": 5 * (center + shape), "kld": 5 * _divergence(found, truth)}
 
     def overlap_loss(self, found: Tensor, truth: Tensor) -> Tensor:
-        """See `BoxCoder`; a square may have any direction."""
-        return 5 * _divergence(found, truth)
+        """See `BoxCoder`; a square may have any direction.
+
+        The divergence hardly changes near the truth, and a dense detector has few boxes to learn
+        from: with it small objects were found, but not to an overlap of a half.
+        """
+        return 2 * hellinger(_pixels(found), _pixels(truth))
 
 
 def coder_of(oriented: bool) -> BoxCoder:
@@ -235,8 +239,12 @@ def _generalised_iou(found: Tensor, truth: Tensor) -> Tensor:
 
 def _divergence(found: Tensor, truth: Tensor) -> Tensor:
     """RHINO's loss of the boxes' Gaussians; it does not depend on the scale, but knows pixels."""
-    found, truth = (torch.cat([b[..., :4] * _PIXELS, b[..., 4:]], -1) for b in (found, truth))
-    return kld_loss(found, truth)
+    return kld_loss(_pixels(found), _pixels(truth))
+
+
+def _pixels(boxes: Tensor) -> Tensor:
+    """Oriented boxes in pixels of an image that stands for all."""
+    return torch.cat([boxes[..., :4] * _PIXELS, boxes[..., 4:]], -1)
 
 
 def _turn(first: Tensor, second: Tensor) -> Tensor:
