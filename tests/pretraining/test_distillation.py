@@ -375,7 +375,8 @@ def test_a_patch_learns_what_is_where_inside_of_it(tmp_path: Path, conv_file: Pa
     assert [m.shape[2:] for m in maps] == [(4, 4), (2, 2)]
     _, (patches,) = distillation.targets(replace(views, origins=replace(views.origins, own=None)))
     fine, coarse = (
-        standard(m.permute(0, 2, 3, 1)) for standard, m in zip(distillation.of_maps, maps, strict=True)
+        standard(m.permute(0, 2, 3, 1))
+        for standard, m in zip(distillation.of_maps, maps, strict=True)
     )
     width = fine.shape[3]
     assert distillation.widths[1] == patches.shape[2] == 4 * width + coarse.shape[3]

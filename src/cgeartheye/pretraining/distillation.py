@@ -161,9 +161,7 @@ class Distillation(nn.Module):
         for group, which in zip(groups, torch.arange(len(rows)).split(counts), strict=True):
             side = group.shape[-1] // PATCH
             parts = []
-            for maps, cells, standard in zip(
-                features.maps, self._cells, self.of_maps, strict=True
-            ):
+            for maps, cells, standard in zip(features.maps, self._cells, self.of_maps, strict=True):
                 fine = side * cells
                 if views.shown is not None and maps.shape[2:] == (fine, fine):
                     cut = maps

@@ -47,6 +47,7 @@ from cgeartheye.utils.console import warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import write_image
 
+_MANY_IMAGES = 100_000  # that a query detector sees in training before it is worth much
 _OBJECTS = ("boxes", "labels", "ignored")  # of a sample; as many as the image has
 
 
@@ -120,6 +121,7 @@ class DetectionPipeline(TaskPipeline):
             )
         self._warn_of_cut_objects()
         self._warn_of_too_many_objects()
+        self._warn_of_few_steps()
         batch, sources = self.config.data.batch_size, SourceFactory(self.config, task, built)
         return Data(
             train=self._training_source(sources, task),
@@ -248,6 +250,18 @@ class DetectionPipeline(TaskPipeline):
             warn(
                 f"max_detections={kept} keeps fewer boxes than an image has ({tested}): set it to "
                 f"about {2 * tested}"
+            )
+
+    def _warn_of_few_steps(self) -> None:
+        """Warn where the query detector will hardly have begun to learn (docs/benchmarks.md)."""
+        training, data = self.config.training, self.config.data
+        seen = training.epochs * len(self.parts.train)
+        if training.steps:
+            seen = training.steps * data.batch_size * training.grad_accum_steps
+        if self.config.decoder.kind == "dino" and seen < _MANY_IMAGES:
+            warn(
+                f"the query detector (decoder.kind=dino) learns slowly: its published training "
+                f"sees 700,000 images, this one {seen:,}; decoder.kind=light learns from few"
             )
 
     def _listed(self) -> tuple[str, ...]:
