@@ -43,8 +43,8 @@ def label(geometry: Any, name: str, time: str = "2026-01-02") -> dict[str, Any]:
     return {"type": "Feature", "properties": {"class": name, "time": time}, "geometry": shape}
 
 
-def put(client: TestClient, path: str, features: list[dict[str, Any]]) -> Any:
-    return client.put(path, json={"type": "FeatureCollection", "features": features})
+def put(client: TestClient, path: str, features: list[dict[str, Any]], **more: Any) -> Any:
+    return client.put(path, json={"type": "FeatureCollection", "features": features}, **more)
 
 
 def test_corrections_are_labels_of_the_scene(
@@ -95,6 +95,34 @@ def test_corrections_are_labels_of_the_scene(
         assert put(client, path, [bad]).status_code == 400
     assert len(client.get(path).json()["features"]) == 1
     assert client.get(f"/jobs/{embedding}/corrections").status_code == 422
+
+
+def test_two_tabs_do_not_lose_each_others_corrections(client: TestClient, work_off: Work) -> None:
+    scene = scene_of(client, "fine.tif")
+    job = run(client, work_off, {"scene": scene["id"]})
+    west, south, east, north = scene["bounds"]
+    first, second = (
+        label(shapely.Point(west + share * (east - west), (south + north) / 2), name)
+        for share, name in ((0.3, "wood"), (0.6, "water"))
+    )
+    path = f"/jobs/{job}/corrections"
+    seen = client.get(path).headers["etag"]
+    answer = put(client, path, [first], headers={"If-Match": seen})
+    assert answer.status_code == 200
+    assert answer.headers["etag"] == client.get(path).headers["etag"] != seen
+    late = put(client, path, [second], headers={"If-Match": seen})
+    assert late.status_code == 409
+    assert [f["properties"]["class"] for f in client.get(path).json()["features"]] == ["wood"]
+
+    # Labels that correct nothing are not corrections.
+    embedding = client.post("/embeddings", json={"scene": scene["id"]}).json()["jobID"]
+    work_off()
+    labels = f"/embeddings/{embedding}/labels"
+    known = client.get(labels).json()["labels"]["features"]
+    assert put(client, labels, [*known, second]).status_code == 200
+    weak = f"W/{answer.headers['etag']}"
+    assert put(client, path, [first, second], headers={"If-Match": weak}).status_code == 200
+    assert put(client, path, []).status_code == 200  # without a version: whatever is there
 
 
 def test_what_is_not_one_of_two_classes_is_the_other(

@@ -1,10 +1,11 @@
 """Routes of corrections: labels that say where a finished map is wrong, and what is there."""
 
+import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import shapely
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, Field
 from shapely.geometry import shape
 
@@ -12,7 +13,7 @@ from cgeartheye.embeddings.labels import CLASS, NOT, SOURCE
 from cgeartheye.jobs.store import Job
 from cgeartheye.serve.auth import require
 from cgeartheye.serve.jobs import successful_job
-from cgeartheye.serve.labelling import as_geojson
+from cgeartheye.serve.labelling import as_geojson, asked_version
 from cgeartheye.serve.problems import Problem
 from cgeartheye.serve.state import State, state_of, user_of
 
@@ -28,35 +29,71 @@ class _Corrections(BaseModel):
 
 
 @router.get("/{job}/corrections")
-def corrections(job: str, request: Request) -> dict[str, Any]:
-    """Return one's corrections of a map, the oldest first."""
+def corrections(job: str, request: Request, response: Response) -> dict[str, Any]:
+    """Return one's corrections of a map, the oldest first; the header `ETag` has their version.
+
+    Args:
+        job: that has made the map.
+        request: of HTTP.
+        response: of HTTP.
+    """
     state, found, user = _opened(job, request, "read")
-    features: list[dict[str, Any]] = []
-    for scene in found.request["scene_ids"]:
-        known = as_geojson(state.labelling.read(scene, user))["features"]
-        features += [one for one in known if one["properties"][SOURCE] == source_of(found)]
-    features.sort(key=lambda one: str(one["properties"]["time"]))
+    features = _known(state, found, user)
+    response.headers["ETag"] = _version(features)
     return {"type": "FeatureCollection", "features": features}
 
 
 @router.put("/{job}/corrections")
-def correct(job: str, body: _Corrections, request: Request) -> dict[str, Any]:
+def correct(
+    job: str,
+    body: _Corrections,
+    request: Request,
+    response: Response,
+    if_match: Annotated[
+        str | None, Header(description="ETag of the corrections that are replaced; else 409")
+    ] = None,
+) -> dict[str, Any]:
     """Put corrections of a map in the place of one's own; they are labels of its scene.
 
     Args:
         job: that has made the map.
         body: the corrections.
         request: of HTTP.
+        response: of HTTP.
+        if_match: a header; none: whatever is there is replaced.
     """
     state, found, user = _opened(job, request, "run")
     source, others = source_of(found), _others(state, found)
-    for scene, features in _by_scene(state, found, body.features).items():
+    by_scene = _by_scene(state, found, body.features)
+    # Before the corrections are read: those that come in between are seen by `write`.
+    versions: dict[str, str | None] = dict.fromkeys(by_scene)
+    if (wanted := asked_version(if_match)) is not None:
+        versions = {scene: state.labelling.version(scene, user) for scene in by_scene}
+        if wanted != asked_version(_version(_known(state, found, user))):
+            raise Problem(409, "the corrections were changed by others: read them again")
+    for scene, features in by_scene.items():
         for one in features:
             own = one["properties"] = {**one["properties"], SOURCE: source}
             if (name := str(own.get(CLASS)).strip()) in others:
                 own[CLASS] = others[name]
-        state.labelling.write(scene, user, features, source)
+        state.labelling.write(scene, user, features, source, versions[scene])
+    response.headers["ETag"] = _version(_known(state, found, user))
     return {"count": len(body.features), SOURCE: source}
+
+
+def _known(state: State, job: Job, user: str) -> list[dict[str, Any]]:
+    """Return a user's corrections of the map of a job, the oldest first."""
+    features: list[dict[str, Any]] = []
+    for scene in job.request["scene_ids"]:
+        known = as_geojson(state.labelling.read(scene, user))["features"]
+        features += [one for one in known if one["properties"][SOURCE] == source_of(job)]
+    return sorted(features, key=lambda one: str(one["properties"]["time"]))
+
+
+def _version(features: list[dict[str, Any]]) -> str:
+    """Return the ETag of corrections; other labels of their scenes do not change it."""
+    content = json.dumps(features, sort_keys=True).encode()
+    return f'"{hashlib.sha256(content).hexdigest()[:16]}"'
 
 
 def source_of(job: Job) -> str:

@@ -276,6 +276,13 @@ class Labelling:
         return CurrentMap(embedding, patches, decoder, probabilities, colors, version)
 
 
+def asked_version(if_match: str | None) -> str | None:
+    """Return the version that the header If-Match names; none: whatever is there."""
+    # Proxies that compress make an ETag a weak one, or append to it.
+    version = (if_match or "*").removeprefix("W/").strip('"').partition("-")[0]
+    return None if version == "*" else version
+
+
 def _frame_of(features: Sequence[dict[str, Any]], user: str) -> geopandas.GeoDataFrame | None:
     """Return the table of labels; none: there are none."""
     if len(features) > _MOST_LABELS:

@@ -22,7 +22,7 @@ from cgeartheye.embeddings.suggest import suggest
 from cgeartheye.jobs.store import Job
 from cgeartheye.serve.auth import User, require
 from cgeartheye.serve.jobs import status_info, successful_job
-from cgeartheye.serve.labelling import EMBED, CurrentMap, as_geojson
+from cgeartheye.serve.labelling import EMBED, CurrentMap, as_geojson, asked_version
 from cgeartheye.serve.problems import Problem
 from cgeartheye.serve.processes import refuse_crowd, refuse_full_disk
 from cgeartheye.serve.scenes import ServedScene
@@ -132,10 +132,8 @@ def relabel(
         if_match: a header; none: whatever is there is replaced.
     """
     state, found, user = opened(job, request, "run")
-    # Proxies that compress make an ETag a weak one, or append to it.
-    known = (if_match or "*").removeprefix("W/").strip('"').partition("-")[0]
     version = state.labelling.write(
-        _scene(found), user.name, body.features, version=None if known == "*" else known
+        _scene(found), user.name, body.features, version=asked_version(if_match)
     )
     response.headers["ETag"] = f'"{version}"'
     return _outcome(state, found, user)

@@ -1,6 +1,6 @@
 // Corrections of a finished map: a polygon gets another class, or an area is drawn anew. They are labels.
 
-import { get, send } from "./api.js";
+import { request, send } from "./api.js";
 import { $, announce, color, el, fill, toast } from "./dom.js";
 import { t } from "./i18n.js";
 import { closePopup, pickPolygons, showMarks } from "./map.js";
@@ -12,20 +12,25 @@ import { set } from "./store.js";
 const NOT = "not ";
 const UNKNOWN = "#5b6973";
 
-let now = null; // job, legend, features, chosen, shape
+let now = null; // job, legend, features, those that the server has, their version, chosen, shape
 let sending = Promise.resolve();
 
 /** Begin with a map of one date, whose classes are those of its legend. */
 export async function beginCorrecting(job, legend) {
-  const mine = { job, legend, features: [], chosen: legend[0].name, shape: null };
+  const mine = { job, legend, features: [], kept: [], chosen: legend[0].name, shape: null };
   now = mine;
+  await load(mine);
+  refresh();
+}
+
+async function load(mine) {
   try {
-    const { features } = await get(`jobs/${job.jobID}/corrections`);
-    if (now === mine) mine.features = features;
+    const answer = await request(`jobs/${mine.job.jobID}/corrections`);
+    const { features } = await answer.json();
+    Object.assign(mine, { features, kept: features, version: answer.headers.get("ETag") });
   } catch (error) {
     toast(error.message);
   }
-  refresh();
 }
 
 export function endCorrecting() {
@@ -50,15 +55,18 @@ function refresh() {
 /** Put other corrections in the place of those that are there; requests go one after the other. */
 function put(features) {
   const mine = now;
-  const before = mine.features;
   mine.features = features;
   refresh();
   sending = sending.then(async () => {
+    if (mine.features !== features) return; // newer ones follow
     try {
-      await send("PUT", `jobs/${mine.job.jobID}/corrections`, { type: "FeatureCollection", features });
+      const answer = await send("PUT", `jobs/${mine.job.jobID}/corrections`, { type: "FeatureCollection", features }, { "If-Match": mine.version ?? "*" });
+      Object.assign(mine, { kept: features, version: answer.headers.get("ETag") });
     } catch (error) {
-      if (mine.features === features) mine.features = before;
-      toast(error.message);
+      const changed = error.status === 409; // in another tab
+      toast(changed ? t("correct-changed") : error.message);
+      if (changed) await load(mine);
+      else if (mine.features === features) mine.features = mine.kept;
     }
     refresh();
   });
