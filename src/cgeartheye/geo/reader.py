@@ -21,7 +21,7 @@ from cgeartheye.geo.georeference import locate
 from cgeartheye.geo.rectify import Rectification, rectification_of
 from cgeartheye.geo.remote import address_of, driver_of
 from cgeartheye.geo.stretch import percentile_limits, sample_squares, squares_with_data, to_8_bits
-from cgeartheye.geo.validity import MaskedRaster, valid_pixels
+from cgeartheye.geo.validity import MaskedRaster, look_for_data, valid_pixels
 from cgeartheye.geo.vrt import build_mosaic_vrt, file_signature, find_rasters
 from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.console import log_info, warn
@@ -31,8 +31,6 @@ Bytes = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 Span = tuple[int, int]
 """First row or column, and the one after the last."""
-
-_LOOKS = 2048  # rows and columns of a scene of which pixels are looked for that have data
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +180,10 @@ class Scene:
         """
         found = [self._values(*square) for square in sample_squares(self.height, self.width)]
         if not any(map(len, found)):
-            squares = squares_with_data(self._look(), self.height, self.width)
+            file = self._open()
+            file = file.nearest if isinstance(file, MaskedRaster) else file
+            valid = look_for_data(file, self._chosen)
+            squares = squares_with_data(valid, self.height, self.width)
             found += [self._values(*square) for square in squares]
         values = np.concatenate(found)
         if not values.size:
@@ -196,15 +197,6 @@ class Scene:
         """Values with data in a rectangle, `[N]`."""
         values, valid = self._load(rows, columns)
         return values.ravel() if valid is None else values[:, valid].ravel()
-
-    def _look(self) -> Bools:
-        """Return where there are data, of at most 2,048 rows and columns at equal distances."""
-        file = self._open()
-        if isinstance(file, MaskedRaster):
-            file = file.nearest
-        shape = len(self._chosen), min(self.height, _LOOKS), min(self.width, _LOOKS)
-        values = file.read(self._chosen, out_shape=shape)
-        return valid_pixels(file, self._chosen, values)
 
 
 def open_scene(

@@ -13,6 +13,8 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+_LOOKS = 2048  # rows and columns of which pixels are looked for that have data
+
 
 def valid_pixels(
     file: DatasetReader,
@@ -41,6 +43,17 @@ def valid_pixels(
     if values.dtype.kind == "f":
         valid &= np.isfinite(values).all(axis=0)
     return valid
+
+
+def look_for_data(file: DatasetReader, bands: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return where there are data, of at most 2,048 rows and columns at equal distances.
+
+    Args:
+        file: an open raster.
+        bands: counted from 1.
+    """
+    shape = len(bands), min(file.height, _LOOKS), min(file.width, _LOOKS)
+    return valid_pixels(file, bands, file.read(list(bands), out_shape=shape))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ import csv
 import sys
 import time
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import rasterio
 import torch
 from PIL import Image
 from rasterio.transform import from_origin
+from rasterio.windows import Window
 from tests import processes
 
+from cgeartheye.geo.stretch import sample_squares
 from cgeartheye.pretraining.store import writer
 from cgeartheye.pretraining.store.inputs import find_items
 from cgeartheye.pretraining.store.items import Settings
@@ -491,6 +494,23 @@ def test_chips_without_data_are_left_out_and_scenes_are_stretched_as_one(tmp_pat
     }
     # One stretch: what is brighter in the scene is brighter in the store.
     assert means["0_0"] < means["0_1"] < means["0_2"]
+
+
+def test_data_between_the_squares_of_a_large_scene_are_stretched_by(tmp_path: Path) -> None:
+    """A raster of 16 bits with data in one corner of few pixels, that no sampled square has."""
+    side, place = 8192, {"crs": "EPSG:32633", "transform": from_origin(0, 0, 0.5, 0.5)}
+    size = {"width": side, "height": side, "count": 3, "dtype": "uint16", "nodata": 0}
+    layout = {"tiled": True, "sparse_ok": True, "compress": "deflate"}
+    pixels = np.linspace(1000, 2000, 128 * 128, dtype=np.uint16).reshape(128, 128)
+    rows = [rows for rows, _ in sample_squares(side, 256)]
+    top = next(b[1] + 32 for b, a in pairwise(rows) if a[0] - b[1] > 192)
+    with rasterio.open(tmp_path / "sparse.tif", "w", "GTiff", **size, **place, **layout) as file:
+        file.write(np.stack([pixels] * 3), window=Window(top, top, 128, 128))
+    done = pack(tmp_path / "sparse.tif", tmp_path / "store", Settings(chip_size=64), workers=0)
+    assert done.images >= 1
+    image = Store(tmp_path / "store").decode(0)
+    assert 20 < image[:, 8:-8, 8:-8].float().mean() < 235
+    assert image.float().std() > 2
 
 
 def test_a_full_disk(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,14 @@
 import hashlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import rasterio
 from affine import Affine
 from PIL import Image, UnidentifiedImageError
@@ -24,8 +26,14 @@ from cgeartheye.data import images_below
 from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
 from cgeartheye.geo.crs import meters_per_pixel, utm_epsg
 from cgeartheye.geo.rectify import fit_points, rectification_of
-from cgeartheye.geo.stretch import percentile_limits, sample_squares, to_8_bits
-from cgeartheye.geo.validity import MaskedRaster, on_grid, on_own_grid, rectified
+from cgeartheye.geo.stretch import (
+    Span,
+    percentile_limits,
+    sample_squares,
+    squares_with_data,
+    to_8_bits,
+)
+from cgeartheye.geo.validity import MaskedRaster, look_for_data, on_grid, on_own_grid, rectified
 from cgeartheye.pretraining.store.items import Chip, Encoded, Item, Row, Settings, TableItems
 from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
@@ -200,15 +208,26 @@ def _stretch(
 ) -> tuple[float, float]:
     """Return the 1st and 99th percentile of a raster: one stretch for all of its chips."""
     raster = _opened(path, gsd, dem)
-    found = []
-    for rows, columns in sample_squares(raster.file.height, raster.file.width):
+    size = raster.file.height, raster.file.width
+    values = _values(raster, bands, sample_squares(*size))
+    if not values.size:  # all data lie between the squares
+        valid = look_for_data(raster.nearest, bands)
+        values = _values(raster, bands, squares_with_data(valid, *size))
+    if not values.size:
+        raise UserError(f"{path} holds no valid pixel")
+    return percentile_limits(values)
+
+
+def _values(
+    raster: MaskedRaster, bands: tuple[int, ...], squares: Iterable[tuple[Span, Span]]
+) -> npt.NDArray[Any]:
+    """Values with data in rectangles, `[N]`."""
+    found = [np.zeros(0, raster.file.dtypes[0])]
+    for rows, columns in squares:
         window = Window(columns[0], rows[0], columns[1] - columns[0], rows[1] - rows[0])
         pixels, valid = raster.read(bands, window)
         found.append(pixels[:, valid].ravel())
-    values = np.concatenate(found)
-    if not len(values):
-        raise UserError(f"{path} holds no valid pixel")
-    return percentile_limits(values)
+    return np.concatenate(found)
 
 
 @lru_cache(maxsize=8)
