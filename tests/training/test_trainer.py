@@ -261,6 +261,31 @@ def test_a_figure_that_is_not_defined_is_null_and_never_the_best(
     ]
 
 
+@pytest.mark.parametrize(
+    ("found", "exported"), [([math.nan] * 3, [5, 10, 15]), ([math.nan, math.nan, 0.0], [5, 10, 15])]
+)
+def test_without_a_figure_the_newest_model_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: list[float], exported: list[int]
+) -> None:
+    """A validation part without an object has no average precision, at no time."""
+    coming = iter(found)
+    monkeypatch.setattr(Hits, "compute", lambda self: {"hits": next(coming)})
+    kept: list[int] = []
+    config = toy_config(tmp_path, epochs=3, patience=1)
+    data = Data(train=ToySource(), train_batch=12, val=ToySource(), val_batch=12)
+    with Run(config, False) as run:
+        trainer = Trainer(
+            task := ToyTask(),
+            task.blocks,
+            data,
+            config.training,
+            run,
+            export=lambda model: kept.append(trainer.position.step),
+        )
+        trainer.train()
+    assert kept == exported
+
+
 @pytest.mark.parametrize("has", [False, True])
 def test_bfloat16_without_hardware_is_named(
     tmp_path: Path,

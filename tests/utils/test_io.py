@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import json_text, lock, replacing, write_image, write_text
+from cgeartheye.utils.io import json_text, lock, replacing, sample, write_image, write_text
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -149,3 +149,18 @@ def test_a_full_disk_is_reported_in_one_sentence(
     nothing = type("Usage", (), {"free": 100})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: nothing)
     assert write(Odd("a library's words")) == f"cannot write {tmp_path / 'a'}: {full}"
+
+
+@pytest.mark.parametrize("name", ["chip.tif", "chip.bmp", "chip.png"])
+def test_an_edit_of_some_rows_changes_what_identifies_an_image(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 500, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    before = sample(path)
+    assert sample(path) == before
+    pixels[140:170, 200:220] = 255
+    Image.fromarray(pixels).save(path)
+    assert sample(path) != before
+    for size in (0, 1, 4095, 4096, 4097, 8192, 300_000):
+        path.write_bytes(b"x" * size)
+        assert sample(path).startswith(str(size).encode())

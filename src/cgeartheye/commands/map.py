@@ -202,7 +202,7 @@ def prepare(
             "the GSD of the model's training is unknown, so the scene is mapped at its own: set "
             "--gsd"
         )
-    facts = {
+    facts: dict[str, Any] = {
         "path": str(files.path.resolve()),
         "sha256": files.graph.sha256 if files.graph else digest([files.path]),
         "backbone": files.backbone_fingerprint,
@@ -211,6 +211,7 @@ def prepare(
     }
     predictor: Predictor | Detector
     if config.task == "object_detection":
+        facts["max_detections"] = config.max_detections
         predictor = TaskDetector(model.task, config, files)
     else:
         predictor = TaskPredictor(model.task, config, files.gsd)

@@ -128,7 +128,9 @@ class Teacher(Section):
         "nothing (He et al. 2022)",
     )
     layers: tuple[int, ...] = Field(
-        (-1,), description="layers, or stages, whose maps are learned, side by side"
+        (-1,),
+        description="layers, or stages, whose maps are learned, side by side; with view=crop all "
+        "cells of a map that a patch has inside",
     )
     cache: FeatureCache = Field(
         FeatureCache(views=1), description="of what the teacher makes of whole images"

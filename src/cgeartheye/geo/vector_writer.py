@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import geopandas
+import numpy as np
+import numpy.typing as npt
 import pyarrow
 import pyogrio
 import shapely
 from pyarrow import parquet
 from pyogrio.errors import DataLayerError, DataSourceError
+from shapely.affinity import translate
 
 from cgeartheye.utils.io import json_text, replacing
 
@@ -26,6 +29,9 @@ id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_tabl
 f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT,
 styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
 update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))"""
+
+_WORLD = shapely.box(-180, -90, 180, 90)
+_WIDE = 1e7  # m, a quarter of the equator
 
 _ERRORS = (DataLayerError, DataSourceError, pyarrow.ArrowException, sqlite3.DatabaseError)
 
@@ -72,7 +78,38 @@ def write_vectors(
 def _for_geojson(frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
     """Place polygons by longitude and latitude, their outer rings counter-clockwise."""
     placed = frame.to_crs("EPSG:4326") if frame.crs else frame
-    return placed.set_geometry(shapely.orient_polygons(placed.geometry.to_numpy()), crs=placed.crs)
+    shapes = placed.geometry.to_numpy()
+    if frame.crs:
+        # A few kilometres that were projected have vertices on both sides of the world.
+        sizes = frame.geometry.bounds
+        limit = 0 if frame.crs.is_geographic else _WIDE
+        narrow = (sizes.maxx - sizes.minx < limit).to_numpy()
+        shapes = _cut_at_antimeridian(shapes, narrow)
+    return placed.set_geometry(shapely.orient_polygons(shapes), crs=placed.crs)
+
+
+def _cut_at_antimeridian(
+    shapes: npt.NDArray[np.object_], narrow: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.object_]:
+    """Cut polygons that cross the antimeridian in two (RFC 7946, 3.1.9).
+
+    Args:
+        shapes: in longitude and latitude; those of a scene that goes on beyond 180 degrees do too.
+        narrow: which are not as wide as they seem if they reach from one side to the other.
+    """
+    west, _, east, _ = shapely.bounds(shapes).T
+    torn = (east - west > 180) & narrow
+    cut = shapes.copy()
+    cut[torn] = shapely.transform(shapes[torn], lambda xy: xy + [360, 0] * (xy[:, :1] < 0))
+    across = torn | (east > 180) | (west < -180)
+    cut[across] = [_both_sides(shape) for shape in cut[across]]
+    return cut
+
+
+def _both_sides(shape: shapely.Geometry) -> shapely.Geometry:
+    turned = (translate(shapely.make_valid(shape), turn) for turn in (-360, 0, 360))
+    pieces = shapely.get_parts([one.intersection(_WORLD) for one in turned])
+    return shapely.union_all(pieces[shapely.area(pieces) > 0])
 
 
 def _table(frame: geopandas.GeoDataFrame) -> pyarrow.Table:
@@ -122,7 +159,10 @@ def _write_by_gdal(
             layer=layer,
             driver=driver,
             geometry_name="geometry",
-            geometry_type="Polygon" if (first.geom_type == "Polygon").all() else "Unknown",
+            # Later tables of GeoJSON may have what is cut in two.
+            geometry_type="Polygon"
+            if driver != "GeoJSON" and (first.geom_type == "Polygon").all()
+            else "Unknown",
             crs=crs,
         )
 

@@ -292,8 +292,11 @@ def _shown(figure: float | None) -> str:
 
 
 def _is_better(figure: float, best: float | None) -> bool:
-    """Return whether a figure, which may be NaN, is better than the best so far."""
-    return best is None or figure > best or (math.isnan(best) and not math.isnan(figure))
+    """Return whether a figure is better than the best so far.
+
+    Either may be NaN, where it is not defined: as long as there is none, the newest is the best.
+    """
+    return best is None or math.isnan(best) or figure > best
 
 
 @torch.no_grad()

@@ -25,7 +25,8 @@ from cgeartheye.utils.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
-_PIECE = 4096  # bytes at the beginning, in the middle and at the end of a file
+_PIECE = 4096  # bytes
+_COMPRESSED = {".jpg", ".jpeg", ".png", ".webp", ".jp2"}  # a change of one pixel moves others
 _KINDS = {".jpg": "JPEG", ".png": "PNG"}  # Pillow's names
 
 
@@ -142,7 +143,10 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def sample(path: Path) -> bytes:
-    """Return what changes with a file, but not with its place or times: its size, and three pieces.
+    """Return what changes with a file, but not with its place or times: its size, and some pieces.
+
+    Three of a compressed image. Of other files, whose size tells nothing of a change, 64: all of a
+    small one, and of an image without compression some rows of whatever is larger than a 64th.
 
     Raises:
         UserError: it cannot be read.
@@ -151,7 +155,9 @@ def sample(path: Path) -> bytes:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             pieces = [str(size).encode()]
-            for start in sorted({0, max(0, size // 2 - _PIECE // 2), max(0, size - _PIECE)}):
+            last = max(0, size - _PIECE)
+            count = 3 if path.suffix.lower() in _COMPRESSED else min(64, -(-size // _PIECE))
+            for start in sorted({last * n // max(1, count - 1) for n in range(count)}):
                 file.seek(start)
                 pieces.append(file.read(_PIECE))
     except OSError as error:

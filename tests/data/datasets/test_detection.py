@@ -243,13 +243,22 @@ def test_classes_are_those_of_the_coco_file(tmp_path):
         ("classes.txt", "ship\nplane\ntank\n"),
         ("data.yaml", "names: [ship, plane, tank]\n"),
         ("data.yaml", "names: {0: ship, 1: plane, 2: tank}\n"),
+        ("data.yml", "train: train/images\nnc: 3\nnames: [ship, plane, tank]\n"),
+        ("labels.txt", "__ignore__\n_background_\nship\nplane\ntank\n"),
     ],
 )
 def test_classes_of_yolo_are_named_beside_it(tmp_path, name, text):
     write_data(tmp_path, "yolo")
+    if "__ignore__" in text:  # labelme's list, here of indices
+        for path in (tmp_path / "labels").rglob("*.txt"):
+            lines = [line.split() for line in path.read_text().splitlines()]
+            path.write_text("".join(f"{int(i) + 2} {' '.join(more)}\n" for i, *more in lines))
     write(tmp_path / name, text)
     parts = load_detection_parts(config(tmp_path, classes=None))
     assert parts.classes == CLASSES
+    assert parts.train.load_boxes(0)[1].tolist() == [0, 2]
+    if "__ignore__" in text:
+        return
     other = load_detection_parts(config(tmp_path, classes=("tank", "ship", "plane")))
     assert other.train.load_boxes(0)[1].tolist() == [1, 0]
 

@@ -61,6 +61,46 @@ def test_images_whose_parts_are_lists_are_found(tmp_path, folder):
     assert labels(root, lists="ImageSets/Main/{part}.txt") == [[0, 2], []]
 
 
+def test_a_name_with_the_folder_of_other_images_is_not_one_of_another_folder(tmp_path):
+    write_data(tmp_path, "coco")
+    folder = tmp_path / "images/train"
+    for below in ("x", "y"):
+        (folder / below).mkdir()
+    (folder / "a.png").rename(folder / "x/a.png")
+    (folder / "b.png").rename(folder / "y/b.png")
+    path = tmp_path / PLACES["coco"]
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["file_name"] = f"y/{Path(image['file_name']).name}"
+    write(path, json.dumps(content))
+    chips = load_detection_parts(config(tmp_path)).train
+    assert [Path(name).name for name in chips.names] == ["b.png"]  # y/a.png is not there
+    for image in content["images"]:
+        image["file_name"] = image["file_name"].replace("y/", "elsewhere/")
+    write(path, json.dumps(content))
+    assert len(load_detection_parts(config(tmp_path)).train) == 2
+
+
+def test_ids_of_categories_are_found_whatever_their_case(tmp_path):
+    write_data(tmp_path, "coco")
+    expected = load_detection_parts(config(tmp_path)).test.category_ids
+    for path in (tmp_path / PLACES["coco"]).parent.glob("*.json"):
+        content = json.loads(path.read_text())
+        for one in content["categories"]:
+            one["name"] = one["name"].upper()
+        write(path, json.dumps(content))
+    assert load_detection_parts(config(tmp_path)).test.category_ids == expected
+    assert len(expected) == len(CLASSES)
+
+
+def test_a_part_of_dota_without_any_object_is_empty_files(tmp_path):
+    write_data(tmp_path, "dota")
+    for path in (tmp_path / PLACES["dota"].replace("train", "val")).parent.glob("*.txt"):
+        path.write_text("")
+    val = load_detection_parts(config(tmp_path)).val
+    assert [len(val.load_boxes(index)[1]) for index in range(len(val))] == [0]
+
+
 @pytest.mark.parametrize("name", ["labels/classes.txt", "labels/train/classes.txt"])
 def test_classes_of_yolo_may_be_named_among_the_labels(tmp_path, name):
     write_data(tmp_path, "yolo")

@@ -63,6 +63,14 @@ def test_images_of_one_stem_have_unique_names_in_dotas_files(
     assert [line.split()[0] for line in lines] == stems
 
 
+def test_images_of_one_name_have_their_paths_in_dotas_files(tmp_path: Path) -> None:
+    found = Detections(torch.tensor([[1.0, 2, 3, 4]]), torch.ones(1), torch.tensor([0]))
+    rows = [Row(Path(f"{n}/x.tif"), "x.tif", found, given=f"{n}/x.tif") for n in "ab"]
+    write_boxes(tmp_path / "dota", rows, ["ship"])
+    lines = (tmp_path / "dota/Task2_ship.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["a/x", "b/x"]
+
+
 def test_the_column_path_is_the_path_as_given_and_cocos_file_name_the_name(tmp_path: Path) -> None:
     """As the table of scene classification has it, so the two can be joined."""
     found = Detections(torch.tensor([[1.0, 2, 3, 4]]), torch.ones(1), torch.tensor([0]))

@@ -20,6 +20,9 @@ from cgeartheye.utils.errors import UserError
 T = TypeVar("T")
 _LISTS = ("images", "annotations", "categories")
 
+LABELME_MARKS = frozenset({"_background_", "__ignore__"})
+"""Classes of labelme's lists that no object has."""
+
 
 @dataclass(frozen=True)
 class CocoFile:
@@ -124,7 +127,7 @@ def _added(categories: list[dict[str, Any]]) -> set[str]:
         for one in categories
         if one.get("supercategory") == "none" and str(one["name"]) in above
     }
-    return roots | {"_background_", "__ignore__"}
+    return roots | LABELME_MARKS
 
 
 def _named(table: Mapping[Id, T], key: Any) -> T | None:

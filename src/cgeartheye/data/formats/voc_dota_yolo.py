@@ -109,6 +109,11 @@ def spellings(classes: Sequence[str]) -> dict[str, int]:
     return alike | {name: label for label, name in enumerate(classes)}
 
 
+def label_of(name: str, labels: Mapping[str, int]) -> int | None:
+    """Return the index of a class by a name as annotations write it; none: it is of no class."""
+    return labels.get(name, labels.get(name.casefold()))
+
+
 def gather(
     found: Written, labels: Mapping[str, int], classes: tuple[str, ...], where: Path, faults: Faults
 ) -> Objects:
@@ -123,7 +128,7 @@ def gather(
     """
     kept: list[tuple[int, Annotation]] = []
     for place, one in found:
-        label = labels.get(one.name, labels.get(one.name.casefold()))
+        label = label_of(one.name, labels)
         if label is None:
             faults.add(
                 f"{place}: the class '{one.name}'",
@@ -277,7 +282,7 @@ def read_names(folders: Iterable[Path]) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as text: save it as UTF-8") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    names = _names_in_yaml(text) if path.suffix == ".yaml" else lines
+    names = _names_in_yaml(text) if path.suffix in (".yaml", ".yml") else lines
     if names is None:
         raise UserError(
             f"{path} has no 'names', a list of classes or one name for each index from 0: "

@@ -20,6 +20,7 @@ from cgeartheye.data.formats.voc_dota_yolo import (
     Id,
     Written,
     kind_of,
+    lines_of,
     read_dota,
     read_names,
     read_yolo,
@@ -176,7 +177,7 @@ def _from_folder(
     of_image = _owners(reading, files, images, index)
     # Those of images first: there may be notes of other kinds beside them.
     kind = kind_of(map(Path, [*of_image.values(), *files]))
-    if kind == "yolo" and files and not reading.indexed:
+    if kind == "yolo" and not reading.indexed and any(_has_lines(Path(path)) for path in files):
         reading.problems.append(
             Problem(
                 f"{reading.root / pattern} gives classes by index: name them, in their order, in "
@@ -235,6 +236,10 @@ def _owners(
                 )
             found[key] = place
     return found
+
+
+def _has_lines(path: Path) -> bool:
+    return path.stat().st_size > 0 and any(map(str.strip, lines_of(path, Faults())))
 
 
 def _read(reading: Reading, kind: str, path: Path, image: str) -> Written:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cgeartheye.config import DetectionData
+from cgeartheye.data.formats.coco import LABELME_MARKS
 from cgeartheye.data.formats.voc_dota_yolo import (
     Id,
     Objects,
     gather,
+    label_of,
     spellings,
 )
 from cgeartheye.data.index.box_annotations import AnnotatedImage, Reading, read_annotations
@@ -91,9 +93,9 @@ def survey_boxes(data: DetectionData) -> BoxSurvey:
     ]
     problems = [*reading.problems, *reading.faults.problems(), *empty]
     ids = {
-        classes[labels[name]]: number
+        classes[label]: number
         for name, number in reading.categories.items()
-        if name in labels
+        if (label := label_of(name, labels)) is not None
     }
     return BoxSurvey(root, classes, labeled, reading.unused, ids, problems, reading.notes)
 
@@ -192,7 +194,8 @@ def _classes(reading: Reading) -> tuple[str, ...]:
     if reading.categories:
         return tuple(reading.categories)
     if reading.indexed:
-        return reading.indexed
+        # Their order is for YOLO's indices, which are names by now.
+        return tuple(name for name in reading.indexed if name not in LABELME_MARKS)
     found = tuple(sorted(reading.names))
     if found:
         reading.notes.append(

@@ -40,23 +40,31 @@ def by_stem(
 
 
 def by_endings(images: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the keys of images by each ending of theirs: `a/b/c`, `b/c` and `c`."""
+    """Return the keys of images by each ending of theirs: `a/b/c`, `b/c` and `c`.
+
+    Endings of their folders, `a/b/` and `b/`, are there too, without keys.
+    """
     index: dict[str, list[str]] = {}
     for key in images:
         parts = key.split("/")
         for first in range(len(parts)):
             index.setdefault("/".join(parts[first:]), []).append(key)
+            index.setdefault("/".join([*parts[first:-1], ""]), [])
     return index
 
 
 def match(index: Mapping[str, list[str]], name: str) -> list[str]:
-    """Return the keys of the images whose ending is that of a name, the longest that fits."""
+    """Return the keys of the images whose ending is that of a name, the longest that fits.
+
+    A folder that no image lies in may be left out of the name, another one not: `b/001` is not
+    `a/001` where there is `b/002`.
+    """
     suffix = Path(name).suffix
     if suffix.lower() in SUFFIXES:
         name = name.removesuffix(suffix)
     parts = name.replace("\\", "/").split("/")
     for first in range(len(parts)):
         keys = index.get("/".join(parts[first:]))
-        if keys:
-            return keys
+        if keys or "/".join([*parts[first:-1], ""]) in index:
+            return keys or []
     return []

@@ -17,6 +17,7 @@ from cgeartheye.metrics.detection.metrics import DetectionMetrics
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.detection import (
     DINO,
+    TOP,
     LightDetector,
     Targets,
     aligned_losses,
@@ -34,7 +35,7 @@ MAPS = {"dino": 3, "light": 4}  # where the config names no layers
 
 _SAME = 0.5  # IoU from which boxes of two views are of one object
 _LEAST_SCORE = 0.01  # of what a point predicts, before NMS
-_MOST = 1000  # boxes before NMS: the best of an image
+_MOST = 1000  # boxes before NMS, at least: the best of an image; an object is learnt by TOP points
 
 
 class DetectionTask(FeatureMapTask):
@@ -208,7 +209,7 @@ class DetectionTask(FeatureMapTask):
     def _best(self, boxes: Tensor, all_scores: Tensor) -> list[Detections]:
         """Return the best boxes of each image."""
         dense = isinstance(self.decoder, LightDetector)
-        most = _MOST if dense else self.max_detections
+        most = max(_MOST, TOP * self.max_detections) if dense else self.max_detections
         scores, best = all_scores.flatten(1).topk(min(most, all_scores[0].numel()))
         if not scores.isfinite().all():
             raise UserError(

@@ -98,7 +98,8 @@ def write_boxes(
         case ".geojson":
             _write_geojson(out, rows, classes, dem)
         case _:
-            images = _unique_names([row.name for row in rows])
+            names, shown = ([getattr(row, kind) for row in rows] for kind in ("name", "shown"))
+            images = _unique_names(names if len({*names}) == len(rows) else shown)
             for label, name in enumerate(classes):
                 lines = [
                     f"{images[number]} {one.score:.6f} {_spaced(one.dota)}\n"
@@ -191,7 +192,7 @@ def _write_geojson(
 
 
 def _outline(one: _Box, place: Place | None) -> shapely.Geometry | None:
-    """Return a box in longitude and latitude, cut at the antimeridian; none: no georeference."""
+    """Return a box in longitude and latitude; none: no georeference."""
     if place is None or place.crs is None:
         return None
     x, y = place.to_map(np.array(one.corners[0::2], float), np.array(one.corners[1::2], float))
