@@ -119,6 +119,11 @@ class DetectionPipeline(TaskPipeline):
                 f"no image of the part '{self.config.data.train}' in {self.config.data.root} has "
                 "an object, so there is nothing to learn: correct data.annotations or data.train"
             )
+        if not self.parts.val.most_boxes:
+            warn(
+                f"no image of the part '{self.config.data.val}' has an object: average precision "
+                "is not defined, and the newest model is kept, not the best"
+            )
         self._warn_of_cut_objects()
         self._warn_of_too_many_objects()
         self._warn_of_few_steps()
