@@ -4,7 +4,8 @@
 # teacher (ImageNet weights inside a Python package), the unlabelled images of DATA, and a
 # distillation in three stages, config/Pretraining/CGEarthEye-Tiny-distilled.py, -crops.py and
 # -large.py. Fields are set in all. Killed, the same command goes on.
-# PYTHON=... uses an environment that is there; PROCESSES=... trains on so many.
+# PYTHON=... uses an environment that is there; PROCESSES=... trains on so many, or the power of two
+# below.
 set -euo pipefail
 data=$(realpath "$1") out=$2
 shift 2
@@ -50,7 +51,10 @@ if [[ ! -f $out/packed ]]; then
     touch "$out/packed"
 fi
 
-processes=${PROCESSES:-$(command -v nvidia-smi >/dev/null && nvidia-smi -L | wc -l || nproc)}
+# At most, and so many that a share of 64 images is even.
+most=${PROCESSES:-$(command -v nvidia-smi >/dev/null && nvidia-smi -L | wc -l || nproc)}
+processes=1
+while ((2 * processes <= most && processes < 32)); do processes=$((2 * processes)); done
 fields=("$@")
 stage() { # config, run directory, fields of this stage
     local config=$1 run=$2

@@ -279,6 +279,20 @@ def test_a_run_keeps_the_weights_that_shipped_when_it_began(
     assert tasks.test(config) == before
 
 
+def test_a_refused_resume_changes_nothing(config_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    tasks.train(load(config_file, [f"work_dir={run}"]))
+
+    def content() -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in run.iterdir() if p.is_file() and p.name != ".lock"}
+
+    before = content()
+    changed = [f"work_dir={run}", "training.lr=0.5", "data.batch_size=3"]
+    with pytest.raises(UserError, match="keep the data, and"):
+        tasks.train(load(config_file, changed), resume=True)
+    assert content() == before
+
+
 def test_kill_and_resume_is_bit_identical(config_file: Path, tmp_path: Path) -> None:
     """A real SIGKILL in an epoch, with augmentation, drop path and loader processes."""
     settings = ["backbone.tuning=full", "backbone.drop_path=0.2", "training.epochs=2"]

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import pickle
 import shutil
@@ -19,6 +20,7 @@ from cgeartheye.config import Backbone, load, to_yaml
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import SIZES, VisionTransformer, inspect
 from cgeartheye.models.backbone.block import PATCH
+from cgeartheye.pretraining.losses import effective_rank
 from cgeartheye.pretraining.model import SSLNetwork
 from cgeartheye.pretraining.monitor import PATIENCE, collapse
 from cgeartheye.pretraining.trainer import Position, continue_from
@@ -56,6 +58,7 @@ def last_checkpoint(folder: Path) -> Path:
     [
         {"backbone__drop_path": 0.4},
         {"objective__centring": "sinkhorn", "objective__koleo_weight": 0.1},
+        {"training__freeze_prototypes": 0.9},  # the checkpoint lacks their moments
     ],
 )
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -209,6 +212,39 @@ def test_a_loss_that_is_not_finite_changes_nothing(tmp_path: Path) -> None:
         poisoned_steps = set(range(1, 6))
         with pytest.raises(UserError, match="not finite for 5 steps in a row, until step 4"):
             trainer.train()
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, training__steps=8)
+    with Run(config, False) as run:
+        trainer = toy_trainer(config, run)
+        step = trainer.step
+
+        def breaking(views: Any) -> None:
+            step(views)
+            if trainer.position.step == 3:
+                next(trainer.student.parameters()).data.fill_(math.nan)
+
+        trainer.step = breaking  # type: ignore[method-assign]
+        with pytest.raises(UserError, match="weights are not finite at step 4, and are not kept"):
+            trainer.train()
+    assert last_checkpoint(tmp_path).name == "step-000000002"
+    assert math.isnan(effective_rank(torch.full((4, 3), math.nan)))
+
+
+def test_two_samples_a_step_are_no_collapse(tmp_path: Path) -> None:
+    """Their features lie on a line, whatever they are."""
+    pretrain_toy(toy_config(tmp_path, batch=1, training__steps=PATIENCE + 6))
+
+
+def test_a_refused_resume_leaves_the_config(tmp_path: Path) -> None:
+    pretrain_toy(toy_config(tmp_path))
+    before = (tmp_path / "config.yaml").read_text()
+    with pytest.raises(UserError):
+        pretrain_toy(toy_config(tmp_path, batch=2), last_checkpoint(tmp_path))
+    assert (tmp_path / "config.yaml").read_text() == before
+    pretrain_toy(toy_config(tmp_path, training__steps=8), last_checkpoint(tmp_path))
+    assert "steps: 8" in (tmp_path / "config.yaml").read_text()
 
 
 def test_a_loss_that_is_finite_again_goes_on(tmp_path: Path) -> None:

@@ -286,6 +286,16 @@ def test_without_a_figure_the_newest_model_is_kept(
     assert kept == exported
 
 
+@pytest.mark.parametrize("steps", [3, 7])
+def test_a_training_that_is_at_its_end_is_resumed_in_vain(tmp_path: Path, steps: int) -> None:
+    """Killed in the test after it; 5 steps are an epoch."""
+    config = toy_config(tmp_path, steps=steps)
+    _, before = train_toy(config)
+    trained, after = train_toy(config, resume=latest(tmp_path / "checkpoints"))
+    assert len(before) == len(after)
+    assert trained is not None
+
+
 @pytest.mark.parametrize("has", [False, True])
 def test_bfloat16_without_hardware_is_named(
     tmp_path: Path,

@@ -66,7 +66,6 @@ def _train(pipeline: TaskPipeline, run: Run, device: torch.device, checkpoint: P
     if assumed := pipeline.assumed_gsd(built):
         warn(assumed)
     gsd = pipeline.gsd() or built.gsd
-    model_io.write_metadata(run.folder, config, classes, built, gsd, pipeline.facts())
     trainer = Trainer(
         task,
         task.backbone.blocks,
@@ -76,6 +75,8 @@ def _train(pipeline: TaskPipeline, run: Run, device: torch.device, checkpoint: P
         export=lambda model: model_io.write_weights(run.folder, model, config, built),
         resume=checkpoint,
     )
+    # Not of a training that is refused: the weights that are there have the old description.
+    model_io.write_metadata(run.folder, config, classes, built, gsd, pipeline.facts())
     trainer.train()
 
 

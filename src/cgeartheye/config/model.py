@@ -1,11 +1,21 @@
 """Backbones: the network, its weights, how far it is tuned."""
 
+import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cgeartheye.config.base import Positive, Section, Triple
+
+
+def statistics_problem(mean: Triple, std: Triple) -> str:
+    """Say why these cannot be mean and standard deviation of pixels 0..255; empty if they can."""
+    if not all(0 < value < math.inf for value in std):
+        return f"std {std} must be above 0"
+    if max(mean) <= 1 and max(std) < 1:
+        return f"mean {mean} and std {std} are of values 0..1: multiply both by 255"
+    return ""
 
 
 class Normalization(Section):
@@ -13,6 +23,12 @@ class Normalization(Section):
 
     mean: Triple = (123.675, 116.28, 103.53)
     std: Triple = (58.395, 57.12, 57.375)
+
+    @model_validator(mode="after")
+    def _is_of_pixels(self) -> "Normalization":
+        if problem := statistics_problem(self.mean, self.std):
+            raise ValueError(problem)
+        return self
 
 
 class Lora(Section):

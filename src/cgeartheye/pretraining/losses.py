@@ -199,12 +199,15 @@ def effective_rank(features: Tensor) -> float:
     """Return how many dimensions the features of all processes fill.
 
     It is the exponential of the entropy of the singular values of the centred features (Roy and
-    Vetterli 2007): from 1, all on a line, to C; 1 as well where all are the same.
+    Vetterli 2007): from 1, all on a line, to C; 1 as well where all are the same. NaN where a
+    feature is not finite.
 
     Args:
         features: `[B, C]`, B the same on all processes.
     """
     everyone = _Gather.apply(features.float()).flatten(0, 1)
+    if not everyone.isfinite().all():
+        return math.nan
     values = torch.linalg.svdvals(everyone - everyone.mean(0))
     # What is left of equal features by rounding has every direction.
     rounding = torch.finfo(features.dtype).eps * everyone.norm()

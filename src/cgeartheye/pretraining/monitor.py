@@ -21,6 +21,7 @@ NEIGHBORS = 20
 MARGIN = 0.002
 LOWEST_RANK = 1.5
 PATIENCE = 20
+FEW_SAMPLES = 4  # of a step fill so few dimensions anyway
 
 
 def collapse(

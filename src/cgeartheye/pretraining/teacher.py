@@ -86,6 +86,7 @@ class FrozenTeacher:
         )
         self._facts = {
             "teacher": built.fingerprint,
+            "network": settings.backbone.name,
             "normalisation": built.normalization.model_dump(mode="json"),
             "precision": precision,
             "image_size": settings.image_size,

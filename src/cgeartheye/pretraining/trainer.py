@@ -1,10 +1,12 @@
 """Pre-training, from the store to the weights."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from cgeartheye.config import Backbone, Pretraining
 from cgeartheye.models import backbone
@@ -16,7 +18,7 @@ from cgeartheye.pretraining.distillation import Distillation
 from cgeartheye.pretraining.loader import Loader, ViewBatch
 from cgeartheye.pretraining.losses import effective_rank, target_entropies
 from cgeartheye.pretraining.model import SSLNetwork, drop_grads, update_ema
-from cgeartheye.pretraining.monitor import PATIENCE, KnnMonitor, collapse
+from cgeartheye.pretraining.monitor import FEW_SAMPLES, PATIENCE, KnnMonitor, collapse
 from cgeartheye.pretraining.objective import Losses
 from cgeartheye.pretraining.report import write_report
 from cgeartheye.pretraining.schedule import Schedule, lr_factors
@@ -296,8 +298,10 @@ class Pretrainer:
         progress.advance(1, self.seen)
 
     def _refuse_collapse(self, health: dict[str, float]) -> None:
-        position = self.position
-        how = collapse(health["rank"], health.get("entropy"), health.get("mean_entropy"))
+        position, rank = self.position, health["rank"]
+        if self.global_batch < FEW_SAMPLES and not math.isnan(rank):
+            rank = math.inf  # few points are near a line in any case
+        how = collapse(rank, health.get("entropy"), health.get("mean_entropy"))
         # A teacher that has just begun is alike for all images.
         if how is None or self.schedule.warms_up(position.step):
             position.collapsed = 0
@@ -321,6 +325,7 @@ class Pretrainer:
         return self.position.step % every == 0 or self.position.step == self.config.training.steps
 
     def _save(self) -> None:
+        self._refuse_broken()
         backbone, metadata = all_tensors(self.teacher.backbone), self.facts.to_metadata()
 
         def write_backbone(folder: Path) -> None:
@@ -335,6 +340,23 @@ class Pretrainer:
             keep_every=self.config.training.keep_every,
             beside=write_backbone,
         )
+
+    def _refuse_broken(self) -> None:
+        """Raise a UserError, rather than keep weights that are not finite."""
+        broken = torch.zeros((), dtype=torch.int64, device=self.device)
+        for parameter in self.student.parameters():
+            broken += (~_own(parameter).isfinite()).sum()
+        if distributed.all_sum(broken).item():
+            raise UserError(
+                f"weights are not finite at step {self.position.step}, and are not kept: go on "
+                f"with --resume from what is in {self.run.checkpoints}, with a lower training.lr "
+                "or training.precision=fp32"
+            )
+
+
+def _own(parameter: torch.Tensor) -> torch.Tensor:
+    """This process's share of a parameter."""
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
 def build_branch(

@@ -179,6 +179,7 @@ class SourceFactory:
     def _encoder_facts(self) -> dict[str, object]:
         return {
             "backbone": self._built.fingerprint,
+            "network": self._config.backbone.name,
             "normalisation": self._built.normalization.model_dump(mode="json"),
             "precision": self._config.training.precision,
             **self._task.encoder_facts,

@@ -7,7 +7,7 @@ number of processes reads it. No code runs from it.
 import pickle
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,8 +80,13 @@ class State:
         moments = get_optimizer_state_dict(self._trained, self.optimizer, options=self._options())
         return parts | {"optimizer": {"state": moments["state"]}}
 
-    def put_back(self, parts: dict[str, Any]) -> None:
-        """Take what `tensors` returned, with other values."""
+    def put_back(self, parts: dict[str, Any], at_rest: Container[str]) -> None:
+        """Take what `tensors` returned, with other values.
+
+        Args:
+            parts: the values.
+            at_rest: names of parameters that have no moments yet.
+        """
         for name, module in self.modules.items():
             if name in parts:
                 options = self._options(strict=self.frozen)
@@ -91,6 +96,10 @@ class State:
         set_optimizer_state_dict(
             self._trained, self.optimizer, moments, options=self._options(strict=self.frozen)
         )
+        # What PyTorch makes up for them counts a step that they have not done.
+        for name, parameter in self._trained.named_parameters():
+            if _plain(name) in at_rest:
+                self.optimizer.state.pop(parameter, None)
 
     @property
     def _trained(self) -> nn.Module:
@@ -98,6 +107,13 @@ class State:
 
     def _options(self, strict: bool = True) -> StateDictOptions:
         return StateDictOptions(ignore_frozen_params=not self.frozen, strict=strict)
+
+
+def _plain(name: str) -> str:
+    """Return a parameter's name without what wrappers have added to it."""
+    for wrapper in ("module.", "_orig_mod."):
+        name = name.replace(wrapper, "")
+    return name
 
 
 def tuned_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -143,7 +159,10 @@ def save(
         if distributed.is_main():
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-        distributed.barrier()
+    except OSError as error:
+        failure = _unwritten(path, error)
+    distributed.raise_if_any_failed(failure)  # and all wait for the folder
+    try:
         with _alone():
             saving.save(state.tensors(), checkpoint_id=partial, no_dist=not dist.is_initialized())
         if distributed.is_main():
@@ -156,12 +175,16 @@ def save(
             _drop_old(folder, kept, keep_every)
     except (OSError, RuntimeError, CheckpointException, UserError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        reason = str(error).strip().splitlines()[-1][:200]
-        failure = UserError(
-            f"cannot write {path} ({reason}): make room on the disk and go on with --resume; the "
-            "last good checkpoint stays"
-        )
+        failure = _unwritten(path, error)
     distributed.raise_if_any_failed(failure)
+
+
+def _unwritten(path: Path, error: BaseException) -> UserError:
+    reason = str(error).strip().splitlines()[-1][:200]
+    return UserError(
+        f"cannot write {path} ({reason}): make room on the disk and go on with --resume; the "
+        "last good checkpoint stays"
+    )
 
 
 def load(path: Path, state: State) -> None:
@@ -175,8 +198,18 @@ def load(path: Path, state: State) -> None:
         UserError: a damaged checkpoint, or one of another model.
     """
     parts = state.tensors()
+    with _one_sentence(path):
+        known = _Reader(path).read_metadata().state_dict_metadata.keys()
+    # AdamW has no moments of what has not learned yet: prototypes are held back at first.
+    moments = parts["optimizer"]["state"]
+    at_rest = {
+        name: moments.pop(name)
+        for name, made_up in list(moments.items())
+        if not any(f"optimizer.state.{name}.{moment}" in known for moment in made_up)
+    }
     _read(path, parts)
-    state.put_back(parts)
+    moments |= at_rest
+    state.put_back(parts, {_plain(name) for name in at_rest})
 
 
 def read_part(path: Path, part: str) -> dict[str, Tensor]:

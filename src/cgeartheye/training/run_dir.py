@@ -44,6 +44,7 @@ class Run:
         self._metrics = self.folder / "metrics.jsonl"
         self._board: Any = None
         self._locked: IO[str] | None = None
+        self._config: str | None = None  # that replaces the one that is there
         self._before = set(self.folder.iterdir()) if self.folder.is_dir() else set()
         failure = None
         if distributed.is_main():
@@ -87,9 +88,12 @@ class Run:
             )
         path = self.folder / "config.yaml"
         text = to_yaml(config)
-        if resume and path.exists() and _differ(path.read_text(encoding="utf-8"), text):
-            warn(f"the config differs from the one that {self.folder} began with")
-        write_text(path, text)
+        if resume and path.exists():
+            if _differ(path.read_text(encoding="utf-8"), text):
+                warn(f"the config differs from the one that {self.folder} began with")
+            self._config = text  # the checkpoint may refuse it
+        else:
+            write_text(path, text)
         if config.training.tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -109,7 +113,12 @@ class Run:
             ) from error
 
     def forget_after(self, step: int) -> None:
-        """Drop checkpoints and the log's records after `step`: they are about to be made again."""
+        """Drop checkpoints and the log's records after `step`: they are about to be made again.
+
+        A config that differs from the one that the run began with replaces it.
+        """
+        if self._config is not None and distributed.is_main():
+            write_text(self.folder / "config.yaml", self._config)
         forget_after(self.checkpoints, step)
         if distributed.is_main() and self._metrics.exists():
             kept = [r for r in read_history(self.folder) if r["step"] <= step]

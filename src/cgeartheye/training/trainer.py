@@ -166,6 +166,8 @@ class Trainer:
         """
         config, order, position = self.config, self.order, self.position
         total = total_steps(order.steps, config)
+        if position.step >= total:  # it was killed between its last step and the test
+            return
         epochs = -(-total // order.steps)
         self._began, self._first_step = time.monotonic(), position.step
         with bar("training", total, "steps", done=position.step) as progress:

@@ -58,6 +58,17 @@ def test_the_fingerprint_is_that_of_the_weights_whatever_is_done_with_them(weigh
     assert len(prints) == 1
 
 
+def test_registers_that_the_file_lacks_are_other_features(weights):
+    def fingerprint(seed, registers):
+        torch.manual_seed(seed)
+        return build(Backbone(name="tiny", weights=weights, registers=registers), 56).fingerprint
+
+    known = fingerprint(0, None)
+    assert fingerprint(1, None) == known
+    assert len({known, fingerprint(0, 3), fingerprint(1, 3), fingerprint(0, 4)}) == 4
+    assert fingerprint(0, 3) == fingerprint(0, 3)
+
+
 def test_the_config_comes_first_and_that_is_noted(weights):
     given = Normalization(mean=(1, 1, 1), std=(2, 2, 2))
     config = Backbone(name="tiny", weights=weights, normalization=given, gsd=0.3)

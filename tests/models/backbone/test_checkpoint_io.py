@@ -363,6 +363,23 @@ def test_the_same_weights_are_the_same_bytes(native, tmp_path):
     assert fingerprint(tensors) == fingerprint(native)
 
 
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}, "multiply both by 255"),
+        ({"mean": (120, 120, 120), "std": (0, 50, 50)}, "must be above 0"),
+        ({"gsd": -1.0}, "gsd -1.0 must be above 0"),
+    ],
+)
+def test_statistics_that_would_ruin_all_features_are_refused(tmp_path, facts, message):
+    with pytest.raises(UserError, match=message):
+        WeightsMetadata(**facts)
+    metadata = {name: json.dumps(value) for name, value in facts.items()}
+    with pytest.raises(UserError, match=f"w.safetensors are malformed .*{message}"):
+        WeightsMetadata.from_metadata(metadata, tmp_path / "w.safetensors")
+    assert WeightsMetadata(mean=(0, 0, 0), std=(1, 1, 1)).std == (1, 1, 1)  # of values 0..255
+
+
 def test_fingerprints_differ_with_every_part_and_not_with_the_order():
     state = {"a": torch.ones(2, 3), "b": torch.zeros(2)}
     others = [

@@ -388,6 +388,44 @@ def test_rasters_of_several_dates_are_cut_along_one_grid(tmp_path: Path) -> None
             assert rows[j]["season"] != row["season"]
 
 
+def test_a_date_that_comes_later_is_cut_along_the_grid_that_is_there(tmp_path: Path) -> None:
+    root = tmp_path / "scenes"
+    root.mkdir()
+    ground = picture(0, side=130)
+
+    def write(name: str, left: int, top: int, side: int) -> None:
+        place = from_origin(500_000.25 + left, 4_000_000.75 - top, 1, 1)
+        date = ground[top : top + side, left : left + side] // 2 + left
+        write_raster(root / f"{name}.tif", date, crs="EPSG:32633", transform=place)
+
+    write("2016", 30, 40, 90)
+    settings, out = Settings(chip_size=30), tmp_path / "store"
+    assert pack(root, out, settings, workers=0).images == 9
+    write("2018", 0, 10, 120)  # reaches farther to the west and the north, by whole chips
+    done = pack(root, out, settings, workers=0)
+    assert (done.present, done.added, done.in_seasons) == (9, 16, 9)
+    rows = Store(out).table.to_pylist()
+    assert {row["place"].rsplit("/", 2)[1] for row in rows} == {"500030.25_3999960.75"}
+    assert {(row["height"], row["width"]) for row in rows} == {(30, 30)}
+
+
+@pytest.mark.parametrize("kind", ["palette", "bits"])
+def test_chips_have_the_colors_of_the_whole(tmp_path: Path, kind: str) -> None:
+    place = {"crs": "EPSG:32633", "transform": from_origin(500_000, 4_000_000, 1, 1)}
+    size = {"width": 64, "height": 64, "count": 1, "dtype": "uint8"}
+    values = (np.indices((64, 64)).sum(0) // 8 % 2).astype(np.uint8)
+    options = {"nbits": 1} if kind == "bits" else {}
+    with rasterio.open(tmp_path / "image.tif", "w", "GTiff", **size, **place, **options) as file:
+        file.write(values, 1)
+        if kind == "palette":
+            file.write_colormap(1, {0: (200, 80, 30), 1: (10, 120, 250)})
+    for out, settings in (("whole", PLAIN), ("chips", Settings(chip_size=64 // 2))):
+        pack(tmp_path / "image.tif", tmp_path / out, settings, workers=0)
+    whole, chip = (Store(tmp_path / out).decode(0).float() for out in ("whole", "chips"))
+    assert (whole[:, :32, :32] - chip).abs().mean() < 4  # through JPEG
+    assert whole.amax() > 240
+
+
 def test_only_rasters_of_one_resolution_share_places(tmp_path: Path) -> None:
     root = tmp_path / "scenes"
     root.mkdir()

@@ -131,12 +131,11 @@ def _own(
         )
     if weights is None:
         return vit, WeightsMetadata(), fingerprint(vit.state_dict()), []
-    return (
-        vit,
-        weights.facts,
-        fingerprint(weights.state),
-        [_origin(weights, config), *load_into(vit, weights)],
-    )
+    notes = [_origin(weights, config), *load_into(vit, weights)]
+    mark = fingerprint(weights.state)
+    if registers != weights.registers:  # those that are there were made here
+        mark = fingerprint(weights.state | {"register_tokens": vit.register_tokens.detach()})
+    return vit, weights.facts, mark, notes
 
 
 def _foreign(

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cgeartheye.config.model import statistics_problem
 from cgeartheye.models.backbone.efficientnet import is_efficientnet, to_timm
 from cgeartheye.models.backbone.key_mapping import FORMAT, to_native
 from cgeartheye.models.backbone.safe_pickle import ZIP_MAGIC, read_pickled
@@ -53,6 +54,15 @@ class WeightsMetadata:
     std: Triple | None = None
     gsd: float | None = None
     image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise a UserError where a number makes no sense."""
+        if self.gsd is not None and not self.gsd > 0:
+            raise UserError(f"gsd {self.gsd} must be above 0")
+        if self.mean is None or self.std is None:
+            return
+        if problem := statistics_problem(self.mean, self.std):
+            raise UserError(problem)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], path: Path) -> Self:

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ import rasterio
 from affine import Affine
 from PIL import Image, UnidentifiedImageError
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import aligned_target, calculate_default_transform
@@ -23,7 +24,14 @@ from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from cgeartheye.data import images_below
-from cgeartheye.data.image_io import SUFFIXES, one_sentence, quiet, read_header, read_image
+from cgeartheye.data.image_io import (
+    SUFFIXES,
+    one_sentence,
+    quiet,
+    read_header,
+    read_image,
+    resolve_palette,
+)
 from cgeartheye.geo.crs import meters_per_pixel, utm_epsg
 from cgeartheye.geo.rectify import fit_points, rectification_of
 from cgeartheye.geo.stretch import (
@@ -38,16 +46,25 @@ from cgeartheye.pretraining.store.items import Chip, Encoded, Item, Row, Setting
 from cgeartheye.utils.allocation import refuse_blocks
 from cgeartheye.utils.errors import UserError
 
+# CRS, resolution and side of chips; corner; row and column.
+_PLACE = re.compile(r"(.+/[^/]+/\d+)/([^/_]+)_([^/_]+)/-?\d+_-?\d+")
 LEAST_VALID = 0.95  # of a chip's pixels; others are left out
 
 
-def find_items(source: Path, settings: Settings) -> list[Item] | TableItems:
+Corner = tuple[float, float]
+"""Left and top of a grid of chips, in the units of a CRS."""
+
+
+def find_items(
+    source: Path, settings: Settings, grids: Mapping[str, Corner] | None = None
+) -> list[Item] | TableItems:
     """List what is to be packed.
 
     Args:
         source: an image; a folder of images, each a place of its own; or a table (CSV, Parquet)
             with columns path, place and season, relative paths from the table's folder.
         settings: with `chip`, images larger than it are cut.
+        grids: along which chips were cut before; see `grid_of`.
 
     Raises:
         UserError: no such source, no images in it, a table without its columns, or with a column
@@ -72,7 +89,7 @@ def find_items(source: Path, settings: Settings) -> list[Item] | TableItems:
             row = {"place": _alone(path), "season": settings.season or ""}
             items.append(Item(path, name, row))
     if settings.chip_size:
-        items = list(_cut(items, settings))
+        items = list(_cut(items, settings, grids or {}))
     if not items:
         size = f" in which a chip of {settings.chip_size} pixels fits" if settings.chip_size else ""
         raise UserError(f"{source} holds no images{size} ({', '.join(sorted(SUFFIXES))})")
@@ -118,15 +135,21 @@ def _encoded(item: Item, pixels: np.ndarray, settings: Settings, row: Row) -> En
     return Encoded(item, stream.getvalue(), image.height, image.width, row)
 
 
-def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
+def grid_of(place: str) -> tuple[str, Corner] | None:
+    """Return the grid of a chip's place, and the corner where it begins; none: it is no chip's."""
+    found = _PLACE.fullmatch(place)
+    return (found[1], (float(found[2]), float(found[3]))) if found else None
+
+
+def _cut(items: list[Item], settings: Settings, grids: Mapping[str, Corner]) -> Iterator[Item]:
     """Yield the chips of rasters; smaller images, and what cannot be read, whole.
 
     The rasters of one CRS and resolution are cut along one grid, which begins at the
     corner of all rasters of the system together, so that the same ground on several dates makes
-    chips of one place.
+    chips of one place. A date that comes later is cut along the grid of those before.
     """
     assert settings.chip_size
-    corners: dict[str, tuple[float, float]] = {}
+    corners: dict[str, Corner] = {}
     readable = []
     for item in items:
         try:
@@ -147,11 +170,13 @@ def _cut(items: list[Item], settings: Settings) -> Iterator[Item]:
             yield item
             continue
         season = settings.season or item.row["season"] or item.path.stem
-        where = raster.crs.to_string() if _is_north_up(raster) else _alone(item.path)
-        for chip in _cells(raster, settings.chip_size, corners.get(where)):
-            left, top = corners.get(where, (0.0, 0.0))
-            grid = f"{where}/{raster.res[0]:.6g}/{settings.chip_size}/{left:.10g}_{top:.10g}"
-            place = f"{grid}/{chip.row}_{chip.column}"
+        placed = _is_north_up(raster)
+        where = raster.crs.to_string() if placed else _alone(item.path)
+        grid = f"{where}/{raster.res[0]:.6g}/{settings.chip_size}"
+        corner = grids.get(grid, corners.get(where)) if placed else None
+        left, top = corner or (0.0, 0.0)
+        for chip in _cells(raster, settings.chip_size, corner):
+            place = f"{grid}/{left:.10g}_{top:.10g}/{chip.row}_{chip.column}"
             name = f"{item.name}#{chip.row}_{chip.column}"
             yield Item(item.path, name, item.row | {"place": place, "season": season}, chip)
 
@@ -184,13 +209,19 @@ def _range(start: float, length: int, side: int) -> range:
 
 def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
     raster = _opened(item.path, settings.gsd, settings.dem)
-    bands = settings.bands if raster.bands >= 3 else (1, 1, 1)
+    palette = raster.file.colorinterp[0] == ColorInterp.palette
+    bands = settings.bands if raster.bands >= 3 and not palette else (1, 1, 1)
     if max(bands) > raster.bands:
         raise UserError(f"{item.path} has {raster.bands} bands, not band {max(bands)}: name others")
-    resampling = Resampling.nearest if _whole(chip.window) else Resampling.bilinear
+    whole = palette or _whole(chip.window)  # between two indices there is no color
+    resampling = Resampling.nearest if whole else Resampling.bilinear
     pixels, valid = raster.read(bands, Window(*chip.window), resampling)
     if valid.mean() < LEAST_VALID:
         return Encoded(item, empty=True)
+    if palette:
+        pixels = resolve_palette(pixels[0], raster.file.colormap(1))
+    elif raster.file.tags(1, "IMAGE_STRUCTURE").get("NBITS") == "1":
+        pixels = pixels * np.uint8(255)
     if pixels.dtype != np.uint8:
         pixels = to_8_bits(pixels, _stretch(item.path, settings.gsd, settings.dem, bands), valid)
     pixels[:, ~valid] = 0
@@ -199,7 +230,8 @@ def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
 
 
 def _whole(window: tuple[float, float, float, float]) -> bool:
-    return all(abs(value - round(value)) < 1e-3 for value in window)
+    # A corner that the name of a place keeps has ten digits.
+    return all(abs(value - round(value)) < 1e-2 for value in window)
 
 
 @lru_cache(maxsize=16)

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow.compute as pc
 from torch.utils.data import DataLoader, Dataset
 
-from cgeartheye.pretraining.store.inputs import encode, find_items
+from cgeartheye.pretraining.store.inputs import Corner, encode, find_items, grid_of
 from cgeartheye.pretraining.store.items import Encoded, Item, Settings
 from cgeartheye.pretraining.store.reader import INDEX, Store, digest
-from cgeartheye.pretraining.store.writer import Writer
+from cgeartheye.pretraining.store.writer import Writer, places_of
 from cgeartheye.utils.console import bar, warn
 from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock
@@ -64,7 +64,11 @@ def pack(
         UserError: a damaged image, no images, a full disk; the store keeps what was committed.
             Nothing could be packed and the store is empty.
     """
-    items = find_items(source, settings)
+    grids: dict[str, Corner] = {}
+    if settings.chip_size:
+        for grid, corner in filter(None, map(grid_of, places_of(out))):
+            grids.setdefault(grid, corner)
+    items = find_items(source, settings, grids)
     done = Packed()
     with _locked(out), Writer(out) as writer, bar("packing", len(items), "images") as progress:
 

@@ -1,6 +1,7 @@
 """Writes a store: images go to shards commit by commit, the index is made of the shards."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,16 @@ class Writer:
 
 def _digest_of(source: str) -> int:
     return digest(source.encode("utf-8", "surrogateescape"))
+
+
+def places_of(folder: Path) -> Iterator[str]:
+    """Yield the places of the images of a store, which need not be there; some more than once.
+
+    Raises:
+        UserError: a shard is damaged.
+    """
+    for shard in _shards(folder):
+        yield from pc.unique(_read_rows(folder, shard)["place"]).to_pylist()
 
 
 def _shards(folder: Path) -> list[int]:
