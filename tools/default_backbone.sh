@@ -2,8 +2,8 @@
 # bash tools/default_backbone.sh DATA OUT [FIELD=VALUE ...]
 # Makes the weights of the default backbone, OUT/tiny.safetensors, from nothing: an environment, the
 # teacher (ImageNet weights inside a Python package), the unlabelled images of DATA, and a
-# distillation in three stages, config/Pretraining/CGEarthEye-Tiny-distilled.py, -crops.py and
-# -large.py. Fields are set in all. Killed, the same command goes on.
+# distillation in two stages, config/Pretraining/CGEarthEye-Tiny-distilled.py and -crops.py. Fields
+# are set in both. Killed, the same command goes on.
 # PYTHON=... uses an environment that is there; PROCESSES=... trains on so many, or the power of two
 # below.
 set -euo pipefail
@@ -69,12 +69,10 @@ stage() { # config, run directory, fields of this stage
 stage CGEarthEye-Tiny-distilled "$out/tiny" teacher.cache.folder="$out/features"
 stage CGEarthEye-Tiny-distilled-crops "$out/tiny-crops" \
     backbone.weights="$out/tiny/model.safetensors"
-stage CGEarthEye-Tiny-distilled-large "$out/tiny-large" \
-    backbone.weights="$out/tiny-crops/model.safetensors"
 
 images=$(find "$out/store" -name index.arrow -exec "$PYTHON" -c \
     'import sys, pyarrow; print(len(pyarrow.ipc.open_file(sys.argv[1]).read_all()))' {} \;)
-eye weights convert "$out/tiny-large/model.safetensors" "$out/tiny.safetensors" --half \
+eye weights convert "$out/tiny-crops/model.safetensors" "$out/tiny.safetensors" --half \
     --card "teacher=EfficientNet-Lite0" \
     --card "teacher file=ImageNet-1k weights of $package, Apache-2.0" \
     --card "images=$images unlabelled: AID (Google Earth, no stated licence), NAIP (public domain; \

@@ -362,31 +362,6 @@ def test_crops_are_shown_to_the_teacher_as_they_are(tmp_path: Path, vit_file: Pa
     )
 
 
-def test_a_patch_learns_what_is_where_inside_of_it(tmp_path: Path, conv_file: Path) -> None:
-    """A teacher at 64 px has maps of 4 x 4 and 2 x 2 pixels; the student has 2 x 2 patches."""
-    changes = {"teacher__view": "crop", "teacher__layers": (-2, -1)}
-    config = toy(tmp_path / "run", conv_file, "timm/test_efficientnet", **changes, **ALONE)
-    with Run(config, False) as run:
-        trainer = toy_trainer(config, run)
-        views = next(trainer.loader.batches(0, 1))
-    distillation = trainer.losses.distillation
-    assert views.shown is not None
-    maps = distillation._ask[0].encode(views.shown).maps
-    assert [m.shape[2:] for m in maps] == [(4, 4), (2, 2)]
-    _, (patches,) = distillation.targets(replace(views, origins=replace(views.origins, own=None)))
-    fine, coarse = (
-        standard(m.permute(0, 2, 3, 1))
-        for standard, m in zip(distillation.of_maps, maps, strict=True)
-    )
-    width = fine.shape[3]
-    assert distillation.widths[1] == patches.shape[2] == 4 * width + coarse.shape[3]
-    for row, column in ((0, 0), (1, 0)):
-        patch = patches[:, 2 * row + column]
-        cells = fine[:, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].flatten(1, 2)
-        torch.testing.assert_close(patch[:, : 4 * width].unflatten(1, (width, 4)).mT, cells)
-        torch.testing.assert_close(patch[:, 4 * width :], coarse[:, row, column])
-
-
 # What cannot be learned from
 
 

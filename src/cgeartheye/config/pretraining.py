@@ -128,9 +128,7 @@ class Teacher(Section):
         "nothing (He et al. 2022)",
     )
     layers: tuple[int, ...] = Field(
-        (-1,),
-        description="layers, or stages, whose maps are learned, side by side; with view=crop all "
-        "cells of a map that a patch has inside",
+        (-1,), description="layers, or stages, whose maps are learned, side by side"
     )
     cache: FeatureCache = Field(
         FeatureCache(views=1), description="of what the teacher makes of whole images"

@@ -6,8 +6,7 @@ place, through linear heads (Heo et al. 2019, "A comprehensive overhaul of featu
 A teacher that sees whole images sees each of them once, and the targets of a crop are cut from its
 maps where the crop was cut from the image, as detectors cut the features of regions (RoIAlign, He
 et al. 2017): new crops in every pass over the images, at no cost of the teacher. A teacher that
-sees crops is computed in every step, on the global ones, and a patch learns what is where inside of
-it: all cells of a finer map that lie in the patch, side by side.
+sees crops is computed in every step, on the global ones.
 """
 
 from collections.abc import Sequence
@@ -71,13 +70,12 @@ class Distillation(nn.Module):
         widths: channels of the target of a class token and of a patch; 0 where none is learned.
     """
 
-    def __init__(self, settings: Teacher, teacher: FrozenTeacher, side: int):
+    def __init__(self, settings: Teacher, teacher: FrozenTeacher):
         """Measure the teacher's features.
 
         Args:
             settings: targets and loss.
             teacher: knows the images already, if it is to see whole ones.
-            side: patches a side of a global crop.
         """
         super().__init__()
         self._settings = settings
@@ -93,13 +91,9 @@ class Distillation(nn.Module):
             measured.append(Standardizer(places[:, ::step].flatten(0, 1), settings))
         self.of_maps = nn.ModuleList(measured)
         share_buffers(self)
-        crops = settings.view == "crop"
-        self._cells = [max(1, maps.shape[3] // side) if crops else 1 for maps in features.maps]
         self.widths = (
             len(self.of_images.scale) if settings.class_weight else 0,
-            sum(len(m.scale) * n * n for m, n in zip(measured, self._cells, strict=True))
-            if settings.patch_weight
-            else 0,
+            sum(len(m.scale) for m in measured) if settings.patch_weight else 0,
         )
 
     def forward(
@@ -160,16 +154,11 @@ class Distillation(nn.Module):
         patches = []
         for group, which in zip(groups, torch.arange(len(rows)).split(counts), strict=True):
             side = group.shape[-1] // PATCH
-            parts = []
-            for maps, cells, standard in zip(features.maps, self._cells, self.of_maps, strict=True):
-                fine = side * cells
-                if views.shown is not None and maps.shape[2:] == (fine, fine):
-                    cut = maps
-                else:
-                    cut = cut_maps(maps, rows[which], boxes[which], symmetry[which], fine)
-                channels = standard(cut.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-                parts.append(F.pixel_unshuffle(channels, cells).flatten(2).mT)
-            patches.append(torch.cat(parts, dim=2))
+            cut = [
+                cut_maps(m, rows[which], boxes[which], symmetry[which], side) for m in features.maps
+            ]
+            standard = [s(m.flatten(2).mT) for s, m in zip(self.of_maps, cut, strict=True)]
+            patches.append(torch.cat(standard, dim=2))
         if own is None:
             return classes, patches
         own = own.to(device)

@@ -11,7 +11,6 @@ from torch.distributed.tensor import DTensor
 from cgeartheye.config import Backbone, Pretraining
 from cgeartheye.models import backbone
 from cgeartheye.models.backbone import SIZES, BackboneBundle, VisionTransformer, WeightsMetadata
-from cgeartheye.models.backbone.block import PATCH
 from cgeartheye.models.backbone.checkpoint_io import check_fit, save_tensors
 from cgeartheye.models.backbone.vit import resample_positions
 from cgeartheye.pretraining.distillation import Distillation
@@ -181,7 +180,7 @@ class Pretrainer:
             )
         if settings.view == "image":
             teacher.see_images(self.store.fingerprint, self.run.folder.parent / "features")
-        return Distillation(settings, teacher, self.config.views.global_size // PATCH)
+        return Distillation(settings, teacher)
 
     def resume(self, path: Path) -> None:
         """Go on with a checkpoint.
