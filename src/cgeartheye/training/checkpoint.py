@@ -158,9 +158,14 @@ def save(
             if beside:
                 beside(partial)
             write_json(partial / POSITION, asdict(position))  # type: ignore[call-overload]
-            # One of this step is the same: a resumed training drops later checkpoints.
-            shutil.rmtree(path, ignore_errors=True)
+            # One of this step is the same: a resumed training drops later checkpoints. It takes
+            # long to remove, and what is killed meanwhile would have none.
+            same = folder / f".{path.name}.same"
+            shutil.rmtree(same, ignore_errors=True)
+            if path.exists():
+                path.rename(same)
             partial.rename(path)
+            shutil.rmtree(same, ignore_errors=True)
             _drop_old(folder, kept, keep_every)
     except (OSError, RuntimeError, CheckpointException, UserError) as error:
         shutil.rmtree(partial, ignore_errors=True)
