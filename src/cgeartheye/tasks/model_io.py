@@ -23,6 +23,7 @@ from cgeartheye.models.backbone.checkpoint_io import (
     read_tensors,
     save_tensors,
 )
+from cgeartheye.models.backbone.lora import SCALE
 from cgeartheye.tasks.exports import FACTS, WEIGHTS, Export, read_export
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import all_tensors, tuned_tensors
@@ -211,6 +212,9 @@ def write_weights(folder: Path, model: nn.Module, config: Config, built: Backbon
         normal = built.normalization
         facts = WeightsMetadata(normal.mean, normal.std, built.gsd, input_side(config))
         metadata = facts.to_metadata()
+        if config.backbone.tuning == "lora":
+            lora = config.backbone.lora
+            metadata[SCALE] = repr(lora.alpha / lora.rank)
     failure = None
     if distributed.is_main():
         try:

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from cgeartheye.models.backbone.lora import add_lora, merge_lora
+from cgeartheye.models.backbone.checkpoint_io import read_weights, save_tensors
+from cgeartheye.models.backbone.lora import SCALE, add_lora, merge_lora
 from cgeartheye.models.backbone.variants import Size
 from cgeartheye.models.backbone.vit import VisionTransformer
 from cgeartheye.utils.errors import UserError
@@ -72,6 +73,26 @@ def test_merged_computes_the_same_in_a_plain_network(vit):
     torch.testing.assert_close(merged, unmerged, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(merged_maps[0], maps[0], rtol=1e-4, atol=1e-4)
     assert vit.state_dict().keys() == keys
+
+
+def test_a_file_with_lora_is_read_as_the_plain_network(vit, tmp_path):
+    add_lora(vit, rank=4, alpha=6.0)
+    for name, parameter in vit.named_parameters():
+        if name.endswith("lora_b"):
+            nn.init.normal_(parameter, std=0.1)
+    path, facts = tmp_path / "model.safetensors", {"format": "1"}
+    tensors = {f"backbone.{name}": tensor for name, tensor in vit.state_dict().items()}
+    save_tensors(path, tensors, facts | {SCALE: "1.5"})
+    found = read_weights(path)
+    merge_lora(vit)
+    expected = vit.state_dict()
+    assert found.state.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found.state[name], tensor)
+    assert SCALE not in found.card
+    save_tensors(path, tensors, facts)
+    with pytest.raises(UserError, match="has LoRA's matrices, but not how they are scaled"):
+        read_weights(path)
 
 
 def test_a_network_without_linear_layers():

@@ -23,6 +23,7 @@ from torch import Tensor
 from cgeartheye.config.model import statistics_problem
 from cgeartheye.models.backbone.efficientnet import is_efficientnet, to_timm
 from cgeartheye.models.backbone.key_mapping import FORMAT, to_native
+from cgeartheye.models.backbone.lora import SCALE, merge_tensors
 from cgeartheye.models.backbone.safe_pickle import ZIP_MAGIC, read_pickled
 from cgeartheye.models.backbone.stable_bytes import sort_metadata
 from cgeartheye.models.backbone.variants import Size
@@ -172,6 +173,7 @@ def read_any_weights(path: Path) -> Weights:
     else:
         refuse_foreign(tensors, path)
         naming, state, ignored = to_native(tensors, metadata, path)
+        state = _without_lora(state, metadata.pop(SCALE, None), path)
     facts = WeightsMetadata.from_metadata(metadata, path)
     card = {
         label: text for label, text in metadata.items() if label not in WeightsMetadata.labels()
@@ -180,6 +182,18 @@ def read_any_weights(path: Path) -> Weights:
     if weights.is_vit:
         _check_whole(weights)
     return weights
+
+
+def _without_lora(state: dict[str, Tensor], scale: str | None, path: Path) -> dict[str, Tensor]:
+    """Merge what LoRA learned into the weights."""
+    if not any(name.endswith(".lora_a") for name in state):
+        return state
+    if scale is None:
+        raise UserError(
+            f"{path} has LoRA's matrices, but not how they are scaled: train it again, or name the "
+            "weights that it began with"
+        )
+    return merge_tensors(state, float(scale))
 
 
 def _check_whole(weights: Weights) -> None:

@@ -1,7 +1,7 @@
 """Low-rank adaptation (Hu et al. 2021): a frozen network with small trained additions."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -41,6 +41,10 @@ class LoraLinear(Linear):
         return plain
 
 
+SCALE = "lora_scale"
+"""Metadata of a file with LoRA: alpha / rank."""
+
+
 def add_lora(module: nn.Module, rank: int, alpha: float) -> None:
     """Freeze a network and put LoRA on all its linear layers, those of attention and MLP.
 
@@ -62,6 +66,23 @@ def add_lora(module: nn.Module, rank: int, alpha: float) -> None:
 def merge_lora(module: nn.Module) -> None:
     """Put what LoRA learned into the weights, in place: the same output at the old cost."""
     _replace(module, LoraLinear, LoraLinear.merged)
+
+
+def merge_tensors(state: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return the tensors of a network with LoRA as those of the plain one that computes the same.
+
+    Args:
+        state: by name, `lora_a` and `lora_b` beside the weights.
+        scale: alpha / rank.
+    """
+    merged = {name: t for name, t in state.items() if not name.endswith((".lora_a", ".lora_b"))}
+    for name, thin in state.items():
+        if name.endswith(".lora_a"):
+            layer = name.removesuffix("lora_a")
+            weight = merged[f"{layer}weight"]
+            added = scale * state[f"{layer}lora_b"].float() @ thin.float()
+            merged[f"{layer}weight"] = (weight.float() + added).to(weight.dtype)
+    return merged
 
 
 def _replace(module: nn.Module, kind: type[nn.Module], new: Callable[[Any], nn.Module]) -> int:
