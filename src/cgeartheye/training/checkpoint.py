@@ -301,6 +301,11 @@ def _one_sentence(path: Path) -> Iterator[None]:
         KeyError,
         ValueError,
         pickle.UnpicklingError,
+        # What the documentation of pickle names besides.
+        AttributeError,
+        EOFError,
+        ImportError,
+        IndexError,
     ) as error:
         reason = str(error).strip().splitlines()[-1][:200]
         raise UserError(

@@ -209,7 +209,8 @@ def _range(start: float, length: int, side: int) -> range:
 
 def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
     raster = _opened(item.path, settings.gsd, settings.dem)
-    palette = raster.file.colorinterp[0] == ColorInterp.palette
+    coding = _coding(item.path, settings.gsd, settings.dem)
+    palette = coding == "palette"
     bands = settings.bands if raster.bands >= 3 and not palette else (1, 1, 1)
     if max(bands) > raster.bands:
         raise UserError(f"{item.path} has {raster.bands} bands, not band {max(bands)}: name others")
@@ -220,7 +221,7 @@ def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
         return Encoded(item, empty=True)
     if palette:
         pixels = resolve_palette(pixels[0], raster.file.colormap(1))
-    elif raster.file.tags(1, "IMAGE_STRUCTURE").get("NBITS") == "1":
+    elif coding == "bits":
         pixels = pixels * np.uint8(255)
     if pixels.dtype != np.uint8:
         pixels = to_8_bits(pixels, _stretch(item.path, settings.gsd, settings.dem, bands), valid)
@@ -232,6 +233,18 @@ def _encode_chip(item: Item, chip: Chip, settings: Settings) -> Encoded:
 def _whole(window: tuple[float, float, float, float]) -> bool:
     # A corner that the name of a place keeps has ten digits.
     return all(abs(value - round(value)) < 1e-2 for value in window)
+
+
+@lru_cache(maxsize=16)
+def _coding(path: Path, gsd: float | None, dem: str | None) -> str:
+    """Return palette or bits where the values of a raster are no brightness; else nothing.
+
+    It is asked before anything is read: GDAL's error of one read is raised by the next question.
+    """
+    file = _opened(path, gsd, dem).file
+    if file.colorinterp[0] == ColorInterp.palette:
+        return "palette"
+    return "bits" if file.tags(1, "IMAGE_STRUCTURE").get("NBITS") == "1" else ""
 
 
 @lru_cache(maxsize=16)
