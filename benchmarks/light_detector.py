@@ -142,7 +142,7 @@ def overfit(data: Path, out: Path, boxes: str) -> Figures:
     alone = (
         *(f"data.lists={lists}", "data.train=trainval", "data.val=trainval"),
         *("data.scale=[1.0,1.0]", "data.flips=none", "data.batch_size=8", "cache.views=1"),
-        *("training.epochs=150", "training.evaluate_every=150", "training.warmup_epochs=5"),
+        *("training.epochs=90", "training.evaluate_every=90", "training.warmup_epochs=5"),
     )
     return train(data, out, boxes, "eight", *alone)
 

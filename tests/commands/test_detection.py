@@ -62,11 +62,11 @@ def train(config_file: Path, *overrides: str) -> tuple[Path, dict[str, float]]:
 def test_overfits_two_images(
     things_config: Path, few_things: Path, tmp_path: Path, boxes: str, kind: str
 ) -> None:
-    epochs = {"light": 80, "dino": 50}[kind]
+    epochs, lr = {"light": (100, 1e-3), "dino": (50, 4e-3)}[kind]
     run, figures = train(
         things_config,
         *(f"decoder.kind={kind}", f"data.boxes={boxes}", "data.val=train", "data.flips=none"),
-        *(f"training.epochs={epochs}", f"training.evaluate_every={epochs}", "training.lr=4e-3"),
+        *(f"training.epochs={epochs}", f"training.evaluate_every={epochs}", f"training.lr={lr}"),
         f"data.root={few_things}",
     )
     assert figures["ap50"] > 95
