@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from cgeartheye.config import Backbone, Pretraining
 from cgeartheye.models import backbone
@@ -324,7 +323,12 @@ class Pretrainer:
         return self.position.step % every == 0 or self.position.step == self.config.training.steps
 
     def _save(self) -> None:
-        self._refuse_broken()
+        if not distributed.all_finite(self.student):
+            raise UserError(
+                f"weights are not finite at step {self.position.step}, and are not kept: go on "
+                f"with --resume from what is in {self.run.checkpoints}, with a lower training.lr "
+                "or training.precision=fp32"
+            )
         backbone, metadata = all_tensors(self.teacher.backbone), self.facts.to_metadata()
 
         def write_backbone(folder: Path) -> None:
@@ -339,23 +343,6 @@ class Pretrainer:
             keep_every=self.config.training.keep_every,
             beside=write_backbone,
         )
-
-    def _refuse_broken(self) -> None:
-        """Raise a UserError, rather than keep weights that are not finite."""
-        broken = torch.zeros((), dtype=torch.int64, device=self.device)
-        for parameter in self.student.parameters():
-            broken += (~_own(parameter).isfinite()).sum()
-        if distributed.all_sum(broken).item():
-            raise UserError(
-                f"weights are not finite at step {self.position.step}, and are not kept: go on "
-                f"with --resume from what is in {self.run.checkpoints}, with a lower training.lr "
-                "or training.precision=fp32"
-            )
-
-
-def _own(parameter: torch.Tensor) -> torch.Tensor:
-    """This process's share of a parameter."""
-    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
 def build_branch(

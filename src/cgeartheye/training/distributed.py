@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from cgeartheye.utils.errors import UserError
@@ -140,6 +141,13 @@ def shard(module: nn.Module, blocks: Iterable[nn.Module], method: str) -> None:
 def is_sharded(model: nn.Module) -> bool:
     """Return whether each process holds only a part of every parameter."""
     return isinstance(model, FSDPModule)
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Return whether all parameters are finite, in every process."""
+    shares = (p.to_local() if isinstance(p, DTensor) else p for p in model.parameters())
+    bad = torch.stack([(~share.isfinite()).sum() for share in shares]).sum()
+    return not all_sum(bad).item()
 
 
 @contextmanager

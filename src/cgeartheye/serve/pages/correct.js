@@ -60,7 +60,7 @@ function put(features) {
   sending = sending.then(async () => {
     if (mine.features !== features) return; // newer ones follow
     try {
-      const answer = await send("PUT", `jobs/${mine.job.jobID}/corrections`, { type: "FeatureCollection", features }, { "If-Match": mine.version ?? "*" });
+      const answer = await send("PUT", `jobs/${mine.job.jobID}/corrections`, { type: "FeatureCollection", features }, { "If-Match": mine.version });
       Object.assign(mine, { kept: features, version: answer.headers.get("ETag") });
     } catch (error) {
       const changed = error.status === 409; // in another tab
@@ -84,7 +84,7 @@ const nameOf = (name) => (name.startsWith(NOT) ? t("not-class", { name: name.sli
 
 /** What a polygon that was clicked can be instead; none where the map cannot be corrected. */
 export function answers({ geometry, properties }) {
-  if (!now) return null;
+  if (!now?.version) return null; // what is there is not known, so it would be replaced
   const pick = (name) => {
     closePopup();
     add(geometry, name);
@@ -100,6 +100,7 @@ export function answers({ geometry, properties }) {
 }
 
 function drawnArea(geometry) {
+  if (!now.version) return undefined;
   if (!touches(geometry, now.job["cgeartheye:bounds"])) return toast(t("correct-outside"), "hint");
   return add(geometry, now.chosen);
 }

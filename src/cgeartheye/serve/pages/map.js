@@ -238,6 +238,7 @@ map.on("click", "fill", (event) => {
   map.setFilter("picked", ["==", ["id"], id]);
   popup.setLngLat(event.lngLat).setDOMContent(el("div", { class: "popup" }, describe(properties), ask(polygons[id]))).addTo(map);
   bringInside(popup.getElement());
+  map.once("idle", () => popup.isOpen() && bringInside(popup.getElement())); // it may be laid out anew
 });
 
 /** Move the map by what is cut off of a popup: on a phone it is hardly higher than one with its answers. */

@@ -40,6 +40,7 @@ from cgeartheye.tasks.pipeline import TaskPipeline
 from cgeartheye.tasks.scene.writer import check_geojson
 from cgeartheye.tasks.sources import SourceFactory, Views
 from cgeartheye.tasks.verdict import judge_boxes, name_some
+from cgeartheye.training import distributed
 from cgeartheye.training.loaders import Batch, FeatureSource, FileSource, Key, Source
 from cgeartheye.training.run_dir import environment, read_history
 from cgeartheye.training.trainer import Data, evaluate
@@ -263,6 +264,7 @@ class DetectionPipeline(TaskPipeline):
         seen = training.epochs * len(self.parts.train)
         if training.steps:
             seen = training.steps * data.batch_size * training.grad_accum_steps
+            seen *= distributed.world_size()
         if self.config.decoder.kind == "dino" and seen < _MANY_IMAGES:
             warn(
                 f"the query detector (decoder.kind=dino) learns slowly: its published training "

@@ -98,8 +98,8 @@ def write_boxes(
         case ".geojson":
             _write_geojson(out, rows, classes, dem)
         case _:
-            names, shown = ([getattr(row, kind) for row in rows] for kind in ("name", "shown"))
-            images = _unique_names(names if len({*names}) == len(rows) else shown)
+            distinct = len({row.name for row in rows}) == len(rows)
+            images = _unique_names([row.name if distinct else row.shown for row in rows])
             for label, name in enumerate(classes):
                 lines = [
                     f"{images[number]} {one.score:.6f} {_spaced(one.dota)}\n"
