@@ -233,6 +233,8 @@ def _config(
     }
     if settings.kind == "light":
         overrides["decoder.kind"] = "light"
+        if base.task != "scene_classification":
+            overrides["decoder.pixels"] = False  # what the backbones tell is compared
     elif settings.kind in PROBES:  # they learn as much as a linear decoder
         overrides["decoder.kind"] = "linear"
     if settings.kind == "light" and base.task == "change_detection":

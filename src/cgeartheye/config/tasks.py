@@ -10,6 +10,14 @@ from cgeartheye.config.data import ChangeData, DetectionData, SceneData, Segment
 from cgeartheye.config.model import Backbone
 from cgeartheye.config.training import Training
 
+Pixels = Annotated[
+    bool,
+    Field(
+        description="the light head sees the image itself beside the features, for edges and small "
+        "things; false: features alone, for a comparison of backbones"
+    ),
+]
+
 
 class SceneDecoder(Section):
     """Decoder of the features of an image into classes."""
@@ -29,6 +37,7 @@ class SegmentationDecoder(Section):
         None, description="of the backbone; none: four, evenly spaced, the last among them"
     )
     channels: Positive = Field(512, description="inside UPerNet; the light head uses half")
+    pixels: Pixels = True
     auxiliary: float = Field(0.4, ge=0, description="weight of UPerNet's FCN head; 0: without")
     dice: float = Field(0.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
     class_weights: tuple[float, ...] | None = Field(None, description="of the cross-entropy")
@@ -52,6 +61,7 @@ class ChangeDecoder(Section):
         None, description="of the backbone; none: four, evenly spaced, the last among them"
     )
     channels: Positive = Field(128, description="inside BAN; the light head uses twice as many")
+    pixels: Pixels = True
     symmetric: bool = Field(
         False, description="the same answer, to the last bit, whichever date comes first"
     )
@@ -85,7 +95,7 @@ class DetectionDecoder(Section):
     """Decoder of feature maps into boxes.
 
     A query detector, DINO (Zhang et al. 2022), or a dense one that learns from few images in
-    minutes, to which only the first three fields matter.
+    minutes, to which only the first four fields matter.
     """
 
     kind: Literal["dino", "light"] = "dino"
@@ -95,6 +105,7 @@ class DetectionDecoder(Section):
         "four for light",
     )
     channels: Positive = Field(256, description="inside DINO; the light head uses half")
+    pixels: Pixels = True
     queries: Positive = Field(900, description="boxes that are proposed for an image")
     encoder_layers: int = Field(6, ge=0)
     decoder_layers: Positive = 6

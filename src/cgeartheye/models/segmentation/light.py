@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cgeartheye.models.pixels import PixelStem
 from cgeartheye.models.segmentation.upernet import resize_logits
+
+DETAILS = 32  # channels of what the pixels tell
 
 
 class LightDecoder(nn.Module):
@@ -14,17 +17,21 @@ class LightDecoder(nn.Module):
 
     Batch norm and a linear layer on the concatenated maps are the linear probe of DINOv2 (Oquab et
     al. 2023); two steps of upsampling follow, each of which halves the channels first, so that most
-    of the work is done at the size of the grid.
+    of the work is done at the size of the grid. The pixels, if they are seen, add to the scores
+    what a convolution makes of them and of the upsampled features.
     """
 
-    def __init__(self, embed_dim: int, maps: int, classes: int, channels: int = 256):
+    def __init__(
+        self, embed_dim: int, maps: int, classes: int, channels: int = 256, pixels: bool = False
+    ):
         """Build a decoder with random weights.
 
         Args:
             embed_dim: C, channels of every map.
-            maps: how many there are.
+            maps: how many there are of the backbone.
             classes: K.
             channels: at the size of the grid; a multiple of 4.
+            pixels: one more map follows these, which `PixelMap` made of the images.
         """
         super().__init__()
         assert channels % 4 == 0
@@ -34,6 +41,8 @@ class LightDecoder(nn.Module):
             Upsampling(channels, channels // 2), Upsampling(channels // 2, channels // 4)
         )
         self.classify = nn.Conv2d(channels // 4, classes, 1)
+        self.stem = PixelStem(DETAILS) if pixels else None
+        self.refine = Refinement(channels // 4, classes) if pixels else None
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """Return logits.
@@ -45,8 +54,27 @@ class LightDecoder(nn.Module):
         Returns:
             float32 `[B, K, *size]`.
         """
+        if self.stem is None:
+            return self.scores(maps, None, size)
+        *maps, pixels = maps
+        return self.scores(maps, self.stem(pixels), size)
+
+    def scores(
+        self, maps: Sequence[Tensor], details: Tensor | None, size: tuple[int, int]
+    ) -> Tensor:
+        """Return logits; see `forward`.
+
+        Args:
+            maps: of the backbone.
+            details: what a `PixelStem` made of the pixels.
+            size: rows and columns of the result.
+        """
         x = self.project(self.norm(torch.cat(list(maps), dim=1)))
-        return resize_logits(self.classify(self.steps(F.gelu(x))), size)
+        x = self.steps(F.gelu(x))
+        logits = self.classify(x)
+        if self.refine is not None:
+            logits = logits + self.refine(x, details)
+        return resize_logits(logits, size)
 
     def training_logits(self, maps: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """Return the logits that the loss is taken of; see `UPerNet`."""
@@ -66,3 +94,17 @@ class Upsampling(nn.Module):
         # Both are linear and work on other axes, so their order is free: the small map is cheaper.
         x = F.interpolate(self.pointwise(x), scale_factor=2.0, mode="bilinear")
         return F.gelu(self.depthwise(x))
+
+
+class Refinement(nn.Module):
+    """Makes class scores of upsampled features and of the details of the pixels."""
+
+    def __init__(self, inputs: int, classes: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs + DETAILS, DETAILS, 3, padding=1)
+        self.classify = nn.Conv2d(DETAILS, classes, 1)
+
+    def forward(self, x: Tensor, details: Tensor) -> Tensor:
+        """Map `[B, inputs, h, w]` and details `[B, 32, h, w]` to `[B, K, h, w]`."""
+        out: Tensor = self.classify(F.gelu(self.conv(torch.cat([x, details], dim=1))))
+        return out

@@ -46,7 +46,9 @@ class ChangeTask(DenseTask):
                 load_side_encoder(self.decoder, decoder.side_weights)
         else:
             maps, channels = len(self.layers), 2 * decoder.channels
-            self.decoder = DifferenceDecoder(inputs, maps, outputs, channels, decoder.symmetric)
+            self.decoder = DifferenceDecoder(
+                inputs, maps, outputs, channels, decoder.symmetric, decoder.pixels
+            )
 
     def image_stacks(self, batch: Batch) -> Tensor | list[Tensor]:
         """Return the pairs of a batch."""
@@ -57,12 +59,11 @@ class ChangeTask(DenseTask):
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
-        """Dates, layers, channels, rows and columns of what `encode` returns for a window."""
-        grid = self.side // self.stride
-        return 2, len(self.layers), self.channels, grid, grid
+        """Dates, maps, channels, rows and columns of what `encode` returns for a window."""
+        return 2, *super().encoded_shape
 
     def encode(self, image_stacks: Tensor) -> Tensor:
-        """Map pairs `[B, 6, H, W]` to feature maps `[B, 2, layers, C, h, w]`."""
+        """Map pairs `[B, 6, H, W]` to feature maps `[B, 2, maps, C, h, w]`."""
         dates = image_stacks.unflatten(1, (2, 3))
         if self.symmetric:
             return torch.stack([self.maps(images) for images in dates.unbind(1)], dim=1)

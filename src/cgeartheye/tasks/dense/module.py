@@ -25,9 +25,6 @@ class DenseTask(FeatureMapTask):
     *picture*. Training batches hold `mask` uint8 `[B, S, S]` and either pictures `[B, C, S, S]` or,
     from the cache, `features`. Others hold lists of pictures and, to be measured, of masks
     `[H, W]`, of any sizes; or, from the cache, `encoded` pictures.
-
-    Attributes:
-        side: pixels a side of a window.
     """
 
     class_weights: Tensor | None
@@ -55,7 +52,6 @@ class DenseTask(FeatureMapTask):
         super().__init__(backbone, normalization, config, MAPS)
         self.classes = classes
         self.tta = tta
-        self.side = config.data.image_size
         self.window = config.window
         self.dice = config.decoder.dice
         weights = config.decoder.class_weights
@@ -71,11 +67,6 @@ class DenseTask(FeatureMapTask):
     @abstractmethod
     def image_stacks(self, batch: Batch) -> Tensor | list[Tensor]:
         """Return the pictures of a batch: stacked where they have one size, else a list."""
-
-    @property
-    @abstractmethod
-    def encoded_shape(self) -> tuple[int, ...]:
-        """Shape of what `encode` returns for a window."""
 
     @abstractmethod
     def encode(self, image_stacks: Tensor) -> Tensor:

@@ -46,7 +46,6 @@ class DetectionTask(FeatureMapTask):
     batches hold `size`, rows and columns of the images on disk, and boxes in pixels of those.
 
     Attributes:
-        side: pixels a side of the network's input.
         oriented: whether boxes are.
     """
 
@@ -76,7 +75,6 @@ class DetectionTask(FeatureMapTask):
         super().__init__(backbone, normalization, config, MAPS[config.decoder.kind])
         self.classes = classes
         self.oriented = config.data.boxes == "oriented"
-        self.side = config.data.image_size
         self.whole = config.data.resize
         self.window = config.window
         self.max_detections = config.max_detections
@@ -90,9 +88,8 @@ class DetectionTask(FeatureMapTask):
     def _detector(self, asked: DetectionDecoder) -> DINO | LightDetector:
         classes = len(self.classes)
         if asked.kind == "light":
-            return LightDetector(
-                self.channels, len(self.layers), classes, self.coder, asked.channels // 2
-            )
+            maps, *_ = self.encoded_shape
+            return LightDetector(self.channels, maps, classes, self.coder, asked.channels // 2)
         return DINO(
             self.channels,
             classes,
@@ -108,14 +105,8 @@ class DetectionTask(FeatureMapTask):
             asked.box_noise_scale,
         )
 
-    @property
-    def encoded_shape(self) -> tuple[int, ...]:
-        """Layers, channels, rows and columns of what `encode` returns for an image."""
-        grid = self.side // self.stride
-        return len(self.layers), self.channels, grid, grid
-
     def encode(self, images: Tensor) -> Tensor:
-        """Map images uint8 `[B, 3, S, S]` to feature maps `[B, layers, C, h, w]`."""
+        """Map images uint8 `[B, 3, S, S]` to feature maps `[B, maps, C, h, w]`."""
         return self.maps(images)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -36,14 +36,8 @@ class SegmentationTask(DenseTask):
         images: Tensor | list[Tensor] = batch["image"]
         return images
 
-    @property
-    def encoded_shape(self) -> tuple[int, ...]:
-        """Layers, channels, rows and columns of what `encode` returns for a window."""
-        grid = self.side // self.stride
-        return len(self.layers), self.channels, grid, grid
-
     def encode(self, image_stacks: Tensor) -> Tensor:
-        """Map images `[B, 3, H, W]`, uint8 or float, to feature maps `[B, layers, C, h, w]`."""
+        """Map images `[B, 3, H, W]`, uint8 or float, to feature maps `[B, maps, C, h, w]`."""
         return self.maps(image_stacks)
 
     def _decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -77,4 +71,4 @@ def _decoder(
 ) -> UPerNet | LightDecoder:
     if config.kind == "upernet":
         return UPerNet(embed_dim, classes, config.channels, config.auxiliary > 0)
-    return LightDecoder(embed_dim, maps, classes, config.channels // 2)
+    return LightDecoder(embed_dim, maps, classes, config.channels // 2, config.pixels)
