@@ -125,6 +125,21 @@ def test_what_the_model_file_holds(config_file: Path, tmp_path: Path) -> None:
     assert tasks.test(read(run / "config.yaml")) == figures
 
 
+def test_a_model_from_before_the_pixels_is_read(config_file: Path, tmp_path: Path) -> None:
+    config = read(config_file, "training.epochs=1", "decoder.kind=light", "decoder.pixels=false")
+    tasks.train(config)
+    run = config.work_dir
+    assert run is not None
+    images = [config.data.root / "val" / "Img"]
+    tasks.predict(run, images, tmp_path / "now", [])
+    facts = json.loads((run / "model.json").read_text())
+    del facts["config"]["decoder"]["pixels"]
+    (run / "model.json").write_text(json.dumps(facts))
+    tasks.predict(run, images, tmp_path / "before", [])
+    for mask in (tmp_path / "now").iterdir():
+        assert (tmp_path / "before" / mask.name).read_bytes() == mask.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("decoder", "epochs", "least"),
     [

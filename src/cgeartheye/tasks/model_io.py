@@ -252,7 +252,7 @@ def read_model(path: Path) -> Model:
         for needed in (weights, facts_path):
             if not needed.is_file():
                 raise UserError(f"no trained model in {path}: {needed} is missing")
-        config: Config = TypeAdapter(Config).validate_python(facts["config"])
+        config: Config = TypeAdapter(Config).validate_python(_of_today(facts["config"]))
         classes = tuple(facts["classes"])
         fingerprint, gsd = facts["backbone_fingerprint"], facts["gsd"]
         largest, score = facts.get("largest"), facts.get("score")
@@ -265,6 +265,14 @@ def read_model(path: Path) -> Model:
     is_graph = export is not None and export.engine != "torch"
     tensors = {} if is_graph else read_tensors(weights)[0]
     return Model(weights, config, classes, tensors, fingerprint, gsd, largest, score, export)
+
+
+def _of_today(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of a model, of an earlier release too."""
+    if config["task"] == "scene_classification":
+        return config
+    # The light heads of before saw no pixels, and do not say so.
+    return {**config, "decoder": {"pixels": False, **config["decoder"]}}
 
 
 def load_into(task: nn.Module, model: Model, built: BackboneBundle) -> None:

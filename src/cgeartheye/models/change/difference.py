@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from cgeartheye.models.segmentation.light import DETAILS, LightDecoder
 
 
-class DifferenceDecoder(LightDecoder):
-    """Turns differences of the maps of two dates into class scores, as a light decoder does.
+class DifferenceDecoder(nn.Module):
+    """Turns differences of the maps of two dates into class scores, by a light decoder.
 
     The pixels of each date go through the same stem, whose results are compared like the maps.
     """
@@ -35,12 +35,13 @@ class DifferenceDecoder(LightDecoder):
                 came or went.
             pixels: see `LightDecoder`.
         """
+        super().__init__()
         sides = 1 if symmetric else 2
-        super().__init__(embed_dim, maps * sides, classes, channels, pixels)
         self.symmetric = symmetric
+        self.decoder = LightDecoder(embed_dim, maps * sides, classes, channels, pixels)
         self.compare = nn.Conv2d(sides * DETAILS, DETAILS, 1) if pixels else None
 
-    def forward(  # type: ignore[override] # of two dates
+    def forward(
         self, before: Sequence[Tensor], after: Sequence[Tensor], size: tuple[int, int]
     ) -> Tensor:
         """Return logits.
@@ -53,12 +54,12 @@ class DifferenceDecoder(LightDecoder):
         Returns:
             float32 `[B, K, *size]`.
         """
-        details = None
-        if self.stem is not None and self.compare is not None:
+        details, stem = None, self.decoder.stem
+        if stem is not None and self.compare is not None:
             (*before, first), (*after, second) = before, after
-            seen = self._differences([self.stem(first)], [self.stem(second)])
+            seen = self._differences([stem(first)], [stem(second)])
             details = self.compare(torch.cat(seen, dim=1))
-        return self.scores(self._differences(before, after), details, size)
+        return self.decoder.scores(self._differences(before, after), details, size)
 
     def _differences(self, before: Sequence[Tensor], after: Sequence[Tensor]) -> list[Tensor]:
         signed = [other - one for one, other in zip(before, after, strict=True)]
