@@ -93,6 +93,8 @@ def _end(processes: list[BaseProcess]) -> None:
 
 def _run(arguments: list[str], environment: dict[str, str], ways: Ways) -> None:
     os.setsid()
+    # A process that was started in this way would start its own in this way, by another server.
+    multiprocessing.set_start_method(None, force=True)
     ways.apply()
     os.environ.update(environment)
     first, *others = arguments
