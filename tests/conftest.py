@@ -18,7 +18,8 @@ from PIL import Image
 from s3_server import make_bucket, s3_server, variables
 from tests.quicker import leave_charts_out, shallow_backbone
 
-WITHOUT_CHARTS = {"api", "cli", "commands", "docs", "export", "pretraining"}
+WITHOUT_CHARTS = {"api", "apps", "cli", "commands", "docs", "export", "pretraining", "serve"}
+WITHOUT_CHARTS |= {"test_benchmarks.py"}
 CLASSES = ("brick", "field", "water", "wood")
 
 

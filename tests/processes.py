@@ -10,6 +10,7 @@ import runpy
 import socket
 import sys
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -39,10 +40,18 @@ def start(arguments: Sequence[str | Path], **environment: str) -> BaseProcess:
     What makes runs quicker here does so there.
     """
     given = [*map(str, arguments)], environment, Ways.current()
-    _CONTEXT.set_forkserver_preload(_PRELOADED)  # again: what is tested sets its own
-    process = _CONTEXT.Process(target=_run, args=given)
+    process = context().Process(target=_run, args=given)
     process.start()
     return process
+
+
+def context() -> ForkServerContext:
+    """Return how to start processes of a library, which are given their work as spawned ones are.
+
+    It is pickled, and nothing that is open here is open there.
+    """
+    _CONTEXT.set_forkserver_preload(_PRELOADED)  # what is tested may have set its own
+    return _CONTEXT
 
 
 def run(arguments: Sequence[str | Path], **environment: str) -> None:
@@ -84,6 +93,8 @@ def _end(processes: list[BaseProcess]) -> None:
 
 def _run(arguments: list[str], environment: dict[str, str], ways: Ways) -> None:
     os.setsid()
+    # A process that was started in this way would start its own in this way, by another server.
+    multiprocessing.set_start_method(None, force=True)
     ways.apply()
     os.environ.update(environment)
     first, *others = arguments

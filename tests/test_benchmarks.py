@@ -73,6 +73,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "block_scheduler": {"ROUNDS": 1},
     "change_ban": {"VIT_SIDE": 56},
     "detection_map": {"SIZE": 1536},
+    "embed_rate": {"mapping_rate.TILE": 768},
     "light_detector": {
         "OVERRIDES": (
             f"data.classes=[{', '.join(CLASSES)}]",
@@ -133,7 +134,8 @@ def test_a_benchmark_prints_its_table(
         pytest.importorskip(NEEDS[name])
     module = importlib.import_module(name)
     for constant, value in SMALLER.get(name, {}).items():
-        monkeypatch.setattr(module, constant, value)
+        target = constant if "." in constant else f"{name}.{constant}"
+        monkeypatch.setattr(target, value)
     arguments = (CASES | SLOW)[name]
     table = tmp_path / "table.yaml"
     table.write_text(TABLE.replace("CHIPS", str(chips)))

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
+from tests.quicker import leave_charts_out
 
 import cgeartheye as cge
 
@@ -108,4 +110,6 @@ def land_scene(path: Path, height: int = 112, width: int = 168, gsd: float = 0.7
 
 def _train(fields: dict[str, Any], root: Path) -> Path:
     shared = {"training": TRAINING, "cache": {"views": 1}, "work_dir": root / "run"}
-    return cge.train({**shared, **fields}, progress=False).path
+    with pytest.MonkeyPatch.context() as patch:
+        leave_charts_out(patch)  # fixtures of a session are made before those of a test
+        return cge.train({**shared, **fields}, progress=False).path

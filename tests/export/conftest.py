@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.quicker import shallow_backbone
+from tests.quicker import leave_charts_out, shallow_backbone
 
 sys.path.append(str(Path(__file__).parents[1] / "commands"))  # for the toys
 
@@ -80,7 +80,8 @@ decoder: {{channels: 64, queries: 40, encoder_layers: 1, decoder_layers: 2, head
         def __missing__(self, name: str) -> Path:
             path = root / f"{name}.yaml"
             path.write_text(f"{configs[name]}\n{BACKBONE}\n{TRAINING}\nwork_dir: {root / name}\n")
-            with muted():
+            with muted(), pytest.MonkeyPatch.context() as patch:
+                leave_charts_out(patch)  # this may be before a test's own fixtures
                 tasks.train(load(path))
             self[name] = root / name
             return self[name]

@@ -19,7 +19,6 @@ from typing import IO, Any
 from cgeartheye.apps.publish import publish
 from cgeartheye.apps.registry import FACTS
 from cgeartheye.commands.embed import embed_scenes
-from cgeartheye.commands.label import write_dataset
 from cgeartheye.commands.map import map_with
 from cgeartheye.commands.tasks import LoadedModel, load_model, train
 from cgeartheye.config import load, refuse_other_kinds
@@ -78,6 +77,9 @@ class Runner:
 
     def _application(self, request: dict[str, Any]) -> None:
         """Train the light decoder on labels, and publish it; one that was killed begins anew."""
+        # Brings scikit-learn: a second that jobs of another kind need not wait for.
+        from cgeartheye.commands.label import write_dataset
+
         out = Path(request["out"])
         shutil.rmtree(out, ignore_errors=True)
         write_dataset(

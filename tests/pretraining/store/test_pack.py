@@ -18,6 +18,7 @@ from rasterio.windows import Window
 from tests import processes
 
 from cgeartheye.geo.stretch import sample_squares
+from cgeartheye.pretraining.store import pack as pack_module
 from cgeartheye.pretraining.store import writer
 from cgeartheye.pretraining.store.inputs import find_items
 from cgeartheye.pretraining.store.items import Settings
@@ -224,7 +225,10 @@ def test_a_table_that_is_none(tmp_path: Path, text: str, words: str) -> None:
         pack(tmp_path / "t.csv", tmp_path / "store", PLAIN, workers=0)
 
 
-def test_the_number_of_workers_changes_nothing(folder: Path, tmp_path: Path) -> None:
+def test_the_number_of_workers_changes_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack_module, "START", processes.context())
     pack(folder, tmp_path / "one", PLAIN, workers=0)
     pack(folder, tmp_path / "several", PLAIN, workers=2)
     for name in (INDEX, "shards/00000.lmdb"):

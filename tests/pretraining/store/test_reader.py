@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from tests import processes
 from torch.utils.data import DataLoader, Dataset
 
 from cgeartheye.pretraining.store.items import Settings
@@ -48,10 +49,11 @@ class Decoded(Dataset[torch.Tensor]):
         return self.store.decode(index)
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
 def test_worker_processes_read(store: Store, start: str) -> None:
     expected = [store.decode(i) for i in range(len(store))]
-    context = multiprocessing.get_context(start)
+    clean = start == "forkserver"
+    context = processes.context() if clean else multiprocessing.get_context(start)
     loader = DataLoader(
         Decoded(store), batch_size=None, num_workers=1, multiprocessing_context=context
     )

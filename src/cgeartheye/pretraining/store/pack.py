@@ -18,6 +18,9 @@ from cgeartheye.utils.errors import UserError
 from cgeartheye.utils.io import lock
 from cgeartheye.utils.tables import read_rows, write_csv
 
+START = "spawn"
+"""How worker processes begin: one that has opened rasters must not be forked."""
+
 
 @dataclass
 class Packed:
@@ -148,8 +151,7 @@ def _encode_all(items: Iterator[Item], settings: Settings, workers: int) -> Iter
         num_workers=workers,
         collate_fn=_as_it_is,
         prefetch_factor=16 if workers else None,
-        # A process that has opened rasters must not be forked.
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=START if workers else None,
     )
     yield from loader
 
