@@ -55,7 +55,13 @@ def test_a_block_that_memory_does_not_suffice_for_is_named(
         mapper.map_block((4, 10))
 
 
-def test_what_an_actor_raises_is_raised() -> None:
+def test_what_an_actor_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the cluster, which is ours, reports nothing to anybody."""
+    from ray._common.usage.usage_lib import usage_stats_enabled
+
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    assert usage_stats_enabled()
+
     class Worker:
         """Does what a task says; of no module, or its process would import all of this one."""
 
@@ -65,6 +71,7 @@ def test_what_an_actor_raises_is_raised() -> None:
             return task
 
     with connected("local") as cluster:
+        assert not usage_stats_enabled()
         results = cluster.work(Worker, (), "do", [1, "mistake", 2], 1, on_gpu=False)
         with pytest.raises(UserError, match=r"scene\.tif is damaged"):
             list(results)

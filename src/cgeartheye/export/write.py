@@ -183,7 +183,7 @@ def _write_openvino(
     folder: Path,
     windows: Tensor | None,
 ) -> list[Path]:
-    import openvino
+    from cgeartheye.inference.engines.openvino import openvino
 
     with tempfile.TemporaryDirectory() as scratch:
         plain = Path(scratch) / "graph.onnx"

@@ -200,6 +200,8 @@ def _connect(ray: Any, address: str) -> None:
     environment = {"env_vars": {"PYTHONPATH": path}}
     quiet = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
     if address == "local":
+        # Ray reports the usage of its clusters by default; of those that are ours, only if asked.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             ray.init(address="local", runtime_env=environment, **quiet)
         except Exception as error:  # what Ray raises where its node does not start in 30 s

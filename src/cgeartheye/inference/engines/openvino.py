@@ -1,13 +1,21 @@
 """OpenVINO on the CPU."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
-import openvino
 import torch
 from torch import Tensor
 
 from cgeartheye.utils.errors import UserError
+
+# With this package OpenVINO and NNCF report each conversion to Google Analytics, and ask nobody.
+# They do without where it cannot be imported.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
+
+__all__ = ["OpenVinoEngine", "openvino"]
 
 
 class OpenVinoEngine:
