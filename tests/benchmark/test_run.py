@@ -1,6 +1,7 @@
 """A table end to end, on chips made by code."""
 
 import csv
+import multiprocessing
 import os
 import re
 import shutil
@@ -377,3 +378,18 @@ def test_a_process_that_is_killed_each_time_is_noted(
     monkeypatch.setattr(worker, "run_cell", run_cell)
     summary = benchmark(path, out=tmp_path / "out", resume=True)
     assert summary.entries["light", "one", "chips"].values
+
+
+def note_start(path: Path) -> None:
+    path.write_text(multiprocessing.get_start_method())
+
+
+def test_loaders_of_a_cell_begin_as_those_of_a_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as the process of the cell did, by an interpreter of their own."""
+    monkeypatch.setattr(starting, "START", "forkserver")
+    with starting.processes(None, 1, on_gpu=False) as local:
+        code = local.run(note_start, (tmp_path / "how",), tmp_path / "log", {})
+    assert code == 0
+    assert (tmp_path / "how").read_text() == multiprocessing.get_start_method()

@@ -21,7 +21,7 @@ assert "openvino_telemetry.main" not in sys.modules
 
 
 def test_an_export_tells_nobody(tmp_path: Path) -> None:
-    """OpenVINO and NNCF report conversions by default; see findings/openvino_reports_conversions.sh."""
+    """As OpenVINO and NNCF do by default: findings/openvino_reports_conversions.sh."""
     for package in ("openvino", "nncf"):
         pytest.importorskip(package)
     source = Path(__file__).parents[2] / "src"

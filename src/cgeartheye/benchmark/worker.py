@@ -1,6 +1,7 @@
 """Processes of a benchmark: one encodes for a backbone and a data set, others run a cell each."""
 
 import json
+import multiprocessing
 import os
 import resource
 import statistics
@@ -9,7 +10,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,9 @@ def process(
         stamp: of the cell; empty for an encoding.
     """
     _end_with_parent()
+    # The way in which this process began is that of its own, too: each loader of images would start
+    # one more interpreter. They are forked, as those of a run alone.
+    multiprocessing.set_start_method(None, force=True)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("a") as log:
         for stream in (sys.stdout, sys.stderr):
@@ -192,7 +195,7 @@ def _end_with_parent() -> None:
     """End this process when the one that started it is gone, however that ended."""
 
     def watch() -> None:
-        parent = parent_process()
+        parent = multiprocessing.parent_process()
         assert parent is not None
         parent.join()
         os._exit(1)
