@@ -20,6 +20,7 @@ from tests.quicker import leave_charts_out, shallow_backbone
 
 WITHOUT_CHARTS = {"api", "apps", "cli", "commands", "docs", "export", "pretraining", "serve"}
 WITHOUT_CHARTS |= {"test_benchmarks.py"}
+LONGEST = "demo", "scale/test_cluster.py", "serve/test_page.py", "jobs/test_worker.py"
 CLASSES = ("brick", "field", "water", "wood")
 
 
@@ -37,6 +38,12 @@ def draw_chip(label: int, seed: int, side: int = 40) -> np.ndarray:
 def pytest_xdist_auto_num_workers() -> int:
     """Three processes for two cores: many tests wait for servers, browsers and other processes."""
     return max(1, 3 * (os.cpu_count() or 1) // 2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: at the end they would leave the other processes idle."""
+    folder = Path(__file__).parent
+    items.sort(key=lambda item: not str(item.path.relative_to(folder)).startswith(LONGEST))
 
 
 @pytest.fixture(autouse=True)
