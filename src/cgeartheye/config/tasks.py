@@ -13,8 +13,8 @@ from cgeartheye.config.training import Training
 Pixels = Annotated[
     bool,
     Field(
-        description="the light head sees the image itself beside the features, for edges and small "
-        "things; false: features alone, for a comparison of backbones"
+        description="the light head sees the image itself beside the features, for sharper edges; "
+        "false: features alone, for a comparison of backbones"
     ),
 ]
 
@@ -95,7 +95,7 @@ class DetectionDecoder(Section):
     """Decoder of feature maps into boxes.
 
     A query detector, DINO (Zhang et al. 2022), or a dense one that learns from few images in
-    minutes, to which only the first four fields matter.
+    minutes, to which only the first three fields matter.
     """
 
     kind: Literal["dino", "light"] = "dino"
@@ -105,7 +105,6 @@ class DetectionDecoder(Section):
         "four for light",
     )
     channels: Positive = Field(256, description="inside DINO; the light head uses half")
-    pixels: Pixels = True
     queries: Positive = Field(900, description="boxes that are proposed for an image")
     encoder_layers: int = Field(6, ge=0)
     decoder_layers: Positive = 6

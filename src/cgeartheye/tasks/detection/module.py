@@ -88,8 +88,9 @@ class DetectionTask(FeatureMapTask):
     def _detector(self, asked: DetectionDecoder) -> DINO | LightDetector:
         classes = len(self.classes)
         if asked.kind == "light":
-            maps, *_ = self.encoded_shape
-            return LightDetector(self.channels, maps, classes, self.coder, asked.channels // 2)
+            return LightDetector(
+                self.channels, len(self.layers), classes, self.coder, asked.channels // 2
+            )
         return DINO(
             self.channels,
             classes,
@@ -106,7 +107,7 @@ class DetectionTask(FeatureMapTask):
         )
 
     def encode(self, images: Tensor) -> Tensor:
-        """Map images uint8 `[B, 3, S, S]` to feature maps `[B, maps, C, h, w]`."""
+        """Map images uint8 `[B, 3, S, S]` to feature maps `[B, layers, C, h, w]`."""
         return self.maps(images)
 
     def training_loss(self, batch: Batch) -> dict[str, Tensor]:
