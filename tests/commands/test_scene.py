@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tests import processes
+from tests.quicker import shallow_backbone
 
 from cgeartheye.commands import tasks
 from cgeartheye.commands.check import check
@@ -584,3 +585,28 @@ def test_an_empty_class_folder_is_named(
     (root / "snow").mkdir()
     train(config_file, f"data.root={root}", "training.epochs=1")
     assert f"{root / 'snow'} holds no image" in capsys.readouterr().out
+
+
+def test_cached_features_are_those_of_the_weights_that_a_model_holds(
+    config_file: Path, tmp_path: Path
+) -> None:
+    """A model with its backbone is built on random weights first, and others have cached those."""
+    with shallow_backbone(12):
+        random = "backbone={name: tiny, weights: random, seed: 0}", f"work_dir={tmp_path / 'one'}"
+        train(config_file, *random)
+        shipped = "backbone={name: tiny, seed: 0}", "training.epochs=20"
+        _, shared = train(config_file, *shipped, f"work_dir={tmp_path / 'two'}")
+        alone = f"work_dir={tmp_path / 'three'}", f"cache.folder={tmp_path / 'other'}"
+        _, expected = train(config_file, *shipped, *alone)
+    assert shared == expected
+
+
+def test_features_of_a_tuned_backbone_are_not_those_of_its_beginning(
+    config_file: Path, tmp_path: Path
+) -> None:
+    frozen = load(config_file, [f"work_dir={tmp_path / 'frozen'}"])
+    tasks.train(frozen)
+    tuned = "backbone.tuning=lora", "training.epochs=10", f"work_dir={tmp_path / 'lora'}"
+    run, figures = train(config_file, *tuned)
+    # Cached features have half precision.
+    assert tasks.test(frozen, run) == pytest.approx(figures, abs=0.01)

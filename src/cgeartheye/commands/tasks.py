@@ -168,8 +168,7 @@ def restore(
     if model.graph:
         return _outline(own, model, tta)
     task, built = build(own, model.classes, device, tta)
-    model_io.load_into(task, model, built)
-    return task, built
+    return task, model_io.load_into(task, model, built, model_io.input_side(own))
 
 
 def _outline(config: Config, model: model_io.Model, tta: bool) -> tuple[Any, BackboneBundle]:

@@ -5,7 +5,7 @@ backbone, and the classes, normalisation and sizes that `test`, `predict` and ma
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from cgeartheye.tasks.exports import FACTS, WEIGHTS, Export, read_export
 from cgeartheye.training import distributed
 from cgeartheye.training.checkpoint import all_tensors, tuned_tensors
 from cgeartheye.utils.errors import UserError
-from cgeartheye.utils.io import write_json
+from cgeartheye.utils.io import digest, write_json
 from cgeartheye.utils.state import json_object
 
 FORMAT = 1
@@ -44,6 +44,7 @@ class Model:
         classes: names by index.
         tensors: by name in the task.
         backbone_fingerprint: of the weights beneath, or none if they are among the tensors.
+        began_with: fingerprint of the weights that the training began with.
         gsd: m/px of what the network saw in training, if known.
         max_object_size: diagonal of the largest object, in pixels of that; of detectors only.
         score_threshold: at which a detector's boxes agreed best with the truth, 0..1, if tested.
@@ -55,6 +56,7 @@ class Model:
     classes: tuple[str, ...]
     tensors: dict[str, Tensor]
     backbone_fingerprint: str | None
+    began_with: str | None
     gsd: float | None
     max_object_size: float | None
     score_threshold: float | None
@@ -264,7 +266,8 @@ def read_model(path: Path) -> Model:
         ) from error
     is_graph = export is not None and export.engine != "torch"
     tensors = {} if is_graph else read_tensors(weights)[0]
-    return Model(weights, config, classes, tensors, fingerprint, gsd, largest, score, export)
+    began = facts.get("began_with")
+    return Model(weights, config, classes, tensors, fingerprint, began, gsd, largest, score, export)
 
 
 def _of_today(config: dict[str, Any]) -> dict[str, Any]:
@@ -275,13 +278,18 @@ def _of_today(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "decoder": {"pixels": False, **config["decoder"]}}
 
 
-def load_into(task: nn.Module, model: Model, built: BackboneBundle) -> None:
+def load_into(task: nn.Module, model: Model, built: BackboneBundle, side: int) -> BackboneBundle:
     """Put a model's tensors into a task; every tensor must find its place.
 
     Args:
         task: is changed in place.
         model: read from its files.
         built: the task's backbone.
+        side: pixels a side that it sees.
+
+    Returns:
+        The backbone with the fingerprint of the weights that it has now, by which its features are
+        cached.
 
     Raises:
         UserError: tensors that are missing, left over or of another shape; or backbone weights
@@ -297,3 +305,10 @@ def load_into(task: nn.Module, model: Model, built: BackboneBundle) -> None:
         expected = {name: tensor for name, tensor in expected.items() if _is_above(name)}
     check_fit(expected, model.tensors, model.path)
     task.load_state_dict(model.tensors, strict=False)
+    if model.config.backbone.tuning == "frozen":
+        if model.backbone_fingerprint:
+            return built
+        # Position embeddings that were resampled are not those of the weights at another size.
+        if model.began_with and side == input_side(model.config):
+            return replace(built, fingerprint=model.began_with)
+    return replace(built, fingerprint=digest([model.path]))
