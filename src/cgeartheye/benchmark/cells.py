@@ -233,7 +233,7 @@ def _config(
     }
     if settings.kind == "light":
         overrides["decoder.kind"] = "light"
-        if base.task in ("semantic_segmentation", "change_detection"):
+        if base.task == "semantic_segmentation":
             overrides["decoder.pixels"] = False  # what the backbones tell is compared
     elif settings.kind in PROBES:  # they learn as much as a linear decoder
         overrides["decoder.kind"] = "linear"

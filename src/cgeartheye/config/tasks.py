@@ -10,14 +10,6 @@ from cgeartheye.config.data import ChangeData, DetectionData, SceneData, Segment
 from cgeartheye.config.model import Backbone
 from cgeartheye.config.training import Training
 
-Pixels = Annotated[
-    bool,
-    Field(
-        description="the light head sees the image itself beside the features, for sharper edges; "
-        "false: features alone, for a comparison of backbones"
-    ),
-]
-
 
 class SceneDecoder(Section):
     """Decoder of the features of an image into classes."""
@@ -37,7 +29,11 @@ class SegmentationDecoder(Section):
         None, description="of the backbone; none: four, evenly spaced, the last among them"
     )
     channels: Positive = Field(512, description="inside UPerNet; the light head uses half")
-    pixels: Pixels = True
+    pixels: bool = Field(
+        True,
+        description="the light head sees the image itself beside the features, for sharper edges; "
+        "false: features alone, for a comparison of backbones",
+    )
     auxiliary: float = Field(0.4, ge=0, description="weight of UPerNet's FCN head; 0: without")
     dice: float = Field(0.0, ge=0, description="weight of the Dice loss beside the cross-entropy")
     class_weights: tuple[float, ...] | None = Field(None, description="of the cross-entropy")
@@ -61,7 +57,6 @@ class ChangeDecoder(Section):
         None, description="of the backbone; none: four, evenly spaced, the last among them"
     )
     channels: Positive = Field(128, description="inside BAN; the light head uses twice as many")
-    pixels: Pixels = True
     symmetric: bool = Field(
         False, description="the same answer, to the last bit, whichever date comes first"
     )

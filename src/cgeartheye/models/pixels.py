@@ -54,10 +54,10 @@ class PixelStem(nn.Module):
             channels: C, of the features.
         """
         super().__init__()
-        # Without biases: the norm undoes the first, the comparison of two dates the second.
+        # Without a bias, which the norm would undo.
         self.halve = nn.Conv2d(3, channels, 6, stride=2, padding=2, bias=False)
         self.norm = nn.BatchNorm2d(channels)
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map what `PixelMap` returns, `[B, 192 or more, h, w]`, to `[B, C, 4 h, 4 w]`."""

@@ -60,8 +60,8 @@ class FeatureMapTask(nn.Module, ABC):
         self.layers = _layers(backbone, config, count)
         self.channels, self.stride = _grid(backbone, self.layers)
         self.pixels: PixelMap | None = None
-        sees_pixels = config.task != "object_detection" and config.decoder.pixels
-        if config.decoder.kind == "light" and sees_pixels:
+        light = config.decoder.kind == "light"
+        if config.task == "semantic_segmentation" and light and config.decoder.pixels:
             self.channels = max(self.channels, CHANNELS)
             self.pixels = PixelMap(self.stride, self.channels)
         self.side = config.data.image_size

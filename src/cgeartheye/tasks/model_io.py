@@ -272,7 +272,7 @@ def read_model(path: Path) -> Model:
 
 def _of_today(config: dict[str, Any]) -> dict[str, Any]:
     """Return the config of a model, of an earlier release too."""
-    if config["task"] not in ("semantic_segmentation", "change_detection"):
+    if config["task"] != "semantic_segmentation":
         return config
     # The light heads of before saw no pixels, and do not say so.
     return {**config, "decoder": {"pixels": False, **config["decoder"]}}

@@ -41,7 +41,6 @@ class LightDecoder(nn.Module):
             Upsampling(channels, channels // 2), Upsampling(channels // 2, channels // 4)
         )
         self.classify = nn.Conv2d(channels // 4, classes, 1)
-        self.stem = PixelStem(DETAILS) if pixels else None
         self.refine = Refinement(channels // 4, classes) if pixels else None
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
@@ -54,26 +53,13 @@ class LightDecoder(nn.Module):
         Returns:
             float32 `[B, K, *size]`.
         """
-        if self.stem is None:
-            return self.scores(maps, None, size)
-        *maps, pixels = maps
-        return self.scores(maps, self.stem(pixels), size)
-
-    def scores(
-        self, maps: Sequence[Tensor], details: Tensor | None, size: tuple[int, int]
-    ) -> Tensor:
-        """Return logits; see `forward`.
-
-        Args:
-            maps: of the backbone.
-            details: what a `PixelStem` made of the pixels.
-            size: rows and columns of the result.
-        """
-        x = self.project(self.norm(torch.cat(list(maps), dim=1)))
+        features = list(maps)
+        pixels = features.pop() if self.refine else None
+        x = self.project(self.norm(torch.cat(features, dim=1)))
         x = self.steps(F.gelu(x))
         logits = self.classify(x)
-        if self.refine is not None:
-            logits = logits + self.refine(x, details)
+        if self.refine:
+            logits = logits + self.refine(x, pixels)
         return resize_logits(logits, size)
 
     def training_logits(self, maps: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
@@ -97,14 +83,15 @@ class Upsampling(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Makes class scores of upsampled features and of the details of the pixels."""
+    """Makes class scores of upsampled features and of the pixels."""
 
     def __init__(self, inputs: int, classes: int):
         super().__init__()
+        self.stem = PixelStem(DETAILS)
         self.conv = nn.Conv2d(inputs + DETAILS, DETAILS, 3, padding=1)
         self.classify = nn.Conv2d(DETAILS, classes, 1)
 
-    def forward(self, x: Tensor, details: Tensor) -> Tensor:
-        """Map `[B, inputs, h, w]` and details `[B, 32, h, w]` to `[B, K, h, w]`."""
-        out: Tensor = self.classify(F.gelu(self.conv(torch.cat([x, details], dim=1))))
+    def forward(self, x: Tensor, pixels: Tensor) -> Tensor:
+        """Map features `[B, inputs, 4 h, 4 w]` and pixels `[B, C, h, w]` to `[B, K, 4 h, 4 w]`."""
+        out: Tensor = self.classify(F.gelu(self.conv(torch.cat([x, self.stem(pixels)], dim=1))))
         return out

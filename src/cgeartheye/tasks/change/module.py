@@ -46,9 +46,7 @@ class ChangeTask(DenseTask):
                 load_side_encoder(self.decoder, decoder.side_weights)
         else:
             maps, channels = len(self.layers), 2 * decoder.channels
-            self.decoder = DifferenceDecoder(
-                inputs, maps, outputs, channels, decoder.symmetric, decoder.pixels
-            )
+            self.decoder = DifferenceDecoder(inputs, maps, outputs, channels, decoder.symmetric)
 
     def image_stacks(self, batch: Batch) -> Tensor | list[Tensor]:
         """Return the pairs of a batch."""
