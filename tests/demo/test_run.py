@@ -24,7 +24,7 @@ WHOLE_FLOORS = {
     demo.CLASSIFIER: {"top1": 84.0},
     demo.SEGMENTER: {"miou": 73.0},
     demo.DETECTOR: {"f1": 65.0},
-    demo.FINDER: {"ap50": 48.0},  # 61.6 with one thread, 53.2 with two
+    demo.FINDER: {"ap50": 54.0},
 }
 
 

@@ -14,7 +14,6 @@ from cgeartheye.inference.engines import Engine
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.backbone.timm_adapter import TimmBackbone
 from cgeartheye.models.backbone.vit import resolve_layers
-from cgeartheye.models.pixels import CHANNELS, PixelMap
 from cgeartheye.training.loaders import Batch
 from cgeartheye.utils.errors import UserError
 
@@ -28,7 +27,6 @@ class FeatureMapTask(nn.Module, ABC):
 
     Attributes:
         layers: indices of those whose maps the decoder sees.
-        pixels: makes one more map of the images themselves, where the decoder sees that too.
         channels: of each of the maps.
         stride: pixels of the image a side of one of their cells.
         side: pixels a side of the network's input.
@@ -59,11 +57,6 @@ class FeatureMapTask(nn.Module, ABC):
         self.backbone = backbone
         self.layers = _layers(backbone, config, count)
         self.channels, self.stride = _grid(backbone, self.layers)
-        self.pixels: PixelMap | None = None
-        light = config.decoder.kind == "light"
-        if config.task == "semantic_segmentation" and light and config.decoder.pixels:
-            self.channels = max(self.channels, CHANNELS)
-            self.pixels = PixelMap(self.stride, self.channels)
         self.side = config.data.image_size
         self.normalize = Normalize(normalization.mean, normalization.std)
         self.frozen = config.backbone.tuning == "frozen"
@@ -95,31 +88,23 @@ class FeatureMapTask(nn.Module, ABC):
     def encoder_facts(self) -> dict[str, object]:
         """All that features depend on beside the backbone's weights and the images."""
         device = next(self.parameters()).device
-        pixels = {} if self.pixels is None else {"pixels": True}
-        return {"layers": self.layers, "half": _half_when_frozen(device), **pixels}
+        return {"layers": self.layers, "half": _half_when_frozen(device)}
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
-        """Maps, channels, rows and columns of what `maps` returns for an input."""
+        """Layers, channels, rows and columns of what `maps` returns for an input."""
         grid = self.side // self.stride
-        return len(self.layers) + (self.pixels is not None), self.channels, grid, grid
+        return len(self.layers), self.channels, grid, grid
 
     def maps(self, images: Tensor) -> Tensor:
-        """Map images `[B, 3, H, W]`, uint8 or float, to `[B, maps, channels, h, w]`.
-
-        There is one for each layer, then that of the pixels if the decoder sees them.
-        """
-        images = self.normalize(images)
+        """Map images `[B, 3, H, W]`, uint8 or float, to `[B, layers, channels, h, w]`."""
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen),
             frozen_precision(images.device, self.frozen),
         ):
-            maps: list[Tensor] = self.backbone(images, layers=self.layers)[1]
+            maps: list[Tensor] = self.backbone(self.normalize(images), layers=self.layers)[1]
         grid = images.shape[-2] // self.stride, images.shape[-1] // self.stride
-        maps = [on_grid(x, grid, self.channels) for x in maps]
-        if self.pixels is not None:
-            maps.append(self.pixels(images))
-        return torch.stack(maps, dim=1).float()
+        return torch.stack([on_grid(x, grid, self.channels) for x in maps], dim=1).float()
 
 
 def on_grid(x: Tensor, grid: tuple[int, int], channels: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cgeartheye.models.pixels import PixelStem
+from cgeartheye.models.segmentation.pixels import PixelStem
 from cgeartheye.models.segmentation.upernet import resize_logits
 
 DETAILS = 32  # channels of what the pixels tell

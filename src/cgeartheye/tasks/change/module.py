@@ -57,11 +57,11 @@ class ChangeTask(DenseTask):
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
-        """Dates, maps, channels, rows and columns of what `encode` returns for a window."""
+        """Dates, layers, channels, rows and columns of what `encode` returns for a window."""
         return 2, *super().encoded_shape
 
     def encode(self, image_stacks: Tensor) -> Tensor:
-        """Map pairs `[B, 6, H, W]` to feature maps `[B, 2, maps, C, h, w]`."""
+        """Map pairs `[B, 6, H, W]` to feature maps `[B, 2, layers, C, h, w]`."""
         dates = image_stacks.unflatten(1, (2, 3))
         if self.symmetric:
             return torch.stack([self.maps(images) for images in dates.unbind(1)], dim=1)

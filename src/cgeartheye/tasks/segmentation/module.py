@@ -2,18 +2,24 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from cgeartheye.config import Normalization, SegmentationDecoder, SemanticSegmentation
 from cgeartheye.metrics.classification import SegmentationMetrics
 from cgeartheye.models.backbone import Model
 from cgeartheye.models.segmentation import LightDecoder, UPerNet, cross_entropy
+from cgeartheye.models.segmentation.pixels import CHANNELS, PixelMap
 from cgeartheye.tasks.dense.module import DenseTask
 from cgeartheye.training.loaders import Batch
 
 
 class SegmentationTask(DenseTask):
-    """See `DenseTask`; pictures are images `[3, H, W]`, named `image` in a batch."""
+    """See `DenseTask`; pictures are images `[3, H, W]`, named `image` in a batch.
+
+    Attributes:
+        pixels: makes one more map of the images themselves, where the decoder sees that too.
+    """
 
     monitor = "miou"
     decoder: UPerNet | LightDecoder
@@ -29,6 +35,10 @@ class SegmentationTask(DenseTask):
         """Put a decoder on a backbone; see `DenseTask`."""
         super().__init__(backbone, normalization, classes, config, tta)
         self.auxiliary = config.decoder.auxiliary
+        self.pixels: PixelMap | None = None
+        if config.decoder.kind == "light" and config.decoder.pixels:
+            self.channels = max(self.channels, CHANNELS)
+            self.pixels = PixelMap(self.stride, self.channels)
         self.decoder = _decoder(self.channels, len(self.layers), len(classes), config.decoder)
 
     def image_stacks(self, batch: Batch) -> Tensor | list[Tensor]:
@@ -36,9 +46,27 @@ class SegmentationTask(DenseTask):
         images: Tensor | list[Tensor] = batch["image"]
         return images
 
+    @property
+    def encoder_facts(self) -> dict[str, object]:
+        """See `FeatureMapTask`."""
+        return super().encoder_facts | ({"pixels": True} if self.pixels else {})
+
+    @property
+    def encoded_shape(self) -> tuple[int, ...]:
+        """Maps, channels, rows and columns of what `encode` returns for a window."""
+        layers, *size = super().encoded_shape
+        return layers + (self.pixels is not None), *size
+
     def encode(self, image_stacks: Tensor) -> Tensor:
-        """Map images `[B, 3, H, W]`, uint8 or float, to feature maps `[B, maps, C, h, w]`."""
-        return self.maps(image_stacks)
+        """Map images `[B, 3, H, W]`, uint8 or float, to feature maps `[B, maps, C, h, w]`.
+
+        There is one for each layer, then that of the pixels if the decoder sees them.
+        """
+        maps: Tensor = self.maps(image_stacks)
+        if self.pixels is None:
+            return maps
+        pixels = self.pixels(self.normalize(image_stacks))
+        return torch.cat([maps, pixels[:, None].float()], dim=1)
 
     def _decode(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         logits: Tensor = self.decoder(features.unbind(1), size)

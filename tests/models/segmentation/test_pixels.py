@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cgeartheye.models.pixels import CHANNELS, SIDE, PixelMap
 from cgeartheye.models.segmentation import LightDecoder
+from cgeartheye.models.segmentation.pixels import CHANNELS, SIDE, PixelMap
 
 STRIDE = 14
 
